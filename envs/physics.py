@@ -1,0 +1,281 @@
+"""Exact event-driven physics of equal balls on the unit square, for one table at a time.
+
+Between events balls move in straight lines. `advance` finds the earliest wall or ball-ball contact
+in closed form, moves everything there, resolves it, and looks again, so a step of 5 dt equals five
+steps of dt, energy is conserved and no ball overlaps another, all to rounding.
+
+**Which contacts are events.** A contact counts only if it approaches: the normal velocity (towards
+the wall, or of the two balls towards each other) is strictly below zero. So balls that touch at
+rest, touch while separating, or graze (the closest approach is exactly the contact) exchange
+nothing. **Simultaneous events** are resolved one after the other, each with the velocities that the
+one before left behind, in this order: earliest first, then walls before balls, then the lower
+coordinate (x before y, ball by ball), then the lower pair (0, 1), (0, 2), (1, 2), ... A corner is
+thus two wall events at the same time. An event exactly at the end of a call belongs to the next.
+
+The kernels (`advance`, `shoot`, `play_batch`) are plain Python on lists of floats, the fastest form
+for one table of few balls, and the very same source is compiled by numba (the `fast` extra) for
+many tables. Both give the same results bit for bit. Nothing here checks its input: see `config`.
+
+Units: positions in table sides, times in time units (one frame is `dt`).
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jumpy_mbrl.envs.config import TableConfig, unknown_name
+
+Backend = Literal["auto", "python", "numba"]
+Vector = list[float] | NDArray[np.float64]
+
+BACKENDS: tuple[Backend, ...] = ("auto", "python", "numba")
+
+MAX_EVENTS = 100_000
+"""Most contacts that one call of `advance` resolves before it gives up."""
+
+
+def advance(
+    x: Vector,
+    v: Vector,
+    duration: float,
+    radius: float,
+    restitution: float = 1.0,
+    max_events: int = MAX_EVENTS,
+) -> tuple[int, int]:
+    """Moves one table on by `duration`, in place.
+
+    Args:
+        x: positions [x0, y0, x1, y1, ...], a list of floats (or, compiled, a float64 array).
+        v: velocities in the same order, in sides per time unit.
+        duration: in time units, not negative.
+        radius: of every ball.
+        restitution: normal speed after / before a collision, in (0, 1].
+        max_events: most contacts to resolve.
+
+    Returns:
+        The numbers of wall hits and of ball-ball hits.
+
+    Raises:
+        RuntimeError: after `max_events` contacts: balls far too fast for the duration, or, with
+            restitution below 1, infinitely many contacts in a finite time (inelastic collapse).
+    """
+    size = len(x)
+    high = 1.0 - radius
+    reach = 4.0 * radius * radius
+    remaining = duration
+    walls = 0
+    hits = 0
+    # Two balls that have just collided cannot meet again before one of them meets something else.
+    # Remembering that keeps a rounding error in the new velocities from being a second contact.
+    partner = [-1] * size
+    for _ in range(max_events + 1):
+        first = remaining
+        a = -1
+        b = -1
+        for k in range(size):
+            speed = v[k]
+            if speed > 0.0:
+                t = (high - x[k]) / speed
+                if t < first:
+                    first = t
+                    a = k
+            elif speed < 0.0:
+                t = (radius - x[k]) / speed
+                if t < first:
+                    first = t
+                    a = k
+        for i in range(0, size - 2, 2):
+            xi = x[i]
+            yi = x[i + 1]
+            ui = v[i]
+            wi = v[i + 1]
+            for j in range(i + 2, size, 2):
+                dx = x[j] - xi
+                dy = x[j + 1] - yi
+                du = v[j] - ui
+                dw = v[j + 1] - wi
+                rate = dx * du + dy * dw
+                if rate < 0.0 and (partner[i] != j or partner[j] != i):
+                    cross = dx * dw - dy * du
+                    root = (du * du + dw * dw) * reach - cross * cross
+                    if root > 0.0:
+                        # The smaller root, in the form that does not cancel.
+                        t = (dx * dx + dy * dy - reach) / (math.sqrt(root) - rate)
+                        if t < first:
+                            first = t
+                            a = i
+                            b = j
+        if first > 0.0:
+            for k in range(size):
+                x[k] += v[k] * first
+            remaining -= first
+        if a < 0:
+            return walls, hits
+        if b < 0:
+            x[a] = high if v[a] > 0.0 else radius
+            v[a] = -restitution * v[a]
+            partner[a - a % 2] = -1
+            walls += 1
+        else:
+            dx = x[b] - x[a]
+            dy = x[b + 1] - x[a + 1]
+            rate = dx * (v[b] - v[a]) + dy * (v[b + 1] - v[a + 1])
+            partner[a] = b
+            partner[b] = a
+            if rate < 0.0:
+                push = 0.5 * (1.0 + restitution) * rate / (dx * dx + dy * dy)
+                v[a] += push * dx
+                v[a + 1] += push * dy
+                v[b] -= push * dx
+                v[b + 1] -= push * dy
+                hits += 1
+    raise RuntimeError(
+        "expected at most max_events contacts in one call of advance, got more; use a shorter "
+        "duration, slower balls, a restitution nearer to 1, or a larger max_events"
+    )
+
+
+def shoot(v: Vector, ax: float, ay: float, max_impulse: float, max_speed: float) -> None:
+    """Plays a shot, in place: adds `max_impulse` times the action to the cue ball's velocity, and
+    then clips the two components to +-`max_speed`.
+
+    Args:
+        v: velocities [vx0, vy0, ...]; only the first two change.
+        ax: first component of the action, in [-1, 1].
+        ay: second component of the action, in [-1, 1].
+        max_impulse: velocity for an action of 1, in sides per time unit.
+        max_speed: largest component after the shot, in sides per time unit.
+    """
+    v[0] = min(max(v[0] + max_impulse * ax, -max_speed), max_speed)
+    v[1] = min(max(v[1] + max_impulse * ay, -max_speed), max_speed)
+
+
+def play_batch(
+    xs: Any,
+    vs: Any,
+    shots: Any,
+    frames: Any,
+    lead_in: int,
+    dt: float,
+    radius: float,
+    restitution: float,
+    max_impulse: float,
+    max_speed: float,
+    max_events: int,
+) -> None:
+    """Plays whole trajectories, in place: B rows of positions (2N) and velocities (2N), with a shot
+    (2) each at frame `lead_in`, into rows of frames (T * 2N). Rows are lists or array rows."""
+    for row in range(len(xs)):
+        x = xs[row]
+        v = vs[row]
+        out = frames[row]
+        size = len(x)
+        last = len(out) // size - 1
+        for frame in range(last):
+            for k in range(size):
+                out[frame * size + k] = x[k]
+            if frame == lead_in:
+                shoot(v, shots[row][0], shots[row][1], max_impulse, max_speed)
+            advance(x, v, dt, radius, restitution, max_events)
+        for k in range(size):
+            out[last * size + k] = x[k]
+
+
+def simulate(
+    positions: NDArray[np.float64],
+    velocities: NDArray[np.float64],
+    shots: NDArray[np.float64],
+    config: TableConfig,
+    backend: Backend = "auto",
+    max_events: int = MAX_EVENTS,
+) -> NDArray[np.float32]:
+    """Plays whole trajectories of `config.num_frames` frames with one shot at `config.lead_in`.
+
+    Args:
+        positions: (B, N, 2) start positions, valid ones.
+        velocities: (B, N, 2) start velocities.
+        shots: (B, 2) actions in [-1, 1].
+        config: the table.
+        backend: "python", "numba", or "auto": numba where it is installed. All give the same bits.
+        max_events: most contacts between two frames.
+
+    Returns:
+        Positions, (B, T, 2N) float32.
+
+    Raises:
+        ValueError: for an unknown backend or for shapes that do not fit.
+        ImportError: for "numba" where it is not installed.
+        RuntimeError: as `advance`.
+    """
+    count = len(positions)
+    if positions.shape != (count, config.num_balls, 2) or velocities.shape != positions.shape:
+        raise ValueError(
+            f"expected positions and velocities of shape (B, {config.num_balls}, 2), got "
+            f"{positions.shape} and {velocities.shape}"
+        )
+    if shots.shape != (count, 2):
+        raise ValueError(f"expected shots of shape ({count}, 2), got {shots.shape}")
+    size = 2 * config.num_balls
+    xs = np.array(positions, dtype=np.float64).reshape(count, size)
+    vs = np.array(velocities, dtype=np.float64).reshape(count, size)
+    actions = np.array(shots, dtype=np.float64)
+    settings = (
+        config.lead_in,
+        float(config.dt),
+        float(config.radius),
+        float(config.restitution),
+        float(config.max_impulse),
+        float(config.max_speed),
+        max_events,
+    )
+    if resolve_backend(backend) == "numba":
+        frames = np.empty((count, config.num_frames * size), dtype=np.float32)
+        compiled_play_batch()(xs, vs, actions, frames, *settings)
+    else:
+        rows = [[0.0] * (config.num_frames * size) for _ in range(count)]
+        play_batch(xs.tolist(), vs.tolist(), actions.tolist(), rows, *settings)
+        frames = np.array(rows, dtype=np.float32).reshape(count, config.num_frames * size)
+    return frames.reshape(count, config.num_frames, size)
+
+
+def resolve_backend(backend: Backend) -> Literal["python", "numba"]:
+    """Returns the backend that a choice stands for: "auto" is numba where it is installed.
+
+    Raises:
+        ValueError: for an unknown choice.
+        ImportError: for "numba" where it is not installed.
+    """
+    if backend not in BACKENDS:
+        raise ValueError(unknown_name("backend", backend, BACKENDS))
+    if backend == "python":
+        return "python"
+    if importlib.util.find_spec("numba") is not None:
+        return "numba"
+    if backend == "numba":
+        raise ImportError(
+            "expected numba for backend='numba', but it is not installed; "
+            "pip install 'jumpy-mbrl[fast]', or use backend='python'"
+        )
+    return "python"
+
+
+@functools.cache
+def compiled_play_batch() -> Callable[..., None]:
+    """Returns `play_batch` compiled by numba, from its cache on disk where it can have one."""
+    numba = importlib.import_module("numba")
+    extending = importlib.import_module("numba.extending")
+    for kernel in (advance, shoot):
+        extending.register_jitable(kernel)
+    try:
+        compiled: Callable[..., None] = numba.njit(cache=True, nogil=True)(play_batch)
+    except RuntimeError:  # no folder that the cache could be written to
+        compiled = numba.njit(nogil=True)(play_batch)
+    return compiled

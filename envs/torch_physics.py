@@ -1,0 +1,402 @@
+"""The exact event-driven table as batched, differentiable PyTorch operations.
+
+The same physics as the scalar kernel in ``physics.py`` for many tables at once, on any device, in
+float32 or float64. Gradients flow through positions, velocities and the *times* of the collisions, so
+a planner may differentiate where a ball ends up with respect to the shot. No operation loops over
+tables or balls; one round of operations plays one event on every table.
+
+Letters: B tables, N balls, P = N (N - 1) / 2 pairs, E = 2 N + P possible events, K query times. Times
+are in time units, lengths in sides of the unit table. Balls have equal mass and one radius; walls
+stand at 0 and 1.
+
+An event is one number: ``2 * i + a`` when ball ``i`` meets a wall along axis ``a``; ``2 * N + k`` when
+the balls of pair ``k`` (in the order of ``torch.triu_indices(N, N, 1)``) meet; ``-1`` for no event.
+Of simultaneous events the one with the smallest number comes first, the others follow at time zero.
+What counts as an event, and in which order, is as ``physics.py`` says.
+"""
+
+# Inside, tables are the last dimension, and choices are made by arithmetic on 0 and 1 in the place of
+# masks: torch.where, masked_fill and min-with-index branch on every element, which on a CPU costs 10
+# to 30 multiplications. Every divisor and every argument of a square root is kept away from zero also
+# where the result is thrown away, so that no gradient is NaN.
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["DEFAULT_MAX_EVENTS", "advance", "next_event", "resolve", "simulate"]
+
+DEFAULT_MAX_EVENTS = 10_000
+"""Events that one table may have in one call before it is refused."""
+
+_SLOWEST = 1e-15  # Along an axis, a slower ball is at rest for the walls.
+_NEVER = 1e12  # Time units; a later event does not exist, and no run may last longer.
+_COMPACT_FROM = 4096  # With fewer tables, dropping finished ones costs more than it saves.
+_COMPACT_BELOW = 0.6  # Share of tables still playing at which the others are dropped.
+
+
+def next_event(positions: Tensor, velocities: Tensor, radius: float) -> tuple[Tensor, Tensor]:
+    """Finds the earliest contact of approaching bodies on every table.
+
+    Args:
+        positions: (B, N, 2) ball centres.
+        velocities: (B, N, 2) in sides per time unit.
+        radius: Radius of every ball, in (0, 0.5).
+
+    Returns:
+        ``time`` (B,) to the contact, ``inf`` without one, differentiable; and ``event`` (B,), int64,
+        numbered as the module says. Balls that rest against each other or a wall, move along it or
+        away from it, or pass each other grazing, make no event. A ball already past a wall (or
+        into another ball) and still moving on has its event at time zero.
+
+    Raises:
+        ValueError: If a shape, a dtype or the radius is not as above.
+    """
+    _check(positions, velocities, radius)
+    velocities = _tables_last(velocities)
+    time, event = _next_event(_tables_last(positions), velocities, radius, _rest(velocities))
+    never = time > _NEVER
+    return time.masked_fill(never, torch.inf), event.masked_fill(never, -1).long()
+
+
+def resolve(
+    positions: Tensor, velocities: Tensor, event: Tensor, restitution: float = 1.0
+) -> Tensor:
+    """Returns the velocities right after an event that happens at these positions.
+
+    Args:
+        positions: (B, N, 2) ball centres at the time of the event.
+        velocities: (B, N, 2) right before it.
+        event: (B,) integers, as :func:`next_event` returns them; -1 changes nothing.
+        restitution: Share of the approach speed that is given back, in (0, 1].
+
+    Returns:
+        (B, N, 2) velocities, differentiable with respect to positions and velocities.
+
+    Raises:
+        ValueError: If a shape, a dtype or the restitution is not as above.
+    """
+    _check(positions, velocities, restitution=restitution)
+    if event.shape != positions.shape[:1]:
+        raise ValueError(
+            f"event must have shape ({positions.shape[0]},), one number per table, got "
+            f"{tuple(event.shape)}; pass what next_event returned"
+        )
+    event = event.to(positions.dtype)
+    after = _resolve(_tables_last(positions), _tables_last(velocities), event, restitution)
+    return _tables_first(after)
+
+
+def advance(
+    positions: Tensor,
+    velocities: Tensor,
+    duration: float | Tensor,
+    radius: float,
+    restitution: float = 1.0,
+    max_events: int = DEFAULT_MAX_EVENTS,
+) -> tuple[Tensor, Tensor]:
+    """Moves every table forward by its duration, playing every collision on the way.
+
+    Args:
+        positions: (B, N, 2) ball centres.
+        velocities: (B, N, 2).
+        duration: One number or (B,), in time units, in [0, 1e12]; may require gradients.
+        radius: Radius of every ball, in (0, 0.5).
+        restitution: Share of the approach speed that a contact gives back, in (0, 1].
+        max_events: Events that one table may have.
+
+    Returns:
+        Positions and velocities, both (B, N, 2). An event at the very end belongs to the next call.
+
+    Raises:
+        ValueError: If an argument is not as above.
+        RuntimeError: If a table has more than ``max_events`` events.
+    """
+    _check(positions, velocities, radius, restitution)
+    length = _check_duration(duration, positions)
+    return _run(positions, velocities, length, radius, restitution, max_events)
+
+
+def simulate(
+    positions: Tensor,
+    velocities: Tensor,
+    times: Tensor,
+    radius: float,
+    restitution: float = 1.0,
+    max_events: int = DEFAULT_MAX_EVENTS,
+) -> tuple[Tensor, Tensor]:
+    """Plays every table once and reads positions and velocities at the query times.
+
+    The cost grows with the number of events, not with the number of query times.
+
+    Args:
+        positions: (B, N, 2) ball centres at time 0.
+        velocities: (B, N, 2) at time 0.
+        times: (K,) query times in time units, in any order, not negative.
+        radius: Radius of every ball, in (0, 0.5).
+        restitution: Share of the approach speed that a contact gives back, in (0, 1].
+        max_events: Events that one table may have.
+
+    Returns:
+        Positions and velocities, both (B, K, N, 2), differentiable in every argument tensor.
+
+    Raises:
+        ValueError: If an argument is not as above.
+        RuntimeError: If a table has more than ``max_events`` events.
+    """
+    _check(positions, velocities, radius, restitution)
+    times = _check_times(times, positions)
+    length = times.detach().max().expand(positions.shape[0])
+    track = _Track(length)
+    _run(positions, velocities, length, radius, restitution, max_events, track)
+    return track.read(times, positions.shape[1])
+
+
+def _run(
+    positions: Tensor,
+    velocities: Tensor,
+    remaining: Tensor,
+    radius: float,
+    restitution: float,
+    max_events: int,
+    track: _Track | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Plays every table for its remaining (B,) time, one event each a round."""
+    positions, velocities = _tables_last(positions), _tables_last(velocities)
+    rest = _rest(velocities)
+    tables = torch.arange(len(remaining), device=remaining.device)
+    finished: list[tuple[Tensor, Tensor, Tensor]] = []
+    for _ in range(max_events + 1):
+        if track is not None:
+            track.add(tables, remaining, positions, velocities)
+        time, event = _next_event(positions, velocities, radius, rest)
+        step = torch.minimum(time, remaining.clamp(min=0))
+        positions = torch.addcmul(positions, velocities, step)
+        remaining = remaining - time  # not positive from now on where the table has ended
+        playing = remaining > 0
+        count = int(playing.count_nonzero())
+        if count == 0:
+            break
+        event = (event + 1) * playing - 1
+        velocities = _resolve(positions, velocities, event, restitution)
+        if len(tables) >= _COMPACT_FROM and count < _COMPACT_BELOW * len(tables):
+            ended, on = (~playing).nonzero().squeeze(1), playing.nonzero().squeeze(1)
+            finished.append((tables[ended], positions[..., ended], velocities[..., ended]))
+            tables, remaining, rest = tables[on], remaining[on], rest[on]
+            positions, velocities = positions[..., on], velocities[..., on]
+    else:
+        raise RuntimeError(
+            f"a table had more than max_events={max_events} events and "
+            f"{float(remaining.detach().max()):.3g} time units were left; play a shorter duration, "
+            "slow the balls or raise max_events"
+        )
+    if finished:
+        finished.append((tables, positions, velocities))
+        order = torch.cat([part[0] for part in finished]).argsort()
+        positions = torch.cat([part[1] for part in finished], -1)[..., order]
+        velocities = torch.cat([part[2] for part in finished], -1)[..., order]
+    return _tables_first(positions), _tables_first(velocities)
+
+
+class _Track:
+    """The straight pieces of every table's motion, to be read at any time."""
+
+    def __init__(self, length: Tensor) -> None:
+        self.length = length
+        self.tables: list[Tensor] = []  # a round: tables (b,) in play
+        self.starts: list[Tensor] = []  # a round: time (b,) since the beginning, inf if ended
+        self.pieces: list[Tensor] = []  # a round: (b, 1 + 4N) start, positions, velocities
+
+    def add(self, tables: Tensor, remaining: Tensor, positions: Tensor, velocities: Tensor) -> None:
+        start = self.length[tables] - remaining
+        self.tables.append(tables)
+        self.starts.append(start.detach().masked_fill(remaining.detach() <= 0, torch.inf))
+        parts = (start.unsqueeze(0), positions.flatten(0, 1), velocities.flatten(0, 1))
+        self.pieces.append(torch.cat(parts).T)
+
+    def read(self, times: Tensor, balls: int) -> tuple[Tensor, Tensor]:
+        """Positions and velocities (B, K, N, 2) at ``times`` (K,)."""
+        batch, rounds = len(self.length), len(self.tables)
+        starts = self.length.new_full((rounds, batch), torch.inf)
+        numbers = torch.zeros((rounds, batch), dtype=torch.int64, device=times.device)
+        first = 0
+        for i, (tables, start) in enumerate(zip(self.tables, self.starts, strict=True)):
+            starts[i, tables] = start
+            numbers[i, tables] = torch.arange(first, first + len(tables), device=times.device)
+            first += len(tables)
+        asked = times.detach().expand(batch, -1).contiguous()
+        current = torch.searchsorted(starts.T.contiguous(), asked) - 1
+        number = numbers.T.gather(1, current.clamp(min=0)).flatten()
+        piece = torch.cat(self.pieces).index_select(0, number)
+        start, positions = piece[:, :1], piece[:, 1 : 1 + 2 * balls]
+        velocities = piece[:, 1 + 2 * balls :]
+        positions = torch.addcmul(positions, velocities, times.repeat(batch).unsqueeze(1) - start)
+        shape = (batch, len(times), balls, 2)
+        return positions.reshape(shape), velocities.reshape(shape)
+
+
+def _next_event(
+    positions: Tensor, velocities: Tensor, radius: float, rest: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Time (B,) and event (B,) as a float, for (N, 2, B) tensors; ``rest`` as of :func:`_rest`.
+
+    Without any event the time is later than ``_NEVER`` and the event has no meaning.
+    """
+    times = _wall_times(positions, velocities, radius)
+    if positions.shape[0] > 1:
+        times = torch.cat([times, _pair_times(positions, velocities, radius, rest)])
+    with torch.no_grad():
+        numbers = _numbers(times.shape[0], times)
+        later = (times - times.amin(0)).sign_()
+        event = numbers.addcmul(later, _numbers(1, times) + len(times)).amin(0)
+        chosen = _one_hot(event, len(times))
+    time = (times * chosen).sum(0)
+    # A contact that is past by rounding happens now; its gradient is that of its true time.
+    return time - time.detach().clamp(max=0), event
+
+
+def _wall_times(positions: Tensor, velocities: Tensor, radius: float) -> Tensor:
+    """Times (2N, B) until each ball touches, along each axis, the wall that it moves to."""
+    position, velocity = positions.flatten(0, 1) - 0.5, velocities.flatten(0, 1)
+    gap = (0.5 - radius) - position * velocity.detach().sign()
+    return gap / velocity.abs().clamp(min=_SLOWEST)
+
+
+def _pair_times(positions: Tensor, velocities: Tensor, radius: float, rest: Tensor) -> Tensor:
+    """Times (P, B) until each pair touches; beyond ``_NEVER`` if it does not."""
+    dx, dy = _differences(positions).unbind(1)
+    du, dw = _differences(velocities).unbind(1)
+    reach = 4.0 * radius * radius
+    # With d and w the relative position and velocity, contact is the smaller root t of
+    # |d + w t|^2 = reach. Its discriminant is written with the cross product of d and w,
+    # which loses fewer digits than squares of dot products, less what may be rounding. Approach
+    # slower than rounding is none, or two balls that touch could hit each other without end.
+    approach = torch.addcmul(dx * du, dy, dw)
+    cross = torch.addcmul(dx * dw, dy, du, value=-1)
+    square = torch.addcmul(du * du, dw, dw)
+    gap = torch.addcmul(dx * dx, dy, dy) - reach
+    bite = torch.addcmul(square * reach, cross, cross, value=-1)
+    with torch.no_grad():
+        slow = torch.add(approach, rest, alpha=2 * radius)
+        misses = torch.minimum(slow.neg_(), bite).sign_().clamp_(min=0).neg_().add_(1)
+    root = bite.clamp(min=_SLOWEST**2).sqrt()
+    return gap / (root - approach.clamp(max=0) + misses) + misses * _NEVER * 2
+
+
+def _rest(velocities: Tensor) -> Tensor:
+    """Speed (B,) that rounding cannot tell from rest, for velocities (N, 2, B)."""
+    eps = torch.finfo(velocities.dtype).eps
+    return velocities.detach().square().sum((0, 1)).sqrt() * (8 * eps)
+
+
+def _resolve(positions: Tensor, velocities: Tensor, event: Tensor, restitution: float) -> Tensor:
+    """:func:`resolve` for (N, 2, B) tensors and the event as a float."""
+    balls = positions.shape[0]
+    chosen = _one_hot(event, balls * (balls + 3) // 2)
+    walls = chosen[: 2 * balls].reshape(balls, 2, -1)
+    turned = torch.addcmul(velocities, velocities, walls, value=-1 - restitution)
+    if balls == 1:
+        return turned
+    first, second = _pairs(balls, event.device)
+    if balls == 2:
+        sign = torch.cat([chosen[4:], -chosen[4:]]).unsqueeze(1)
+        (dx, dy), (du, dw) = (positions[0] - positions[1]), (velocities[0] - velocities[1])
+    else:
+        numbers = torch.arange(balls, device=event.device)[:, None]
+        incidence = (numbers == first).to(positions) - (numbers == second).to(positions)
+        sign = (incidence @ chosen[2 * balls :]).unsqueeze(1)
+        dx, dy = (sign * positions).sum(0)
+        du, dw = (sign * velocities).sum(0)
+    distance = torch.addcmul(dx * dx, dy, dy).clamp(min=1e-12)
+    push = torch.addcmul(dx * du, dy, dw) / distance * (-0.5 * (1 + restitution))
+    return torch.addcmul(turned, torch.stack([dx * push, dy * push]), sign)
+
+
+def _differences(values: Tensor) -> Tensor:
+    """First minus second ball of every pair: (N, 2, B) to (P, 2, B)."""
+    if values.shape[0] == 2:
+        return values[:1] - values[1:]
+    first, second = _pairs(values.shape[0], values.device)
+    return values.index_select(0, first) - values.index_select(0, second)
+
+
+def _pairs(balls: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Numbers (P,) of the first and of the second ball of every pair."""
+    first, second = torch.triu_indices(balls, balls, 1, device=device)
+    return first, second
+
+
+def _numbers(count: int, like: Tensor) -> Tensor:
+    return torch.arange(count, dtype=like.dtype, device=like.device).unsqueeze(1)
+
+
+def _one_hot(event: Tensor, events: int) -> Tensor:
+    """(E, B) with 1 at the event of each table and 0 elsewhere; all 0 for event -1."""
+    return (_numbers(events, event) - event).abs_().neg_().add_(1).clamp_(min=0)
+
+
+def _tables_last(values: Tensor) -> Tensor:
+    """(B, N, 2) to (N, 2, B), laid out so; free of cost for what this module returned."""
+    return values.permute(1, 2, 0).contiguous()
+
+
+def _tables_first(values: Tensor) -> Tensor:
+    return values.permute(2, 0, 1)
+
+
+def _check(
+    positions: Tensor, velocities: Tensor, radius: float = 0.1, restitution: float = 1.0
+) -> None:
+    if positions.ndim != 3 or positions.shape[1] < 1 or positions.shape[2] != 2:
+        raise ValueError(
+            "positions must have shape (B, N, 2): tables, balls (at least one), x and y; got "
+            f"{tuple(positions.shape)}; add a batch dimension to a single table"
+        )
+    if velocities.shape != positions.shape:
+        raise ValueError(
+            f"velocities must have the shape of positions, {tuple(positions.shape)}, got "
+            f"{tuple(velocities.shape)}"
+        )
+    dtypes = (positions.dtype, velocities.dtype)
+    if dtypes not in ((torch.float32, torch.float32), (torch.float64, torch.float64)):
+        raise ValueError(
+            "positions and velocities must both be float32 or both float64, got "
+            f"{dtypes[0]} and {dtypes[1]}; convert them with .to()"
+        )
+    if not 0 < radius < 0.5:
+        raise ValueError(f"radius must lie between 0 and 0.5 (the table's side is 1), got {radius}")
+    if not 0 < restitution <= 1:
+        raise ValueError(f"restitution must lie in (0, 1] (1 keeps all energy), got {restitution}")
+
+
+def _check_duration(duration: float | Tensor, positions: Tensor) -> Tensor:
+    length = torch.as_tensor(duration, dtype=positions.dtype, device=positions.device)
+    if length.shape not in ((), positions.shape[:1]):
+        raise ValueError(
+            f"duration must be one number or have shape ({positions.shape[0]},), one per table, got "
+            f"shape {tuple(length.shape)}"
+        )
+    if not bool(((length >= 0) & (length <= _NEVER)).all()):
+        raise ValueError(
+            f"duration must lie in [0, {_NEVER:g}] time units, got {_worst(length)}; to run "
+            "backwards, negate the velocities"
+        )
+    return length.expand(positions.shape[0])
+
+
+def _check_times(times: Tensor, positions: Tensor) -> Tensor:
+    if times.ndim != 1 or len(times) == 0:
+        raise ValueError(
+            f"times must have shape (K,), one or more query times, got {tuple(times.shape)}"
+        )
+    times = times.to(positions)
+    if not bool(((times >= 0) & (times <= _NEVER)).all()):
+        raise ValueError(f"times must lie in [0, {_NEVER:g}] time units, got {_worst(times)}")
+    return times
+
+
+def _worst(values: Tensor) -> float:
+    """The first value outside [0, _NEVER]; NaN counts as outside."""
+    values = values.detach().flatten()
+    return float(values[~((values >= 0) & (values <= _NEVER))][0])
