@@ -1,0 +1,255 @@
+"""Finds the events in observed trajectories: where straight lines break, and into what.
+
+A jumpy model leaps along straight lines, so its data are the breaks between them. They are read
+off the observed positions alone. An interval between two frames is *straight* for a ball if the
+ball moves as far in it as in a neighbouring interval. Where exactly one interval is not straight,
+the line before and the line after meet in one point: the event, to a small fraction of a frame.
+Two balls whose lines break at the same instant had the event together.
+
+Letters: n trajectories, T frames, N balls, E events. Velocities are per frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from jumpy_mbrl.data.dataset import TrajectoryDataset
+
+Array = NDArray[np.float64]
+
+_STRAIGHT = 2e-6
+"""Two displacements this close are equal: a few roundings of a float32 coordinate."""
+_INSTANT_NOISE = 1e-6
+"""Error of a break's instant, times the change of velocity there: again a few roundings."""
+_BOUNDS_SLACK = 2e-3
+"""Balls are seen at frames, not at the wall itself: how far beyond it may be."""
+_CHUNK = 4096
+
+
+@dataclass(frozen=True)
+class EventTable:
+    """What happened in a dataset, one row an event.
+
+    Attributes:
+        single: events of one ball, (E, 3, 2): position, velocity before, velocity after.
+        pair: events of two balls, (E, 5, 2): position of the second relative to the first,
+            velocities of first and second before, then after.
+        passing: straight runs of two balls that did not meet although their closest approach
+            lies in the run or before it, (E, 2, 2): relative position and velocity at the start.
+        passing_frames: how long each of those runs is known to be straight, (E,) frames.
+        shot: actions, (E, 3, 2): the cue ball's velocity before, the action, velocity after.
+    """
+
+    single: Array
+    pair: Array
+    passing: Array
+    passing_frames: Array
+    shot: Array
+
+    @classmethod
+    def from_dataset(cls, dataset: TrajectoryDataset) -> EventTable:
+        """Segments every trajectory.
+
+        Raises:
+            ValueError: if the trajectories are too short to show a line on both sides of an event.
+        """
+        if dataset.obs.shape[1] < 6:
+            raise ValueError(
+                f"trajectories need at least 6 frames to be segmented, got {dataset.obs.shape[1]}"
+            )
+        # Several events in one interval can look like one, but at a place where no ball can be.
+        bounds = float(dataset.obs.min()), float(dataset.obs.max())
+        chunks = [_segment(obs, action, bounds) for obs, action in _chunks(dataset)]
+        return cls(
+            **{f.name: np.concatenate([getattr(c, f.name) for c in chunks]) for f in fields(cls)}
+        )
+
+
+class EventSampler:
+    """Draws batches of events, as many of each kind.
+
+    Raises:
+        ValueError: if a kind of event does not occur in the dataset.
+    """
+
+    def __init__(self, dataset: TrajectoryDataset, device: torch.device | None = None) -> None:
+        table = EventTable.from_dataset(dataset)
+        kinds = {f.name: getattr(table, f.name) for f in fields(table)}
+        for name, rows in kinds.items():
+            if len(rows) == 0:
+                raise ValueError(
+                    f"the dataset holds no event of kind {name!r}; make more trajectories, "
+                    "of at least two balls and with shots"
+                )
+        self._kinds = {
+            name: torch.as_tensor(rows, dtype=torch.float32, device=device)
+            for name, rows in kinds.items()
+        }
+        self._device = device
+
+    def sample(self, batch_size: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """``batch_size`` events of each kind, and uniform numbers ``u`` (batch_size, 4)."""
+        batch = {"u": torch.rand(batch_size, 4, generator=generator).to(self._device)}
+        for kind in ("single", "pair", "passing", "shot"):
+            count = len(self._kinds[kind])
+            rows = torch.randint(count, (batch_size,), generator=generator).to(self._device)
+            batch[kind] = self._kinds[kind][rows]
+            if kind == "passing":
+                batch["passing_frames"] = self._kinds["passing_frames"][rows]
+        return batch
+
+
+def _chunks(dataset: TrajectoryDataset) -> Iterator[tuple[Array, Array]]:
+    for start in range(0, len(dataset.obs), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        yield dataset.obs[part].astype(np.float64), dataset.action[part].astype(np.float64)
+
+
+def _segment(obs: Array, action: Array, bounds: tuple[float, float]) -> EventTable:
+    n, T, D = obs.shape
+    positions = obs.reshape(n, T, D // 2, 2)
+    moves = np.diff(positions, axis=1)
+    straight = _straight(moves)
+    instants, known = _break_instants(positions, moves, straight, action)
+    known &= _within(positions, moves, instants, bounds)
+    passing, passing_frames = _passing(positions, moves, straight, action)
+    return EventTable(
+        single=_single_events(positions, moves, straight, instants, known),
+        pair=_pair_events(positions, moves, instants, known),
+        passing=passing,
+        passing_frames=passing_frames,
+        shot=_shots(moves, straight, action),
+    )
+
+
+def _straight(moves: Array) -> NDArray[np.bool_]:
+    """Which intervals (n, T-1, N) are known to hold no event."""
+    same = np.abs(np.diff(moves, axis=1)).max(axis=-1) < _STRAIGHT
+    straight = np.zeros(moves.shape[:-1], dtype=bool)
+    straight[:, 1:] |= same
+    straight[:, :-1] |= same
+    return straight
+
+
+def _acted(action: Array) -> NDArray[np.bool_]:
+    """At which frames (n, T) an action was taken."""
+    return np.any(action != 0.0, axis=-1)
+
+
+def _break_instants(
+    positions: Array, moves: Array, straight: NDArray[np.bool_], action: Array
+) -> tuple[Array, NDArray[np.bool_]]:
+    """When in interval t, between straight neighbours, a ball's line broke, and if that is known.
+
+    Returns the instant as a fraction of the interval, (n, T-1, N), and a mask of the same shape.
+    """
+    before, after = np.zeros_like(moves), np.zeros_like(moves)
+    before[:, 1:] = moves[:, :-1]
+    after[:, :-1] = moves[:, 1:]
+    change = after - before
+    gap = positions[:, 1:] - after - positions[:, :-1]
+    square = np.sum(change**2, axis=-1)
+    safe = np.where(square > 0, square, 1.0)
+    instants = -np.sum(gap * change, axis=-1) / safe
+    miss = np.abs(gap + change * instants[..., None]).max(axis=-1)
+    neighbours = np.zeros_like(straight)
+    neighbours[:, 1:-1] = straight[:, :-2] & straight[:, 2:]
+    known = ~straight & neighbours & (square > (10 * _STRAIGHT) ** 2) & (miss < 5 * _STRAIGHT)
+    known &= (instants > -1e-3) & (instants < 1 + 1e-3)
+    acted = _acted(action)
+    known[:, :, 0] &= ~(acted[:, :-1] | acted[:, 1:])
+    return instants, known
+
+
+def _within(
+    positions: Array, moves: Array, instants: Array, bounds: tuple[float, float]
+) -> NDArray[np.bool_]:
+    """Whether the line before interval t, followed to the break, stays where balls are seen."""
+    place = positions[:, 1:-1] + moves[:, :-1] * instants[:, 1:, :, None]
+    within = np.zeros(instants.shape, dtype=bool)
+    low, high = bounds[0] - _BOUNDS_SLACK, bounds[1] + _BOUNDS_SLACK
+    within[:, 1:] = ((place > low) & (place < high)).all(axis=-1)
+    return within
+
+
+def _single_events(
+    positions: Array,
+    moves: Array,
+    straight: NDArray[np.bool_],
+    instants: Array,
+    known: NDArray[np.bool_],
+) -> Array:
+    others_straight = straight.sum(axis=-1, keepdims=True) - straight == straight.shape[-1] - 1
+    row, t, ball = np.nonzero(known & others_straight)
+    before = moves[row, t - 1, ball]
+    position = positions[row, t, ball] + before * instants[row, t, ball, None]
+    return np.stack([position, before, moves[row, t + 1, ball]], axis=1)
+
+
+def _pair_events(
+    positions: Array, moves: Array, instants: Array, known: NDArray[np.bool_]
+) -> Array:
+    found = [np.zeros((0, 5, 2))]
+    for first in range(positions.shape[2]):
+        for second in range(first + 1, positions.shape[2]):
+            row, t = np.nonzero(known[:, :, first] & known[:, :, second])
+            apart = np.abs(instants[row, t, first] - instants[row, t, second])
+            changes = (moves[row, t + 1] - moves[row, t - 1])[:, [first, second]]
+            weakest = np.linalg.norm(changes, axis=-1).min(axis=-1)
+            together = apart < _INSTANT_NOISE * (1.0 + 1.0 / weakest)
+            row, t = row[together], t[together]
+            instant = (instants[row, t, first] + instants[row, t, second]) / 2
+            velocities = [
+                moves[row, frame, ball] for frame in (t - 1, t + 1) for ball in (first, second)
+            ]
+            offset = positions[row, t, second] - positions[row, t, first]
+            offset = offset + (velocities[1] - velocities[0]) * instant[:, None]
+            found.append(np.stack([offset, *velocities], axis=1))
+    return np.concatenate(found)
+
+
+def _passing(
+    positions: Array, moves: Array, straight: NDArray[np.bool_], action: Array
+) -> tuple[Array, Array]:
+    found, lengths = [np.zeros((0, 2, 2))], [np.zeros(0)]
+    acted = _acted(action)[:, :-1]
+    for first in range(positions.shape[2]):
+        for second in range(first + 1, positions.shape[2]):
+            run = straight[:, :, first] & straight[:, :, second]
+            left, begins = _run_lengths(run, acted if first == 0 else np.zeros_like(acted))
+            row, t = np.nonzero(begins)
+            offset = positions[row, t, second] - positions[row, t, first]
+            velocity = moves[row, t, second] - moves[row, t, first]
+            square = np.sum(velocity**2, axis=-1)
+            approach = -np.sum(offset * velocity, axis=-1) / np.where(square > 0, square, np.inf)
+            passed = (approach <= left[row, t]) & (square > 0)
+            found.append(np.stack([offset, velocity], axis=1)[passed])
+            lengths.append(left[row, t][passed])
+    return np.concatenate(found), np.concatenate(lengths)
+
+
+def _run_lengths(
+    run: NDArray[np.bool_], broken: NDArray[np.bool_]
+) -> tuple[Array, NDArray[np.bool_]]:
+    """Straight intervals from each frame on (n, T-1), and at which frames a run begins."""
+    left = np.zeros(run.shape)
+    begins = np.zeros_like(run)
+    length = np.zeros(run.shape[0])
+    for t in reversed(range(run.shape[1])):
+        length = np.where(run[:, t], length + 1, 0)
+        left[:, t] = length
+        begins[:, t] = run[:, t] & (broken[:, t] | (not t) | ~run[:, t - 1])
+        length = np.where(broken[:, t], 0, length)
+    return left, begins
+
+
+def _shots(moves: Array, straight: NDArray[np.bool_], action: Array) -> Array:
+    acted = _acted(action)[:, 1:-1]
+    row, t = np.nonzero(acted & straight[:, :-1, 0] & straight[:, 1:, 0])
+    return np.stack([moves[row, t, 0], action[row, t + 1], moves[row, t + 1, 0]], axis=1)
