@@ -1,0 +1,106 @@
+"""What a planner wants: differentiable scores of imagined observations.
+
+An objective says at which times it wants to see the future, and scores what it sees. A score
+above 0 is a believed success, and a larger one a safer success.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class Objective(Protocol):
+    """A score of imagined futures.
+
+    Attributes:
+        times: (K,) query times in frames from now, ascending.
+    """
+
+    times: Tensor
+
+    def __call__(self, obs: Tensor) -> Tensor:
+        """Scores observations (B, S, K, D) of S candidates for each of B episodes: (B, S)."""
+        ...
+
+    def select(self, rows: slice) -> Objective:
+        """The objective of these episodes alone."""
+        ...
+
+
+class ReachRegion:
+    """A ball's centre is inside a rectangle at one of the times.
+
+    The score is the signed distance to the rectangle's edge at the best of the times: how deep
+    inside, or minus how far outside, in sides of the table.
+
+    Args:
+        region: (x_low, x_high, y_low, y_high), or one for each episode, (B, 4).
+        times: (K,) frames from now at which being inside counts.
+        ball: which ball must get there.
+    """
+
+    def __init__(
+        self, region: Sequence[float] | Tensor, times: Sequence[float] | Tensor, ball: int = 1
+    ) -> None:
+        self.region = torch.as_tensor(region, dtype=torch.float32)
+        self.times = torch.as_tensor(times, dtype=torch.float32)
+        self.ball = ball
+        if self.region.shape[-1] != 4 or self.region.ndim > 2:
+            raise ValueError(
+                "region must be (x_low, x_high, y_low, y_high) or (B, 4), "
+                f"got shape {tuple(self.region.shape)}"
+            )
+        if bool((self.region[..., ::2] >= self.region[..., 1::2]).any()):
+            raise ValueError(f"region must have low < high on both axes, got {self.region.tolist()}")
+
+    def __call__(self, obs: Tensor) -> Tensor:
+        bounds = self.region.to(obs).reshape(-1, 1, 1, 4)
+        margins = []
+        for axis in (0, 1):
+            x = obs[..., 2 * self.ball + axis]
+            margins.append(torch.minimum(x - bounds[..., 2 * axis], bounds[..., 2 * axis + 1] - x))
+        first, second = margins
+        inside = torch.minimum(first, second).clamp_min(0)
+        outside = (first.clamp_max(0).square() + second.clamp_max(0).square() + 1e-12).sqrt()
+        return (inside - outside).amax(dim=-1)
+
+    def select(self, rows: slice) -> ReachRegion:
+        if self.region.ndim == 1:
+            return self
+        return ReachRegion(self.region[rows], self.times, self.ball)
+
+
+class ReachPointAtTime:
+    """A coordinate is near a value at one time (the 1D planning task, paper section 3.4).
+
+    The score is ``tolerance`` minus the distance.
+
+    Args:
+        point: wanted value of the observation entries ``index``.
+        time: frames from now.
+        tolerance: distance that still counts as success.
+        index: which entries of the observation.
+    """
+
+    def __init__(
+        self, point: Sequence[float], time: float, tolerance: float, index: Sequence[int]
+    ) -> None:
+        if len(point) != len(index):
+            raise ValueError(
+                f"point and index must be equally long, got {len(point)} and {len(index)}"
+            )
+        self.point = torch.as_tensor(point, dtype=torch.float32)
+        self.times = torch.tensor([float(time)])
+        self.tolerance = tolerance
+        self.index = list(index)
+
+    def __call__(self, obs: Tensor) -> Tensor:
+        error = obs[..., -1, self.index] - self.point.to(obs)
+        return self.tolerance - (error.square().sum(dim=-1) + 1e-12).sqrt()
+
+    def select(self, rows: slice) -> ReachPointAtTime:
+        return self

@@ -1,0 +1,31 @@
+"""World models: filter real frames, then imagine the future at any real times."""
+
+from jumpy_mbrl.models.base import Imagined, State, WorldModel
+from jumpy_mbrl.models.event_jump import EventJump, EventJumpConfig
+from jumpy_mbrl.models.jumpy_rnn import JumpyRNN, JumpyRNNConfig
+from jumpy_mbrl.models.pretrained import (
+    from_pretrained,
+    pretrained_info,
+    save_pretrained,
+    shipped_models,
+)
+from jumpy_mbrl.models.registry import MODELS, make_model
+from jumpy_mbrl.models.rnn import RNN, RNNConfig
+
+__all__ = [
+    "MODELS",
+    "RNN",
+    "EventJump",
+    "EventJumpConfig",
+    "Imagined",
+    "JumpyRNN",
+    "JumpyRNNConfig",
+    "RNNConfig",
+    "State",
+    "WorldModel",
+    "from_pretrained",
+    "make_model",
+    "pretrained_info",
+    "save_pretrained",
+    "shipped_models",
+]

@@ -1,0 +1,99 @@
+"""Models whose latent is every ball's position and velocity, and whose ticks are events.
+
+Letters: B batch, N balls, P pairs, D = 2N. Time in frames, velocities per frame.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from jumpy_mbrl.models.base import State, check_frames
+from jumpy_mbrl.models.filtering import explain
+from jumpy_mbrl.models.piecewise import PiecewiseLinearModel
+
+
+@dataclass(frozen=True)
+class EventState(State):
+    """A state that knows which event ends its line.
+
+    Attributes:
+        event: (B,) int64: ``2 * ball + axis`` for an event of one ball, ``2 * N + pair`` for two
+            (pairs in the order of ``torch.triu_indices``), -1 for none within the horizon.
+    """
+
+    event: Tensor
+
+
+class EventDrivenModel(PiecewiseLinearModel):
+    """Straight lines between events; a subclass says when the next one is and what follows it.
+
+    Attributes:
+        horizon: longest jump, in frames.
+    """
+
+    horizon: float = 100.0
+
+    @abstractmethod
+    def next_event(self, positions: Tensor, velocities: Tensor) -> tuple[Tensor, Tensor]:
+        """Frames (B,) until the next event, ``inf`` for none, and which it is, (B,) int64.
+
+        Args:
+            positions: (B, N, 2).
+            velocities: (B, N, 2) per frame.
+        """
+
+    @abstractmethod
+    def after_event(self, positions: Tensor, velocities: Tensor, event: Tensor) -> Tensor:
+        """Velocities (B, N, 2) right after the event (B,), which may be -1 for none."""
+
+    @abstractmethod
+    def after_shot(self, velocity: Tensor, action: Tensor) -> Tensor:
+        """The cue ball's velocity (B, 2) after an action (B, 2)."""
+
+    def initial_state(self, batch_size: int) -> EventState:
+        """Balls at rest in the middle of the table, where nothing has been seen yet."""
+        like = next(self.parameters(), torch.zeros(()))
+        positions = like.new_full((batch_size, self.obs_size), 0.5)
+        return self.state_from(positions, torch.zeros_like(positions))
+
+    def state_from(self, positions: Tensor, velocities: Tensor) -> EventState:
+        """The state of balls at ``positions`` (B, D) moving at ``velocities`` (B, D) per frame."""
+        shape = (positions.shape[0], -1, 2)
+        duration, event = self.next_event(positions.reshape(shape), velocities.reshape(shape))
+        none = duration >= self.horizon
+        return EventState(
+            hidden=torch.cat([positions, velocities], dim=-1),
+            velocity=torch.cat([velocities, torch.zeros_like(velocities)], dim=-1),
+            remaining=duration.clamp_max(self.horizon),
+            obs=positions,
+            event=event.masked_fill(none, -1),
+        )
+
+    def observe(self, obs: Tensor, action: Tensor | None = None) -> EventState:
+        """See ``WorldModel.observe``; the velocities are those that explain the frames best."""
+        check_frames(obs, self.obs_size, min_frames=2)
+        return explain(self, obs, action)
+
+    def decode(self, hidden: Tensor) -> Tensor:
+        return hidden[..., : self.obs_size]
+
+    def tick(self, state: State, action: Tensor | None = None) -> EventState:
+        """What follows the event that ends the line, or the action; then the next duration."""
+        if not isinstance(state, EventState):
+            raise ValueError(
+                f"{type(self).__name__} needs an EventState from its own observe or "
+                f"initial_state, got {type(state).__name__}"
+            )
+        positions, velocities = state.hidden.split(self.obs_size, dim=-1)
+        if action is None:
+            shape = (state.batch_size, -1, 2)
+            after = self.after_event(positions.view(shape), velocities.view(shape), state.event)
+            velocities = after.flatten(1)
+        else:
+            cue = self.after_shot(velocities[:, :2], action)
+            velocities = torch.cat([cue, velocities[:, 2:]], dim=1)
+        return self.state_from(positions, velocities)

@@ -1,0 +1,328 @@
+"""The papers' jumpy recurrent network, faithfully (2020 paper, equations 4-7, appendix A.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from jumpy_mbrl.models.base import State, check_frames
+from jumpy_mbrl.models.networks import ResidualMLP, check_sizes, frame_actions, gru_update
+from jumpy_mbrl.models.piecewise import PiecewiseLinearModel
+
+
+@dataclass(frozen=True)
+class JumpyRNNConfig:
+    """Sizes of a ``JumpyRNN`` and settings of its training.
+
+    Attributes:
+        obs_size: D, twice the number of balls.
+        action_size: A, 0 for a world without actions.
+        hidden_size: H of the GRU. (Paper: 128.)
+        mlp_size: width of encoder and decoder. (Paper: 128.)
+        mlp_layers: linear layers of encoder and decoder. (Paper: 4.)
+        split: "halves": one half of the GRU's state is the latent, the other its velocity;
+            "heads": all of it is the latent, and a linear head predicts the velocity.
+        horizon: longest jump, in frames; the shortest is one frame.
+        epsilon: squared error (mean over coordinates) up to which a line is accurate, eq. 7.
+            (Paper: about the final training loss of the baseline.)
+        forced_jumps: how often in training a jump goes on although it is not accurate, to learn
+            what long lines are. (Paper, A.2: 0.01.)
+        duration_weight: weight of the durations' squared error in the loss. (Paper: 1e-5.)
+        priming: in training the model ticks at each of the first ``priming`` frames, as it does
+            when it filters real frames.
+    """
+
+    obs_size: int = 4
+    action_size: int = 2
+    hidden_size: int = 128
+    mlp_size: int = 128
+    mlp_layers: int = 4
+    split: Literal["halves", "heads"] = "halves"
+    horizon: float = 44.0
+    epsilon: float = 5e-5
+    forced_jumps: float = 0.01
+    duration_weight: float = 1e-5
+    priming: int = 3
+
+    def __post_init__(self) -> None:
+        check_sizes(self, ("obs_size", "hidden_size", "mlp_size", "mlp_layers", "priming"))
+        if self.action_size < 0:
+            raise ValueError(f"action_size must not be negative, got {self.action_size}")
+        if self.split not in ("halves", "heads"):
+            raise ValueError(f"split must be 'halves' or 'heads', got {self.split!r}")
+        if self.split == "halves" and self.hidden_size % 2:
+            raise ValueError(
+                f"hidden_size must be even to be split into halves, got {self.hidden_size}"
+            )
+        if not self.horizon >= 1.0:
+            raise ValueError(f"horizon must be at least one frame, got {self.horizon}")
+        if not (self.epsilon >= 0.0 and self.duration_weight >= 0.0):
+            raise ValueError(
+                "epsilon and duration_weight must not be negative, got "
+                f"{self.epsilon} and {self.duration_weight}"
+            )
+        if not 0.0 <= self.forced_jumps <= 1.0:
+            raise ValueError(f"forced_jumps must lie in [0, 1], got {self.forced_jumps}")
+
+    @property
+    def latent_size(self) -> int:
+        """Size L of the latent h."""
+        return self.hidden_size // 2 if self.split == "halves" else self.hidden_size
+
+
+@dataclass(frozen=True)
+class JumpyState(State):
+    """A state that knows where its line began.
+
+    Attributes:
+        anchor: h_i, the latent at the last tick, (B, L). The next tick reads it together with
+            ``hidden - anchor``, which is h'_i times the time since (eq. 4).
+    """
+
+    anchor: Tensor
+
+
+class JumpyRNN(PiecewiseLinearModel):
+    """A GRU that predicts a line in latent space and for how long it holds.
+
+    ``[h_i, h'_i] = GRU([h_{i-1}, h'_{i-1} D_{i-1}], [phi(x), a])``, ``D_i = LeakyReLU(w h_i + b) + 1``,
+    ``h(t) = h_i + h'_i (t - tau_i)``, ``x(t) = f(h(t))``. At inference D is held in [1, horizon].
+    With ``split="heads"`` the GRU's state is h_{i-1} alone and ``h'_{i-1} D_{i-1}`` joins its input.
+    """
+
+    max_ticks = 4096  # No tick lasts less than a frame, so rollouts end by themselves.
+
+    def __init__(self, config: JumpyRNNConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.obs_size = config.obs_size
+        self.action_size = config.action_size
+        latent = config.latent_size
+        heads = config.split == "heads"
+        self.encoder = ResidualMLP(
+            config.obs_size, config.mlp_size, config.mlp_size, config.mlp_layers
+        )
+        inputs = config.mlp_size + config.action_size + (latent if heads else 0)
+        self.cell = nn.GRUCell(inputs, config.hidden_size)
+        self.velocity = nn.Linear(latent, latent) if heads else None
+        self.duration = nn.Linear(latent, 1)
+        self.decoder = ResidualMLP(latent, config.obs_size, config.mlp_size, config.mlp_layers)
+
+    # -- the interface ---------------------------------------------------------------------
+
+    def initial_state(self, batch_size: int) -> JumpyState:
+        like = next(self.parameters())
+        hidden = like.new_zeros(batch_size, self.config.latent_size)
+        return JumpyState(
+            hidden=hidden,
+            velocity=torch.zeros_like(hidden),
+            remaining=like.new_zeros(batch_size),
+            obs=like.new_full((batch_size, self.obs_size), 0.5),
+            anchor=hidden,
+        )
+
+    def observe(self, obs: Tensor, action: Tensor | None = None) -> JumpyState:
+        """See ``WorldModel.observe``. Ticks at every frame but the last, where a tick is due."""
+        check_frames(obs, self.obs_size, min_frames=1)
+        action = frame_actions(obs, action, self.action_size)
+        gates = self._input_gates(obs[:, :-1], action[:, :-1])
+        state = self.initial_state(obs.shape[0])
+        hidden, velocity, anchor = state.hidden, state.velocity, state.anchor
+        for t in range(obs.shape[1] - 1):
+            anchor, velocity = self._update(gates[:, t], anchor, hidden - anchor)
+            hidden = anchor + velocity
+        return JumpyState(hidden, velocity, state.remaining, obs[:, -1], anchor)
+
+    def tick(self, state: State, action: Tensor | None = None) -> JumpyState:
+        """See ``PiecewiseLinearModel.tick``; reads ``state.obs`` and the action, or none."""
+        if not isinstance(state, JumpyState):
+            raise ValueError(f"JumpyRNN needs its own JumpyState, got {type(state).__name__}")
+        gates = self._input_gates(state.obs, action)
+        hidden, velocity = self._update(gates, state.anchor, state.hidden - state.anchor)
+        duration = self._duration(hidden).clamp(1.0, self.config.horizon)
+        return replace(state, hidden=hidden, velocity=velocity, remaining=duration, anchor=hidden)
+
+    def decode(self, hidden: Tensor) -> Tensor:
+        out: Tensor = self.decoder(hidden)
+        return out
+
+    # -- the recurrent update --------------------------------------------------------------
+
+    def _input_gates(self, obs: Tensor, action: Tensor | None) -> Tensor:
+        """The part of the GRU's gates that observations (..., D) and actions (..., A) decide."""
+        cell, width = self.cell, self.config.mlp_size
+        gates = F.linear(self.encoder(obs), cell.weight_ih[:, :width], cell.bias_ih)
+        if action is None:
+            return gates
+        return gates + F.linear(action, cell.weight_ih[:, width : width + self.action_size])
+
+    def _update(self, gates: Tensor, anchor: Tensor, moved: Tensor) -> tuple[Tensor, Tensor]:
+        """Eq. 4: latent and velocity (B, L) from the last latent and how far it has moved since."""
+        cell = self.cell
+        if self.velocity is None:
+            memory = torch.cat([anchor, moved], dim=1)
+            both = gru_update(gates, memory, cell.weight_hh, cell.bias_hh)
+            hidden, velocity = both.chunk(2, dim=1)
+            return hidden, velocity
+        gates = gates + F.linear(moved, cell.weight_ih[:, -self.config.latent_size :])
+        hidden = gru_update(gates, anchor, cell.weight_hh, cell.bias_hh)
+        return hidden, self.velocity(hidden)
+
+    def _duration(self, hidden: Tensor) -> Tensor:
+        """Eq. 5, in frames, (..., L) to (...)."""
+        return F.leaky_relu(self.duration(hidden).squeeze(-1)) + 1.0
+
+    # -- training --------------------------------------------------------------------------
+
+    def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Squared error of the lines of largest accurate jumps, and of the durations.
+
+        First the ticks are searched for without gradients (``search_ticks``), then the model is
+        run over them, tick by tick rather than frame by frame. A line is judged at every frame
+        that it spans, the one where it begins included (eq. 6). Durations are taught where the
+        data show them: not to lines cut short by priming or by an action.
+
+        Args:
+            batch: ``obs`` (B, T, D), ``action`` (B, T, A) and, for forced jumps, ``u`` (B, T)
+                uniform in [0, 1), from ``jumpy_mbrl.data.sampling.SequenceSampler``.
+        """
+        obs = batch["obs"]
+        action = frame_actions(obs, batch.get("action"), self.action_size)
+        due = self._ticks_due(action)
+        u = batch.get("u")
+        go_on = None if u is None else u[:, :-1] < self.config.forced_jumps
+        ticks = self.search_ticks(obs, action, due, go_on)
+        lines = _Lines(ticks)
+        hidden, velocity = self._run_ticks(lines, obs, action)
+        forecast = self.decode(lines.at_frames(hidden, velocity)) - obs[:, 1:]
+        start = self.decode(hidden) - obs[lines.row, lines.frame]
+        prediction = forecast.square().mean()
+        total_squares = forecast.square().sum() + start.square().sum()
+        accuracy = total_squares / (forecast.numel() + start.numel())
+        taught = ~lines.next_tick_in(due)
+        durations = self._duration(hidden)
+        error = torch.where(taught, durations - lines.jump, 0.0)
+        duration = error.square().sum() / taught.sum().clamp_min(1)
+        return accuracy + self.config.duration_weight * duration, {
+            "prediction": prediction,
+            "duration": duration,
+            "mean_jump": lines.jump.mean(),
+        }
+
+    def _ticks_due(self, action: Tensor) -> Tensor:
+        """Where the model has to tick, (B, T-1): while it is primed, and where an action is taken."""
+        due = (action[:, :-1] != 0.0).any(dim=-1)
+        due[:, : self.config.priming] = True
+        return due
+
+    @torch.no_grad()
+    def search_ticks(
+        self, obs: Tensor, action: Tensor, due: Tensor, go_on: Tensor | None = None
+    ) -> Tensor:
+        """Forward line search for the largest jumps (eq. 7) in one pass over the frames (A.1).
+
+        At each frame a sequence keeps its line if that predicts the next frame with a squared
+        error below ``epsilon``; otherwise it ticks, reading the true frame. So every line is as
+        long as it is accurate, at least one frame.
+
+        Args:
+            obs: (B, T, D).
+            action: (B, T, A).
+            due: frames where a tick is due whatever the error, (B, T-1) bool.
+            go_on: frames where a line goes on whatever the error, (B, T-1) bool.
+
+        Returns:
+            Where the model ticks, (B, T-1) bool; everywhere at frame 0.
+        """
+        B, T = obs.shape[:2]
+        state = self.initial_state(B)
+        anchor, velocity = state.anchor, state.velocity
+        start = torch.zeros_like(state.remaining)
+        ticks = due.clone()
+        ticks[:, 0] = True
+        all_due = due.all(dim=0).tolist()
+        for t in range(T - 1):
+            elapsed = (t - start).unsqueeze(1)
+            if t > 0 and not all_due[t]:
+                ahead = self.decode(torch.addcmul(anchor, velocity, elapsed + 1.0))
+                keep = (ahead - obs[:, t + 1]).square().mean(dim=1) < self.config.epsilon
+                if go_on is not None:
+                    keep = keep | go_on[:, t]
+                keep = keep & (elapsed.squeeze(1) + 1.0 <= self.config.horizon)
+                ticks[:, t] |= ~keep
+            rows = ticks[:, t].nonzero().squeeze(1)
+            if rows.numel() == 0:
+                continue
+            gates = self._input_gates(obs[rows, t], action[rows, t])
+            new = self._update(gates, anchor[rows], (velocity * elapsed)[rows])
+            anchor.index_copy_(0, rows, new[0])
+            velocity.index_copy_(0, rows, new[1])
+            start.index_fill_(0, rows, float(t))
+        return ticks
+
+    def _run_ticks(self, lines: _Lines, obs: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Latent and velocity (P, L) of every line, given where they begin."""
+        read, done = obs[lines.row, lines.frame], action[lines.row, lines.frame]
+        gates = self._input_gates(read, done)
+        state = self.initial_state(obs.shape[0])
+        anchor, moved = state.anchor, state.velocity
+        hidden, velocity = list[Tensor](), list[Tensor]()
+        jumps = lines.jump.unsqueeze(1).split(lines.counts)
+        for step_gates, jump in zip(gates.split(lines.counts), jumps, strict=True):
+            count = len(step_gates)
+            anchor, speed = self._update(step_gates, anchor[:count], moved[:count])
+            moved = speed * jump
+            hidden.append(anchor)
+            velocity.append(speed)
+        return torch.cat(hidden), torch.cat(velocity)
+
+
+class _Lines:
+    """The P lines of B sequences of T frames, packed tick by tick, longest sequences first.
+
+    First come the first lines of all sequences, then the second lines of those that have one, and
+    so on; sequences with more ticks come earlier, so that each block is the head of the last.
+
+    Attributes:
+        row, frame: (P,) sequence and frame where a line begins.
+        jump: (P,) frames that it spans.
+        counts: number of lines in each block.
+    """
+
+    def __init__(self, ticks: Tensor) -> None:
+        B, steps = ticks.shape
+        device = ticks.device
+        totals = ticks.sum(dim=1)
+        order = totals.argsort(descending=True, stable=True)
+        rank = torch.empty_like(order)
+        rank[order] = torch.arange(B, device=device)
+        longest = int(totals.max())
+        counts = (totals.unsqueeze(1) > torch.arange(longest, device=device)).sum(dim=0)
+        first = counts.cumsum(dim=0) - counts
+        number = ticks.cumsum(dim=1) - 1
+        self._steps = steps
+        self._line_at = first[number] + rank.unsqueeze(1)
+        sequence, begin = ticks.nonzero(as_tuple=True)
+        place = self._line_at[sequence, begin]
+        self.row = torch.empty_like(place).index_copy_(0, place, sequence)
+        self.frame = torch.empty_like(place).index_copy_(0, place, begin)
+        spans = torch.zeros(len(place), device=device)
+        self.jump = spans.index_add_(
+            0, self._line_at.flatten(), torch.ones(B * steps, device=device)
+        )
+        self.counts = counts.tolist()
+
+    def at_frames(self, hidden: Tensor, velocity: Tensor) -> Tensor:
+        """Latents (B, T-1, L) at the frames 1 to T-1, of the lines (P, L) that span them."""
+        ahead = torch.arange(1, self._steps + 1, device=hidden.device)
+        elapsed = (ahead - self.frame[self._line_at]).unsqueeze(-1).to(hidden.dtype)
+        return torch.addcmul(hidden[self._line_at], velocity[self._line_at], elapsed)
+
+    def next_tick_in(self, due: Tensor) -> Tensor:
+        """Which lines (P,) end at a frame marked in ``due`` (B, T-1)."""
+        end = self.frame + self.jump.long()
+        return (end < self._steps) & due[self.row, end.clamp_max(self._steps - 1)]

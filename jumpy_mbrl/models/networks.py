@@ -1,0 +1,82 @@
+"""Building blocks shared by the recurrent models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+
+class ResidualMLP(nn.Module):
+    """Residual multilayer perceptron with ReLU: the papers' encoder and decoder (section 3).
+
+    The first layer changes the width, each inner layer adds to what it reads, the last is linear.
+
+    Args:
+        inputs: size of the input vectors.
+        outputs: size of the output vectors.
+        hidden: width of the inner layers.
+        layers: number of linear layers, at least 2.
+    """
+
+    def __init__(self, inputs: int, outputs: int, hidden: int = 128, layers: int = 4) -> None:
+        super().__init__()
+        if layers < 2:
+            raise ValueError(f"layers must be at least 2 (first and last), got {layers}")
+        self.first = nn.Linear(inputs, hidden)
+        self.inner = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(layers - 2))
+        self.last = nn.Linear(hidden, outputs)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(..., inputs) to (..., outputs)."""
+        hidden = self.first(inputs).relu()
+        for layer in self.inner:
+            hidden = hidden + layer(hidden).relu()
+        out: Tensor = self.last(hidden)
+        return out
+
+
+def gru_update(input_gates: Tensor, hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """One GRU update whose input part, W_i x + b_i, is already known.
+
+    Args:
+        input_gates: (B, 3H), rows of reset, update and candidate gates as in ``nn.GRUCell``.
+        hidden: (B, H).
+        weight: recurrent weights, (3H, H).
+        bias: recurrent biases, (3H,).
+
+    Returns:
+        The new hidden state, (B, H).
+    """
+    size = hidden.shape[1]
+    gates = torch.addmm(bias, hidden, weight.t())
+    opened = (input_gates[:, : 2 * size] + gates[:, : 2 * size]).sigmoid()
+    reset, update = opened.chunk(2, dim=1)
+    candidate = torch.addcmul(input_gates[:, 2 * size :], reset, gates[:, 2 * size :]).tanh()
+    return torch.lerp(candidate, hidden, update)
+
+
+def frame_actions(obs: Tensor, action: Tensor | None, action_size: int) -> Tensor:
+    """The actions (B, T, A) that go with the frames ``obs`` (B, T, D): zeros if None was given.
+
+    Raises:
+        ValueError: if ``action`` has another shape.
+    """
+    expected = (*obs.shape[:2], action_size)
+    if action is None:
+        return obs.new_zeros(expected)
+    if tuple(action.shape) != expected:
+        raise ValueError(
+            f"action must have shape {expected}, one action for each frame of obs, got "
+            f"{tuple(action.shape)}; leave it out where nothing was done"
+        )
+    return action
+
+
+def check_sizes(config: object, names: Iterable[str]) -> None:
+    """Raises ``ValueError`` unless the named fields of ``config`` are integers of at least 1."""
+    for name in names:
+        value = getattr(config, name)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")

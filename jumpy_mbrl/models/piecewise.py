@@ -1,0 +1,109 @@
+"""Rollouts of models whose latent moves in straight lines between ticks (2021 paper, eq. 4-6)."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from jumpy_mbrl.models.base import Imagined, State, WorldModel
+
+
+class PiecewiseLinearModel(WorldModel):
+    """A jumpy world model: tick, leap along a straight latent line, tick again.
+
+    A subclass gives ``tick`` (new latent, latent velocity and duration) and ``decode``.
+
+    Attributes:
+        max_ticks: bound on the ticks of one rollout; the last line is then followed to the end.
+    """
+
+    max_ticks: int = 64
+
+    @abstractmethod
+    def tick(self, state: State, action: Tensor | None = None) -> State:
+        """One recurrent update at the state's moment.
+
+        Returns the state at the same moment with a new line: ``hidden``, ``velocity`` and, in
+        ``remaining``, the duration (at least 0 frames) for which it holds.
+        """
+
+    @abstractmethod
+    def decode(self, hidden: Tensor) -> Tensor:
+        """Latents (..., H) to observations (..., D)."""
+
+    def _rollout(self, state: State, times: Tensor, end: float, action: Tensor | None) -> Imagined:
+        if action is not None:
+            state = self.tick(state, action)
+        lines = _Lines(state, ticked=action is not None)
+        rows = torch.arange(state.batch_size, device=state.hidden.device)
+        clock = torch.zeros_like(state.remaining)
+        for _ in range(self.max_ticks):
+            arrival = clock + state.remaining
+            going = arrival < end
+            if not bool(going.all()):
+                rows, clock, state = rows[going], clock[going], state[going]
+                if rows.numel() == 0:
+                    break
+            clock = clock + state.remaining
+            state = self.tick(self._leap(state, state.remaining))
+            lines.add(rows, clock, state)
+        return lines.read(self, times, end)
+
+    def _leap(self, state: State, duration: Tensor) -> State:
+        """Follows the state's line for ``duration`` (B,) frames, without ticking."""
+        hidden = state.hidden + state.velocity * duration.unsqueeze(-1)
+        return replace(
+            state, hidden=hidden, remaining=state.remaining - duration, obs=self.decode(hidden)
+        )
+
+
+class _Lines:
+    """The lines of B rollouts as they grow, and their values at any time."""
+
+    def __init__(self, state: State, ticked: bool) -> None:
+        self._final = state
+        start = torch.zeros_like(state.remaining)
+        self._final_start = start
+        self._starts = [start]
+        self._hidden = [state.hidden]
+        self._velocity = [state.velocity]
+        self._ticked = ticked
+
+    def add(self, rows: Tensor, start: Tensor, state: State) -> None:
+        """A new line for the rollouts numbered ``rows``, from their time ``start`` on."""
+        whole = rows.numel() == self._final.batch_size
+        if whole:
+            self._final, self._final_start = state, start
+            self._starts.append(start)
+            self._hidden.append(state.hidden)
+            self._velocity.append(state.velocity)
+            return
+        self._final = self._final.update_rows(rows, state)
+        self._final_start = self._final_start.index_copy(0, rows, start)
+        nowhere = torch.full_like(self._final_start, torch.inf)
+        self._starts.append(nowhere.index_copy(0, rows, start))
+        self._hidden.append(self._final.hidden)
+        self._velocity.append(self._final.velocity)
+
+    def read(self, model: PiecewiseLinearModel, times: Tensor, end: float) -> Imagined:
+        starts = torch.stack(self._starts, dim=1)
+        first = 0 if self._ticked else 1
+        return Imagined(
+            obs=model.decode(self._latents_at(starts, times)),
+            tick_times=starts[:, first:],
+            state=model._leap(self._final, end - self._final_start),
+        )
+
+    def _latents_at(self, starts: Tensor, times: Tensor) -> Tensor:
+        """Latents at ``times``: (B, K, H). At a tick's own moment the line before it answers."""
+        B, K = starts.shape[0], times.shape[0]
+        query = times.expand(B, K).contiguous()
+        line = (torch.searchsorted(starts.detach(), query) - 1).clamp_min(0)
+        index = line.unsqueeze(-1).expand(B, K, self._final.hidden.shape[1])
+        hidden = torch.stack(self._hidden, dim=1).gather(1, index)
+        velocity = torch.stack(self._velocity, dim=1).gather(1, index)
+        elapsed = query - starts.gather(1, line)
+        return hidden + velocity * elapsed.unsqueeze(-1)

@@ -1,0 +1,213 @@
+"""Saving a trained model as a folder, and loading it, or one that is shipped, without pickle.
+
+A folder holds ``model.safetensors`` (the weights) and ``config.json``: what the model is, the
+data and the training that made it, its figures, the versions, and the checksum of the weights.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+import json
+import os
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from jumpy_mbrl.envs.config import unknown_name
+from jumpy_mbrl.files import atomic_write, sha256_of, write_json
+from jumpy_mbrl.models.base import WorldModel
+from jumpy_mbrl.models.registry import describe_model, make_model, model_config_from
+
+FORMAT = "jumpy-mbrl world model"
+FORMAT_VERSION = 1
+
+_WEIGHTS = "model.safetensors"
+_CONFIG = "config.json"
+
+
+def shipped_models() -> list[str]:
+    """The names of the models that come with the package."""
+    folder = _shipped_folder()
+    if not folder.is_dir():
+        return []
+    return sorted(entry.name for entry in folder.iterdir() if (entry / _CONFIG).is_file())
+
+
+def save_pretrained(
+    model: WorldModel,
+    path: str | os.PathLike[str],
+    *,
+    data: Mapping[str, Any] | None = None,
+    training: Mapping[str, Any] | None = None,
+    metrics: Mapping[str, Any] | None = None,
+) -> Path:
+    """Writes the folder ``path``, each file atomically; an older model there is replaced.
+
+    Args:
+        model: one of the kinds in ``jumpy_mbrl.models.registry.MODELS``.
+        path: the folder, made if missing.
+        data: what it was trained on.
+        training: how, the command included.
+        metrics: what it reached.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: if the model is of no registered kind.
+    """
+    description = describe_model(_config_of(model))
+    folder = Path(path)
+    with atomic_write(folder / _WEIGHTS) as temporary:
+        temporary.write_bytes(save(_state(model)))
+    content = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "model": description,
+        "data": dict(data or {}),
+        "training": dict(training or {}),
+        "metrics": dict(metrics or {}),
+        "versions": versions(),
+        "weights_sha256": sha256_of(folder / _WEIGHTS),
+    }
+    write_json(folder / _CONFIG, content)
+    return folder
+
+
+def from_pretrained(
+    path_or_name: str | os.PathLike[str], device: torch.device | str = "cpu"
+) -> WorldModel:
+    """Loads a saved model, ready to use (``eval`` mode, gradients on).
+
+    Args:
+        path_or_name: a folder that ``save_pretrained`` wrote, or the name of a shipped model.
+        device: where the weights go.
+
+    Raises:
+        ValueError: if there is no such model, or its files are damaged, foreign, or do not fit
+            each other.
+    """
+    folder = _find(path_or_name)
+    content = _read_config(folder)
+    weights = _read_weights(folder, content)
+    try:
+        model = make_model(model_config_from(content["model"]))
+    except ValueError as error:
+        raise ValueError(f"{folder / _CONFIG} describes no model of this version: {error}") from None
+    _check_fit(folder, _state(model), weights)
+    model.load_state_dict(weights)
+    return model.to(device).eval()
+
+
+def pretrained_info(path_or_name: str | os.PathLike[str]) -> dict[str, Any]:
+    """The ``config.json`` of a saved model: model, data, training, metrics, versions.
+
+    Raises:
+        ValueError: if there is no such model, or its config is damaged or foreign.
+    """
+    return _read_config(_find(path_or_name))
+
+
+def versions() -> dict[str, str]:
+    """The versions that a result depends on, for its record."""
+    from jumpy_mbrl import __version__
+
+    return {
+        "jumpy_mbrl": __version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def _shipped_folder() -> Path:
+    return Path(str(importlib.resources.files("jumpy_mbrl"))) / "pretrained"
+
+
+def _config_of(model: WorldModel) -> Any:
+    return getattr(model, "config", None)
+
+
+def _state(model: WorldModel) -> dict[str, Tensor]:
+    return {name: value.detach().contiguous().cpu() for name, value in model.state_dict().items()}
+
+
+def _find(path_or_name: str | os.PathLike[str]) -> Path:
+    shipped = shipped_models()
+    if path_or_name in shipped:
+        return _shipped_folder() / str(path_or_name)
+    folder = Path(path_or_name)
+    if folder.is_dir():
+        return folder
+    name = os.fspath(path_or_name)
+    raise ValueError(
+        f"there is no folder {name!r}; give one written by save_pretrained, or a shipped model: "
+        + unknown_name("model", name, shipped)
+    )
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / _CONFIG
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(
+            f"expected {_CONFIG} and {_WEIGHTS} in {folder}, but there is no {_CONFIG}; "
+            "save models with save_pretrained"
+        ) from None
+    except ValueError as error:
+        raise ValueError(f"expected JSON in {path}, got something else: {error}") from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ValueError(f"expected {path} to hold format {FORMAT!r}, so it is not ours")
+    if content.get("format_version") != FORMAT_VERSION:
+        raise ValueError(
+            f"expected format_version {FORMAT_VERSION} in {path}, got "
+            f"{content.get('format_version')!r}; use the version of jumpy_mbrl that wrote it"
+        )
+    for name, kind in (("model", dict), ("weights_sha256", str)):
+        if not isinstance(content.get(name), kind):
+            raise ValueError(f"expected {name!r} in {path}, got {content.get(name)!r}")
+    return content
+
+
+def _read_weights(folder: Path, content: Mapping[str, Any]) -> dict[str, Tensor]:
+    path = folder / _WEIGHTS
+    if not path.is_file():
+        raise ValueError(f"expected the weights {_WEIGHTS} in {folder}, but there is no such file")
+    try:
+        weights = load(path.read_bytes())
+    except SafetensorError as error:
+        raise ValueError(
+            f"expected safetensors in {path}, but the file is damaged or truncated: {error}"
+        ) from None
+    found = sha256_of(path)
+    if found != content["weights_sha256"]:
+        raise ValueError(
+            f"expected {path} to have the SHA-256 {content['weights_sha256']} of its {_CONFIG}, "
+            f"got {found}; the two do not belong together"
+        )
+    return weights
+
+
+def _check_fit(folder: Path, expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
+    wanted = {name: tuple(value.shape) for name, value in expected.items()}
+    found = {name: tuple(value.shape) for name, value in given.items()}
+    wrong = [
+        f"{name}: expected {wanted.get(name, 'none')}, got {found.get(name, 'none')}"
+        for name in sorted({*wanted, *found})
+        if wanted.get(name) != found.get(name)
+    ]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise ValueError(
+            f"the model that {folder / _CONFIG} describes does not fit the weights in {_WEIGHTS}: "
+            + "; ".join(wrong[:3])
+            + more
+        )

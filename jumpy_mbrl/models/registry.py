@@ -1,0 +1,79 @@
+"""The world models that are trained, saved and loaded, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from jumpy_mbrl.envs.config import unknown_name
+from jumpy_mbrl.models.base import WorldModel
+from jumpy_mbrl.models.event_jump import EventJump, EventJumpConfig
+from jumpy_mbrl.models.jumpy_rnn import JumpyRNN, JumpyRNNConfig
+from jumpy_mbrl.models.rnn import RNN, RNNConfig
+
+ModelConfig = RNNConfig | JumpyRNNConfig | EventJumpConfig
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A kind of world model: its class, called with a config, and the class of that config."""
+
+    model: type[WorldModel]
+    config: type[Any]
+
+
+MODELS: dict[str, ModelEntry] = {
+    "rnn": ModelEntry(RNN, RNNConfig),
+    "jumpy-rnn": ModelEntry(JumpyRNN, JumpyRNNConfig),
+    "event-jump": ModelEntry(EventJump, EventJumpConfig),
+}
+"""Every kind by the name that presets and saved models use."""
+
+
+def make_model(config: ModelConfig) -> WorldModel:
+    """A new model of the kind that ``config`` belongs to."""
+    model: Any = MODELS[model_name(config)].model
+    made: WorldModel = model(config)
+    return made
+
+
+def model_name(config: object) -> str:
+    """The name of the kind that ``config`` belongs to.
+
+    Raises:
+        ValueError: if it belongs to none.
+    """
+    for name, entry in MODELS.items():
+        if type(config) is entry.config:
+            return name
+    known = [entry.config.__name__ for entry in MODELS.values()]
+    raise ValueError(f"expected a model config, one of {known}, got {type(config).__name__}")
+
+
+def describe_model(config: ModelConfig) -> dict[str, Any]:
+    """``{"name": ..., "config": {...}}``, which ``model_config_from`` reads back from JSON."""
+    return {"name": model_name(config), "config": asdict(config)}
+
+
+def model_config_from(description: Mapping[str, Any]) -> ModelConfig:
+    """The config that ``describe_model`` described.
+
+    Raises:
+        ValueError: for an unknown kind of model, an unknown setting or an impossible value.
+    """
+    name, values = description.get("name"), description.get("config")
+    if name not in MODELS:
+        raise ValueError(unknown_name("kind of model", name, MODELS))
+    if not isinstance(values, Mapping):
+        raise ValueError(f"expected the settings of the {name} as a mapping, got {values!r}")
+    entry = MODELS[name]
+    known = [field.name for field in fields(entry.config)]
+    for key in values:
+        if key not in known:
+            raise ValueError(unknown_name(f"{name} setting", key, known))
+    try:
+        config: ModelConfig = entry.config(**values)
+    except TypeError as error:
+        raise ValueError(f"expected settings of a {name}, got {dict(values)}: {error}") from None
+    return config

@@ -1,0 +1,39 @@
+"""The true physics behind the interface of a world model: the oracle."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from jumpy_mbrl.envs import torch_physics
+from jumpy_mbrl.envs.config import TableConfig
+from jumpy_mbrl.models.event_driven import EventDrivenModel
+
+
+class SimulatorModel(EventDrivenModel):
+    """The exact event-driven table as a jumpy world model without weights.
+
+    A planner over it is the same code as over a learned model. ``observe`` infers velocities from
+    frames; ``state_from`` takes the true ones.
+    """
+
+    def __init__(self, table: TableConfig | None = None) -> None:
+        super().__init__()
+        self.config = table or TableConfig()
+        self.obs_size = 2 * self.config.num_balls
+        self.action_size = 2
+
+    def next_event(self, positions: Tensor, velocities: Tensor) -> tuple[Tensor, Tensor]:
+        return torch_physics.next_event(positions, velocities, self.config.radius)
+
+    def after_event(self, positions: Tensor, velocities: Tensor, event: Tensor) -> Tensor:
+        return torch_physics.resolve(positions, velocities, event, self.config.restitution)
+
+    def after_shot(self, velocity: Tensor, action: Tensor) -> Tensor:
+        limit = self.config.max_speed * self.config.dt
+        impulse = self.config.max_impulse * self.config.dt * action
+        return (velocity + impulse).clamp(-limit, limit)
+
+    def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """There is nothing to learn: always 0."""
+        return torch.zeros(()), {}

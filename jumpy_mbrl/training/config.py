@@ -1,0 +1,189 @@
+"""What defines a training run, and the runs that have a name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import torch
+
+from jumpy_mbrl.data.dataset import DatasetConfig
+from jumpy_mbrl.envs.config import unknown_name
+from jumpy_mbrl.models.event_jump import EventJumpConfig
+from jumpy_mbrl.models.jumpy_rnn import JumpyRNNConfig
+from jumpy_mbrl.models.registry import ModelConfig, describe_model
+from jumpy_mbrl.models.rnn import RNNConfig
+
+Schedule = Literal["exponential", "cosine"]
+
+_FREE_ON_RESUME = ("device", "threads")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Everything that decides the weights a run ends with.
+
+    Attributes:
+        model: config of the model; its class says which model it is.
+        train_data: trajectories to learn from.
+        validation_data: trajectories to choose the best weights by.
+        steps: updates of the weights. (Paper: 10,000.)
+        batch_size: sequences, or events of each kind, in a batch. (Paper: 256.)
+        learning_rate: of AdamW, at the start. (Paper: 1e-3.)
+        weight_decay: of AdamW.
+        schedule: "exponential": the rate is multiplied by `decay` every `decay_every` steps;
+            "cosine": it falls to zero at the last step along half a cosine.
+        decay: factor of the exponential schedule. (Paper: 0.9.)
+        decay_every: steps between two such factors. (Paper: 1000.)
+        grad_clip: largest norm of the gradient; longer ones are scaled down.
+        seed: of the first weights and of all draws.
+        validation_interval: steps between two validations.
+        checkpoint_interval: steps between two checkpoints.
+        device: "auto" (CUDA if there is one), "cpu" or "cuda".
+        threads: CPU threads of torch; 0 leaves them as they are.
+    """
+
+    model: ModelConfig
+    train_data: DatasetConfig = field(
+        default_factory=lambda: DatasetConfig(num_trajectories=100_000)
+    )
+    validation_data: DatasetConfig = field(
+        default_factory=lambda: DatasetConfig(num_trajectories=1000, split="validation")
+    )
+    steps: int = 10_000
+    batch_size: int = 256
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    schedule: Schedule = "exponential"
+    decay: float = 0.9
+    decay_every: int = 1000
+    grad_clip: float = 1.0
+    seed: int = 0
+    validation_interval: int = 500
+    checkpoint_interval: int = 500
+    device: str = "auto"
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        for name in (
+            "steps",
+            "batch_size",
+            "decay_every",
+            "validation_interval",
+            "checkpoint_interval",
+        ):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("learning_rate", "decay", "grad_clip"):
+            if not 0.0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be positive and finite, got {getattr(self, name)}")
+        for name in ("weight_decay", "seed", "threads"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if self.schedule not in ("exponential", "cosine"):
+            raise ValueError(unknown_name("schedule", self.schedule, ("exponential", "cosine")))
+        if self.train_data.table != self.validation_data.table:
+            raise ValueError(
+                "train_data and validation_data must be of one table, got "
+                f"{self.train_data.table} and {self.validation_data.table}"
+            )
+
+    def learning_rate_at(self, step: int) -> float:
+        """The learning rate of the update number ``step``, from 0 on."""
+        if self.schedule == "cosine":
+            return self.learning_rate * 0.5 * (1.0 + math.cos(math.pi * step / self.steps))
+        return self.learning_rate * self.decay ** (step // self.decay_every)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as a dictionary that JSON can hold."""
+        values = dict(vars(self))
+        values["model"] = describe_model(self.model)
+        values["train_data"] = self.train_data.to_dict()
+        values["validation_data"] = self.validation_data.to_dict()
+        return values
+
+
+def differences(expected: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+    """What two results of ``to_dict`` disagree in, of all that decides the weights."""
+    before, after = _flat(expected), _flat(given)
+    return [
+        f"{name}={after.get(name)!r} instead of {before.get(name)!r}"
+        for name in sorted({*before, *after})
+        if name not in _FREE_ON_RESUME and before.get(name) != after.get(name)
+    ]
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device that ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"`` stands for.
+
+    Raises:
+        ValueError: for an unknown device, or a CUDA one that this machine does not have.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind, _, number = name.partition(":")
+    if kind not in ("cpu", "cuda") or (number and not number.isdigit()):
+        raise ValueError(unknown_name("device", name, ("auto", "cpu", "cuda")))
+    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"device {name!r} was asked for, but torch sees {torch.cuda.device_count()} CUDA "
+            "devices here; use 'cpu' or 'auto'"
+        )
+    return torch.device(name)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat.update(_flat(value, f"{prefix}{name}."))
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+_RNN = TrainingConfig(model=RNNConfig())
+_JUMPY_RNN = TrainingConfig(model=JumpyRNNConfig())
+_EVENT_JUMP = TrainingConfig(
+    model=EventJumpConfig(),
+    steps=15_000,
+    batch_size=2048,
+    learning_rate=3e-3,
+    schedule="cosine",
+    validation_interval=1000,
+    checkpoint_interval=1000,
+)
+_TINY: dict[str, Any] = {
+    "train_data": DatasetConfig(num_trajectories=64),
+    "validation_data": DatasetConfig(num_trajectories=16, split="validation"),
+    "steps": 30,
+    "batch_size": 8,
+    "validation_interval": 10,
+    "checkpoint_interval": 5,
+    "threads": 1,
+}
+
+PRESETS: dict[str, TrainingConfig] = {
+    "rnn": _RNN,
+    "jumpy-rnn": _JUMPY_RNN,
+    "event-jump": _EVENT_JUMP,
+    "rnn-tiny": replace(_RNN, **_TINY, model=RNNConfig(hidden_size=16, mlp_size=16)),
+    "jumpy-rnn-tiny": replace(
+        _JUMPY_RNN, **_TINY, model=JumpyRNNConfig(hidden_size=16, mlp_size=16)
+    ),
+    "event-jump-tiny": replace(_EVENT_JUMP, **_TINY, model=EventJumpConfig(hidden_size=16)),
+}
+"""Runs by name; those that end in "-tiny" take seconds and learn next to nothing."""
+
+
+def preset(name: str) -> TrainingConfig:
+    """The training run called ``name``.
+
+    Raises:
+        ValueError: if there is none, with the nearest name.
+    """
+    if name not in PRESETS:
+        raise ValueError(unknown_name("preset", name, PRESETS))
+    return PRESETS[name]

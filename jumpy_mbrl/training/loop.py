@@ -1,0 +1,310 @@
+"""The training loop: updates, validation, the best weights, checkpoints, exact resume."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from jumpy_mbrl.data.dataset import TrajectoryDataset, load_or_make
+from jumpy_mbrl.data.sampling import Sampler, make_sampler
+from jumpy_mbrl.files import write_json
+from jumpy_mbrl.models.base import WorldModel
+from jumpy_mbrl.models.pretrained import save_pretrained, versions
+from jumpy_mbrl.models.registry import make_model
+from jumpy_mbrl.training.checkpoint import Checkpoint
+from jumpy_mbrl.training.config import TrainingConfig, differences, resolve_device
+
+CHECKPOINT = "checkpoint.safetensors"
+CONFIG = "config.json"
+BEST = "best"
+
+_LOG_INTERVAL = 50
+
+
+class TrainingDivergedError(RuntimeError):
+    """The loss or its gradient is no longer finite."""
+
+
+class _Board(Protocol):
+    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None: ...
+
+
+def train(
+    config: TrainingConfig,
+    run_dir: str | os.PathLike[str],
+    *,
+    resume: bool = False,
+    data_dir: str | os.PathLike[str] = "data",
+    command: str | None = None,
+    progress: bool = True,
+) -> Path:
+    """Trains a world model and saves the weights that were best on the validation data.
+
+    Killed at any moment and resumed, a run on a CPU ends with the same bytes as without the
+    interruption (on one machine, with the same number of threads).
+
+    Args:
+        config: the run.
+        run_dir: folder for the checkpoint, TensorBoard scalars and ``best/``, the best model as
+            ``from_pretrained`` loads it.
+        resume: go on from the checkpoint in ``run_dir``, or from the start if the run was
+            interrupted before its first checkpoint.
+        data_dir: folder where datasets are kept for the next run.
+        command: the command line, for the record.
+        progress: show a progress bar.
+
+    Returns:
+        The folder ``run_dir/best``.
+
+    Raises:
+        ValueError: for a device this machine does not have, a ``run_dir`` that already holds a
+            run (or none, or another one, to resume).
+        TrainingDivergedError: if the loss becomes NaN or infinite.
+    """
+    device = resolve_device(config.device)
+    folder = Path(run_dir)
+    checkpoint = _prepare(folder, config, resume)
+    with _threads(config.threads), _board(folder) as board:
+        run = _Run(config, folder, device, Path(data_dir))
+        if checkpoint is not None:
+            run.restore(checkpoint)
+        run.advance(board, progress)
+        return run.export(command)
+
+
+@torch.no_grad()
+def validate(model: WorldModel, dataset: TrajectoryDataset) -> dict[str, float]:
+    """Open-loop error after the lead-in, the shot given, and how far the model jumps.
+
+    The model observes the frames 0 to ``lead_in`` of every trajectory and imagines all later ones.
+
+    Returns:
+        ``mse``, the mean squared error of the coordinates, and ``mean_jump``, predicted frames
+        per tick.
+    """
+    now = dataset.config.table.lead_in
+    like = next(model.parameters())
+    obs = torch.from_numpy(dataset.obs).to(like)
+    action = torch.from_numpy(dataset.action).to(like)
+    state = model.observe(obs[:, : now + 1], action[:, : now + 1])
+    times = [float(t) for t in range(1, obs.shape[1] - now)]
+    imagined = model.imagine(state, times, action[:, now])
+    error = (imagined.obs - obs[:, now + 1 :]).square().mean()
+    ticks = imagined.ticks.sum().clamp_min(1)
+    return {"mse": float(error), "mean_jump": len(obs) * len(times) / float(ticks)}
+
+
+class _Run:
+    """A model under training and all that decides how it goes on."""
+
+    def __init__(
+        self, config: TrainingConfig, folder: Path, device: torch.device, data_dir: Path
+    ) -> None:
+        self.config = config
+        self.path = folder / CHECKPOINT
+        self.folder = folder
+        self.step = 0
+        self.saved_step: int | None = None
+        self.history: list[dict[str, float]] = []
+        self.best: dict[str, float] | None = None
+        self.best_model: dict[str, Tensor] = {}
+        self.model = _first_weights(config).to(device)
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(),
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+            fused=True,
+        )
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self.validation = load_or_make(config.validation_data, data_dir)
+        self.sampler: Sampler = make_sampler(
+            self.model.batch_kind, load_or_make(config.train_data, data_dir), device
+        )
+
+    def advance(self, board: _Board, progress: bool) -> None:
+        """Trains from the current step to the last."""
+        config = self.config
+        bar = tqdm(
+            total=config.steps, initial=self.step, disable=not progress, unit="step", smoothing=0.05
+        )
+        figures: dict[str, str] = {}
+        with bar:
+            while self.step < config.steps:
+                log = self._update()
+                if self.step % _LOG_INTERVAL == 0 or self.step == config.steps:
+                    scalars = {name: float(value.detach()) for name, value in log.items()}
+                    _write(board, "train", scalars, self.step)
+                    figures.update({name: f"{value:.3g}" for name, value in scalars.items()})
+                if self._due(config.validation_interval):
+                    scalars = self._validate()
+                    _write(board, "validation", scalars, self.step)
+                    figures.update({f"val_{name}": f"{v:.3g}" for name, v in scalars.items()})
+                if self._due(config.checkpoint_interval):
+                    self.save()
+                bar.set_postfix(figures, refresh=False)
+                bar.update()
+
+    def export(self, command: str | None) -> Path:
+        """Saves the best weights as a folder for ``from_pretrained``."""
+        model = make_model(self.config.model)
+        model.load_state_dict(self.best_model)
+        assert_best = self.best or {}
+        return save_pretrained(
+            model,
+            self.folder / BEST,
+            data=self.config.train_data.to_dict(),
+            training={"command": command, "config": self.config.to_dict()},
+            metrics={f"validation_{name}": value for name, value in assert_best.items()},
+        )
+
+    def save(self) -> None:
+        state = self.optimizer.state_dict()["state"]
+        Checkpoint(
+            step=self.step,
+            config=self.config.to_dict(),
+            history=self.history,
+            best=self.best,
+            model=self.model.state_dict(),
+            best_model=self.best_model,
+            optimizer={
+                f"{number}.{name}": value
+                for number, values in state.items()
+                for name, value in values.items()
+            },
+            generator=self.generator.get_state(),
+        ).save(self.path)
+        self.saved_step = self.step
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        self.step = self.saved_step = checkpoint.step
+        self.history = checkpoint.history
+        self.best = checkpoint.best
+        self.best_model = checkpoint.best_model
+        self.model.load_state_dict(checkpoint.model)
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, value in checkpoint.optimizer.items():
+            number, _, name = key.partition(".")
+            state.setdefault(int(number), {})[name] = value
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        self.generator.set_state(checkpoint.generator)
+
+    def _due(self, interval: int) -> bool:
+        return self.step % interval == 0 or self.step == self.config.steps
+
+    def _update(self) -> Mapping[str, Tensor]:
+        config = self.config
+        for group in self.optimizer.param_groups:
+            group["lr"] = config.learning_rate_at(self.step)
+        loss, log = self.model.loss(self.sampler.sample(config.batch_size, self.generator))
+        self.optimizer.zero_grad()
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.grad_clip)
+        self._check_finite(float(loss.detach()), float(norm))
+        self.optimizer.step()
+        self.step += 1
+        return {"loss": loss, **log}
+
+    def _check_finite(self, loss: float, norm: float) -> None:
+        if math.isfinite(loss) and math.isfinite(norm):
+            return
+        last = (
+            "there is no checkpoint yet"
+            if self.saved_step is None
+            else f"the last good checkpoint is {self.path} (step {self.saved_step})"
+        )
+        raise TrainingDivergedError(
+            f"expected a finite loss and gradient, got {loss} and a gradient of norm {norm} at "
+            f"step {self.step}; {last}; try a learning_rate below {self.config.learning_rate:g}"
+        )
+
+    def _validate(self) -> dict[str, float]:
+        self.model.eval()
+        scalars = validate(self.model, self.validation)
+        self.model.train()
+        # JSON has no NaN; an error that is not finite counts as the largest number.
+        mse = scalars["mse"] if math.isfinite(scalars["mse"]) else torch.finfo(torch.float32).max
+        entry = {**scalars, "mse": mse, "step": self.step}
+        self.history.append(entry)
+        if self.best is None or mse < self.best["mse"]:
+            self.best = entry
+            self.best_model = {
+                name: value.detach().clone() for name, value in self.model.state_dict().items()
+            }
+        return scalars
+
+
+def _prepare(folder: Path, config: TrainingConfig, resume: bool) -> Checkpoint | None:
+    """Makes a new run's folder, or finds the checkpoint of an old one."""
+    path = folder / CHECKPOINT
+    if resume:
+        if not (folder / CONFIG).is_file():
+            raise ValueError(
+                f"expected a run to resume in {folder}, but there is no {CONFIG} there; "
+                "check the path, or start a run without resume"
+            )
+        if not path.is_file():
+            return None
+        checkpoint = Checkpoint.load(path)
+        changed = differences(checkpoint.config, config.to_dict())
+        if changed:
+            raise ValueError(
+                f"expected the config that the run in {folder} was started with, got "
+                f"{', '.join(changed)}; give the same settings, or start a run in another folder"
+            )
+        return checkpoint
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"expected a folder for the run, but {folder} is a file")
+    if (folder / CONFIG).exists() or path.exists():
+        raise ValueError(
+            f"{folder} already holds a run; resume it, remove it, or choose another folder"
+        )
+    write_json(folder / CONFIG, {"training": config.to_dict(), "versions": versions()})
+    return None
+
+
+def _first_weights(config: TrainingConfig) -> WorldModel:
+    """The untrained model, drawn from the config's seed; torch's own generator is left alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return make_model(config.model)
+
+
+def _write(board: _Board, group: str, scalars: Mapping[str, Any], step: int) -> None:
+    for name, value in scalars.items():
+        board.add_scalar(f"{group}/{name}", value, step)
+
+
+class _NoBoard:
+    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def _board(folder: Path) -> Iterator[_Board]:
+    """A TensorBoard writer, or nothing where TensorBoard (extra ``viz``) is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        yield _NoBoard()
+        return
+    with SummaryWriter(str(folder)) as writer:  # type: ignore[no-untyped-call]
+        yield writer
+
+
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
