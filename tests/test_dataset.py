@@ -1,0 +1,444 @@
+"""Datasets: what is in them, the same bytes however made, and files that cannot be trusted."""
+
+import dataclasses
+import importlib.util
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+import jumpy_mbrl
+from jumpy_mbrl.data import (
+    DatasetConfig,
+    TrajectoryDataset,
+    dataset,
+    evaluation_table_seeds,
+    load_or_make,
+    make_dataset,
+)
+from jumpy_mbrl.data.dataset import dataset_name, manifest_path
+from jumpy_mbrl.data.seeds import EVALUATION_SEEDS_FROM, SPLITS, data_rng
+from jumpy_mbrl.envs.config import TableConfig
+from jumpy_mbrl.files import atomic_write, sha256_of, write_json
+
+SMALL = DatasetConfig(num_trajectories=30, seed=7)
+SCRIPT = Path(__file__).parent.parent / "scripts" / "make_dataset.py"
+HAS_NUMBA = importlib.util.find_spec("numba") is not None
+needs_numba = pytest.mark.skipif(not HAS_NUMBA, reason="numba (the extra 'fast') is missing")
+
+
+@pytest.fixture(scope="module")
+def small() -> TrajectoryDataset:
+    return make_dataset(SMALL, backend="python")
+
+
+@pytest.fixture
+def saved(small: TrajectoryDataset, tmp_path: Path) -> Path:
+    """The path of a good file; tests damage it."""
+    path = tmp_path / "small.npz"
+    small.save(path)
+    return path
+
+
+# What is in a dataset
+
+
+def test_arrays_hold_positions_and_one_shot(small: TrajectoryDataset) -> None:
+    assert len(small) == 30
+    assert small.obs.shape == (30, 45, 4)
+    assert small.action.shape == (30, 45, 2)
+    assert small.obs.dtype == small.action.dtype == np.float32
+    assert small.obs.min() >= np.float32(0.1)
+    assert small.obs.max() <= np.float32(0.9)
+    shots = small.action[:, 3]
+    assert (np.abs(shots) <= 1).all()
+    assert shots.std() == pytest.approx(1 / np.sqrt(3), rel=0.2)
+    assert not np.delete(small.action, 3, axis=1).any()
+
+
+def test_the_shot_is_felt_between_its_frame_and_the_next() -> None:
+    """Where nothing collides, the second difference of the cue ball there is the impulse."""
+    table = TableConfig(initial_speed_std=0.2, initial_speed_max=0.2)
+    made = make_dataset(DatasetConfig(table, num_trajectories=200), backend="python")
+    free = ((made.obs[:, :5] > 0.25) & (made.obs[:, :5] < 0.75)).all((1, 2))
+    apart = np.linalg.norm(made.obs[:, :5, :2] - made.obs[:, :5, 2:], axis=-1).min(1) > 0.3
+    rows = np.flatnonzero(free & apart)
+    assert len(rows) >= 5
+    cue = made.obs[rows, :5, :2].astype(float)
+    impulses = (cue[:, 4] - 2 * cue[:, 3] + cue[:, 2]) / table.dt
+    np.testing.assert_allclose(impulses, 1.2 * made.action[rows, 3], atol=1e-5)
+
+
+def test_without_shots_and_from_rest() -> None:
+    config = dataclasses.replace(SMALL, shot="none")
+    assert not make_dataset(config, backend="python").action.any()
+    rest = make_dataset(dataclasses.replace(SMALL, start="rest"), backend="python")
+    assert (rest.obs[:, :4] == rest.obs[:, :1]).all()
+    assert (rest.obs[:, 4, :2] != rest.obs[:, 3, :2]).any()
+
+
+# The same bytes
+
+
+def test_the_first_trajectories_do_not_depend_on_how_many_follow(small: TrajectoryDataset) -> None:
+    longer = make_dataset(dataclasses.replace(SMALL, num_trajectories=1100), backend="python")
+    np.testing.assert_array_equal(longer.obs[:30], small.obs)
+    np.testing.assert_array_equal(longer.action[:30], small.action)
+    assert len(np.unique(longer.obs[:, 0], axis=0)) == 1100
+
+
+def test_workers_and_backend_do_not_change_a_byte() -> None:
+    config = DatasetConfig(num_trajectories=2100, seed=1)
+    alone = make_dataset(config, backend="python")
+    others = [make_dataset(config, backend="python", workers=2)]
+    if HAS_NUMBA:
+        others += [make_dataset(config, backend="numba", workers=n) for n in (1, 3)]
+    for other in others:
+        assert other.obs.tobytes() == alone.obs.tobytes()
+        assert other.action.tobytes() == alone.action.tobytes()
+
+
+def test_saving_twice_gives_the_same_bytes(small: TrajectoryDataset, tmp_path: Path) -> None:
+    for name in ("a.npz", "b.npz"):
+        small.save(tmp_path / name)
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    assert (tmp_path / "a.npz.json").read_bytes() == (tmp_path / "b.npz.json").read_bytes()
+
+
+def test_seed_and_split_change_the_tables(small: TrajectoryDataset) -> None:
+    for change in ({"seed": 8}, {"split": "validation"}, {"split": "evaluation"}):
+        other = make_dataset(dataclasses.replace(SMALL, **change), backend="python")
+        assert not np.isin(other.obs[:, 0, 0], small.obs[:, 0, 0]).any()
+
+
+def test_progress_adds_up() -> None:
+    seen: list[int] = []
+    make_dataset(dataclasses.replace(SMALL, num_trajectories=2010), progress=seen.append)
+    assert seen == [1000, 1000, 10]
+
+
+@needs_numba
+def test_10_000_trajectories_take_less_than_2_seconds() -> None:
+    make_dataset(SMALL, backend="numba")
+    started = time.perf_counter()
+    make_dataset(DatasetConfig(num_trajectories=10_000), backend="numba")
+    assert time.perf_counter() - started < 2.0
+
+
+# Seeds
+
+
+def test_streams_of_splits_seeds_and_blocks_all_differ() -> None:
+    keys = [(s, split, b) for s in (0, 1, 5, 2**40) for split in SPLITS for b in (0, 1, 2)]
+    draws = {tuple(data_rng(*key).integers(0, 2**63, 2)) for key in keys}
+    resets = {tuple(np.random.default_rng(seed).integers(0, 2**63, 2)) for seed in range(50)}
+    assert len(draws) == len(keys)
+    assert not draws & resets
+    assert data_rng(3, "train").random() == data_rng(3, "train", 0).random()
+
+
+def test_evaluation_seeds_are_reserved_and_never_shared() -> None:
+    first, second = evaluation_table_seeds(0, 1000), evaluation_table_seeds(1, 1000)
+    assert len(first) == 1000
+    assert not set(first) & set(second)
+    assert min(first) == EVALUATION_SEEDS_FROM > 2**32
+    assert list(evaluation_table_seeds(1, 10)) == list(second)[:10]
+    assert max(evaluation_table_seeds(2**31 - 1, 2**20)) < 2**53  # exact in JSON
+    np.random.default_rng(first[0])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: data_rng(-1, "train"), r"seed to be an integer in \[0, 2\*\*63\), got -1"),
+        (
+            lambda: data_rng(0, cast(Any, "training")),
+            "unknown split 'training'.*did you mean 'train'",
+        ),
+        (lambda: data_rng(0, "train", 2**32), r"block in \[0, 2\*\*32\), got 4294967296"),
+        (lambda: evaluation_table_seeds(-1, 5), "evaluation seed in .* got -1"),
+        (lambda: evaluation_table_seeds(0, 0), r"evaluation tables in \[1, 1048576\], got 0"),
+        (lambda: evaluation_table_seeds(0, 2**20 + 1), "got 1048577"),
+    ],
+)
+def test_seeds_out_of_range_are_refused(call: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"num_trajectories": 0}, "num_trajectories to be an integer of at least 1, got 0"),
+        ({"num_trajectories": 2.5}, "num_trajectories.*got 2.5"),
+        ({"seed": -3}, "seed.*got -3"),
+        ({"seed": True}, "seed.*got True"),
+        ({"split": "test"}, "unknown split 'test', expected one of"),
+        ({"start": "still"}, "unknown start 'still'"),
+        ({"shot": "random"}, r"unknown shot 'random', expected one of \['uniform', 'none'\]"),
+        ({"table": {"radius": 0.1}}, "table to be a TableConfig"),
+    ],
+)
+def test_impossible_configs_are_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        DatasetConfig(**values)
+
+
+def test_equal_configs_have_equal_names() -> None:
+    config = DatasetConfig(
+        TableConfig(num_balls=np.int64(3), restitution=1, target=[0, 1, 0, 1]),  # type: ignore
+        num_trajectories=np.int64(5),  # type: ignore
+    )
+    plain = DatasetConfig(TableConfig(num_balls=3, target=(0.0, 1.0, 0.0, 1.0)), 5)
+    assert config == plain
+    assert dataset_name(config) == dataset_name(plain)
+    assert dataset_name(config) != dataset_name(dataclasses.replace(plain, seed=1))
+    assert DatasetConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == plain
+
+
+def test_no_workers_are_refused() -> None:
+    with pytest.raises(ValueError, match="workers to be at least 1, got 0"):
+        make_dataset(SMALL, workers=0)
+
+
+# Files
+
+
+def test_what_is_saved_is_loaded(small: TrajectoryDataset, saved: Path) -> None:
+    loaded = TrajectoryDataset.load(saved, expect=SMALL)
+    assert loaded.config == SMALL
+    np.testing.assert_array_equal(loaded.obs, small.obs, strict=True)
+    np.testing.assert_array_equal(loaded.action, small.action, strict=True)
+    manifest = json.loads(manifest_path(saved).read_text())
+    assert manifest["sha256"] == sha256_of(saved)
+    assert manifest["versions"]["jumpy_mbrl"] == jumpy_mbrl.__version__
+    assert manifest["config"]["table"]["target"] == [0.8, 1.0, 0.0, 0.2]
+
+
+def test_a_missing_file_or_manifest(saved: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no .*other.npz"):
+        TrajectoryDataset.load(saved.with_name("other.npz"))
+    manifest_path(saved).unlink()
+    with pytest.raises(FileNotFoundError, match=r"no .*small.npz.json"):
+        TrajectoryDataset.load(saved)
+
+
+@pytest.mark.parametrize("keep", [0, 10, 5000, -1])
+def test_a_truncated_file(saved: Path, keep: int) -> None:
+    saved.write_bytes(saved.read_bytes()[:keep])
+    with pytest.raises(ValueError, match=r"SHA-256 .* truncated or was changed"):
+        TrajectoryDataset.load(saved)
+
+
+def test_a_changed_byte(saved: Path) -> None:
+    content = bytearray(saved.read_bytes())
+    content[len(content) // 2] ^= 1
+    saved.write_bytes(content)
+    with pytest.raises(ValueError, match="SHA-256"):
+        TrajectoryDataset.load(saved)
+
+
+def change_manifest(path: Path, **changes: Any) -> None:
+    manifest = json.loads(manifest_path(path).read_text())
+    manifest_path(path).write_text(json.dumps({**manifest, **changes}))
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"not a zip file", b"PK\x03\x04 broken", b"\x93NUMPY", b"\x80\x04K\x01."]
+)
+def test_a_foreign_file_under_a_manifest_that_fits_it(saved: Path, content: bytes) -> None:
+    saved.write_bytes(content)
+    change_manifest(saved, sha256=sha256_of(saved))
+    with pytest.raises(ValueError, match=r"expected an .npz file with the arrays"):
+        TrajectoryDataset.load(saved)
+
+
+def test_a_plain_array_or_other_arrays_under_a_manifest_that_fits(
+    saved: Path, small: TrajectoryDataset
+) -> None:
+    writers: tuple[Callable[[Any], None], ...] = (
+        lambda file: np.save(file, small.obs),
+        lambda file: np.savez(file, obs=small.obs),
+        lambda file: np.savez(file, obs=np.array([{}], dtype=object), action=small.action),
+    )
+    for write in writers:
+        with saved.open("wb") as file:
+            write(file)
+        change_manifest(saved, sha256=sha256_of(saved))
+        with pytest.raises(ValueError, match=r"expected an .npz file with the arrays"):
+            TrajectoryDataset.load(saved)
+
+
+def test_arrays_that_do_not_fit_the_config(saved: Path, small: TrajectoryDataset) -> None:
+    with saved.open("wb") as file:
+        np.savez(file, obs=small.obs[:, :44], action=small.action)
+    change_manifest(saved, sha256=sha256_of(saved))
+    with pytest.raises(ValueError, match=r"obs of shape \(30, 45, 4\).*got \(30, 44, 4\)"):
+        TrajectoryDataset.load(saved)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format": "something"}, "not ours"),
+        ({"format_version": 99}, "format_version 1 in .*, got 99"),
+        ({"config": None}, "'config' in .*, got None"),
+        ({"config": {"seeds": 0}}, "unknown dataset setting 'seeds'.*did you mean 'seed'"),
+        ({"config": {"table": {"radius": -1}}}, "radius to be a number"),
+        ({"config": {"table": 3}}, "table"),
+        ({"sha256": 3}, "'sha256' in .*, got 3"),
+    ],
+)
+def test_a_manifest_that_is_not_ours(saved: Path, changes: dict[str, Any], message: str) -> None:
+    change_manifest(saved, **changes)
+    with pytest.raises(ValueError, match=message):
+        TrajectoryDataset.load(saved)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "\x00"])
+def test_a_manifest_that_is_not_json(saved: Path, text: str) -> None:
+    manifest_path(saved).write_text(text)
+    with pytest.raises(ValueError, match=re.escape(str(manifest_path(saved)))):
+        TrajectoryDataset.load(saved)
+
+
+def test_a_file_of_another_config(saved: Path) -> None:
+    other = dataclasses.replace(SMALL, seed=8, table=TableConfig(radius=0.05))
+    with pytest.raises(ValueError, match=r"table.radius=0.1 instead of 0.05, seed=7 instead of 8"):
+        TrajectoryDataset.load(saved, expect=other)
+
+
+def test_a_name_without_npz(small: TrajectoryDataset, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"end in .npz, got .*data.npy"):
+        small.save(tmp_path / "data.npy")
+    assert not list(tmp_path.iterdir())
+
+
+def test_load_or_make_makes_once_and_repairs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "cache"
+    made = load_or_make(SMALL, folder)
+    path = folder / dataset_name(SMALL)
+    assert path.is_file()
+    other = load_or_make(dataclasses.replace(SMALL, seed=8), folder)
+    assert len(list(folder.glob("*.npz"))) == 2
+    assert not np.array_equal(other.obs, made.obs)
+
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.warns(UserWarning, match=r"again, because: .*truncated"):
+        load_or_make(SMALL, folder)
+    monkeypatch.setattr(dataset, "make_dataset", lambda *args, **kwargs: pytest.fail("made again"))
+    np.testing.assert_array_equal(load_or_make(SMALL, folder).obs, made.obs)
+
+
+# Interrupted writes
+
+
+def test_an_error_while_writing_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "file.bin"
+    path.write_text("old")
+    with pytest.raises(KeyboardInterrupt), atomic_write(path) as temporary:
+        temporary.write_text("half")
+        raise KeyboardInterrupt
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+    with atomic_write(path) as temporary:
+        assert temporary.suffix == ".bin"
+        temporary.write_text("new")
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_write_that_creates_nothing_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), atomic_write(tmp_path / "file"):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_folders_are_made_and_json_without_nan(tmp_path: Path) -> None:
+    write_json(tmp_path / "a" / "b" / "x.json", {"b": 1, "a": [1.5, None]})
+    assert json.loads((tmp_path / "a/b/x.json").read_text()) == {"a": [1.5, None], "b": 1}
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write_json(tmp_path / "y.json", {"loss": float("nan")})
+    assert not (tmp_path / "y.json").exists()
+
+
+def test_a_full_disk_leaves_nothing(
+    small: TrajectoryDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(file: Any, **arrays: Any) -> None:
+        Path(file).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(OSError, match="No space left"):
+        small.save(tmp_path / "data.npz")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_killed_writer_leaves_no_file_under_the_final_name(tmp_path: Path) -> None:
+    program = (
+        "import sys, time\n"
+        "from jumpy_mbrl.files import atomic_write\n"
+        "with atomic_write(sys.argv[1]) as temporary:\n"
+        "    temporary.write_text('half')\n"
+        "    print('writing', flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    path = tmp_path / "data.npz"
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "writing\n"
+        os.kill(process.pid, signal.SIGKILL)
+    assert not path.exists()
+    with pytest.raises(FileNotFoundError, match=r"no .*data.npz"):
+        TrajectoryDataset.load(path)
+
+
+# The command line
+
+
+def run_script(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True, timeout=120
+    )
+
+
+def test_the_script_makes_a_dataset(tmp_path: Path) -> None:
+    path = tmp_path / "sub" / "data.npz"
+    done = run_script(
+        "--path", str(path), "--num-trajectories", "12", "--split", "validation", "--seed", "3",
+        "--table.num-balls", "3", "--backend", "python", "--workers", "1",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "(12, 45, 6)" in done.stdout
+    assert "12.0/12.0" in done.stderr  # the progress bar
+    expect = DatasetConfig(TableConfig(num_balls=3), 12, seed=3, split="validation")
+    assert len(TrajectoryDataset.load(path, expect=expect)) == 12
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--path", "x.npy"], "error: expected --path to end in .npz, got 'x.npy'"),
+        (["--path", "x.npz", "--num-trajectories", "0"], "at least 1, got 0"),
+        (["--path", "x.npz", "--workers", "0"], "workers to be at least 1, got 0"),
+    ],
+)
+def test_the_script_refuses_nonsense_without_a_traceback(arguments: Any, message: str) -> None:
+    done = run_script(*arguments)
+    assert done.returncode != 0
+    assert message in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr

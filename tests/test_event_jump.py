@@ -1,0 +1,229 @@
+"""EventJump: exact rollouts of hand-set weights, gradients, and learning any table's physics."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from jumpy_mbrl.data.dataset import DatasetConfig, make_dataset
+from jumpy_mbrl.data.events import EventSampler
+from jumpy_mbrl.envs.config import TableConfig
+from jumpy_mbrl.models.event_driven import EventState
+from jumpy_mbrl.models.event_jump import EventJump, EventJumpConfig
+
+WALL = 0.4
+"""Where the hand-set balls turn, from the middle of the table."""
+
+
+def hand_set(num_balls: int = 2) -> EventJump:
+    """Walls at 0.5 +- 0.4 that reflect, shots that add 0.05 a frame, balls that never meet."""
+    model = EventJump(EventJumpConfig(num_balls=num_balls, hidden_size=4)).double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+        model.single_level.skip.weight.copy_(torch.tensor([[-1.0, 0.0]]))
+        model.single_level.skip.bias.fill_(WALL)
+        model.single_jump.skip.weight.copy_(torch.tensor([[0.0, 0, -1, 0], [0, 0, 0, 1]]))
+        model.pair_level.skip.bias.copy_(torch.tensor([1.0, -1.0]))
+        model.shot_jump.skip.weight.copy_(torch.tensor([[0.0, 1.0]]))
+    return model
+
+
+def bounce(start: Tensor, velocity: Tensor, time: float) -> Tensor:
+    """The position after free motion folded between the walls, in closed form."""
+    free = start + velocity * time - 0.1
+    period = torch.remainder(free, 1.6)
+    return 0.1 + torch.where(period > 0.8, 1.6 - period, period)
+
+
+def a_state(model: EventJump) -> tuple[Tensor, Tensor, EventState]:
+    positions = torch.tensor([[0.3, 0.7, 0.6, 0.2], [0.5, 0.5, 0.2, 0.85]]).double()
+    velocities = torch.tensor([[0.061, -0.033, 0.0, 0.09], [-0.02, 0.07, 0.05, 0.05]]).double()
+    return positions, velocities, model.state_from(positions, velocities)
+
+
+def test_a_hand_set_model_bounces_as_known_in_closed_form() -> None:
+    model = hand_set()
+    positions, velocities, state = a_state(model)
+    times = [0.0, 0.5, 3.25, 10.0, 41.0]
+    imagined = model.imagine(state, times)
+    for k, time in enumerate(times):
+        torch.testing.assert_close(imagined.obs[:, k], bounce(positions, velocities, time))
+
+
+def test_ticks_are_exactly_the_events() -> None:
+    model = hand_set(1)
+    state = model.state_from(
+        torch.tensor([[0.5, 0.5]]).double(), torch.tensor([[0.1, 0.0]]).double()
+    )
+    imagined = model.imagine(state, [30.0])
+    expected = torch.tensor([[4.0, 12.0, 20.0, 28.0]]).double()
+    torch.testing.assert_close(imagined.tick_times, expected)
+    assert imagined.ticks.tolist() == [4]
+    torch.testing.assert_close(imagined.durations[0, :3], torch.full((3,), 8.0).double())
+
+
+def test_two_leaps_are_one() -> None:
+    model = hand_set()
+    _, _, state = a_state(model)
+    whole = model.imagine(state, [1.5, 20.0])
+    first = model.imagine(state, [1.5])
+    second = model.imagine(first.state, [18.5])
+    torch.testing.assert_close(second.obs[:, -1], whole.obs[:, -1])
+    torch.testing.assert_close(second.state.hidden, whole.state.hidden)
+
+
+def test_an_action_cuts_a_jump_short_at_any_time() -> None:
+    model = hand_set(1)
+    state = model.state_from(
+        torch.tensor([[0.2, 0.5]]).double(), torch.tensor([[0.02, 0.0]]).double()
+    )
+    action = torch.tensor([[0.0, 1.0]]).double()
+    imagined = model.imagine(state, [2.0, 4.5], action.unsqueeze(1), action_times=[2.5])
+    torch.testing.assert_close(
+        imagined.obs[0], torch.tensor([[0.24, 0.5], [0.29, 0.5 + 2 * 0.05]]).double()
+    )
+    assert imagined.tick_times.tolist() == [[2.5]]
+
+
+def test_only_the_cue_ball_is_shot() -> None:
+    model = hand_set()
+    _, velocities, state = a_state(model)
+    action = torch.tensor([[0.4, -0.2], [0.0, 1.0]]).double()
+    after = model.tick(state, action).hidden[:, 4:]
+    torch.testing.assert_close(after[:, :2], velocities[:, :2] + 0.05 * action)
+    torch.testing.assert_close(after[:, 2:], velocities[:, 2:])
+
+
+def test_gradients_of_a_random_model_match_finite_differences() -> None:
+    torch.manual_seed(0)
+    model = EventJump(EventJumpConfig(hidden_size=8)).double()
+    with torch.no_grad():
+        model.single_level.skip.weight.copy_(torch.tensor([[-1.0, 0.1]]))
+        model.single_level.skip.bias.fill_(WALL)
+    _, _, state = a_state(model)
+    action = torch.tensor([[0.3, -0.5], [0.6, 0.2]]).double().requires_grad_(True)
+
+    def final(shot: Tensor) -> Tensor:
+        imagined = model.imagine(state, [9.0], shot)
+        assert bool((imagined.ticks >= 2).any()), "the test should leap over an event"
+        return imagined.obs
+
+    assert torch.autograd.gradcheck(final, (action,), eps=1e-6, atol=1e-5)
+
+
+def test_pairs_are_seen_alike_from_every_side() -> None:
+    torch.manual_seed(1)
+    model = EventJump(EventJumpConfig()).double()
+    offset, relative = torch.randn(6, 2).double(), torch.randn(6, 2).double()
+    angle = 0.7
+    turn = torch.tensor(
+        [[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]]
+    ).double()
+    mirror = torch.tensor([1.0, -1.0]).double()
+    change = model.pair_outcome(offset, relative)
+    torch.testing.assert_close(model.pair_outcome(offset @ turn, relative @ turn), change @ turn)
+    torch.testing.assert_close(
+        model.pair_outcome(offset * mirror, relative * mirror), change * mirror
+    )
+    torch.testing.assert_close(model.pair_outcome(-offset, -relative), -change)
+    torch.testing.assert_close(model.pair_outcome(offset, 3 * relative), 3 * change)
+
+
+def test_weights_carry_over_to_other_numbers_of_balls() -> None:
+    two = hand_set()
+    three = two.for_balls(3)
+    assert three.obs_size == 6
+    assert three.single_level is two.single_level
+    state = three.state_from(torch.rand(5, 6).double() * 0.6 + 0.2, torch.zeros(5, 6).double())
+    assert three.imagine(state, [1.0, 2.0]).obs.shape == (5, 2, 6)
+
+
+def test_balls_at_rest_stay_and_have_finite_gradients() -> None:
+    model = EventJump(EventJumpConfig())
+    positions = torch.tensor([[0.3, 0.3, 0.6, 0.6]])
+    state = model.state_from(positions, torch.zeros(1, 4))
+    assert state.event.tolist() == [-1]
+    action = torch.zeros(1, 2, requires_grad=True)
+    obs = model.imagine(state, [1.0, 41.0], action).obs
+    obs.sum().backward()
+    assert action.grad is not None
+    assert bool(action.grad.isfinite().all())
+
+
+@pytest.fixture(scope="module")
+def other_table() -> TableConfig:
+    return TableConfig(radius=0.07, restitution=0.8, max_impulse=0.9)
+
+
+@pytest.fixture(scope="module")
+def learned(other_table: TableConfig) -> EventJump:
+    """A model trained for seconds on a table of other physics than the project's."""
+    dataset = make_dataset(DatasetConfig(table=other_table, num_trajectories=6000, seed=2))
+    sampler = EventSampler(dataset)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = EventJump(EventJumpConfig(hidden_size=32))
+    generator = torch.Generator().manual_seed(0)
+    optimiser = torch.optim.Adam(model.parameters(), lr=5e-3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, 1200)
+    for _ in range(1200):
+        loss, _ = model.loss(sampler.sample(512, generator))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+    return model
+
+
+def test_it_learns_where_the_walls_are(learned: EventJump) -> None:
+    # From the middle to x = 1 - 0.07 at 0.05 a frame.
+    positions, velocities = torch.full((1, 2), 0.5), torch.tensor([[0.05, 0.0]])
+    time, event = learned.for_balls(1).next_event(positions.view(1, 1, 2), velocities.view(1, 1, 2))
+    assert time.item() == pytest.approx(0.43 / 0.05, rel=5e-3)
+    assert event.tolist() == [0]
+
+
+def test_it_learns_how_walls_give_back(learned: EventJump) -> None:
+    after = learned.single_outcome(
+        torch.tensor([[0.93, 0.4]]), torch.tensor([[0.05, 0.02]]), torch.tensor([0])
+    )
+    torch.testing.assert_close(after, torch.tensor([[-0.04, 0.02]]), atol=1e-3, rtol=0)
+
+
+def test_it_learns_when_and_how_balls_meet(learned: EventJump) -> None:
+    # Head-on from 0.4 apart, radius 0.07: they meet after 0.26 / 0.08 frames; each of the equal
+    # balls then has (1 - e) / 2 of its own and (1 + e) / 2 of the other's velocity.
+    positions = torch.tensor([[[0.3, 0.5], [0.7, 0.5]]])
+    velocities = torch.tensor([[[0.06, 0.0], [-0.02, 0.0]]])
+    time, event = learned.next_event(positions, velocities)
+    assert event.tolist() == [4]
+    assert time.item() == pytest.approx(0.26 / 0.08, rel=2e-2)
+    touching = torch.tensor([[[0.3, 0.5], [0.44, 0.5]]])
+    after = learned.after_event(touching, velocities, event)
+    expected = torch.tensor([[[0.1 * 0.06 - 0.9 * 0.02, 0.0], [0.9 * 0.06 - 0.1 * 0.02, 0.0]]])
+    torch.testing.assert_close(after, expected, atol=2e-3, rtol=0)
+
+
+def test_it_learns_what_a_shot_does(learned: EventJump) -> None:
+    after = learned.after_shot(torch.tensor([[0.01, -0.05]]), torch.tensor([[0.5, -1.0]]))
+    torch.testing.assert_close(after, torch.tensor([[0.0325, -0.09]]), atol=3e-3, rtol=0)
+
+
+@pytest.mark.parametrize("field", ["num_balls", "hidden_size", "horizon", "pair_scale"])
+def test_impossible_sizes_are_refused(field: str) -> None:
+    with pytest.raises(ValueError, match=f"{field} must be .*got 0"):
+        EventJumpConfig(**{field: 0})
+
+
+def test_foreign_states_and_frames_are_refused() -> None:
+    model = EventJump(EventJumpConfig())
+    with pytest.raises(ValueError, match=r"shape \(B, T, 4\), got \(1, 4, 6\)"):
+        model.observe(torch.zeros(1, 4, 6))
+    with pytest.raises(ValueError, match="at least 2 frames, got 1"):
+        model.observe(torch.zeros(1, 1, 4))
+    with pytest.raises(ValueError, match=r"NaN or infinity in rows \[1\]"):
+        model.observe(torch.tensor([[[0.5] * 4] * 2, [[0.5] * 4, [math.nan] * 4]]))

@@ -1,0 +1,126 @@
+"""The segmentation of observed trajectories into events, against the physics that made them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from jumpy_mbrl.data.dataset import DatasetConfig, TrajectoryDataset, make_dataset
+from jumpy_mbrl.data.events import EventSampler, EventTable
+from jumpy_mbrl.envs.config import TableConfig
+
+
+def dataset_of(obs: np.ndarray, action: np.ndarray | None = None) -> TrajectoryDataset:
+    obs = np.asarray(obs, dtype=np.float32)
+    if action is None:
+        action = np.zeros((*obs.shape[:2], 2), dtype=np.float32)
+    table = TableConfig(num_frames=obs.shape[1])
+    config = DatasetConfig(table=table, num_trajectories=len(obs))
+    return TrajectoryDataset(obs=obs, action=action, config=config)
+
+
+def line(start: float, speed: float, frames: int) -> np.ndarray:
+    return start + speed * np.arange(frames)
+
+
+@pytest.fixture(scope="module")
+def table() -> EventTable:
+    return EventTable.from_dataset(make_dataset(DatasetConfig(num_trajectories=3000, seed=3)))
+
+
+def test_a_wall_hit_between_frames_is_found_where_it_was() -> None:
+    # Ball 0 goes right at 0.03 per frame from 0.809 and turns at 0.9, at frame 91 / 30.
+    free = line(0.809, 0.03, 8)
+    x = np.where(free <= 0.9, free, 1.8 - free)
+    obs = np.stack([x, np.full(8, 0.5), np.full(8, 0.3), np.full(8, 0.3)], axis=1)
+    found = EventTable.from_dataset(dataset_of(obs[None])).single
+    assert found.shape == (1, 3, 2)
+    np.testing.assert_allclose(found[0], [[0.9, 0.5], [0.03, 0], [-0.03, 0]], atol=2e-6)
+
+
+def test_two_balls_that_break_together_are_one_event() -> None:
+    # Head-on at equal speed: they touch at 0.4 and 0.6, at frame 10 / 3, and swap velocities.
+    first, second = line(0.3, 0.03, 8), line(0.7, -0.03, 8)
+    hit = np.arange(8) > 10 / 3
+    x0 = np.where(hit, 0.8 - first, first)
+    x1 = np.where(hit, 1.2 - second, second)
+    obs = np.stack([x0, np.full(8, 0.5), x1, np.full(8, 0.5)], axis=1)
+    found = EventTable.from_dataset(dataset_of(obs[None]))
+    assert len(found.single) == 0
+    expected = [[0.2, 0], [0.03, 0], [-0.03, 0], [-0.03, 0], [0.03, 0]]
+    np.testing.assert_allclose(found.pair[0], expected, atol=2e-6)
+
+
+def test_a_shot_is_not_an_event_but_a_shot() -> None:
+    x = np.concatenate([line(0.3, 0.01, 4), line(0.33, 0.03, 5)[1:]])
+    obs = np.stack([x, np.full(8, 0.5), np.full(8, 0.8), np.full(8, 0.8)], axis=1)[None]
+    action = np.zeros((1, 8, 2), dtype=np.float32)
+    action[0, 3] = [0.4, 0.0]
+    found = EventTable.from_dataset(dataset_of(obs, action))
+    assert len(found.single) == 0
+    np.testing.assert_allclose(found.shot, [[[0.01, 0], [0.4, 0], [0.03, 0]]], atol=1e-6)
+
+
+def test_single_events_are_mirror_reflections_at_the_walls(table: EventTable) -> None:
+    position, before, after = np.moveaxis(table.single, 1, 0)
+    axis = np.abs(after - before).argmax(axis=1)
+    rows = np.arange(len(position))
+    assert len(position) > 5000
+    distance = np.abs(np.abs(position[rows, axis] - 0.5) - 0.4)
+    assert np.quantile(distance, 0.999) < 1e-5
+    assert np.quantile(np.abs(after[rows, axis] + before[rows, axis]), 0.999) < 1e-6
+
+
+def test_pair_events_are_elastic_contacts_of_equal_balls(table: EventTable) -> None:
+    offset, first, second, first_after, second_after = np.moveaxis(table.pair, 1, 0)
+    assert len(offset) > 800
+    distance = np.linalg.norm(offset, axis=1)
+    assert np.mean(np.abs(distance - 0.2) > 1e-5) < 5e-3
+    normal = offset / distance[:, None]
+    push = ((second - first) * normal).sum(axis=1, keepdims=True) * normal
+    error = np.abs(first_after - first - push).max(axis=1) / np.linalg.norm(push, axis=1)
+    assert np.mean(error > 1e-2) < 5e-3
+    momentum = first + second - first_after - second_after
+    assert np.mean(np.abs(momentum) > 1e-5) < 5e-3
+
+
+def test_passing_pairs_never_come_within_touch(table: EventTable) -> None:
+    offset, velocity = table.passing[:, 0], table.passing[:, 1]
+    square = (velocity**2).sum(axis=1)
+    closest = np.clip(-(offset * velocity).sum(axis=1) / square, 0, None)
+    assert np.all(closest <= table.passing_frames)
+    assert np.linalg.norm(offset + velocity * closest[:, None], axis=1).min() > 0.2 - 1e-5
+
+
+def test_shots_obey_the_impulse_and_its_limit(table: EventTable) -> None:
+    before, action, after = np.moveaxis(table.shot, 1, 0)
+    expected = np.clip(before + 0.06 * action, -0.09, 0.09)
+    assert np.quantile(np.abs(after - expected), 0.999) < 1e-6
+
+
+def test_three_balls_are_segmented_too() -> None:
+    config = DatasetConfig(table=TableConfig(num_balls=3), num_trajectories=500, seed=1)
+    found = EventTable.from_dataset(make_dataset(config))
+    distance = np.linalg.norm(found.pair[:, 0], axis=1)
+    assert len(distance) > 200
+    assert np.quantile(np.abs(distance - 0.2), 0.99) < 1e-4
+
+
+def test_too_short_trajectories_are_refused() -> None:
+    with pytest.raises(ValueError, match="at least 6 frames to be segmented, got 5"):
+        EventTable.from_dataset(dataset_of(np.full((1, 5, 4), 0.5)))
+
+
+def test_a_dataset_without_some_kind_of_event_is_refused() -> None:
+    with pytest.raises(ValueError, match="holds no event of kind 'single'"):
+        EventSampler(dataset_of(np.full((1, 8, 4), 0.5)))
+
+
+def test_the_sampler_is_a_function_of_its_generator() -> None:
+    sampler = EventSampler(make_dataset(DatasetConfig(num_trajectories=300)))
+    draws = [sampler.sample(16, torch.Generator().manual_seed(seed)) for seed in (5, 5, 6)]
+    for name in draws[0]:
+        assert draws[0][name].shape[0] == 16
+        assert torch.equal(draws[0][name], draws[1][name])
+    assert not torch.equal(draws[0]["pair"], draws[2]["pair"])

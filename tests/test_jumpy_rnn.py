@@ -1,0 +1,381 @@
+"""The papers' jumpy network: equations 4-6 by hand, the line search of equation 7 by a slow loop."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from jumpy_mbrl.models.base import State
+from jumpy_mbrl.models.jumpy_rnn import JumpyRNN, JumpyRNNConfig, JumpyState
+
+Split = Literal["halves", "heads"]
+
+SMALL = JumpyRNNConfig(obs_size=2, action_size=2, hidden_size=8, mlp_size=8, horizon=9.0)
+
+
+def make_model(config: JumpyRNNConfig = SMALL, seed: int = 0) -> JumpyRNN:
+    """Random weights, with durations that vary from 1 to some frames."""
+    torch.manual_seed(seed)
+    model = JumpyRNN(config).double()
+    with torch.no_grad():
+        model.duration.weight.mul_(6.0)
+        model.duration.bias.fill_(0.7)
+    return model
+
+
+def frames(batch: int = 5, length: int = 12) -> tuple[Tensor, Tensor]:
+    """Smooth motion, with an action at frame 3 of every sequence but the last."""
+    generator = torch.Generator().manual_seed(1)
+    start = torch.rand(batch, 1, 2, generator=generator, dtype=torch.float64)
+    speed = torch.rand(batch, 1, 2, generator=generator, dtype=torch.float64) - 0.5
+    obs = start + 0.1 * speed * torch.arange(length).view(1, length, 1)
+    action = torch.zeros(batch, length, 2, dtype=torch.float64)
+    action[:-1, 3] = torch.rand(batch - 1, 2, generator=generator, dtype=torch.float64) - 0.5
+    return obs, action
+
+
+def by_hand(duration: float, horizon: float = 50.0) -> JumpyRNN:
+    """h_i = tanh(x), h'_i = tanh(0.1 + a), D_i = ``duration``, x(t) = h(t), for x not negative."""
+    model = JumpyRNN(
+        JumpyRNNConfig(obs_size=1, action_size=1, hidden_size=2, mlp_size=1, horizon=horizon)
+    ).double()
+    for parameter in model.parameters():
+        nn.init.zeros_(parameter)
+    with torch.no_grad():
+        for network in (model.encoder, model.decoder):
+            network.first.weight.fill_(1.0)
+            network.last.weight.fill_(1.0)
+        # Rows of the gates: reset (0, 1), update (2, 3), candidate (4, 5) of h and h'.
+        model.cell.bias_ih[2:4] = -1000.0
+        model.cell.weight_ih[4, 0] = 1.0
+        model.cell.weight_ih[5, 1] = 1.0
+        model.cell.bias_ih[5] = 0.1
+        excess = duration - 1.0
+        model.duration.bias.fill_(excess if excess >= 0 else 100.0 * excess)
+    return model
+
+
+# -- rollouts with a known answer ------------------------------------------------------------------
+
+
+def test_rollout_equals_the_closed_form() -> None:
+    model = by_hand(duration=2.5)
+    state = model.observe(torch.tensor([[[0.4]]], dtype=torch.float64))
+    action = torch.tensor([[0.2]], dtype=torch.float64)
+    imagined = model.imagine(state, [0.5, 2.5, 3.1, 5.0, 6.0], action)
+    first, later = math.tanh(0.3), math.tanh(0.1)
+    h0 = math.tanh(0.4)
+    h1 = math.tanh(h0 + 2.5 * first)
+    h2 = math.tanh(h1 + 2.5 * later)
+    expected = [
+        h0 + 0.5 * first,
+        h0 + 2.5 * first,
+        h1 + 0.6 * later,
+        h1 + 2.5 * later,
+        h2 + 1.0 * later,
+    ]
+    assert imagined.obs.flatten().tolist() == pytest.approx(expected, abs=1e-14)
+    assert imagined.tick_times.tolist() == [[0.0, 2.5, 5.0]]
+    assert imagined.state.remaining.tolist() == pytest.approx([1.5])
+
+
+@pytest.mark.parametrize(("predicted", "used"), [(0.2, 1.0), (-4.0, 1.0), (3.5, 3.5), (80.0, 6.0)])
+def test_durations_are_held_between_one_frame_and_the_horizon(
+    predicted: float, used: float
+) -> None:
+    model = by_hand(duration=predicted, horizon=6.0)
+    hidden = torch.zeros(1, 1, dtype=torch.float64)
+    assert model._duration(hidden).item() == pytest.approx(predicted)
+    state = model.tick(model.observe(torch.zeros(1, 1, 1, dtype=torch.float64)))
+    assert state.remaining.item() == pytest.approx(used)
+
+
+@pytest.mark.parametrize("split", ["halves", "heads"])
+def test_tick_reads_the_last_latent_and_how_far_it_moved(split: Split) -> None:
+    """Equation 4, written out with torch's own GRU cell."""
+    model = make_model(replace(SMALL, split=split))
+    obs, action = frames()
+    state = model.tick(model.observe(obs[:, :3], action[:, :3]), action[:, 3])
+    leapt = model.imagine(state, [0.6]).state
+    assert isinstance(leapt, JumpyState)
+    ticked = model.tick(leapt)
+    moved = 0.6 * state.velocity
+    features = model.encoder(model.decode(state.hidden + moved))
+    inputs = torch.cat([features, torch.zeros(5, 2)], dim=1)
+    if split == "halves":
+        both = model.cell(inputs, torch.cat([state.hidden, moved], dim=1))
+        hidden, velocity = both[:, :4], both[:, 4:]
+    else:
+        assert model.velocity is not None
+        hidden = model.cell(torch.cat([inputs, moved], dim=1), state.hidden)
+        velocity = model.velocity(hidden)
+    torch.testing.assert_close(ticked.hidden, hidden)
+    torch.testing.assert_close(ticked.velocity, velocity)
+
+
+@pytest.mark.parametrize("split", ["halves", "heads"])
+def test_observing_equals_ticking_at_every_real_frame(split: Split) -> None:
+    model = make_model(replace(SMALL, split=split))
+    obs, action = frames()
+    state = model.initial_state(5)
+    for t in range(6):
+        state = model.tick(replace(state, obs=obs[:, t]), action[:, t])
+        state = model._leap(state, torch.ones(5, dtype=torch.float64))
+    observed = model.observe(obs[:, :7], action[:, :7])
+    torch.testing.assert_close(observed.hidden, state.hidden)
+    torch.testing.assert_close(observed.anchor, state.anchor)
+    assert torch.equal(observed.obs, obs[:, 6])
+    assert bool((observed.remaining == 0).all())
+
+
+def test_two_jumps_of_one_frame_equal_one_of_two() -> None:
+    model = by_hand(duration=3.0)
+    obs = torch.tensor([[[0.2]], [[0.7]]], dtype=torch.float64)
+    start = model.imagine(model.observe(obs), [0.0], torch.full((2, 1), 0.3).double()).state
+    one = model.imagine(start, [1.0])
+    two = model.imagine(one.state, [1.0])
+    once = model.imagine(start, [2.0])
+    assert one.ticks.tolist() == two.ticks.tolist() == once.ticks.tolist() == [0, 0]
+    torch.testing.assert_close(two.obs, once.obs, rtol=0, atol=1e-15)
+    torch.testing.assert_close(two.state.hidden, once.state.hidden, rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("split", ["halves", "heads"])
+@pytest.mark.parametrize("cut", [0.0, 0.3, 1.0, 4.7])
+def test_rollout_cut_anywhere_goes_on_the_same(cut: float, split: Split) -> None:
+    """Ticks in between included: the state holds all that the next tick reads."""
+    model = make_model(replace(SMALL, split=split))
+    obs, action = frames()
+    state = model.observe(obs[:, :4], action[:, :4])
+    times = torch.tensor([4.7, 6.2, 9.0, 14.3], dtype=torch.float64)
+    whole = model.imagine(state, times, action[:, 3])
+    first = model.imagine(state, [cut], action[:, 3])
+    second = model.imagine(first.state, times - cut)
+    assert torch.equal(first.ticks + second.ticks, whole.ticks)
+    assert whole.ticks.unique().numel() > 1
+    torch.testing.assert_close(second.obs, whole.obs)
+    torch.testing.assert_close(second.state.hidden, whole.state.hidden)
+
+
+def test_decoding_between_frames_follows_the_latent_line() -> None:
+    model = make_model()
+    obs, action = frames()
+    state = model.imagine(model.observe(obs[:, :4], action[:, :4]), [0.0], action[:, 3]).state
+    times = torch.tensor([0.1, 0.37, 0.9], dtype=torch.float64)
+    imagined = model.imagine(state, times)
+    latents = state.hidden.unsqueeze(1) + state.velocity.unsqueeze(1) * times.view(1, 3, 1)
+    torch.testing.assert_close(imagined.obs, model.decoder(latents))
+
+
+@pytest.mark.parametrize("split", ["halves", "heads"])
+def test_gradient_with_respect_to_the_shot_equals_finite_differences(split: Split) -> None:
+    model = make_model(replace(SMALL, split=split))
+    obs, action = frames(batch=2)
+    state = model.observe(obs[:, :4], action[:, :4])
+
+    def prediction(shot: Tensor) -> Tensor:
+        return model.imagine(state, [3.3, 7.0], shot).obs
+
+    shot = torch.tensor([[0.3, -0.5], [0.1, 0.8]], dtype=torch.float64, requires_grad=True)
+    imagined = model.imagine(state, [7.0], shot)
+    assert bool((imagined.ticks > 1).all())
+    # Some durations are inside their bounds: the gradient flows through the tick times too.
+    assert imagined.tick_times.requires_grad
+    assert torch.autograd.gradcheck(prediction, (shot,), eps=1e-7, atol=1e-6)
+
+
+# -- the line search -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SlowLine:
+    """A line found by the slow loop."""
+
+    row: int
+    frame: int
+    jump: int
+    state: JumpyState
+    cut: bool
+
+
+def slow_lines(
+    model: JumpyRNN, obs: Tensor, action: Tensor, due: Tensor, go_on: Tensor
+) -> list[SlowLine]:
+    """Equation 7 word for word: one sequence at a time, one jump at a time, growing it by one."""
+    found = []
+    last = obs.shape[1] - 1
+    for row in range(obs.shape[0]):
+        state: JumpyState = model.initial_state(1)
+        frame = 0
+        while frame < last:
+            state = replace(state, obs=obs[row : row + 1, frame])
+            state = model.tick(state, action[row : row + 1, frame])
+            jump = 1
+            while frame + jump < last:
+                now = frame + jump
+                ahead = model.decode(state.hidden + (jump + 1) * state.velocity)
+                accurate = (ahead - obs[row, now + 1]).square().mean() < model.config.epsilon
+                if due[row, now] or not (accurate or go_on[row, now]):
+                    break
+                if jump + 1 > model.config.horizon:
+                    break
+                jump += 1
+            cut = frame + jump < last and bool(due[row, frame + jump])
+            found.append(SlowLine(row, frame, jump, state, cut))
+            state = model._leap(state, torch.tensor([float(jump)], dtype=torch.float64))
+            frame += jump
+    return found
+
+
+def search_problem(
+    split: Split, epsilon: float, horizon: float
+) -> tuple[JumpyRNN, dict[str, Tensor]]:
+    config = replace(
+        SMALL, split=split, epsilon=epsilon, horizon=horizon, forced_jumps=0.1, priming=2
+    )
+    model = make_model(config, seed=3)
+    obs, action = frames(batch=12, length=16)
+    # Lines that start near the frames, as those of a trained model do.
+    with torch.no_grad():
+        model.decoder.last.weight.mul_(0.5)
+        model.decoder.last.bias.copy_(obs.mean(dim=(0, 1)))
+    u = torch.rand(12, 16, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    return model, {"obs": obs, "action": action, "u": u}
+
+
+@pytest.mark.parametrize("split", ["halves", "heads"])
+@pytest.mark.parametrize(("epsilon", "horizon"), [(0.0, 40.0), (0.03, 40.0), (0.1, 4.0), (9.0, 40)])
+def test_line_search_equals_the_slow_loop(split: Split, epsilon: float, horizon: float) -> None:
+    model, batch = search_problem(split, epsilon, horizon)
+    obs, action = batch["obs"], batch["action"]
+    due = model._ticks_due(action)
+    go_on = batch["u"][:, :-1] < 0.1
+    ticks = model.search_ticks(obs, action, due, go_on)
+    expected = torch.zeros_like(ticks)
+    lines = slow_lines(model, obs, action, due, go_on)
+    for line in lines:
+        expected[line.row, line.frame] = True
+    assert torch.equal(ticks, expected)
+    longest = max(line.jump for line in lines)
+    assert longest <= horizon
+    if epsilon == 0.0:
+        assert 1 < longest < 5  # forced jumps only
+    if epsilon == 9.0:
+        # Everything is accurate: only priming (2 frames) and the action interrupt.
+        assert sorted({line.jump for line in lines}) == [1, 2, 12, 14]
+    if epsilon in (0.03, 0.1):
+        assert len({line.jump for line in lines if not line.cut}) >= 3
+
+
+@pytest.mark.parametrize("split", ["halves", "heads"])
+def test_loss_and_its_gradient_equal_those_of_the_slow_loop(split: Split) -> None:
+    model, batch = search_problem(split, epsilon=0.03, horizon=6.0)
+    obs, action = batch["obs"], batch["action"]
+    loss, log = model.loss(batch)
+    loss.backward()
+    gradients = {name: p.grad for name, p in model.named_parameters()}
+    model.zero_grad()
+
+    lines = slow_lines(model, obs, action, model._ticks_due(action), batch["u"][:, :-1] < 0.1)
+    errors, durations = [], []
+    for line in lines:
+        for ahead in range(line.jump + 1):
+            predicted = model.decode(line.state.hidden + ahead * line.state.velocity)[0]
+            errors.append((predicted - obs[line.row, line.frame + ahead]).square())
+        if not line.cut:
+            durations.append((model._duration(line.state.hidden) - line.jump).square())
+    slow = torch.stack(errors).mean() + 1e-5 * torch.stack(durations).mean()
+    slow.backward()  # type: ignore[no-untyped-call]
+    torch.testing.assert_close(loss, slow)
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(gradients[name], parameter.grad, msg=name)
+    mean_jump = sum(line.jump for line in lines) / len(lines)
+    assert float(log["mean_jump"]) == pytest.approx(mean_jump)
+
+
+def test_forced_jumps_need_a_number_below_their_rate() -> None:
+    model, batch = search_problem("halves", epsilon=0.0, horizon=40.0)
+    never, always = torch.ones_like(batch["u"]), torch.zeros_like(batch["u"])
+    without = {name: batch[name] for name in ("obs", "action")}
+    assert float(model.loss({**batch, "u": never})[1]["mean_jump"]) == 1.0
+    assert float(model.loss(without)[1]["mean_jump"]) == 1.0
+    assert float(model.loss({**batch, "u": always})[1]["mean_jump"]) > 3.0
+
+
+def test_search_ticks_leaves_no_gradient_and_no_random_trace() -> None:
+    model, batch = search_problem("halves", epsilon=0.03, horizon=6.0)
+    before = torch.get_rng_state()
+    model.loss(batch)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_learns_to_jump_along_lines() -> None:
+    """The papers' first task (section 3.1): straight motion, to be jumped over in few ticks."""
+    torch.manual_seed(0)
+    config = JumpyRNNConfig(
+        obs_size=2, action_size=0, hidden_size=32, mlp_size=32, horizon=20.0, epsilon=3e-4
+    )
+    model = JumpyRNN(config)
+    generator = torch.Generator().manual_seed(2)
+
+    def lines(batch: int) -> dict[str, Tensor]:
+        start = torch.rand(batch, 1, 2, generator=generator)
+        speed = 0.1 * (torch.rand(batch, 1, 2, generator=generator) - 0.5)
+        obs = start + speed * torch.arange(13.0).view(1, 13, 1)
+        return {"obs": obs, "u": torch.rand(batch, 13, generator=generator)}
+
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
+    for _ in range(300):
+        optimizer.zero_grad()
+        loss, _ = model.loss(lines(64))
+        loss.backward()
+        optimizer.step()
+    test = lines(128)["obs"]
+    with torch.no_grad():
+        imagined = model.imagine(model.observe(test[:, :4]), [float(t) for t in range(1, 10)])
+    error = (imagined.obs - test[:, 4:]).square().mean()
+    standing_still = (test[:, 3:4] - test[:, 4:]).square().mean()
+    assert error < 0.1 * standing_still
+    assert 9 * 128 / float(imagined.ticks.sum()) > 3.0
+
+
+# -- refusals --------------------------------------------------------------------------------------
+
+
+def test_a_foreign_state_is_refused() -> None:
+    model = make_model()
+    state = model.initial_state(2)
+    plain = State(state.hidden, state.velocity, state.remaining, state.obs)
+    with pytest.raises(ValueError, match="needs its own JumpyState, got State"):
+        model.imagine(plain, [1.0])
+
+
+def test_bad_frames_and_actions_are_refused() -> None:
+    model = make_model()
+    obs, action = frames()
+    with pytest.raises(ValueError, match=r"obs must have shape \(B, T, 2\)"):
+        model.observe(torch.zeros(3, 5, 4))
+    with pytest.raises(ValueError, match=r"action must have shape \(5, 4, 2\)"):
+        model.observe(obs[:, :4], action[:, :3])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"hidden_size": 7}, "even to be split into halves, got 7"),
+        ({"split": "thirds"}, "must be 'halves' or 'heads', got 'thirds'"),
+        ({"horizon": 0.5}, "horizon must be at least one frame, got 0.5"),
+        ({"epsilon": -1.0}, "must not be negative"),
+        ({"epsilon": float("nan")}, "must not be negative, got nan"),
+        ({"forced_jumps": 1.5}, r"must lie in \[0, 1\], got 1.5"),
+        ({"priming": 0}, "priming must be an integer of at least 1, got 0"),
+    ],
+)
+def test_impossible_settings_are_refused(change: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(SMALL, **change)

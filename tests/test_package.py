@@ -1,0 +1,91 @@
+"""The package as a whole: importing it is light, quiet and idempotent."""
+
+import importlib
+import subprocess
+import sys
+from types import ModuleType
+
+import gymnasium as gym
+import pytest
+
+import jumpy_mbrl
+from jumpy_mbrl import envs
+
+
+def run(program: str) -> str:
+    """Runs a program in a fresh interpreter with warnings as errors; returns what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_making_and_playing_loads_nothing_heavy() -> None:
+    printed = run(
+        "import sys, gymnasium as gym\n"
+        "before = set(sys.modules)\n"
+        "import jumpy_mbrl\n"
+        "env = gym.make('Billiards2D-v0')\n"
+        "env.reset(seed=0)\n"
+        "env.step(env.action_space.sample())\n"
+        "heavy = {'torch', 'pygame', 'numba', 'stable_baselines3', 'matplotlib', 'scipy'}\n"
+        "print(sorted(heavy & (set(sys.modules) - before)))\n"
+    )
+    assert printed == "[]"
+
+
+def test_importing_takes_less_than_three_tenths_of_a_second_beyond_gymnasium() -> None:
+    program = (
+        "import time, gymnasium\n"
+        "started = time.perf_counter()\n"
+        "import jumpy_mbrl, jumpy_mbrl.envs.billiards\n"
+        "print(time.perf_counter() - started)\n"
+    )
+    assert min(float(run(program)) for _ in range(3)) < 0.3
+
+
+def test_the_data_maker_needs_no_torch() -> None:
+    printed = run(
+        "import sys, jumpy_mbrl.data as data\n"
+        "data.make_dataset(data.DatasetConfig(num_trajectories=2), backend='python')\n"
+        "print('torch' in sys.modules)\n"
+    )
+    assert printed == "False"
+
+
+def test_registration_is_idempotent_and_keeps_what_a_user_registered() -> None:
+    spec = gym.spec("Billiards2D-v0")
+    assert spec.entry_point == "jumpy_mbrl.envs.billiards:Billiards2DEnv"
+    assert spec.max_episode_steps == 44
+    run("import jumpy_mbrl, importlib; importlib.reload(jumpy_mbrl)")
+    envs.register_envs()
+    assert gym.spec("Billiards2D-v0") is spec
+    assert all(name in gym.registry for name in envs.ENV_IDS)
+
+
+def test_public_names_exist() -> None:
+    for module in (jumpy_mbrl, envs, importlib.import_module("jumpy_mbrl.data")):
+        for name in module.__all__:
+            assert getattr(module, name) is not None
+    assert jumpy_mbrl.WorldModel is importlib.import_module("jumpy_mbrl.models").WorldModel
+    assert set(jumpy_mbrl.__all__) <= set(dir(jumpy_mbrl))
+
+
+def test_subpackages_come_when_asked_for() -> None:
+    assert run("import jumpy_mbrl; print(jumpy_mbrl.data.DatasetConfig().seed)") == "0"
+
+
+@pytest.mark.parametrize("module", [jumpy_mbrl, envs])
+def test_unknown_names_are_attribute_errors(module: ModuleType) -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
+        _ = module.nonsense
+
+
+def test_the_version_is_the_installed_one() -> None:
+    metadata = importlib.import_module("importlib.metadata")
+    try:
+        installed = metadata.version("jumpy-mbrl")
+    except metadata.PackageNotFoundError:
+        pytest.skip("jumpy-mbrl is not installed, only found")
+    assert jumpy_mbrl.__version__ == installed

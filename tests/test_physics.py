@@ -1,0 +1,402 @@
+"""The scalar physics, against closed forms, conservation laws and itself."""
+
+import importlib.util
+import itertools
+import math
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jumpy_mbrl.envs import physics
+from jumpy_mbrl.envs.config import TableConfig, sample_tables
+from jumpy_mbrl.envs.physics import advance, resolve_backend, shoot, simulate
+
+needs_numba = pytest.mark.skipif(
+    importlib.util.find_spec("numba") is None, reason="numba (the extra 'fast') is not installed"
+)
+tables = st.tuples(st.integers(1, 6), st.integers(0, 10_000))
+repeatable = settings(deadline=None, derandomize=True, max_examples=60)
+
+
+def random_table(
+    num_balls: int, seed: int, **changes: Any
+) -> tuple[TableConfig, list[float], list[float]]:
+    config = TableConfig(num_balls=num_balls, **changes)
+    x, v = sample_tables(config, np.random.default_rng(seed), 1)
+    return config, x.ravel().tolist(), v.ravel().tolist()
+
+
+def energy(v: Any) -> float:
+    return math.fsum(speed * speed for speed in v)
+
+
+def smallest_gap(x: Any, radius: float) -> float:
+    """Smallest room between two balls, or between a ball and a wall; negative for an overlap."""
+    points = np.reshape(x, (-1, 2))
+    gaps = [points.min() - radius, 1.0 - radius - points.max()]
+    gaps += [np.hypot(*(a - b)) - 2 * radius for a, b in itertools.combinations(points, 2)]
+    return float(min(gaps))
+
+
+# One ball
+
+
+def test_a_free_ball_moves_in_a_straight_line() -> None:
+    x, v = [0.3, 0.4], [0.5, -0.25]
+    assert advance(x, v, 0.5, 0.1) == (0, 0)
+    assert x == pytest.approx([0.3 + 0.25, 0.4 - 0.125], abs=1e-15)
+    assert v == [0.5, -0.25]
+
+
+@pytest.mark.parametrize("duration", [0.3, 2.0, 17.7])
+def test_one_ball_follows_the_unfolded_line(duration: float) -> None:
+    radius, start, speed = 0.1, np.array([0.23, 0.61]), np.array([1.7, -2.9])
+    side = 1 - 2 * radius
+    crossings = (start - radius + speed * duration) / side
+    cell = np.floor(crossings)
+    inside = crossings - cell
+    flipped = cell % 2 == 1
+    x, v = start.tolist(), speed.tolist()
+    assert advance(x, v, duration, radius) == (np.abs(cell).sum(), 0)
+    expected = radius + side * np.where(flipped, 1 - inside, inside)
+    assert x == pytest.approx(expected, abs=1e-13)
+    assert v == np.where(flipped, -speed, speed).tolist()
+
+
+def test_a_corner_is_two_wall_hits_at_once() -> None:
+    x, v = [0.5, 0.5], [1.0, 1.0]
+    assert advance(x, v, 0.6, 0.1) == (2, 0)
+    assert x == pytest.approx([0.9 - 0.2, 0.9 - 0.2], abs=1e-15)
+    assert v == [-1.0, -1.0]
+
+
+def test_a_ball_sliding_along_a_wall_or_into_it_from_contact() -> None:
+    x, v = [0.5, 0.1], [1.0, 0.0]
+    assert advance(x, v, 0.25, 0.1) == (0, 0)
+    assert x == [0.75, 0.1]
+    x, v = [0.5, 0.1], [0.0, -1.0]
+    assert advance(x, v, 0.25, 0.1) == (1, 0)
+    assert (x, v) == ([0.5, 0.35], [0.0, 1.0])
+
+
+def test_balls_at_rest_stay_and_no_time_changes_nothing() -> None:
+    x, v = [0.3, 0.3, 0.5, 0.3, 0.9, 0.9], [0.0] * 6
+    assert advance(x, v, 100.0, 0.1) == (0, 0)
+    assert (x, v) == ([0.3, 0.3, 0.5, 0.3, 0.9, 0.9], [0.0] * 6)
+    v = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+    assert advance(x, v, 0.0, 0.1) == (0, 0)
+    assert (x, v) == ([0.3, 0.3, 0.5, 0.3, 0.9, 0.9], [1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
+
+
+def test_an_event_at_the_very_end_belongs_to_the_next_call() -> None:
+    x, v = [0.5, 0.5], [1.0, 0.0]
+    assert advance(x, v, 0.25, 0.25) == (0, 0)
+    assert (x, v) == ([0.75, 0.5], [1.0, 0.0])
+    assert advance(x, v, 0.25, 0.25) == (1, 0)
+    assert (x, v) == ([0.5, 0.5], [-1.0, 0.0])
+
+
+# Two balls
+
+
+def test_head_on_balls_exchange_their_velocities() -> None:
+    x, v = [0.2, 0.5, 0.8, 0.5], [1.0, 0.0, -0.5, 0.0]
+    meeting = (0.6 - 0.2) / 1.5
+    assert advance(x, v, 0.4, 0.1) == (0, 1)
+    after = 0.4 - meeting
+    assert x == pytest.approx(
+        [0.2 + meeting - 0.5 * after, 0.5, 0.8 - 0.5 * meeting + after, 0.5], abs=1e-15
+    )
+    assert v == pytest.approx([-0.5, 0.0, 1.0, 0.0], abs=1e-15)
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.03, -0.11, 0.19, 0.1999999])
+def test_an_oblique_hit_on_a_ball_at_rest(offset: float) -> None:
+    radius, speed, gap = 0.1, 1.3, 0.45
+    x, v = [0.2, 0.5, 0.2 + gap, 0.5 + offset], [speed, 0.0, 0.0, 0.0]
+    along = math.sqrt(4 * radius**2 - offset**2)  # distance of the centres along x at contact
+    meeting = (gap - along) / speed
+    normal = np.array([along, offset]) / (2 * radius)
+    struck = speed * normal[0] * normal
+    left = np.array([speed, 0.0]) - struck
+    duration = meeting + 0.05
+    assert advance(x, v, duration, radius) == (0, 1)
+    assert v == pytest.approx([*left, *struck], abs=1e-8)
+    assert x[:2] == pytest.approx(np.array([0.2 + speed * meeting, 0.5]) + 0.05 * left, abs=1e-8)
+    assert x[2:] == pytest.approx(np.array([0.2 + gap, 0.5 + offset]) + 0.05 * struck, abs=1e-8)
+    assert np.dot(v[:2], v[2:]) == pytest.approx(0.0, abs=1e-8)  # they part at a right angle
+
+
+def test_an_exactly_grazing_ball_passes() -> None:
+    x, v = [0.125, 0.25, 0.5, 0.5], [1.0, 0.0, 0.0, 0.0]
+    assert advance(x, v, 0.75, 0.125) == (0, 0)
+    assert (x, v) == ([0.875, 0.25, 0.5, 0.5], [1.0, 0.0, 0.0, 0.0])
+
+
+@pytest.mark.parametrize("depth", [1e-17, 1e-16, 1e-15, 1e-14, 1e-12, 1e-9])
+def test_nearly_grazing_hits_end_and_keep_the_energy(depth: float) -> None:
+    x, v = [0.125, 0.25 + depth, 0.5, 0.5], [1.0, 0.0, 0.0, 0.0]
+    walls, hits = advance(x, v, 0.7, 0.125)
+    assert walls == 0
+    assert hits <= 1
+    assert energy(v) == pytest.approx(1.0, rel=1e-15)
+    # The impulse grows with the square root of the depth, from nothing.
+    assert abs(v[3]) < 4 * math.sqrt(depth / 0.25) + 1e-12
+
+
+@pytest.mark.parametrize(
+    ("velocities", "hits"),
+    [
+        ([0.0, 0.0, 0.0, 0.0], 0),
+        ([-0.1, 0.0, 0.1, 0.0], 0),
+        ([0.3, 0.2, 0.3, 0.2], 0),
+        ([0.0, 1.0, 0.0, 0.0], 0),
+        ([0.2, 0.0, -0.2, 0.0], 1),
+        ([0.2, 0.3, 0.0, 0.0], 1),
+    ],
+)
+def test_balls_in_contact_at_the_start(velocities: list[float], hits: int) -> None:
+    x, v = [0.375, 0.5, 0.625, 0.5], list(velocities)
+    assert advance(x, v, 0.1, 0.125) == (0, hits)
+    ux, uy, wx, wy = velocities
+    assert v == pytest.approx([wx, uy, ux, wy] if hits else velocities, abs=1e-16)
+    assert smallest_gap(x, 0.125) >= -1e-15
+
+
+def test_a_hit_too_weak_to_change_the_velocities_is_not_repeated() -> None:
+    """The balls move together but for the last bit: the impulse is lost in rounding."""
+    x = [0.25, 0.25, 0.25 + 3 / 32, 0.25 + 4 / 32]
+    v = [1.0, 1.0, 1.0 - 2**-53, 1.0]
+    assert advance(x, v, 0.25, 5 / 64) == (0, 1)
+    assert v == [1.0, 1.0, 1.0 - 2**-53, 1.0]
+
+
+def test_restitution_shortens_the_normal_velocity_only() -> None:
+    x, v = [0.5, 0.5], [1.0, 0.4]
+    advance(x, v, 0.5, 0.1, 0.5)
+    assert v == [-0.5, 0.4]
+    assert x == pytest.approx([0.9 - 0.5 * 0.1, 0.7], abs=1e-15)
+    x, v = [0.3, 0.5, 0.6, 0.5], [1.0, 0.0, 0.0, 0.0]
+    advance(x, v, 0.2, 0.1, 0.5)
+    assert v == pytest.approx([0.25, 0.0, 0.75, 0.0])  # the sum kept, the difference halved
+
+
+# Several balls
+
+
+@repeatable
+@given(st.integers(1, 6), st.integers(0, 10_000), st.floats(0.1, 8.0))
+def test_balls_in_a_row_are_points_that_pass_through_each_other(
+    num_balls: int, seed: int, duration: float
+) -> None:
+    """Equal balls on a line, less their diameters, are points that exchange their velocities: as a
+    set they move freely and are reflected by the two ends."""
+    radius = 0.05
+    rng = np.random.default_rng(seed)
+    length = 1 - 2 * radius * num_balls
+    points = np.sort(rng.uniform(0, length, num_balls))
+    speeds = rng.normal(size=num_balls)
+    shifts = radius * (2 * np.arange(num_balls) + 1)
+    x = np.stack([points + shifts, np.full(num_balls, 0.5)], 1).ravel().tolist()
+    v = np.stack([speeds, np.zeros(num_balls)], 1).ravel().tolist()
+    advance(x, v, duration, radius)
+    free = np.mod(points + speeds * duration, 2 * length)
+    expected = np.sort(np.minimum(free, 2 * length - free)) + shifts
+    assert x[::2] == pytest.approx(expected, abs=1e-12)
+    assert x[1::2] == [0.5] * num_balls
+    assert np.sort(np.abs(v[::2])) == pytest.approx(np.sort(np.abs(speeds)), abs=1e-12)
+
+
+def test_simultaneous_hits_far_apart_are_all_resolved() -> None:
+    """Two balls meet the wall and two others each other, all after 0.25."""
+    x = [0.25, 0.25, 0.75, 0.25, 0.25, 0.75, 0.75, 0.75]
+    v = [0.0, -0.5, 0.0, -0.5, 0.5, 0.0, -0.5, 0.0]
+    assert advance(x, v, 0.375, 0.125) == (2, 1)
+    assert x == [0.25, 0.1875, 0.75, 0.1875, 0.3125, 0.75, 0.6875, 0.75]
+    assert v == [0.0, 0.5, 0.0, 0.5, -0.5, 0.0, 0.5, 0.0]
+
+
+def test_two_balls_struck_at_once_are_resolved_in_the_order_of_their_numbers() -> None:
+    """The cue meets balls 1 and 2, which touch: first with 1, then with what is left with 2."""
+    radius, speed = 0.1, 1.0
+    height = math.sqrt(3) * radius
+    x = [0.3, 0.5, 0.6 + height, 0.6, 0.6 + height, 0.4]
+    v = [speed, 0.0, 0.0, 0.0, 0.0, 0.0]
+    towards_1 = np.array([height, radius]) / (2 * radius)
+    towards_2 = np.array([height, -radius]) / (2 * radius)
+    cue = np.array([speed, 0.0])
+    first = (cue @ towards_1) * towards_1
+    cue = cue - first
+    second = (cue @ towards_2) * towards_2
+    cue = cue - second
+    assert advance(x, v, 0.35, radius) == (0, 2)
+    assert v == pytest.approx([*cue, *first, *second], abs=1e-12)
+
+
+def test_newtons_cradle_passes_the_velocity_on() -> None:
+    x, v = [0.125, 0.5, 0.5, 0.5, 0.75, 0.5], [1.0, 0.0, 0.0, 0.0, 0.0, 0.0]
+    assert advance(x, v, 0.1875, 0.125) == (0, 2)
+    assert v == [0.0, 0.0, 0.0, 0.0, 1.0, 0.0]
+    assert x == [0.25, 0.5, 0.5, 0.5, 0.8125, 0.5]
+
+
+# Laws
+
+
+@pytest.mark.parametrize("num_balls", [2, 5])
+def test_energy_is_kept_over_ten_thousand_collisions(num_balls: int) -> None:
+    config, x, v = random_table(num_balls, 3)
+    before, walls, hits = energy(v), 0, 0
+    while min(walls, hits) < 10_000:
+        more = advance(x, v, 50.0, config.radius)
+        walls, hits = walls + more[0], hits + more[1]
+    assert energy(v) == pytest.approx(before, rel=1e-12)
+
+
+@repeatable
+@given(tables)
+def test_a_hit_keeps_momentum_and_energy(table: tuple[int, int]) -> None:
+    config, x, v = random_table(*table)
+    for _ in range(50):
+        before = np.reshape(v, (-1, 2))
+        walls, hits = advance(x, v, 0.01, config.radius)
+        if hits and not walls:
+            assert np.reshape(v, (-1, 2)).sum(0) == pytest.approx(before.sum(0), abs=1e-14)
+        assert energy(v) == pytest.approx(energy(before.ravel()), rel=1e-14)
+
+
+@repeatable
+@given(tables)
+def test_running_backwards_returns_to_the_start(table: tuple[int, int]) -> None:
+    config, x, v = random_table(*table)
+    start, speeds = list(x), list(v)
+    advance(x, v, 0.8, config.radius)
+    v = [-speed for speed in v]
+    advance(x, v, 0.8, config.radius)
+    assert x == pytest.approx(start, abs=1e-8)
+    assert [-speed for speed in v] == pytest.approx(speeds, abs=1e-8)
+
+
+@repeatable
+@given(tables, st.integers(2, 20))
+def test_one_big_step_equals_many_small_ones(table: tuple[int, int], pieces: int) -> None:
+    config, x, v = random_table(*table)
+    y, w = list(x), list(v)
+    counts = advance(x, v, 0.8, config.radius)
+    small = [advance(y, w, 0.8 / pieces, config.radius) for _ in range(pieces)]
+    assert y == pytest.approx(x, abs=1e-8)
+    assert w == pytest.approx(v, abs=1e-8)
+    assert np.sum(small, axis=0).tolist() == list(counts)
+
+
+@repeatable
+@given(tables, st.sampled_from([1.0, 0.9]))
+def test_nothing_ever_overlaps(table: tuple[int, int], restitution: float) -> None:
+    config, x, v = random_table(*table)
+    rng = np.random.default_rng(table[1])
+    for duration in rng.exponential(0.05, 100).tolist():
+        advance(x, v, duration, config.radius, restitution)
+        assert smallest_gap(x, config.radius) > -1e-12
+
+
+@pytest.mark.parametrize("num_balls", [9, 16])
+def test_nothing_overlaps_on_a_crowded_table(num_balls: int) -> None:
+    """Balls on a grid that leaves 2 % of their diameter between them."""
+    side = math.isqrt(num_balls)
+    radius = 0.5 / (1.02 * side)
+    spots = (np.arange(side) + 0.5) / side
+    x = np.stack(np.meshgrid(spots, spots), -1).ravel().tolist()
+    v = np.random.default_rng(0).normal(size=2 * num_balls).tolist()
+    before, total = energy(v), 0
+    for _ in range(300):
+        total += sum(advance(x, v, 0.05 / side, radius))
+        assert smallest_gap(x, radius) > -1e-12
+    assert total > 3000
+    assert energy(v) == pytest.approx(before, rel=1e-12)
+
+
+# Limits
+
+
+def test_too_many_events_are_refused() -> None:
+    with pytest.raises(RuntimeError, match=r"at most max_events contacts .* got more"):
+        advance([0.3, 0.3], [1e9, 0.0], 1.0, 0.1)
+    x, v = [0.5, 0.5], [1.0, 0.0]
+    with pytest.raises(RuntimeError, match="max_events"):
+        advance(x, v, 9.9, 0.1, 1.0, 11)  # hits after 0.4, 1.2, ... 9.2: twelve
+    x, v = [0.5, 0.5], [1.0, 0.0]
+    assert advance(x, v, 9.9, 0.1, 1.0, 12) == (12, 0)
+
+
+def test_a_jammed_table_is_refused_and_not_endless() -> None:
+    with pytest.raises(RuntimeError, match="max_events"):
+        advance([0.5, 0.5], [1.0, 0.3], 0.05, 0.5)
+
+
+def test_a_shot_adds_an_impulse_and_clips_the_cue_ball_only() -> None:
+    v = [0.5, -1.1, 3.0, -3.0]
+    shoot(v, 0.5, -1.0, 1.2, 1.8)
+    assert v == [0.5 + 0.6, -1.8, 3.0, -3.0]
+
+
+# Whole trajectories
+
+
+@pytest.mark.parametrize("backend", ["python", pytest.param("numba", marks=needs_numba)])
+def test_simulate_plays_the_shot_at_the_end_of_the_lead_in(backend: physics.Backend) -> None:
+    config = TableConfig(num_balls=1, lead_in=2, num_frames=6)
+    frames = simulate(
+        np.array([[[0.3, 0.5]]]), np.array([[[0.4, 0.0]]]), np.array([[0.0, 1.0]]), config, backend
+    )
+    x = 0.3 + 0.4 * 0.05 * np.arange(6)
+    y = 0.5 + 1.2 * 0.05 * np.array([0, 0, 0, 1, 2, 3])
+    assert frames.shape == (1, 6, 2)
+    assert frames.dtype == np.float32
+    assert frames[0] == pytest.approx(np.stack([x, y], 1), abs=1e-7)
+
+
+@needs_numba
+@settings(deadline=None, max_examples=25)
+@given(st.integers(1, 6), st.integers(0, 2**31), st.sampled_from([1.0, 0.8]), st.floats(0.01, 0.2))
+def test_python_and_numba_agree_bit_for_bit(
+    num_balls: int, seed: int, restitution: float, dt: float
+) -> None:
+    config = TableConfig(num_balls=num_balls, restitution=restitution, dt=dt)
+    rng = np.random.default_rng(seed)
+    positions, velocities = sample_tables(config, rng, 20)
+    shots = rng.uniform(-1, 1, (20, 2))
+    frames = simulate(positions, velocities, shots, config, "python")
+    compiled = simulate(positions, velocities, shots, config, "numba")
+    assert frames.tobytes() == compiled.tobytes()
+
+
+@needs_numba
+def test_the_compiled_kernel_refuses_too_many_events() -> None:
+    config = TableConfig(num_balls=1)
+    still = np.zeros((1, 2))
+    with pytest.raises(RuntimeError, match="max_events"):
+        simulate(np.full((1, 1, 2), 0.5), np.full((1, 1, 2), 1e5), still, config, "numba", 100)
+
+
+def test_simulate_refuses_wrong_shapes_and_leaves_its_input_alone() -> None:
+    config = TableConfig()
+    positions, velocities = sample_tables(config, np.random.default_rng(0), 3)
+    kept = positions.copy(), velocities.copy()
+    simulate(positions, velocities, np.ones((3, 2)), config, "python")
+    np.testing.assert_array_equal((positions, velocities), kept)
+    with pytest.raises(ValueError, match=r"shots of shape \(3, 2\), got \(2, 2\)"):
+        simulate(positions, velocities, np.ones((2, 2)), config)
+    with pytest.raises(ValueError, match=r"shape \(B, 2, 2\), got \(3, 1, 2\)"):
+        simulate(positions[:, :1], velocities, np.ones((3, 2)), config)
+
+
+def test_the_backend_is_python_where_numba_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert resolve_backend("auto") == "python"
+    with pytest.raises(ImportError, match=r"jumpy-mbrl\[fast\]"):
+        resolve_backend("numba")
+    with pytest.raises(ValueError, match=r"unknown backend 'numbas'.*did you mean 'numba'"):
+        resolve_backend(cast(Any, "numbas"))

@@ -1,0 +1,61 @@
+"""The oracle behind the world-model interface, against the scalar physics."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from jumpy_mbrl.data.dataset import DatasetConfig, make_dataset
+from jumpy_mbrl.envs.config import TableConfig
+from jumpy_mbrl.models.simulator import SimulatorModel
+
+
+def test_it_foretells_whole_shots_from_four_frames() -> None:
+    data = make_dataset(DatasetConfig(num_trajectories=500, seed=5, split="validation"))
+    obs, action = torch.from_numpy(data.obs), torch.from_numpy(data.action)
+    model = SimulatorModel()
+    state = model.observe(obs[:, :4])
+    imagined = model.imagine(state, torch.arange(1.0, 42.0), action[:, 3])
+    error = (imagined.obs - obs[:, 4:]).abs().amax(dim=(1, 2))
+    assert float((error < 1e-2).float().mean()) > 0.97
+
+
+def test_ticks_are_collisions() -> None:
+    model = SimulatorModel(TableConfig(num_balls=1))
+    state = model.state_from(torch.tensor([[0.5, 0.5]]), torch.tensor([[0.1, 0.0]]))
+    imagined = model.imagine(state, [30.0])
+    torch.testing.assert_close(imagined.tick_times, torch.tensor([[4.0, 12.0, 20.0, 28.0]]))
+
+
+def test_a_shot_is_clipped() -> None:
+    model = SimulatorModel()
+    state = model.state_from(torch.tensor([[0.5, 0.5, 0.2, 0.2]]), torch.full((1, 4), 0.055))
+    after = model.tick(state, torch.tensor([[1.0, -0.5]])).hidden[0, 4:]
+    torch.testing.assert_close(after, torch.tensor([0.09, 0.025, 0.055, 0.055]))
+
+
+def test_gradient_of_a_position_with_respect_to_the_shot() -> None:
+    model = SimulatorModel()
+    positions = torch.tensor([[0.2, 0.5, 0.5, 0.53]], dtype=torch.float64)
+    state = model.state_from(positions, torch.zeros(1, 4, dtype=torch.float64))
+    action = torch.tensor([[0.9, 0.1]], dtype=torch.float64, requires_grad=True)
+
+    def final(shot: torch.Tensor) -> torch.Tensor:
+        imagined = model.imagine(state, [12.5], shot)
+        assert imagined.ticks.item() >= 3, "the test should leap over a ball-ball and a wall hit"
+        return imagined.obs
+
+    assert torch.autograd.gradcheck(final, (action,), eps=1e-7, atol=1e-4)
+
+
+@pytest.mark.parametrize(("balls", "understood"), [(1, 0.98), (3, 0.9), (5, 0.7)])
+def test_any_number_of_balls(balls: int, understood: float) -> None:
+    config = DatasetConfig(
+        table=TableConfig(num_balls=balls), num_trajectories=50, split="validation", shot="none"
+    )
+    obs = torch.from_numpy(make_dataset(config).obs)
+    model = SimulatorModel(config.table)
+    imagined = model.imagine(model.observe(obs[:, :4]), [1.0, 2.0, 3.0])
+    error = (imagined.obs - obs[:, 4:7]).abs().amax(dim=(1, 2)).numpy()
+    assert np.mean(error < 1e-4) > understood
