@@ -157,7 +157,7 @@ def test_rollout_cut_anywhere_goes_on_the_same(cut: float, split: Split) -> None
     first = model.imagine(state, [cut], action[:, 3])
     second = model.imagine(first.state, times - cut)
     assert torch.equal(first.ticks + second.ticks, whole.ticks)
-    assert whole.ticks.unique().numel() > 1
+    assert int(whole.ticks.min()) > 4
     torch.testing.assert_close(second.obs, whole.obs)
     torch.testing.assert_close(second.state.hidden, whole.state.hidden)
 

@@ -1,0 +1,85 @@
+"""Trains a world model by a preset and saves the best weights, ready for from_pretrained.
+
+python scripts/train_world_model.py --preset jumpy-rnn --run-dir runs/jumpy-rnn
+
+Every setting of the preset can be changed by an option. A run that was interrupted goes on exactly
+with --resume and the options it was started with. The best weights are then in RUN_DIR/best, the
+TensorBoard scalars in RUN_DIR.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from jumpy_mbrl.training import PRESETS, TrainingConfig, TrainingDivergedError, preset, train
+from jumpy_mbrl.training.config import resolve_device
+
+_DEFAULT_PRESET = "jumpy-rnn"
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """See the module; ``config`` starts from the preset."""
+
+    run_dir: Path
+    """Folder for the checkpoint, the scalars and best/. A new run needs a new one."""
+    preset: str = _DEFAULT_PRESET
+    """The run that the settings below start from."""
+    resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Go on with the run in --run-dir."""
+    data_dir: Path = Path("data")
+    """Folder where datasets are kept; missing ones are made."""
+    config: Annotated[TrainingConfig, tyro.conf.arg(name="")] = field(
+        default_factory=lambda: PRESETS[_DEFAULT_PRESET]
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code (2 after a one-line error)."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    try:
+        arguments = parse(argv)
+        resolve_device(arguments.config.device)
+        best = train(
+            arguments.config,
+            arguments.run_dir,
+            resume=arguments.resume,
+            data_dir=arguments.data_dir,
+            command=shlex.join(["python", "scripts/train_world_model.py", *argv]),
+        )
+    except (ValueError, OSError, TrainingDivergedError) as error:
+        print(f"train_world_model: {error}", file=sys.stderr)
+        return 2
+    print(f"best weights: {best}")
+    return 0
+
+
+def parse(argv: Sequence[str]) -> Arguments:
+    """Reads the command line: the preset first, then what changes it.
+
+    Raises:
+        ValueError: for an unknown preset.
+    """
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--preset", default=_DEFAULT_PRESET)
+    chosen: str = first.parse_known_args(list(argv))[0].preset
+    defaults = Arguments(run_dir=tyro.MISSING, preset=chosen, config=preset(chosen))
+    return tyro.cli(
+        Arguments,
+        args=list(argv),
+        default=defaults,
+        description=f"{__doc__}\n\nPresets: {', '.join(PRESETS)}.",
+        config=(tyro.conf.AvoidSubcommands,),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
