@@ -55,7 +55,9 @@ class ReachRegion:
                 f"got shape {tuple(self.region.shape)}"
             )
         if bool((self.region[..., ::2] >= self.region[..., 1::2]).any()):
-            raise ValueError(f"region must have low < high on both axes, got {self.region.tolist()}")
+            raise ValueError(
+                f"region must have low < high on both axes, got {self.region.tolist()}"
+            )
 
     def __call__(self, obs: Tensor) -> Tensor:
         bounds = self.region.to(obs).reshape(-1, 1, 1, 4)

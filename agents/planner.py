@@ -130,7 +130,9 @@ class GradientPlanner:
             if state is None:
                 state = self.model.observe(torch.as_tensor(frames, device=self.device))
         most = max(
-            self.config.candidates, self.config.refined, self.config.finalists * self._noise.shape[0]
+            self.config.candidates,
+            self.config.refined,
+            self.config.finalists * self._noise.shape[0],
         )
         rows = max(1, self.config.rollouts_at_once // most)
         parts = [
@@ -156,9 +158,7 @@ class GradientPlanner:
             chosen = rank.argmax(dim=1, keepdim=True)
             action = _take(actions, chosen).squeeze(1)
             ticks = self.model.imagine(state, self.objective.times, action).ticks
-        return Plan(
-            action, scores.gather(1, chosen)[:, 0], belief.gather(1, chosen)[:, 0], ticks
-        )
+        return Plan(action, scores.gather(1, chosen)[:, 0], belief.gather(1, chosen)[:, 0], ticks)
 
     def _scorer(self, state: State, first: int) -> Callable[[Tensor], Tensor]:
         """The score (B, S) of actions (B, S, A)."""
@@ -209,13 +209,15 @@ class GradientPlanner:
 
 def spread(count: int, size: int, seed: int) -> Tensor:
     """``count`` points spread evenly over [-1, 1]^size (a scrambled Sobol sequence)."""
-    return 2.0 * torch.quasirandom.SobolEngine(size, scramble=True, seed=seed).draw(count) - 1.0
+    points: Tensor = torch.quasirandom.SobolEngine(size, scramble=True, seed=seed).draw(count)
+    return 2.0 * points - 1.0
 
 
 def normal_spread(count: int, size: int, seed: int) -> Tensor:
     """``count`` standard normal points, spread evenly: (count, size)."""
     uniform = (spread(count, size, seed) + 1.0) / 2.0
-    return torch.special.ndtri(uniform.clamp(1e-4, 1.0 - 1e-4))
+    normal: Tensor = torch.special.ndtri(uniform.clamp(1e-4, 1.0 - 1e-4))
+    return normal
 
 
 def _columns(plan: Plan) -> tuple[Tensor, ...]:
@@ -230,4 +232,3 @@ def _best(actions: Tensor, scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The ``count`` best of each episode's actions (B, S, A), best first."""
     top = scores.topk(min(count, scores.shape[1]), dim=1)
     return _take(actions, top.indices), top.values
-

@@ -1,4 +1,4 @@
-"""The papers' jumpy network: equations 4-6 by hand, the line search of equation 7 by a slow loop."""
+"""The papers' jumpy network: equations 4-6 by hand, the line search (eq. 7) by a slow loop."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def by_hand(duration: float, horizon: float = 50.0) -> JumpyRNN:
     return model
 
 
-# -- rollouts with a known answer ------------------------------------------------------------------
+# -- rollouts with a known answer ------------------------------------------------------------
 
 
 def test_rollout_equals_the_closed_form() -> None:
@@ -189,7 +189,7 @@ def test_gradient_with_respect_to_the_shot_equals_finite_differences(split: Spli
     assert torch.autograd.gradcheck(prediction, (shot,), eps=1e-7, atol=1e-6)
 
 
-# -- the line search -------------------------------------------------------------------------------
+# -- the line search -------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -344,7 +344,7 @@ def test_learns_to_jump_along_lines() -> None:
     assert 9 * 128 / float(imagined.ticks.sum()) > 3.0
 
 
-# -- refusals --------------------------------------------------------------------------------------
+# -- refusals --------------------------------------------------------------------------------
 
 
 def test_a_foreign_state_is_refused() -> None:

@@ -44,7 +44,7 @@ def decaying_model(residual: bool) -> RNN:
     return model
 
 
-# -- rollouts with a known answer --------------------------------------------------------------
+# -- rollouts with a known answer ------------------------------------------------------------
 
 
 def test_rollout_equals_the_closed_form() -> None:
@@ -118,7 +118,7 @@ def test_later_action_is_read_at_its_frame() -> None:
     assert imagined.tick_times.tolist() == [[0.0, 1.0, 2.0]] * 3
 
 
-# -- filtering ---------------------------------------------------------------------------------
+# -- filtering -------------------------------------------------------------------------------
 
 
 def test_observing_equals_ticking_with_the_real_frames() -> None:
@@ -166,7 +166,7 @@ def test_one_frame_is_enough_and_no_action_means_zero() -> None:
     )
 
 
-# -- gradients and the loss --------------------------------------------------------------------
+# -- gradients and the loss ------------------------------------------------------------------
 
 
 def test_gradient_with_respect_to_the_action_equals_finite_differences() -> None:
@@ -221,7 +221,7 @@ def test_learns_to_continue_lines() -> None:
     assert error < 0.1 * standing_still
 
 
-# -- parts ---------------------------------------------------------------------------------------
+# -- parts -----------------------------------------------------------------------------------
 
 
 def test_gru_update_equals_torch() -> None:
@@ -248,14 +248,14 @@ def test_residual_mlp_with_zero_inner_layers_is_a_two_layer_network() -> None:
         ResidualMLP(3, 2, layers=1)
 
 
-# -- refusals --------------------------------------------------------------------------------------
+# -- refusals --------------------------------------------------------------------------------
 
 
 def test_action_between_frames_is_refused() -> None:
     model = make_model()
     obs, action = frames()
     state = model.observe(obs, action)
-    with pytest.raises(ValueError, match="only at whole frames, got one 0.5 frames before"):
+    with pytest.raises(ValueError, match=r"only at whole frames, got one 0\.5 frames before"):
         model.imagine(state, [3.0], action[:, :1], action_times=[1.5])
 
 
@@ -264,7 +264,7 @@ def test_rows_at_different_phases_are_refused() -> None:
     obs, action = frames()
     state = model.observe(obs, action)
     mixed = State.cat([model.imagine(state, [0.5]).state, state])
-    with pytest.raises(ValueError, match="as far from the next one, got from 0 to 0.5 frames"):
+    with pytest.raises(ValueError, match=r"as far from the next one, got from 0 to 0\.5 frames"):
         model.imagine(mixed, [1.0])
 
 

@@ -89,9 +89,10 @@ class JumpyState(State):
 class JumpyRNN(PiecewiseLinearModel):
     """A GRU that predicts a line in latent space and for how long it holds.
 
-    ``[h_i, h'_i] = GRU([h_{i-1}, h'_{i-1} D_{i-1}], [phi(x), a])``, ``D_i = LeakyReLU(w h_i + b) + 1``,
-    ``h(t) = h_i + h'_i (t - tau_i)``, ``x(t) = f(h(t))``. At inference D is held in [1, horizon].
-    With ``split="heads"`` the GRU's state is h_{i-1} alone and ``h'_{i-1} D_{i-1}`` joins its input.
+    ``[h_i, h'_i] = GRU([h_{i-1}, h'_{i-1} D_{i-1}], [phi(x), a])``,
+    ``D_i = LeakyReLU(w h_i + b) + 1``, ``h(t) = h_i + h'_i (t - tau_i)``, ``x(t) = f(h(t))``.
+    At inference D is held in [1, horizon]. With ``split="heads"`` the GRU's state is h_{i-1} alone,
+    and ``h'_{i-1} D_{i-1}`` joins its input.
     """
 
     max_ticks = 4096  # No tick lasts less than a frame, so rollouts end by themselves.
@@ -214,7 +215,7 @@ class JumpyRNN(PiecewiseLinearModel):
         }
 
     def _ticks_due(self, action: Tensor) -> Tensor:
-        """Where the model has to tick, (B, T-1): while it is primed, and where an action is taken."""
+        """Where a tick is due, (B, T-1): while the model is primed, and at every action."""
         due = (action[:, :-1] != 0.0).any(dim=-1)
         due[:, : self.config.priming] = True
         return due

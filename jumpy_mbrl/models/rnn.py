@@ -136,7 +136,7 @@ class RNN(WorldModel):
         return Imagined(read[:, :-1], tick_times, final)
 
     def _next_frame(self, hidden: Tensor, obs: Tensor, ahead: float = 1.0) -> Tensor:
-        """The frame that lies ``ahead``, at most one, of the prediction ``obs`` on the way to it."""
+        """The next whole frame, which lies ``ahead`` (at most 1) of the prediction ``obs``."""
         change: Tensor = self.decoder(hidden)
         return torch.add(obs, change, alpha=ahead) if self.config.residual else change
 
