@@ -113,7 +113,7 @@ def test_a_run_leaves_a_model_with_its_record(tmp_path: Path, data_dir: Path) ->
 
 
 def test_the_best_weights_are_those_of_the_best_validation(tmp_path: Path, data_dir: Path) -> None:
-    config = replace(RUNS["rnn"], learning_rate=3e-2, steps=40)
+    config = replace(RUNS["rnn"], learning_rate=0.1, steps=40)
     folder = run(config, tmp_path / "run", data_dir)
     checkpoint = Checkpoint.load(tmp_path / "run" / CHECKPOINT)
     assert [entry["step"] for entry in checkpoint.history] == [4.0 * k for k in range(1, 11)]
@@ -126,8 +126,8 @@ def test_the_best_weights_are_those_of_the_best_validation(tmp_path: Path, data_
 
 
 def test_training_lowers_the_error_of_standing_still(tmp_path: Path, data_dir: Path) -> None:
-    config = replace(RUNS["rnn"], model=RNNConfig(hidden_size=24, mlp_size=24), steps=300)
-    config = replace(config, batch_size=32, learning_rate=5e-3, validation_interval=100)
+    config = replace(RUNS["rnn"], model=RNNConfig(hidden_size=24, mlp_size=24), steps=500)
+    config = replace(config, batch_size=32, learning_rate=1e-2, schedule="cosine")
     folder = run(config, tmp_path / "run", data_dir)
     data = make_dataset(config.validation_data)
     still = float(np.mean((data.obs[:, 4:] - data.obs[:, 3:4]) ** 2))

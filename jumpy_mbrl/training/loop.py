@@ -307,7 +307,7 @@ def _board(folder: Path) -> Iterator[_Board]:
     except ImportError:
         yield _NoBoard()
         return
-    with SummaryWriter(str(folder)) as writer:  # type: ignore[no-untyped-call]
+    with SummaryWriter(str(folder)) as writer:
         yield writer
 
 
