@@ -131,7 +131,7 @@ def test_training_lowers_the_error_of_standing_still(tmp_path: Path, data_dir: P
     folder = run(config, tmp_path / "run", data_dir)
     data = make_dataset(config.validation_data)
     still = float(np.mean((data.obs[:, 4:] - data.obs[:, 3:4]) ** 2))
-    assert pretrained_info(folder)["metrics"]["validation_mse"] < 0.7 * still
+    assert pretrained_info(folder)["metrics"]["validation_mse"] < 0.8 * still
 
 
 def test_twice_the_same_run_gives_the_same_bytes(tmp_path: Path, data_dir: Path) -> None:
@@ -148,6 +148,14 @@ def test_global_random_state_and_threads_are_left_alone(tmp_path: Path, data_dir
     run(replace(RUNS["rnn"], steps=2, threads=threads + 1), tmp_path / "run", data_dir)
     assert torch.equal(torch.get_rng_state(), before)
     assert torch.get_num_threads() == threads
+
+
+def test_a_run_does_without_tensorboard(
+    tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    run(replace(RUNS["rnn"], steps=2), tmp_path / "run", data_dir)
+    assert not list((tmp_path / "run").glob("events.out.tfevents.*"))
 
 
 @pytest.mark.parametrize("name", [name for name in PRESETS if name.endswith("-tiny")])
@@ -230,50 +238,34 @@ def test_crash_while_a_checkpoint_is_written_leaves_the_one_before(
 
 
 def test_killed_process_resumes_exactly(tmp_path: Path, data_dir: Path) -> None:
-    """kill -9 on the real command line, at whatever moment it then is."""
+    """kill -9 on the real command line, at whatever moment it then is; then --resume to the end."""
+    steps = 150
     options = [
-        *("--preset", "jumpy-rnn-tiny", "--steps", "2000", "--checkpoint-interval", "7"),
+        *("--preset", "jumpy-rnn-tiny", "--steps", str(steps), "--checkpoint-interval", "7"),
         *("--train-data.table.num-frames", "12", "--validation-data.table.num-frames", "12"),
         *("--data-dir", str(data_dir), "--device", "cpu"),
     ]
     config = _script().parse([*options, "--run-dir", "unused"]).config
-    command = [sys.executable, str(SCRIPT), *options, "--run-dir", str(tmp_path / "cut")]
+    cut = tmp_path / "cut"
+    command = [sys.executable, str(SCRIPT), *options, "--run-dir", str(cut)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 90
-        while not (tmp_path / "cut" / CHECKPOINT).exists():
+        while not (cut / CHECKPOINT).exists():
             assert process.poll() is None, "the process ended before its first checkpoint"
             assert time.monotonic() < deadline
             time.sleep(0.01)
-        time.sleep(0.1)
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert process.returncode == -signal.SIGKILL
-    killed_at = Checkpoint.load(tmp_path / "cut" / CHECKPOINT).step
-    assert 0 < killed_at < 2000
+    assert 0 < Checkpoint.load(cut / CHECKPOINT).step < steps
 
-    # The rest of 2000 steps is long; both runs are compared where the next crash would be.
-    stop = killed_at + 30
-    for name, resume in (("whole", False), ("cut", True)):
-        with pytest.raises(CrashError), pytest.MonkeyPatch.context() as patch:
-            _stop_after(patch, stop)
-            run(config, tmp_path / name, data_dir, resume=resume)
-    assert Checkpoint.load(tmp_path / "cut" / CHECKPOINT).step > killed_at
-    whole, cut = (tmp_path / name / CHECKPOINT for name in ("whole", "cut"))
-    assert whole.read_bytes() == cut.read_bytes()
-
-
-def _stop_after(patch: pytest.MonkeyPatch, step: int) -> None:
-    update = training_loop._Run._update
-
-    def stopping(self: Any) -> Any:
-        if self.step == step:
-            raise CrashError
-        return update(self)
-
-    patch.setattr(training_loop._Run, "_update", stopping)
+    subprocess.run([*command, "--resume"], env=environment, check=True, capture_output=True)
+    run(config, tmp_path / "whole", data_dir)
+    for name in (CHECKPOINT, "best/model.safetensors"):
+        assert (tmp_path / "whole" / name).read_bytes() == (cut / name).read_bytes(), name
 
 
 def test_resume_refuses_other_settings(tmp_path: Path, data_dir: Path) -> None:
