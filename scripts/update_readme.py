@@ -64,7 +64,8 @@ def results_table(report: dict[str, Any]) -> str:
     names = " ".join(report["agents"])
     lines = [
         f"`python scripts/plan_eval.py --episodes {report['episodes']} --seed {report['seed']} "
-        f"--agents {names}` printed ({report['protocol']} search, on {report['device']}):",
+        f"--agents {names} --out results/plan_eval` printed ({report['protocol']} search, on "
+        f"{report['device']}):",
         "",
         "| agent | what it is | tables won | 95 % interval | ms a shot | ticks a rollout |",
         "|---|---|---|---|---|---|",
