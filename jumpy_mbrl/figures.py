@@ -1,4 +1,4 @@
-"""The picture of an evaluation: success bars, and a planned shot of each model on its table.
+"""The picture of an evaluation: success bars, and one planned shot of each model on its table.
 
 Needs matplotlib (the ``viz`` extra), which is imported only when something is drawn.
 """
@@ -23,24 +23,37 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _INK = "#22303a"
-_FAINT = "#8a949b"
-_PLAIN = "#b9c2c7"
+_FAINT = "#7d888f"
+_GRID = "#e6eaec"
+_NO_MODEL = "#c3cbd0"
 _MODEL = "#6d8795"
 _OURS = "#2f7d5e"
-_ORACLE = "#d9b98c"
+_ORACLE = "#d9bd90"
 _HIT = "#2f7d5e"
 _MISS = "#b5483a"
-_CUE_WAY = "#f0d3a4"
-_OBJECT_WAY = "#8fc0ff"
+_FELT = "#2f7d5e"
+_WAYS = ("#efb668", "#86bcff", "#d5d9dc")
+
+_HEIGHT = 7.6
+_BARS_WIDTH = 6.3
+_PANEL_WIDTH = 3.15
 
 _STYLE: dict[str, Any] = {
     "font.family": "sans-serif",
     "font.size": 11.0,
     "text.color": _INK,
-    "axes.labelcolor": _INK,
-    "axes.edgecolor": _FAINT,
+    "axes.labelcolor": _FAINT,
     "xtick.color": _FAINT,
     "ytick.color": _INK,
+}
+_IMAGINED: dict[str, Any] = {"color": "white", "linewidth": 1.4, "dashes": (3.2, 2.2)}
+_TICK: dict[str, Any] = {
+    "linestyle": "none",
+    "marker": "o",
+    "markersize": 4.8,
+    "markerfacecolor": "white",
+    "markeredgecolor": _INK,
+    "markeredgewidth": 0.9,
 }
 
 
@@ -69,97 +82,96 @@ def save_success_figure(
             "drawing needs matplotlib, which is not installed; pip install 'jumpy-mbrl[viz]'"
         ) from None
     with matplotlib.rc_context(_STYLE):
-        columns = math.ceil(len(shots) / 2) if len(shots) > 2 else len(shots)
-        figure = Figure(figsize=(6.4 + 3.5 * columns, 7.6), facecolor="white")
-        _draw(figure, results, shots, columns, table or TableConfig())
+        columns = math.ceil(len(shots) / 2)
+        width = _BARS_WIDTH + (columns * _PANEL_WIDTH + 0.2 if shots else 0.0)
+        figure = Figure(figsize=(width, _HEIGHT), facecolor="white")
+        _draw_bars(figure, results)
+        if shots:
+            _draw_shots(figure, shots, columns, table or TableConfig())
         with atomic_write(path) as temporary:
             figure.savefig(temporary, dpi=130)
 
 
-def _draw(
-    figure: Figure,
-    results: Mapping[str, AgentResult],
-    shots: Mapping[str, ShotRecord],
-    columns: int,
-    table: TableConfig,
-) -> None:
+def _draw_bars(figure: Figure, results: Mapping[str, AgentResult]) -> None:
     width = figure.get_figwidth()
-    bars = figure.add_axes((1.25 / width, 0.12, 4.75 / width, 0.71))
-    _draw_bars(bars, results)
-    n = next(iter(results.values())).n
-    figure.text(
-        0.3 / width, 0.94, "Shots that reach the target", fontsize=17, weight="bold", va="center"
-    )
-    figure.text(
-        0.3 / width,
-        0.892,
-        f"{n:,} held-out tables, played in the real environment; 95 % intervals",
-        color=_FAINT,
-        va="center",
-    )
-    if not shots:
-        return
-    rows = math.ceil(len(shots) / columns)
-    left = 6.4 / width
-    grid = figure.add_gridspec(
-        rows, columns, left=left, right=1 - 0.25 / width, bottom=0.09, top=0.85, hspace=0.16, wspace=0.06
-    )
-    for index, (name, shot) in enumerate(shots.items()):
-        axes = figure.add_subplot(grid[index // columns, index % columns])
-        _draw_shot(axes, name, shot, table)
-    figure.text(left, 0.94, "One table, as each model plans it", fontsize=17, weight="bold", va="center")
-    _draw_legend(figure, left)
-
-
-def _draw_bars(axes: Axes, results: Mapping[str, AgentResult]) -> None:
-    names = list(results)
-    rows = np.arange(len(names))
+    axes = figure.add_axes((1.3 / width, 0.115, 4.5 / width, 0.725))
+    rows = np.arange(len(results))
     values = np.array([100.0 * result.success for result in results.values()])
     limits = 100.0 * np.array([result.ci95 for result in results.values()])
-    axes.barh(rows, values, height=0.62, color=[_color(name, results[name]) for name in names])
-    errors = np.abs(limits.T - values)
+    axes.barh(rows, values, height=0.6, color=[_color(*entry) for entry in results.items()])
     axes.errorbar(
-        values, rows, xerr=errors, fmt="none", ecolor=_INK, elinewidth=1.4, capsize=4, capthick=1.4
+        values,
+        rows,
+        xerr=np.abs(limits.T - values),
+        fmt="none",
+        ecolor=_INK,
+        elinewidth=1.4,
+        capsize=4,
+        capthick=1.4,
     )
     for row, result in enumerate(results.values()):
         _label_bar(axes, row, result)
-    axes.set_yticks(rows, names, fontsize=12)
+    axes.set_yticks(rows, list(results), fontsize=12)
     axes.invert_yaxis()
-    axes.set_xlim(0, 118)
+    axes.set_xlim(0, 116)
     axes.set_xticks([0, 20, 40, 60, 80, 100])
-    axes.set_xlabel("success, %", color=_FAINT)
+    axes.set_xlabel("success, %")
     axes.set_axisbelow(True)
-    axes.grid(axis="x", color="#e6eaec", linewidth=1.0)
+    axes.grid(axis="x", color=_GRID, linewidth=1.0)
     axes.tick_params(length=0)
-    for side in ("top", "right", "bottom", "left"):
-        axes.spines[side].set_visible(False)
+    axes.spines[:].set_visible(False)
+    n = next(iter(results.values())).n
+    caption = f"{n:,} held-out tables, played in the real environment; 95 % intervals"
+    _heading(figure, 0.3 / width, "Shots that reach the target", caption)
 
 
 def _label_bar(axes: Axes, row: int, result: AgentResult) -> None:
-    """The success beside the bar; what it cost inside it, or beside it where it is short."""
+    """The success beside the bar; what it cost inside, or beside that if the bar is short."""
     high = 100.0 * result.ci95[1]
-    text = f"{100.0 * result.success:.1f}"
-    axes.text(high + 1.6, row, text, va="center", weight="bold", fontsize=12)
+    place: dict[str, Any] = {"va": "center", "zorder": 3}
+    axes.text(high + 1.6, row, f"{100.0 * result.success:.1f}", weight="bold", fontsize=12, **place)
     if result.ticks is None:
         return
     cost = f"{_short(result.ms_per_shot)} ms/shot,  {result.ticks:.1f} ticks"
-    inside = result.success > 0.62
-    axes.text(
-        2.0 if inside else high + 13.0,
-        row,
-        cost,
-        va="center",
-        fontsize=10,
-        color="white" if inside else _FAINT,
-    )
+    if result.success > 0.62:
+        color = _INK if result.checkpoint is None else "white"
+        axes.text(2.0, row, cost, fontsize=10, color=color, **place)
+    else:
+        axes.text(high + 14.5, row, cost, fontsize=10, color=_FAINT, **place)
 
 
 def _color(name: str, result: AgentResult) -> str:
     if name == "jumpy":
         return _OURS
     if result.ticks is None:
-        return _PLAIN
+        return _NO_MODEL
     return _ORACLE if result.checkpoint is None else _MODEL
+
+
+def _draw_shots(
+    figure: Figure, shots: Mapping[str, ShotRecord], columns: int, table: TableConfig
+) -> None:
+    left = _BARS_WIDTH / figure.get_figwidth()
+    grid = figure.add_gridspec(
+        math.ceil(len(shots) / columns),
+        columns,
+        left=left,
+        right=1.0 - 0.25 / figure.get_figwidth(),
+        bottom=0.1,
+        top=0.84,
+        hspace=0.16,
+        wspace=0.08,
+    )
+    for index, (name, shot) in enumerate(shots.items()):
+        axes = figure.add_subplot(grid[index // columns, index % columns])
+        _draw_shot(axes, name, shot, table)
+    _heading(
+        figure,
+        left,
+        "The same table, as each model plans it",
+        "up to the moment the ball arrives, or should",
+    )
+    _draw_legend(figure, left)
 
 
 def _draw_shot(axes: Axes, name: str, shot: ShotRecord, table: TableConfig) -> None:
@@ -167,74 +179,52 @@ def _draw_shot(axes: Axes, name: str, shot: ShotRecord, table: TableConfig) -> N
 
     picture = rendering.draw_table(shot.start, table.target, size=720, radius=table.radius)
     axes.imshow(picture, extent=(0, 1, 0, 1), interpolation="lanczos")
-    colors = [_CUE_WAY, _OBJECT_WAY, *["#d5d9dc"] * (shot.start.shape[0] - 2)]
-    for ball, color in enumerate(colors[: shot.start.shape[0]]):
-        axes.plot(*_xy(shot.real, ball), color=color, linewidth=3.4, solid_capstyle="round", zorder=2)
-    goal = min(1, shot.start.shape[0] - 1)
-    end = shot.real[-1, goal]
-    axes.add_patch(
-        Circle(
-            (float(end[0]), float(end[1])),
-            table.radius,
-            facecolor=(*_rgb(rendering.BLUE), 0.45),
-            edgecolor=_OBJECT_WAY,
-            linewidth=1.6,
-            zorder=2,
-        )
-    )
-    for ball in range(shot.start.shape[0]):
-        axes.plot(*_xy(shot.imagined, ball), color="white", linewidth=1.3, dashes=(4, 2.4), zorder=3)
-        axes.plot(
-            *_xy(shot.ticks, ball),
-            linestyle="none",
-            marker="o",
-            markersize=4.6,
-            markerfacecolor="white",
-            markeredgecolor=_INK,
-            markeredgewidth=0.9,
-            zorder=4,
-        )
-    axes.set(xlim=(0, 1), ylim=(0, 1), xticks=[], yticks=[])
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    balls = range(shot.start.shape[0])
+    for ball in balls:
+        axes.plot(*_xy(shot.real, ball), color=_way_color(ball), linewidth=3.6)
+    x, y = shot.real[-1, min(1, balls[-1])].tolist()
+    face = (*(value / 255 for value in rendering.BLUE), 0.45)
+    axes.add_patch(Circle((x, y), table.radius, facecolor=face, edgecolor=_WAYS[1], linewidth=1.6))
+    for ball in balls:
+        axes.plot(*_xy(shot.imagined, ball), **_IMAGINED)
+    for ball in balls:
+        axes.plot(*_xy(shot.ticks, ball), **_TICK)
+    axes.set(xlim=(0, 1), ylim=(0, 1), xticks=[], yticks=[], anchor="W")
+    axes.spines[:].set_visible(False)
     axes.set_title(name, loc="left", fontsize=12, weight="bold", pad=5)
-    axes.set_title(
-        _verdict(shot), loc="right", fontsize=10.5, color=_HIT if shot.is_success else _MISS, pad=5
-    )
+    color = _HIT if shot.is_success else _MISS
+    axes.set_title(_verdict(shot), loc="right", fontsize=10, color=color, pad=5)
 
 
 def _draw_legend(figure: Figure, left: float) -> None:
     from matplotlib.lines import Line2D
 
     handles = [
-        Line2D([], [], color=_TAN_DARK, linewidth=3.4, label="cue ball, really"),
-        Line2D([], [], color=_BLUE_DARK, linewidth=3.4, label="object ball, really"),
-        Line2D([], [], color=_INK, linewidth=1.3, dashes=(4, 2.4), label="imagined"),
-        Line2D(
-            [],
-            [],
-            linestyle="none",
-            marker="o",
-            markersize=5,
-            markerfacecolor="white",
-            markeredgecolor=_INK,
-            label="tick of the model",
-        ),
+        Line2D([], [], color=_WAYS[0], linewidth=3.6, label="cue ball"),
+        Line2D([], [], color=_WAYS[1], linewidth=3.6, label="object ball"),
+        Line2D([], [], label="imagined", **_IMAGINED),
+        Line2D([], [], label="tick", **_TICK),
     ]
     figure.legend(
         handles=handles,
         loc="lower left",
-        bbox_to_anchor=(left - 0.008, 0.012),
+        bbox_to_anchor=(left, 0.026),
+        borderaxespad=0.0,
         ncols=4,
-        frameon=False,
+        facecolor=_FELT,
+        edgecolor=_FELT,
+        framealpha=1.0,
+        labelcolor="white",
         fontsize=10.5,
+        handlelength=2.2,
         handletextpad=0.6,
-        columnspacing=1.6,
+        columnspacing=1.8,
     )
 
 
-_TAN_DARK = "#e3bd83"
-_BLUE_DARK = "#6fa8f5"
+def _heading(figure: Figure, left: float, title: str, caption: str) -> None:
+    figure.text(left, 0.945, title, fontsize=16, weight="bold", va="center")
+    figure.text(left, 0.9, caption, color=_FAINT, va="center")
 
 
 def _verdict(shot: ShotRecord) -> str:
@@ -242,14 +232,14 @@ def _verdict(shot: ShotRecord) -> str:
     return f"{believed}{'in' if shot.is_success else 'missed'}"
 
 
+def _way_color(ball: int) -> str:
+    return _WAYS[min(ball, 2)]
+
+
 def _xy(way: NDArray[np.float64], ball: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return way[:, ball, 0], way[:, ball, 1]
 
 
-def _rgb(color: rendering.Color) -> tuple[float, float, float]:
-    return color[0] / 255, color[1] / 255, color[2] / 255
-
-
 def _short(value: float) -> str:
-    """Three digits at most: 0.4, 12, 130."""
-    return f"{value:.1f}" if value < 10 else f"{value:.0f}"
+    """Two digits or more: 0.4, 12, 130."""
+    return f"{value:.1f}" if value < 9.95 else f"{value:.0f}"

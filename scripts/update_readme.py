@@ -61,22 +61,29 @@ def with_results(page: str, report: dict[str, Any]) -> str:
 
 def results_table(report: dict[str, Any]) -> str:
     """Markdown: a line on how it was made, and a row an agent."""
-    names = " ".join(report["agents"])
+    names = [name for name in AGENTS if name in report["agents"]]
+    chosen = "" if len(names) == len(AGENTS) else f" --agents {' '.join(names)}"
     lines = [
-        f"`python scripts/plan_eval.py --episodes {report['episodes']} --seed {report['seed']} "
-        f"--agents {names} --out results/plan_eval` printed ({report['protocol']} search, on "
-        f"{report['device']}):",
+        f"Printed by `python scripts/plan_eval.py --episodes {report['episodes']} --seed "
+        f"{report['seed']}{chosen} --out results/plan_eval` "
+        f"({report['protocol']} search, {report['device']}):",
         "",
-        "| agent | what it is | tables won | 95 % interval | ms a shot | ticks a rollout |",
+        "| agent | what it does | tables won | 95 % interval | ms a shot | ticks a rollout |",
         "|---|---|---|---|---|---|",
     ]
-    for name, figures in report["agents"].items():
+    for name in names:
+        figures = report["agents"][name]
         low, high = (100 * limit for limit in figures["ci95"])
-        ticks = "" if figures["ticks"] is None else f"{figures['ticks']:.1f}"
+        plans = figures["ticks"] is not None
+        cost = f"{figures['ms_per_shot']:.3g} | {figures['ticks']:.1f}" if plans else "- | -"
         lines.append(
             f"| `{name}` | {AGENTS[name].description} | {100 * figures['success']:.1f} % | "
-            f"{low:.1f} to {high:.1f} | {figures['ms_per_shot']:.3g} | {ticks} |"
+            f"{low:.1f} to {high:.1f} | {cost} |"
         )
+    agents = report["agents"]
+    if "rnn" in agents and "jumpy" in agents:
+        ratio = agents["rnn"]["ms_per_shot"] / agents["jumpy"]["ms_per_shot"]
+        lines += ["", f"Planning time per shot, `rnn` / `jumpy`, at the same search: {ratio:.1f}x."]
     return "\n".join(lines) + "\n"
 
 
