@@ -38,7 +38,7 @@ _HEIGHT = 7.6
 _BARS_WIDTH = 6.3
 _PANEL_WIDTH = 3.15
 
-_STYLE: dict[str, Any] = {
+_STYLE: Any = {
     "font.family": "sans-serif",
     "font.size": 11.0,
     "text.color": _INK,
