@@ -80,7 +80,7 @@ def test_point_score_is_the_tolerance_minus_the_distance() -> None:
     assert objective.times.tolist() == [20.0]
     obs = torch.tensor([0.0, 0.0, 0.0, 0.40]).view(1, 1, 1, 4).requires_grad_(True)
     score = objective(obs)
-    assert float(score) == pytest.approx(0.03, abs=1e-5)
+    assert float(score.detach()) == pytest.approx(0.03, abs=1e-5)
     score.sum().backward()
     assert obs.grad is not None
     torch.testing.assert_close(obs.grad.flatten(), torch.tensor([0.0, 0.0, 0.0, -1.0]))
