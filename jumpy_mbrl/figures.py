@@ -36,7 +36,8 @@ _WAYS = ("#efb668", "#86bcff", "#d5d9dc")
 
 _HEIGHT = 7.6
 _BARS_WIDTH = 6.3
-_PANEL_WIDTH = 3.15
+_PANEL_WIDTH = 2.85
+_HEADING_WIDTH = 5.7
 
 _STYLE: Any = {
     "font.family": "sans-serif",
@@ -83,7 +84,8 @@ def save_success_figure(
         ) from None
     with matplotlib.rc_context(_STYLE):
         columns = math.ceil(len(shots) / 2)
-        width = _BARS_WIDTH + (columns * _PANEL_WIDTH + 0.2 if shots else 0.0)
+        panels = max(_HEADING_WIDTH, columns * _PANEL_WIDTH) if shots else 0.0
+        width = _BARS_WIDTH + panels
         figure = Figure(figsize=(width, _HEIGHT), facecolor="white")
         _draw_bars(figure, results)
         if shots:
@@ -156,7 +158,7 @@ def _draw_shots(
         math.ceil(len(shots) / columns),
         columns,
         left=left,
-        right=1.0 - 0.25 / figure.get_figwidth(),
+        right=left + columns * _PANEL_WIDTH / figure.get_figwidth(),
         bottom=0.1,
         top=0.84,
         hspace=0.16,
@@ -193,7 +195,7 @@ def _draw_shot(axes: Axes, name: str, shot: ShotRecord, table: TableConfig) -> N
     axes.spines[:].set_visible(False)
     axes.set_title(name, loc="left", fontsize=12, weight="bold", pad=5)
     color = _HIT if shot.is_success else _MISS
-    axes.set_title(_verdict(shot), loc="right", fontsize=10, color=color, pad=5)
+    axes.set_title(_verdict(shot), loc="right", fontsize=9.5, color=color, pad=5)
 
 
 def _draw_legend(figure: Figure, left: float) -> None:
