@@ -24,6 +24,9 @@ CONTACT_TOLERANCE = 1e-6
 """Overlap that is still taken for contact in given positions, so that a float32
 observation can be handed back to `reset`."""
 
+LINE_SPEED = 1.0
+"""Speed of the balls of the game on a line, in sides per time unit."""
+
 _MAX_TRIES = 200
 _MAX_RESTARTS = 100
 
@@ -167,11 +170,7 @@ def sample_positions(
         waiting = waiting[stuck]
         if not len(waiting):
             return placed
-    raise ValueError(
-        f"expected num_balls and radius that leave room for random starts, got "
-        f"num_balls={config.num_balls} and radius={config.radius}, for which {_MAX_RESTARTS} "
-        f"attempts failed; use fewer or smaller balls, or give the positions"
-    )
+    raise _no_room(config)
 
 
 def sample_velocities(
@@ -191,6 +190,76 @@ def sample_velocities(
         return np.zeros(shape)
     limit = config.initial_speed_max
     return np.clip(config.initial_speed_std * rng.standard_normal(shape), -limit, limit)
+
+
+def draw_positions(
+    config: TableConfig, rng: np.random.Generator, line: bool = False
+) -> list[float]:
+    """Draws the positions of one table, [x0, y0, x1, y1, ...], by the law of `sample_positions`:
+    with the same generator it returns the same numbers, several times faster.
+
+    Args:
+        config: the table.
+        rng: the source of all randomness.
+        line: whether all x are to be 0.5.
+
+    Raises:
+        ValueError: if the balls find no room.
+    """
+    low, side = config.radius, 1.0 - 2.0 * config.radius
+    reach = 4.0 * config.radius**2
+    random = rng.random
+    for _ in range(_MAX_RESTARTS):
+        placed: list[float] = []
+        for ball in range(config.num_balls):
+            for _ in range(_MAX_TRIES):
+                x = 0.5 if line else low + side * random()
+                y = low + side * random()
+                for k in range(0, 2 * ball, 2):
+                    dx, dy = placed[k] - x, placed[k + 1] - y
+                    if dx * dx + dy * dy < reach:
+                        break
+                else:
+                    placed += (x, y)
+                    break
+            else:
+                break
+        else:
+            return placed
+    raise _no_room(config)
+
+
+def draw_velocities(
+    config: TableConfig, rng: np.random.Generator, start: Start = "moving", line: bool = False
+) -> list[float]:
+    """Draws the velocities of one table, [vx0, vy0, ...], by the law of `sample_velocities`: with
+    the same generator it returns the same numbers.
+
+    Args:
+        config: the table.
+        rng: the source of all randomness.
+        start: "moving" or "rest", a known one.
+        line: whether the balls move along y only, at `LINE_SPEED`, either way with equal chances.
+    """
+    size = 2 * config.num_balls
+    velocities = [0.0] * size
+    if start == "rest":
+        return velocities
+    if line:
+        for k in range(1, size, 2):
+            velocities[k] = LINE_SPEED if rng.random() < 0.5 else -LINE_SPEED
+        return velocities
+    std, limit = config.initial_speed_std, config.initial_speed_max
+    drawn: list[float] = rng.standard_normal(size).tolist()
+    return [min(max(std * number, -limit), limit) for number in drawn]
+
+
+def _no_room(config: TableConfig) -> ValueError:
+    return ValueError(
+        f"expected num_balls and radius that leave room for random starts, got "
+        f"num_balls={config.num_balls} and radius={config.radius}, for which {_MAX_RESTARTS} "
+        f"attempts failed; use fewer or smaller balls, or give the positions"
+    )
 
 
 def _try_to_place(

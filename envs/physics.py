@@ -12,9 +12,10 @@ one before left behind, in this order: earliest first, then walls before balls, 
 coordinate (x before y, ball by ball), then the lower pair (0, 1), (0, 2), (1, 2), ... A corner is
 thus two wall events at the same time. An event exactly at the end of a call belongs to the next.
 
-The kernels (`advance`, `shoot`, `play_batch`) are plain Python on lists of floats, the fastest form
-for one table of few balls, and the very same source is compiled by numba (the `fast` extra) for
-many tables. Both give the same results bit for bit. Nothing here checks its input: see `config`.
+The kernels (`advance`, `shoot`, `place`, `play_batch`) are plain Python on lists of floats, the
+fastest form for one table of few balls, and the very same source is compiled by numba (the `fast`
+extra) for many tables. Both give the same results bit for bit. Nothing here checks its input: see
+`config`.
 
 Units: positions in table sides, times in time units (one frame is `dt`).
 """
@@ -31,7 +32,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from jumpy_mbrl.envs.config import TableConfig, unknown_name
+from jumpy_mbrl.envs.config import LINE_SPEED, TableConfig, unknown_name
 
 Backend = Literal["auto", "python", "numba"]
 Vector = list[float] | NDArray[np.float64]
@@ -156,6 +157,34 @@ def shoot(v: Vector, ax: float, ay: float, max_impulse: float, max_speed: float)
     """
     v[0] = min(max(v[0] + max_impulse * ax, -max_speed), max_speed)
     v[1] = min(max(v[1] + max_impulse * ay, -max_speed), max_speed)
+
+
+def place(x: Vector, v: Vector, position: float, direction: float, radius: float) -> None:
+    """Plays a shot of the game on a line, in place: puts the cue ball somewhere and sends it off at
+    `LINE_SPEED`. Only y changes; all balls have the same x.
+
+    Args:
+        x: positions [x0, y0, x1, y1] of two balls.
+        v: velocities in the same order.
+        position: in [-1, 1]: from the lowest to the highest place of the cue ball. Where the object
+            ball is in the way, the nearest free place is taken.
+        direction: upwards unless below 0.
+        radius: of the balls.
+    """
+    low = radius
+    high = 1.0 - radius
+    y = low + 0.5 * (position + 1.0) * (high - low)
+    above = x[3] + 2.0 * radius
+    below = x[3] - 2.0 * radius
+    if below < y < above:
+        if above <= high and (y >= x[3] or below < low):
+            y = above
+        elif below >= low:
+            y = below
+        else:  # balls that fill the line
+            y = x[1]
+    x[1] = y
+    v[1] = LINE_SPEED if direction >= 0.0 else -LINE_SPEED
 
 
 def play_batch(
