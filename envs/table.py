@@ -13,6 +13,9 @@ from jumpy_mbrl.envs.physics import advance, place, shoot
 from jumpy_mbrl.envs.pixels import Frame
 from jumpy_mbrl.envs.task import Observation, Task
 
+Moment = tuple[list[float], list[float], int]
+"""Flat positions, flat velocities and the number of the frame."""
+
 
 class Table:
     """The state of one table and the rules by which it goes on.
@@ -77,9 +80,14 @@ class Table:
             reward += before - self._distance()
         return reward, success, success or over
 
-    def observe(self) -> Observation:
-        """Returns the observation of this frame."""
-        return self.task.observe(self.x, self.v, self.target, self.frame, self._background)
+    def moment(self) -> Moment:
+        """Returns a copy of what changes from frame to frame, for `observe`."""
+        return self.x.copy(), self.v.copy(), self.frame
+
+    def observe(self, moment: Moment | None = None) -> Observation:
+        """Returns the observation of this frame, or of an earlier one of this episode."""
+        x, v, frame = moment or (self.x, self.v, self.frame)
+        return self.task.observe(x, v, self.target, frame, self._background)
 
     def info(self, success: bool) -> dict[str, Any]:
         """Returns what environments tell beside the observation."""
