@@ -465,3 +465,59 @@ def test_config_may_be_a_table_config_and_num_balls_wins() -> None:
     assert TableConfig.from_dict(config.to_dict()) == config
     spec = gym.spec(ID).to_json()
     assert gym.envs.registration.EnvSpec.from_json(spec) == gym.spec(ID)
+
+
+# Many balls
+
+
+@pytest.mark.parametrize("balls", range(2, 9))
+@pytest.mark.parametrize("start", ["moving", "rest"])
+def test_every_number_of_balls_with_all_that_can_be_asked_for(balls: int, start: str) -> None:
+    env = make(
+        num_balls=balls,
+        start=start,
+        obs_type="state",
+        max_shots=None,
+        random_target=True,
+        reward="dense",
+    )
+    assert env.observation_space.shape == (4 * balls + 6,)
+    rng = np.random.default_rng(balls)
+    pairs = np.triu_indices(balls, 1)
+    for seed in range(4):
+        obs, info = env.reset(seed=seed)
+        assert info["velocities"].any() == (start == "moving")
+        for frame in range(44):
+            positions, velocities = info["positions"], info["velocities"]
+            action = rng.uniform(-1, 1, 2)
+            obs, reward, over, _, info = env.step(action)
+            gaps = np.linalg.norm(info["positions"][pairs[0]] - info["positions"][pairs[1]], axis=1)
+            assert gaps.min() >= 0.2 - 1e-12
+            assert abs(info["positions"] - 0.5).max() <= 0.4 + 1e-12
+            if frame >= 3:
+                velocities = velocities.copy()
+                velocities[0] = np.clip(velocities[0] + 1.2 * action, -1.8, 1.8)
+            energy = (velocities**2).sum()
+            assert (info["velocities"] ** 2).sum() == pytest.approx(energy, rel=1e-12, abs=1e-12)
+            corner = np.array(env.target).reshape(2, 2)
+            far, near = (
+                float(np.linalg.norm(place - np.clip(place, *corner.T)))
+                for place in (positions[1], info["positions"][1])
+            )
+            expected = (far - near + over) if frame >= 3 else 0.0
+            assert reward == pytest.approx(expected, abs=1e-12)
+            assert over == (near == 0.0 and frame >= 3)
+            np.testing.assert_array_equal(obs[4 * balls : -2], np.array(env.target, np.float32))
+            assert obs[-2] == 1.0
+            if over:
+                break
+
+
+def test_the_object_ball_alone_wins_among_many() -> None:
+    env = make(num_balls=4, start="rest")
+    places = [[0.2, 0.8], [0.5, 0.8], [0.9, 0.1], [0.8, 0.8]]
+    env.reset(options={"positions": places})
+    assert not play(env, [NONE] * 10)[-1][2]
+    places[1], places[2] = places[2], places[1]
+    env.reset(options={"positions": places})
+    assert play(env, [NONE] * 10)[-1][1:3] == (1.0, True)
