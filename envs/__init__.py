@@ -63,8 +63,14 @@ def register_envs() -> None:
         if name not in gym.registry:
             # The others end by themselves.
             limit = TableConfig().num_frames - 1 if name == BILLIARDS_2D else None
-            entry_point = f"jumpy_mbrl.envs.{_CLASSES[name]}"
-            gym.register(name, entry_point=entry_point, max_episode_steps=limit)
+            single = _CLASSES[name]
+            several = single.partition(":")[2].replace("Env", "VectorEnv")
+            gym.register(
+                name,
+                entry_point=f"jumpy_mbrl.envs.{single}",
+                vector_entry_point=f"jumpy_mbrl.envs.vector:{several}",
+                max_episode_steps=limit,
+            )
 
 
 def __getattr__(name: str) -> Any:

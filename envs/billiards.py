@@ -93,10 +93,9 @@ class TableEnv(gym.Env[Observation, Floats]):
             ResetNeeded: before the first `reset`.
         """
         if self.render_mode is None:
-            name = self.spec.id if self.spec is not None else "Billiards2D-v0"
             gym.logger.warn(
                 "render() was called without a render mode; use "
-                f'gym.make("{name}", render_mode="rgb_array")'
+                'gym.make(..., render_mode="rgb_array")'
             )
             return None
         if not self._table.x:
@@ -151,6 +150,9 @@ class Billiards2DEnv(TableEnv):
 
     `gym.make("jumpy_mbrl:Billiards2D-v0")` does the same without the import, and also in processes
     that have not imported `jumpy_mbrl`, such as the workers of a subprocess vector environment.
+    `gym.make_vec("Billiards2D-v0", num_envs=1024)` makes many tables in one, far faster than as
+    many single ones (see `jumpy_mbrl.envs.vector`), and `jumpy_mbrl.adapters.sb3.make_vec_env` does
+    so for Stable-Baselines3.
 
     ## Action Space
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import itertools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -193,14 +194,14 @@ def sample_velocities(
 
 
 def draw_positions(
-    config: TableConfig, rng: np.random.Generator, line: bool = False
+    config: TableConfig, random: Callable[[], float], line: bool = False
 ) -> list[float]:
     """Draws the positions of one table, [x0, y0, x1, y1, ...], by the law of `sample_positions`:
     with the same generator it returns the same numbers, several times faster.
 
     Args:
         config: the table.
-        rng: the source of all randomness.
+        random: the source of all randomness, `Generator.random`.
         line: whether all x are to be 0.5.
 
     Raises:
@@ -208,7 +209,6 @@ def draw_positions(
     """
     low, side = config.radius, 1.0 - 2.0 * config.radius
     reach = 4.0 * config.radius**2
-    random = rng.random
     for _ in range(_MAX_RESTARTS):
         placed: list[float] = []
         for ball in range(config.num_balls):
@@ -252,6 +252,48 @@ def draw_velocities(
     std, limit = config.initial_speed_std, config.initial_speed_max
     drawn: list[float] = rng.standard_normal(size).tolist()
     return [min(max(std * number, -limit), limit) for number in drawn]
+
+
+def draw_many_positions(
+    config: TableConfig, rngs: Sequence[np.random.Generator], line: bool = False
+) -> NDArray[np.float64]:
+    """Draws the positions of one table from each generator, (B, 2N), as `draw_positions` does.
+
+    Raises:
+        ValueError: if the balls find no room.
+    """
+    balls = config.num_balls
+    if balls > 2:
+        return np.array([draw_positions(config, rng.random, line) for rng in rngs])
+    # Most tables need no more than one place for each ball.
+    count = balls if line else 2 * balls
+    drawn = np.array([rng.random(count) for rng in rngs])
+    low, side = config.radius, 1.0 - 2.0 * config.radius
+    placed = np.full((len(rngs), 2 * balls), 0.5)
+    placed[:, 1 if line else 0 :: 2 if line else 1] = low + side * drawn
+    if balls == 2:
+        dx, dy = placed[:, 0] - placed[:, 2], placed[:, 1] - placed[:, 3]
+        for row in np.flatnonzero(dx * dx + dy * dy < 4.0 * config.radius**2).tolist():
+            numbers = itertools.chain(drawn[row].tolist(), iter(rngs[row].random, None))
+            placed[row] = draw_positions(config, numbers.__next__, line)
+    return placed
+
+
+def draw_many_velocities(
+    config: TableConfig,
+    rngs: Sequence[np.random.Generator],
+    start: Start = "moving",
+    line: bool = False,
+) -> NDArray[np.float64]:
+    """Draws the velocities of one table from each generator, (B, 2N), as `draw_velocities` does."""
+    size = 2 * config.num_balls
+    if start == "rest":
+        return np.zeros((len(rngs), size))
+    if line:
+        return np.array([draw_velocities(config, rng, start, line) for rng in rngs])
+    drawn = np.array([rng.standard_normal(size) for rng in rngs])
+    limit = config.initial_speed_max
+    return np.clip(config.initial_speed_std * drawn, -limit, limit)
 
 
 def _no_room(config: TableConfig) -> ValueError:

@@ -33,6 +33,7 @@ class Billiards1DEnv(TableEnv):
     ```
 
     The physics is that of `Billiards2D-v0`, exact and event-driven, with both balls at x = 0.5.
+    `gym.make_vec` and `jumpy_mbrl.adapters.sb3.make_vec_env` make many lines in one.
 
     ## Action Space
 

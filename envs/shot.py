@@ -77,6 +77,7 @@ class Billiards2DShotEnv(ShotEnv):
 
     `Billiards2D-v0` as a single decision: you are shown the four lead-in frames at once, choose the
     shot, and one `step` plays it to its end. See there for the table, the task and the physics.
+    `gym.make_vec` and `jumpy_mbrl.adapters.sb3.make_vec_env` make many tables in one.
 
     ```python
     >>> import gymnasium as gym
@@ -190,6 +191,7 @@ class Billiards1DShotEnv(ShotEnv):
 
     `Billiards1D-v0` as a single decision: you are shown the four lead-in frames at once, choose
     where ball A goes on from, and one `step` plays on to frame 20. See there for the task.
+    `gym.make_vec` and `jumpy_mbrl.adapters.sb3.make_vec_env` make many lines in one.
 
     ```python
     >>> import gymnasium as gym

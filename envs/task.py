@@ -25,6 +25,8 @@ from jumpy_mbrl.envs.config import (
     check_start,
     check_target,
     check_velocities,
+    draw_many_positions,
+    draw_many_velocities,
     draw_positions,
     draw_velocities,
     unknown_name,
@@ -130,8 +132,20 @@ class Task:
             given = self._lift("positions", options["positions"], _MIDDLE)
             positions = check_positions(given, config).ravel().tolist()
         else:
-            positions = draw_positions(config, rng, self.line)
+            positions = draw_positions(config, rng.random, self.line)
         return positions, velocities, target
+
+    def start_tables(
+        self, rngs: Sequence[np.random.Generator]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Draws a table from each generator: positions (B, 2N), velocities (B, 2N) and targets
+        (B, 4), what `start_table` gives."""
+        velocities = draw_many_velocities(self.config, rngs, self.start, self.line)
+        if self.random_target:
+            targets = np.array([self._draw_target(rng) for rng in rngs])
+        else:
+            targets = np.tile(np.array(self.config.target), (len(rngs), 1))
+        return draw_many_positions(self.config, rngs, self.line), velocities, targets
 
     def _draw_target(self, rng: np.random.Generator) -> Target:
         x_low, x_high, y_low, y_high = self.config.target
@@ -237,6 +251,47 @@ class Task:
         shots = 1.0 if self.max_shots is None else max(0.0, 1.0 - played / self.max_shots)
         return shots, max(0.0, 1.0 - frame / self.last_frame)
 
+    def observe_many(
+        self,
+        x: NDArray[np.float64],
+        v: NDArray[np.float64],
+        target: NDArray[np.float64],
+        frame: NDArray[np.int64],
+        backgrounds: Sequence[Frame],
+    ) -> Observation:
+        """Returns the observations of B tables, the same as `observe` gives for each.
+
+        Args:
+            x: (B, 2N) positions.
+            v: (B, 2N) velocities.
+            target: (B, 4).
+            frame: (B,) numbers of the frames.
+            backgrounds: B tables without balls; only pictures need them.
+        """
+        kind = self.obs_type
+        if kind == "state":
+            parts = [x[:, self._seen], v[:, self._seen], target[:, 2 * self.line :]]
+            left = np.stack(self._many_left(frame), axis=1)
+            return np.concatenate([*parts, left], axis=1, dtype=np.float32)
+        coords: Floats = np.empty(0, dtype=np.float32)
+        if kind != "pixels":
+            coords = x[:, self._seen].astype(np.float32)
+            if self.random_target:
+                shown = target[:, 2 * self.line :].astype(np.float32)
+                coords = np.concatenate([coords, shown], axis=1)
+        if kind == "coords":
+            return coords
+        pictures = np.empty((len(x), *self.pixels.shape), dtype=np.uint8)
+        self.painter.draw(x.tolist(), backgrounds, pictures)
+        return pictures if kind == "pixels" else {"coords": coords, "pixels": pictures}
+
+    def _many_left(
+        self, frame: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        played = np.maximum(0, frame - self.config.lead_in)
+        shots = 1.0 - played / (self.max_shots or math.inf)
+        return np.maximum(0.0, shots), np.maximum(0.0, 1.0 - frame / self.last_frame)
+
     def stack(self, observations: Sequence[Observation]) -> Observation:
         """Joins the observations of some frames in one, the earliest first: vectors one after the
         other, pictures channel after channel."""
@@ -250,6 +305,12 @@ class Task:
     def shown(self, values: Sequence[float]) -> NDArray[np.float64]:
         """Returns flat positions or velocities as players know them: (N, 2), or (N,) on a line."""
         return np.array(values[1::2]) if self.line else np.array(values).reshape(-1, 2)
+
+    def many_shown(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Returns a copy of B rows as players know them: (B, N, 2), or (B, N) on a line."""
+        if self.line:
+            return values[:, 1::2].copy()
+        return values.copy().reshape(len(values), self.config.num_balls, 2)
 
 
 def plane_task(

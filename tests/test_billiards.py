@@ -133,7 +133,7 @@ def test_one_table_is_drawn_as_the_first_of_many_would_be(balls: int) -> None:
             given = draw_velocities(config, first, start)
             expected = sample_velocities(config, second, 1, start).ravel()
             np.testing.assert_array_equal(given, expected)
-            given = draw_positions(config, first)
+            given = draw_positions(config, first.random)
             np.testing.assert_array_equal(given, sample_positions(config, second, 1).ravel())
         assert first.random() == second.random()
 

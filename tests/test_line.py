@@ -175,7 +175,7 @@ def test_balls_that_fill_the_line_stay() -> None:
 def test_random_starts_leave_room_and_go_either_way() -> None:
     config = TableConfig()
     rng = np.random.default_rng(0)
-    x = np.array([draw_positions(config, rng, line=True) for _ in range(500)])
+    x = np.array([draw_positions(config, rng.random, line=True) for _ in range(500)])
     v = np.array([draw_velocities(config, rng, line=True) for _ in range(500)])
     assert (x[:, ::2] == 0.5).all()
     assert (v[:, ::2] == 0.0).all()

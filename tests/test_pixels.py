@@ -240,6 +240,13 @@ def test_at_least_8000_pixel_steps_a_second() -> None:
     assert best >= 8000
 
 
+def test_all_that_sb3_says_of_the_papers_format_is_that_it_is_small() -> None:
+    env_checker = pytest.importorskip("stable_baselines3.common.env_checker")
+    with pytest.warns(UserWarning, match="36x36") as warned:
+        env_checker.check_env(gym.make(ID, obs_type="pixels", pixels="paper"), warn=True)
+    assert len(warned) == 1
+
+
 def test_sb3_cnn_policy_trains_on_the_default_format() -> None:
     sb3 = pytest.importorskip("stable_baselines3")
     model = sb3.PPO("CnnPolicy", gym.make(ID, obs_type="pixels"), n_steps=16, batch_size=16, seed=0)
