@@ -44,7 +44,7 @@ def batch_of_frames(
     if single:
         frames = frames[None]
     width = obs_size if obs_size is not None else (frames.shape[-1] if frames.ndim == 3 else 4)
-    if frames.ndim != 3 or frames.shape[1:] != (LEAD_IN_FRAMES, width):
+    if frames.ndim != 3 or frames.shape[1:] != (LEAD_IN_FRAMES, width) or len(frames) == 0:
         raise ValueError(
             f"observation must have shape (B, {LEAD_IN_FRAMES}, {width}) or "
             f"({LEAD_IN_FRAMES}, {width}), the lead-in frames; got {np.shape(observation)}"

@@ -54,8 +54,10 @@ class ReachRegion:
                 "region must be (x_low, x_high, y_low, y_high) or (B, 4), "
                 f"got shape {tuple(self.region.shape)}"
             )
-        if bool((self.region[..., ::2] >= self.region[..., 1::2]).any()):
-            raise ValueError(f"region must have low < high on both axes, got {self.region.tolist()}")
+        if not bool((self.region[..., ::2] < self.region[..., 1::2]).all()):
+            raise ValueError(
+                f"region must have low < high on both axes, got {self.region.tolist()}"
+            )
 
     def __call__(self, obs: Tensor) -> Tensor:
         bounds = self.region.to(obs).reshape(-1, 1, 1, 4)

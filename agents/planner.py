@@ -43,7 +43,7 @@ class PlannerConfig:
     finalists: int = 8
     perturbations: int = 16
     action_noise: float = 0.01
-    rollouts_at_once: int = 32_768
+    rollouts_at_once: int = 16_384
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -51,17 +51,22 @@ class PlannerConfig:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in ("gradient_steps", "finalists", "perturbations", "action_noise"):
-            if getattr(self, name) < 0:
+            if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
         if self.finalists and not self.perturbations:
             raise ValueError("finalists need perturbations > 0; set finalists=0 for no stress test")
 
 
 PROTOCOLS: dict[str, PlannerConfig] = {
     "default": PlannerConfig(),
-    "paper": PlannerConfig(candidates=1, refined=1, gradient_steps=20, finalists=0),
+    "paper": PlannerConfig(
+        candidates=1, refined=1, gradient_steps=20, learning_rate=0.1, finalists=0
+    ),
 }
-"""Search settings by name; ``paper`` is one start and 20 iterations (2020 paper, section 3.4)."""
+"""Search settings by name; ``paper`` is one start and 20 iterations (paper, section 3.4), with
+steps long enough to cross the action space in them."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,11 @@ class GradientPlanner:
         objective: what to reach.
         config: how much to search.
         oracle: marks an agent that is meant to be given the true state.
+        checkpoint: the name or folder that the model came from, for the record.
+        device: where to plan; by default where the model's weights are.
+
+    Raises:
+        ValueError: for a model without actions.
     """
 
     def __init__(
@@ -100,13 +110,21 @@ class GradientPlanner:
         objective: Objective,
         config: PlannerConfig | None = None,
         oracle: bool = False,
+        checkpoint: str | None = None,
+        device: torch.device | None = None,
     ) -> None:
+        if model.action_size < 1:
+            raise ValueError(
+                f"a planner needs a model with actions, got {type(model).__name__} with "
+                f"action_size={model.action_size}"
+            )
         self.model = model
         self.objective = objective
         self.config = config or PlannerConfig()
         self.oracle = oracle
-        like = next(iter(model.parameters()), None)
-        self.device = torch.device("cpu") if like is None else like.device
+        self.checkpoint = checkpoint
+        like = next(iter(model.parameters()), torch.zeros(()))
+        self.device = device or like.device
         self._candidates = spread(self.config.candidates, model.action_size, self.config.seed)
         self._noise = self.config.action_noise * normal_spread(
             self.config.perturbations, model.action_size, self.config.seed + 1
@@ -119,18 +137,29 @@ class GradientPlanner:
         episode_start: NDArray[np.bool_] | None = None,
         deterministic: bool = True,
     ) -> tuple[NDArray[np.float32], Any]:
-        """See ``Agent.predict``. ``state``: start from this model state instead of the frames."""
+        """See ``Agent.predict``. ``state``: start from this model state instead of the frames.
+
+        Raises:
+            ValueError: frames of a wrong shape or not finite, or a state of another batch size.
+        """
         frames, single = batch_of_frames(observation, self.model.obs_size)
         action = self.plan(frames, state).action.cpu().numpy().astype(np.float32)
         return (action[0] if single else action), None
 
     def plan(self, frames: NDArray[np.float32] | Tensor, state: State | None = None) -> Plan:
         """Plans for frames (B, T, D), or from model states, with the beliefs it came to."""
-        with torch.no_grad():
-            if state is None:
+        if state is None:
+            with torch.no_grad():
                 state = self.model.observe(torch.as_tensor(frames, device=self.device))
+        if state.batch_size != len(frames):
+            raise ValueError(
+                f"state must have one row for each of the {len(frames)} episodes, "
+                f"got {state.batch_size}"
+            )
         most = max(
-            self.config.candidates, self.config.refined, self.config.finalists * self._noise.shape[0]
+            self.config.candidates,
+            self.config.refined,
+            self.config.finalists * self.config.perturbations,
         )
         rows = max(1, self.config.rollouts_at_once // most)
         parts = [
@@ -156,9 +185,7 @@ class GradientPlanner:
             chosen = rank.argmax(dim=1, keepdim=True)
             action = _take(actions, chosen).squeeze(1)
             ticks = self.model.imagine(state, self.objective.times, action).ticks
-        return Plan(
-            action, scores.gather(1, chosen)[:, 0], belief.gather(1, chosen)[:, 0], ticks
-        )
+        return Plan(action, scores.gather(1, chosen)[:, 0], belief.gather(1, chosen)[:, 0], ticks)
 
     def _scorer(self, state: State, first: int) -> Callable[[Tensor], Tensor]:
         """The score (B, S) of actions (B, S, A)."""
@@ -169,7 +196,8 @@ class GradientPlanner:
             imagined = self.model.imagine(
                 state.repeat(S), objective.times, actions.reshape(B * S, A)
             )
-            return objective(imagined.obs.view(B, S, *imagined.obs.shape[1:]))
+            scores = objective(imagined.obs.view(B, S, *imagined.obs.shape[1:]))
+            return scores.nan_to_num(nan=-torch.inf)  # a rollout that blew up is no success
 
         return score
 
@@ -209,13 +237,17 @@ class GradientPlanner:
 
 def spread(count: int, size: int, seed: int) -> Tensor:
     """``count`` points spread evenly over [-1, 1]^size (a scrambled Sobol sequence)."""
-    return 2.0 * torch.quasirandom.SobolEngine(size, scramble=True, seed=seed).draw(count) - 1.0
+    if count == 0:
+        return torch.empty(0, size)
+    points: Tensor = torch.quasirandom.SobolEngine(size, scramble=True, seed=seed).draw(count)
+    return 2.0 * points - 1.0
 
 
 def normal_spread(count: int, size: int, seed: int) -> Tensor:
     """``count`` standard normal points, spread evenly: (count, size)."""
     uniform = (spread(count, size, seed) + 1.0) / 2.0
-    return torch.special.ndtri(uniform.clamp(1e-4, 1.0 - 1e-4))
+    normal: Tensor = torch.special.ndtri(uniform.clamp(1e-4, 1.0 - 1e-4))
+    return normal
 
 
 def _columns(plan: Plan) -> tuple[Tensor, ...]:
@@ -230,4 +262,3 @@ def _best(actions: Tensor, scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The ``count`` best of each episode's actions (B, S, A), best first."""
     top = scores.topk(min(count, scores.shape[1]), dim=1)
     return _take(actions, top.indices), top.values
-

@@ -39,6 +39,7 @@ Vector = list[float] | NDArray[np.float64]
 
 BACKENDS: tuple[Backend, ...] = ("auto", "python", "numba")
 
+_ROUNDING = 16 * 2.0**-52
 MAX_EVENTS = 100_000
 """Most contacts that one call of `advance` resolves before it gives up."""
 
@@ -80,6 +81,9 @@ def advance(
     # Two balls that have just collided cannot meet again before one of them meets something else.
     # Remembering that keeps a rounding error in the new velocities from being a second contact.
     partner = [-1] * size
+    # Three touching balls can pass on a difference of velocities that is mere rounding for ever:
+    # once two balls have collided, an approach below this is none.
+    slack = 0.0
     for _ in range(max_events + 1):
         first = remaining
         a = -1
@@ -107,7 +111,7 @@ def advance(
                 du = v[j] - ui
                 dw = v[j + 1] - wi
                 rate = dx * du + dy * dw
-                if rate < 0.0 and (partner[i] != j or partner[j] != i):
+                if rate < -slack and (partner[i] != j or partner[j] != i):
                     cross = dx * dw - dy * du
                     root = (du * du + dw * dw) * reach - cross * cross
                     if root > 0.0:
@@ -141,6 +145,11 @@ def advance(
                 v[b] -= push * dx
                 v[b + 1] -= push * dy
                 hits += 1
+            if slack == 0.0:
+                square = 0.0
+                for k in range(size):
+                    square += v[k] * v[k]
+                slack = _ROUNDING * radius * math.sqrt(square)
     raise RuntimeError(
         "expected at most max_events contacts in one call of advance, got more; use a shorter "
         "duration, slower balls, a restitution nearer to 1, or a larger max_events"

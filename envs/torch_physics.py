@@ -1,24 +1,24 @@
 """The exact event-driven table as batched, differentiable PyTorch operations.
 
-The same physics as the scalar kernel in ``physics.py`` for many tables at once, on any device, in
-float32 or float64. Gradients flow through positions, velocities and the *times* of the collisions, so
-a planner may differentiate where a ball ends up with respect to the shot. No operation loops over
-tables or balls; one round of operations plays one event on every table.
+The same physics as the scalar kernel in `physics.py` for many tables at once, on any device, in
+float32 or float64. Gradients flow through positions, velocities and the *times* of the collisions,
+so a planner may differentiate where a ball ends up with respect to the shot. No operation loops
+over tables or balls; one round of operations plays one event on every table.
 
-Letters: B tables, N balls, P = N (N - 1) / 2 pairs, E = 2 N + P possible events, K query times. Times
-are in time units, lengths in sides of the unit table. Balls have equal mass and one radius; walls
-stand at 0 and 1.
+Letters: B tables, N balls, P = N (N - 1) / 2 pairs, E = 2 N + P possible events, K query times.
+Times are in time units, lengths in sides of the unit table. Balls have equal mass and one radius;
+walls stand at 0 and 1.
 
-An event is one number: ``2 * i + a`` when ball ``i`` meets a wall along axis ``a``; ``2 * N + k`` when
-the balls of pair ``k`` (in the order of ``torch.triu_indices(N, N, 1)``) meet; ``-1`` for no event.
-Of simultaneous events the one with the smallest number comes first, the others follow at time zero.
-What counts as an event, and in which order, is as ``physics.py`` says.
+An event is one number: `2 * i + a` when ball i meets a wall along axis a; `2 * N + k` when the
+balls of pair k (in the order of `torch.triu_indices(N, N, 1)`) meet; -1 for no event. Of
+simultaneous events the one with the smallest number comes first, the others follow at time zero.
+What counts as an event, and in which order, is as `physics.py` says.
 """
 
-# Inside, tables are the last dimension, and choices are made by arithmetic on 0 and 1 in the place of
-# masks: torch.where, masked_fill and min-with-index branch on every element, which on a CPU costs 10
-# to 30 multiplications. Every divisor and every argument of a square root is kept away from zero also
-# where the result is thrown away, so that no gradient is NaN.
+# Inside, tables are the last dimension, and choices are made by arithmetic on 0 and 1 in the place
+# of masks: torch.where, masked_fill and min-with-index branch on every element, which on a CPU
+# costs 10 to 30 multiplications. Every divisor and every argument of a square root is kept away
+# from zero also where the result is thrown away, so that no gradient is NaN.
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def next_event(positions: Tensor, velocities: Tensor, radius: float) -> tuple[Te
         radius: Radius of every ball, in (0, 0.5).
 
     Returns:
-        ``time`` (B,) to the contact, ``inf`` without one, differentiable; and ``event`` (B,), int64,
+        `time` (B,) to the contact, `inf` without one, differentiable; and `event` (B,), int64,
         numbered as the module says. Balls that rest against each other or a wall, move along it or
         away from it, or pass each other grazing, make no event. A ball already past a wall (or
         into another ball) and still moving on has its event at time zero.
@@ -68,7 +68,7 @@ def resolve(
     Args:
         positions: (B, N, 2) ball centres at the time of the event.
         velocities: (B, N, 2) right before it.
-        event: (B,) integers, as :func:`next_event` returns them; -1 changes nothing.
+        event: (B,) integers, as `next_event` returns them; -1 changes nothing.
         restitution: Share of the approach speed that is given back, in (0, 1].
 
     Returns:
@@ -111,7 +111,7 @@ def advance(
 
     Raises:
         ValueError: If an argument is not as above.
-        RuntimeError: If a table has more than ``max_events`` events.
+        RuntimeError: If a table has more than `max_events` events.
     """
     _check(positions, velocities, radius, restitution)
     length = _check_duration(duration, positions)
@@ -143,7 +143,7 @@ def simulate(
 
     Raises:
         ValueError: If an argument is not as above.
-        RuntimeError: If a table has more than ``max_events`` events.
+        RuntimeError: If a table has more than `max_events` events.
     """
     _check(positions, velocities, radius, restitution)
     times = _check_times(times, positions)
@@ -216,7 +216,7 @@ class _Track:
         self.pieces.append(torch.cat(parts).T)
 
     def read(self, times: Tensor, balls: int) -> tuple[Tensor, Tensor]:
-        """Positions and velocities (B, K, N, 2) at ``times`` (K,)."""
+        """Positions and velocities (B, K, N, 2) at `times` (K,)."""
         batch, rounds = len(self.length), len(self.tables)
         starts = self.length.new_full((rounds, batch), torch.inf)
         numbers = torch.zeros((rounds, batch), dtype=torch.int64, device=times.device)
@@ -239,9 +239,9 @@ class _Track:
 def _next_event(
     positions: Tensor, velocities: Tensor, radius: float, rest: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Time (B,) and event (B,) as a float, for (N, 2, B) tensors; ``rest`` as of :func:`_rest`.
+    """Time (B,) and event (B,) as a float, for (N, 2, B) tensors; `rest` as of `_rest`.
 
-    Without any event the time is later than ``_NEVER`` and the event has no meaning.
+    Without any event the time is later than `_NEVER` and the event has no meaning.
     """
     times = _wall_times(positions, velocities, radius)
     if positions.shape[0] > 1:
@@ -264,14 +264,14 @@ def _wall_times(positions: Tensor, velocities: Tensor, radius: float) -> Tensor:
 
 
 def _pair_times(positions: Tensor, velocities: Tensor, radius: float, rest: Tensor) -> Tensor:
-    """Times (P, B) until each pair touches; beyond ``_NEVER`` if it does not."""
+    """Times (P, B) until each pair touches; beyond `_NEVER` if it does not."""
     dx, dy = _differences(positions).unbind(1)
     du, dw = _differences(velocities).unbind(1)
     reach = 4.0 * radius * radius
     # With d and w the relative position and velocity, contact is the smaller root t of
     # |d + w t|^2 = reach. Its discriminant is written with the cross product of d and w,
-    # which loses fewer digits than squares of dot products, less what may be rounding. Approach
-    # slower than rounding is none, or two balls that touch could hit each other without end.
+    # which loses fewer digits than squares of dot products. An approach slower than rounding is
+    # none, or balls that touch could hit each other without end.
     approach = torch.addcmul(dx * du, dy, dw)
     cross = torch.addcmul(dx * dw, dy, du, value=-1)
     square = torch.addcmul(du * du, dw, dw)
@@ -291,7 +291,7 @@ def _rest(velocities: Tensor) -> Tensor:
 
 
 def _resolve(positions: Tensor, velocities: Tensor, event: Tensor, restitution: float) -> Tensor:
-    """:func:`resolve` for (N, 2, B) tensors and the event as a float."""
+    """`resolve` for (N, 2, B) tensors and the event as a float."""
     balls = positions.shape[0]
     chosen = _one_hot(event, balls * (balls + 3) // 2)
     walls = chosen[: 2 * balls].reshape(balls, 2, -1)
@@ -374,8 +374,8 @@ def _check_duration(duration: float | Tensor, positions: Tensor) -> Tensor:
     length = torch.as_tensor(duration, dtype=positions.dtype, device=positions.device)
     if length.shape not in ((), positions.shape[:1]):
         raise ValueError(
-            f"duration must be one number or have shape ({positions.shape[0]},), one per table, got "
-            f"shape {tuple(length.shape)}"
+            f"duration must be one number or have shape ({positions.shape[0]},), one per table, "
+            f"got shape {tuple(length.shape)}"
         )
     if not bool(((length >= 0) & (length <= _NEVER)).all()):
         raise ValueError(

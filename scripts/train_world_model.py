@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             arguments.run_dir,
             resume=arguments.resume,
             data_dir=arguments.data_dir,
-            command=shlex.join(["python", "scripts/train_world_model.py", *argv]),
+            command=record(argv),
         )
     except (ValueError, OSError, TrainingDivergedError) as error:
         print(f"train_world_model: {error}", file=sys.stderr)
@@ -79,6 +79,18 @@ def parse(argv: Sequence[str]) -> Arguments:
         description=f"{__doc__}\n\nPresets: {', '.join(PRESETS)}.",
         config=(tyro.conf.AvoidSubcommands,),
     )
+
+
+def record(argv: Sequence[str]) -> str:
+    """The command that repeats the run anywhere: without this machine's folders and --resume."""
+    places = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    places.add_argument("--run-dir", type=Path)
+    places.add_argument("--data-dir")
+    places.add_argument("--resume", action="store_true")
+    found, rest = places.parse_known_args(list(argv))
+    run_dir: Path = found.run_dir
+    command = ["python", "scripts/train_world_model.py", *rest, "--run-dir", run_dir.name]
+    return shlex.join(command)
 
 
 if __name__ == "__main__":

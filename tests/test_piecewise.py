@@ -107,9 +107,7 @@ def test_state_at_the_end_continues_the_rollout_exactly() -> None:
 def test_action_cuts_the_jump_short_and_ticks() -> None:
     model = Billiard1D()
     action = torch.tensor([[0.2], [0.0], [-0.4], [0.3]], dtype=torch.float64)
-    imagined = model.imagine(
-        model.state(POSITION, VELOCITY), TIMES, action, action_times=[0.4]
-    )
+    imagined = model.imagine(model.state(POSITION, VELOCITY), TIMES, action, action_times=[0.4])
     assert bool((imagined.tick_times == 0.4).any(dim=1).all())
     at_action = triangle(POSITION, VELOCITY, TIMES[1:2])[:, 0]
     # None of the rows has bounced before 0.4, so the velocity there is the first one.

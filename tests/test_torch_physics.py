@@ -10,10 +10,11 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from jumpy_mbrl.envs import physics, torch_physics
-from jumpy_mbrl.envs.torch_physics import advance, next_event, resolve, simulate
 from numpy.typing import NDArray
 from torch import Tensor
+
+from jumpy_mbrl.envs import physics, torch_physics
+from jumpy_mbrl.envs.torch_physics import advance, next_event, resolve, simulate
 
 Array = NDArray[np.float64]
 R = 0.1
@@ -420,6 +421,7 @@ def test_corners_have_the_gradient_of_two_folds() -> None:
         torch.testing.assert_close(gradient, expected, atol=1e-13, rtol=0)
 
 
+@pytest.mark.filterwarnings("ignore:Anomaly Detection")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize(
     "play",

@@ -139,7 +139,8 @@ def _straight(moves: Array) -> NDArray[np.bool_]:
 
 def _acted(action: Array) -> NDArray[np.bool_]:
     """At which frames (n, T) an action was taken."""
-    return np.any(action != 0.0, axis=-1)
+    acted: NDArray[np.bool_] = np.any(action != 0.0, axis=-1)
+    return acted
 
 
 def _break_instants(

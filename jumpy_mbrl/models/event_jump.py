@@ -131,7 +131,7 @@ class EventJump(EventDrivenModel):
         return torch.where(coming, time.clamp_min(0.0), torch.inf)
 
     def _single_surface(self, z: Tensor) -> Tensor:
-        """Positive before the event, 0 at it; one unit is one side of the table: (..., 2) -> (...)"""
+        """Distance to the event, (..., 2) to (...): positive before it, in sides of the table."""
         out: Tensor = self.single_level(z).squeeze(-1)
         return out
 
@@ -202,7 +202,8 @@ class EventJump(EventDrivenModel):
         sign = torch.where(action >= 0, 1.0, -1.0)
         scale = self.config.velocity_scale
         z = torch.stack([velocity * sign / scale, action * sign], dim=-1)
-        return velocity + sign * scale * self.shot_jump(z).squeeze(-1)
+        change: Tensor = self.shot_jump(z).squeeze(-1)
+        return velocity + sign * scale * change
 
     # -- learning from events ----------------------------------------------------------------
 

@@ -7,6 +7,7 @@ foresees, and the proposal that explains the later frames best is kept.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
 import torch
@@ -17,26 +18,26 @@ from jumpy_mbrl.models.base import Imagined, State
 _EXPLAINED = 2e-3
 """A later frame is explained if every coordinate is this near, in sides of the table."""
 
-S = TypeVar("S", bound=State)
+S_co = TypeVar("S_co", bound=State, covariant=True)
 
 
-class StatedModel(Protocol[S]):
+class StatedModel(Protocol[S_co]):
     """A world model whose states can be made from positions and velocities."""
 
     obs_size: int
 
-    def state_from(self, positions: Tensor, velocities: Tensor) -> S: ...
+    def state_from(self, positions: Tensor, velocities: Tensor) -> S_co: ...
 
     def imagine(
         self,
         state: State,
-        times: Tensor | list[float],
+        times: Tensor | Sequence[float],
         action: Tensor | None = None,
-        action_times: list[float] = ...,  # type: ignore[assignment]
+        action_times: Sequence[float] = ...,
     ) -> Imagined: ...
 
 
-def explain(model: StatedModel[S], obs: Tensor, action: Tensor | None = None) -> S:
+def explain(model: StatedModel[S_co], obs: Tensor, action: Tensor | None = None) -> S_co:
     """The state at the last of the frames ``obs`` (B, T, D), T >= 2.
 
     Args:
@@ -58,7 +59,7 @@ def explain(model: StatedModel[S], obs: Tensor, action: Tensor | None = None) ->
 
 
 def _propose(
-    model: StatedModel[S], obs: Tensor, action: Tensor | None, start: int
+    model: StatedModel[S_co], obs: Tensor, action: Tensor | None, start: int
 ) -> tuple[Tensor, Tensor]:
     """Largest error on later frames (B,), and velocities at the last frame (B, D)."""
     T = obs.shape[1]

@@ -7,7 +7,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from jumpy_mbrl.models.base import State, check_frames
 from jumpy_mbrl.models.networks import ResidualMLP, check_sizes, frame_actions, gru_update
@@ -43,10 +42,10 @@ class JumpyRNNConfig:
     mlp_layers: int = 4
     split: Literal["halves", "heads"] = "halves"
     horizon: float = 44.0
-    epsilon: float = 5e-5
+    epsilon: float = 2e-4
     forced_jumps: float = 0.01
     duration_weight: float = 1e-5
-    priming: int = 3
+    priming: int = 4
 
     def __post_init__(self) -> None:
         check_sizes(self, ("obs_size", "hidden_size", "mlp_size", "mlp_layers", "priming"))
@@ -89,9 +88,10 @@ class JumpyState(State):
 class JumpyRNN(PiecewiseLinearModel):
     """A GRU that predicts a line in latent space and for how long it holds.
 
-    ``[h_i, h'_i] = GRU([h_{i-1}, h'_{i-1} D_{i-1}], [phi(x), a])``, ``D_i = LeakyReLU(w h_i + b) + 1``,
-    ``h(t) = h_i + h'_i (t - tau_i)``, ``x(t) = f(h(t))``. At inference D is held in [1, horizon].
-    With ``split="heads"`` the GRU's state is h_{i-1} alone and ``h'_{i-1} D_{i-1}`` joins its input.
+    ``[h_i, h'_i] = GRU([h_{i-1}, h'_{i-1} D_{i-1}], [phi(x), a])``,
+    ``D_i = LeakyReLU(w h_i + b) + 1``, ``h(t) = h_i + h'_i (t - tau_i)``, ``x(t) = f(h(t))``.
+    At inference D is held in [1, horizon]. With ``split="heads"`` the GRU's state is h_{i-1} alone,
+    and ``h'_{i-1} D_{i-1}`` joins its input.
     """
 
     max_ticks = 4096  # No tick lasts less than a frame, so rollouts end by themselves.
@@ -155,10 +155,12 @@ class JumpyRNN(PiecewiseLinearModel):
     def _input_gates(self, obs: Tensor, action: Tensor | None) -> Tensor:
         """The part of the GRU's gates that observations (..., D) and actions (..., A) decide."""
         cell, width = self.cell, self.config.mlp_size
-        gates = F.linear(self.encoder(obs), cell.weight_ih[:, :width], cell.bias_ih)
+        gates = nn.functional.linear(self.encoder(obs), cell.weight_ih[:, :width], cell.bias_ih)
         if action is None:
             return gates
-        return gates + F.linear(action, cell.weight_ih[:, width : width + self.action_size])
+        return gates + nn.functional.linear(
+            action, cell.weight_ih[:, width : width + self.action_size]
+        )
 
     def _update(self, gates: Tensor, anchor: Tensor, moved: Tensor) -> tuple[Tensor, Tensor]:
         """Eq. 4: latent and velocity (B, L) from the last latent and how far it has moved since."""
@@ -168,23 +170,24 @@ class JumpyRNN(PiecewiseLinearModel):
             both = gru_update(gates, memory, cell.weight_hh, cell.bias_hh)
             hidden, velocity = both.chunk(2, dim=1)
             return hidden, velocity
-        gates = gates + F.linear(moved, cell.weight_ih[:, -self.config.latent_size :])
+        gates = gates + nn.functional.linear(moved, cell.weight_ih[:, -self.config.latent_size :])
         hidden = gru_update(gates, anchor, cell.weight_hh, cell.bias_hh)
         return hidden, self.velocity(hidden)
 
     def _duration(self, hidden: Tensor) -> Tensor:
         """Eq. 5, in frames, (..., L) to (...)."""
-        return F.leaky_relu(self.duration(hidden).squeeze(-1)) + 1.0
+        return nn.functional.leaky_relu(self.duration(hidden).squeeze(-1)) + 1.0
 
     # -- training --------------------------------------------------------------------------
 
     def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Squared error of the lines of largest accurate jumps, and of the durations.
+        """Squared error along the lines of largest accurate jumps, and of their durations.
 
         First the ticks are searched for without gradients (``search_ticks``), then the model is
         run over them, tick by tick rather than frame by frame. A line is judged at every frame
-        that it spans, the one where it begins included (eq. 6). Durations are taught where the
-        data show them: not to lines cut short by priming or by an action.
+        from its first to its last (eq. 6), and at the next one if it ended because it would have
+        missed it: that is the error which A.1 compares with epsilon, and lines grow by it. A
+        duration is taught unless the line was cut short by priming or by an action.
 
         Args:
             batch: ``obs`` (B, T, D), ``action`` (B, T, A) and, for forced jumps, ``u`` (B, T)
@@ -195,26 +198,39 @@ class JumpyRNN(PiecewiseLinearModel):
         due = self._ticks_due(action)
         u = batch.get("u")
         go_on = None if u is None else u[:, :-1] < self.config.forced_jumps
-        ticks = self.search_ticks(obs, action, due, go_on)
-        lines = _Lines(ticks)
+        lines = _Lines(self.search_ticks(obs, action, due, go_on), due)
         hidden, velocity = self._run_ticks(lines, obs, action)
-        forecast = self.decode(lines.at_frames(hidden, velocity)) - obs[:, 1:]
-        start = self.decode(hidden) - obs[lines.row, lines.frame]
-        prediction = forecast.square().mean()
-        total_squares = forecast.square().sum() + start.square().sum()
-        accuracy = total_squares / (forecast.numel() + start.numel())
-        taught = ~lines.next_tick_in(due)
-        durations = self._duration(hidden)
-        error = torch.where(taught, durations - lines.jump, 0.0)
-        duration = error.square().sum() / taught.sum().clamp_min(1)
+        accuracy, prediction = self._accuracy(lines, hidden, velocity, obs)
+        error = torch.where(lines.cut, 0.0, self._duration(hidden) - lines.jump)
+        duration = error.square().sum() / (~lines.cut).sum().clamp_min(1)
         return accuracy + self.config.duration_weight * duration, {
             "prediction": prediction,
             "duration": duration,
             "mean_jump": lines.jump.mean(),
         }
 
+    def _accuracy(
+        self, lines: _Lines, hidden: Tensor, velocity: Tensor, obs: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Mean squared error of the lines (P, L) where they are judged, and at each frame once."""
+        failed = lines.failed.nonzero().squeeze(1)
+        missed = torch.addcmul(
+            hidden[failed], velocity[failed], lines.jump[failed].unsqueeze(1) + 1.0
+        )
+        spanned = lines.at_frames(hidden, velocity)
+        decoded = self.decode(torch.cat([spanned, hidden, missed]))
+        real = torch.cat(
+            [
+                obs[:, 1:].flatten(0, 1),
+                obs[lines.row, lines.frame],
+                obs[lines.row[failed], lines.end[failed] + 1],
+            ]
+        )
+        errors = (decoded - real).square()
+        return errors.mean(), errors[: len(spanned)].mean()
+
     def _ticks_due(self, action: Tensor) -> Tensor:
-        """Where the model has to tick, (B, T-1): while it is primed, and where an action is taken."""
+        """Where a tick is due, (B, T-1): while the model is primed, and at every action."""
         due = (action[:, :-1] != 0.0).any(dim=-1)
         due[:, : self.config.priming] = True
         return due
@@ -289,40 +305,38 @@ class _Lines:
 
     Attributes:
         row, frame: (P,) sequence and frame where a line begins.
+        end: (P,) frame where it ends and the next one begins; T - 1 for the last.
         jump: (P,) frames that it spans.
+        cut: (P,) bool, it ends because a tick was due there.
+        failed: (P,) bool, it ends because it would have missed the next frame.
         counts: number of lines in each block.
     """
 
-    def __init__(self, ticks: Tensor) -> None:
+    def __init__(self, ticks: Tensor, due: Tensor) -> None:
         B, steps = ticks.shape
         device = ticks.device
         totals = ticks.sum(dim=1)
-        order = totals.argsort(descending=True, stable=True)
-        rank = torch.empty_like(order)
-        rank[order] = torch.arange(B, device=device)
+        rank = totals.argsort(descending=True, stable=True).argsort()
         longest = int(totals.max())
         counts = (totals.unsqueeze(1) > torch.arange(longest, device=device)).sum(dim=0)
         first = counts.cumsum(dim=0) - counts
-        number = ticks.cumsum(dim=1) - 1
-        self._steps = steps
-        self._line_at = first[number] + rank.unsqueeze(1)
+        self._line_at = (first[ticks.cumsum(dim=1) - 1] + rank.unsqueeze(1)).flatten()
         sequence, begin = ticks.nonzero(as_tuple=True)
-        place = self._line_at[sequence, begin]
+        place = self._line_at[sequence * steps + begin]
         self.row = torch.empty_like(place).index_copy_(0, place, sequence)
         self.frame = torch.empty_like(place).index_copy_(0, place, begin)
-        spans = torch.zeros(len(place), device=device)
-        self.jump = spans.index_add_(
-            0, self._line_at.flatten(), torch.ones(B * steps, device=device)
-        )
+        spans = torch.bincount(self._line_at)
+        self.jump = spans.to(torch.float32)
+        self.end = self.frame + spans
+        last = self.end == steps
+        self.cut = due[self.row, self.end.clamp_max(steps - 1)] & ~last
+        self.failed = ~(self.cut | last)
         self.counts = counts.tolist()
+        self._elapsed = torch.arange(1, steps + 1, device=device).repeat(B)
+        self._elapsed = (self._elapsed - self.frame[self._line_at]).unsqueeze(1)
 
     def at_frames(self, hidden: Tensor, velocity: Tensor) -> Tensor:
-        """Latents (B, T-1, L) at the frames 1 to T-1, of the lines (P, L) that span them."""
-        ahead = torch.arange(1, self._steps + 1, device=hidden.device)
-        elapsed = (ahead - self.frame[self._line_at]).unsqueeze(-1).to(hidden.dtype)
-        return torch.addcmul(hidden[self._line_at], velocity[self._line_at], elapsed)
-
-    def next_tick_in(self, due: Tensor) -> Tensor:
-        """Which lines (P,) end at a frame marked in ``due`` (B, T-1)."""
-        end = self.frame + self.jump.long()
-        return (end < self._steps) & due[self.row, end.clamp_max(self._steps - 1)]
+        """Latents (B * (T-1), L) at the frames 1 to T-1, of the lines (P, L) that span them."""
+        spanning = hidden.index_select(0, self._line_at)
+        moving = velocity.index_select(0, self._line_at)
+        return torch.addcmul(spanning, moving, self._elapsed.to(hidden.dtype))

@@ -98,9 +98,13 @@ def from_pretrained(
     content = _read_config(folder)
     weights = _read_weights(folder, content)
     try:
-        model = make_model(model_config_from(content["model"]))
+        config = model_config_from(content["model"])
+        with torch.random.fork_rng(devices=[]):  # First weights are drawn, and thrown away.
+            model = make_model(config)
     except ValueError as error:
-        raise ValueError(f"{folder / _CONFIG} describes no model of this version: {error}") from None
+        raise ValueError(
+            f"{folder / _CONFIG} describes no model of this version: {error}"
+        ) from None
     _check_fit(folder, _state(model), weights)
     model.load_state_dict(weights)
     return model.to(device).eval()

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from jumpy_mbrl.models.base import Imagined, State, WorldModel, check_frames
 from jumpy_mbrl.models.networks import ResidualMLP, check_sizes, frame_actions, gru_update
@@ -97,11 +96,12 @@ class RNN(WorldModel):
         return hidden.transpose(0, 1)
 
     def _tick(self, hidden: Tensor, obs: Tensor, action: Tensor | None) -> Tensor:
-        gru, width = self.gru, self.config.mlp_size
-        gates = F.linear(self.encoder(obs), gru.weight_ih_l0[:, :width], gru.bias_ih_l0)
+        input_weight, weight, input_bias, bias = self.gru.all_weights[0]
+        width = self.config.mlp_size
+        gates = nn.functional.linear(self.encoder(obs), input_weight[:, :width], input_bias)
         if action is not None:
-            gates = gates + F.linear(action, gru.weight_ih_l0[:, width:])
-        return gru_update(gates, hidden, gru.weight_hh_l0, gru.bias_hh_l0)
+            gates = gates + nn.functional.linear(action, input_weight[:, width:])
+        return gru_update(gates, hidden, weight, bias)
 
     def _rollout(self, state: State, times: Tensor, end: float, action: Tensor | None) -> Imagined:
         clock = _frames_to_tick(state)
@@ -136,7 +136,7 @@ class RNN(WorldModel):
         return Imagined(read[:, :-1], tick_times, final)
 
     def _next_frame(self, hidden: Tensor, obs: Tensor, ahead: float = 1.0) -> Tensor:
-        """The frame that lies ``ahead``, at most one, of the prediction ``obs`` on the way to it."""
+        """The next whole frame, which lies ``ahead`` (at most 1) of the prediction ``obs``."""
         change: Tensor = self.decoder(hidden)
         return torch.add(obs, change, alpha=ahead) if self.config.residual else change
 

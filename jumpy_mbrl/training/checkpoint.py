@@ -92,9 +92,7 @@ class Checkpoint:
 
 
 def _prefixed(group: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {
-        f"{group}/{name}": value.detach().cpu().contiguous() for name, value in tensors.items()
-    }
+    return {f"{group}/{name}": value.detach().cpu().contiguous() for name, value in tensors.items()}
 
 
 def _unprefixed(group: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

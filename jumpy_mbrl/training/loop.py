@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
 import os
 from collections.abc import Iterator, Mapping
@@ -117,6 +118,7 @@ class _Run:
         self.best: dict[str, float] | None = None
         self.best_model: dict[str, Tensor] = {}
         self.model = _first_weights(config).to(device)
+        _check_fit(self.model, config)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(),
             lr=config.learning_rate,
@@ -154,15 +156,15 @@ class _Run:
 
     def export(self, command: str | None) -> Path:
         """Saves the best weights as a folder for ``from_pretrained``."""
-        model = make_model(self.config.model)
+        model = copy.deepcopy(self.model)
         model.load_state_dict(self.best_model)
-        assert_best = self.best or {}
+        best = self.best or {}
         return save_pretrained(
             model,
             self.folder / BEST,
             data=self.config.train_data.to_dict(),
             training={"command": command, "config": self.config.to_dict()},
-            metrics={f"validation_{name}": value for name, value in assert_best.items()},
+            metrics={f"validation_{name}": value for name, value in best.items()},
         )
 
     def save(self) -> None:
@@ -271,6 +273,15 @@ def _prepare(folder: Path, config: TrainingConfig, resume: bool) -> Checkpoint |
     return None
 
 
+def _check_fit(model: WorldModel, config: TrainingConfig) -> None:
+    size = 2 * config.train_data.table.num_balls
+    if model.obs_size != size:
+        raise ValueError(
+            f"the model is made for observations of size {model.obs_size}, but those of the "
+            f"dataset have size {size}, twice the number of balls"
+        )
+
+
 def _first_weights(config: TrainingConfig) -> WorldModel:
     """The untrained model, drawn from the config's seed; torch's own generator is left alone."""
     with torch.random.fork_rng(devices=[]):
@@ -296,7 +307,7 @@ def _board(folder: Path) -> Iterator[_Board]:
     except ImportError:
         yield _NoBoard()
         return
-    with SummaryWriter(str(folder)) as writer:  # type: ignore[no-untyped-call]
+    with SummaryWriter(str(folder)) as writer:
         yield writer
 
 

@@ -1,0 +1,245 @@
+"""The picture of an evaluation: success bars, and one planned shot of each model on its table.
+
+Needs matplotlib (the ``viz`` extra), which is imported only when something is drawn.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jumpy_mbrl.envs import rendering
+from jumpy_mbrl.envs.config import TableConfig
+from jumpy_mbrl.evaluation import AgentResult, ShotRecord
+from jumpy_mbrl.files import atomic_write
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_INK = "#22303a"
+_FAINT = "#7d888f"
+_GRID = "#e6eaec"
+_NO_MODEL = "#c3cbd0"
+_MODEL = "#6d8795"
+_OURS = "#2f7d5e"
+_ORACLE = "#d9bd90"
+_HIT = "#2f7d5e"
+_MISS = "#b5483a"
+_FELT = "#2f7d5e"
+_WAYS = ("#efb668", "#86bcff", "#d5d9dc")
+
+_HEIGHT = 7.6
+_BARS_WIDTH = 6.3
+_PANEL_WIDTH = 3.15
+
+_STYLE: Any = {
+    "font.family": "sans-serif",
+    "font.size": 11.0,
+    "text.color": _INK,
+    "axes.labelcolor": _FAINT,
+    "xtick.color": _FAINT,
+    "ytick.color": _INK,
+}
+_IMAGINED: dict[str, Any] = {"color": "white", "linewidth": 1.4, "dashes": (3.2, 2.2)}
+_TICK: dict[str, Any] = {
+    "linestyle": "none",
+    "marker": "o",
+    "markersize": 4.8,
+    "markerfacecolor": "white",
+    "markeredgecolor": _INK,
+    "markeredgewidth": 0.9,
+}
+
+
+def save_success_figure(
+    results: Mapping[str, AgentResult],
+    shots: Mapping[str, ShotRecord],
+    path: str | os.PathLike[str],
+    table: TableConfig | None = None,
+) -> None:
+    """Draws the figure and writes it to ``path``, atomically.
+
+    Args:
+        results: of each agent by name, in the order of the bars.
+        shots: of each model by agent name, drawn on tables beside the bars.
+        path: of the picture; the suffix says which format.
+        table: on which the shots were played; the default one if None.
+
+    Raises:
+        ImportError: if matplotlib is not installed.
+    """
+    try:
+        import matplotlib
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ImportError(
+            "drawing needs matplotlib, which is not installed; pip install 'jumpy-mbrl[viz]'"
+        ) from None
+    with matplotlib.rc_context(_STYLE):
+        columns = math.ceil(len(shots) / 2)
+        width = _BARS_WIDTH + (columns * _PANEL_WIDTH + 0.2 if shots else 0.0)
+        figure = Figure(figsize=(width, _HEIGHT), facecolor="white")
+        _draw_bars(figure, results)
+        if shots:
+            _draw_shots(figure, shots, columns, table or TableConfig())
+        with atomic_write(path) as temporary:
+            figure.savefig(temporary, dpi=130)
+
+
+def _draw_bars(figure: Figure, results: Mapping[str, AgentResult]) -> None:
+    width = figure.get_figwidth()
+    axes = figure.add_axes((1.3 / width, 0.115, 4.5 / width, 0.725))
+    rows = np.arange(len(results))
+    values = np.array([100.0 * result.success for result in results.values()])
+    limits = 100.0 * np.array([result.ci95 for result in results.values()])
+    axes.barh(rows, values, height=0.6, color=[_color(*entry) for entry in results.items()])
+    axes.errorbar(
+        values,
+        rows,
+        xerr=np.abs(limits.T - values),
+        fmt="none",
+        ecolor=_INK,
+        elinewidth=1.4,
+        capsize=4,
+        capthick=1.4,
+    )
+    for row, result in enumerate(results.values()):
+        _label_bar(axes, row, result)
+    axes.set_yticks(rows, list(results), fontsize=12)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 116)
+    axes.set_xticks([0, 20, 40, 60, 80, 100])
+    axes.set_xlabel("success, %")
+    axes.set_axisbelow(True)
+    axes.grid(axis="x", color=_GRID, linewidth=1.0)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    n = next(iter(results.values())).n
+    caption = f"{n:,} held-out tables, played in the real environment; 95 % intervals"
+    _heading(figure, 0.3 / width, "Shots that reach the target", caption)
+
+
+def _label_bar(axes: Axes, row: int, result: AgentResult) -> None:
+    """The success beside the bar; what it cost inside, or beside that if the bar is short."""
+    high = 100.0 * result.ci95[1]
+    place: dict[str, Any] = {"va": "center", "zorder": 3}
+    axes.text(high + 1.6, row, f"{100.0 * result.success:.1f}", weight="bold", fontsize=12, **place)
+    if result.ticks is None:
+        return
+    cost = f"{_short(result.ms_per_shot)} ms/shot,  {result.ticks:.1f} ticks"
+    if result.success > 0.62:
+        color = _INK if result.checkpoint is None else "white"
+        axes.text(2.0, row, cost, fontsize=10, color=color, **place)
+    else:
+        axes.text(high + 14.5, row, cost, fontsize=10, color=_FAINT, **place)
+
+
+def _color(name: str, result: AgentResult) -> str:
+    if name == "jumpy":
+        return _OURS
+    if result.ticks is None:
+        return _NO_MODEL
+    return _ORACLE if result.checkpoint is None else _MODEL
+
+
+def _draw_shots(
+    figure: Figure, shots: Mapping[str, ShotRecord], columns: int, table: TableConfig
+) -> None:
+    left = _BARS_WIDTH / figure.get_figwidth()
+    grid = figure.add_gridspec(
+        math.ceil(len(shots) / columns),
+        columns,
+        left=left,
+        right=1.0 - 0.25 / figure.get_figwidth(),
+        bottom=0.1,
+        top=0.84,
+        hspace=0.16,
+        wspace=0.08,
+    )
+    for index, (name, shot) in enumerate(shots.items()):
+        axes = figure.add_subplot(grid[index // columns, index % columns])
+        _draw_shot(axes, name, shot, table)
+    _heading(
+        figure,
+        left,
+        "The same table, as each model plans it",
+        "up to the moment the ball arrives, or should",
+    )
+    _draw_legend(figure, left)
+
+
+def _draw_shot(axes: Axes, name: str, shot: ShotRecord, table: TableConfig) -> None:
+    from matplotlib.patches import Circle
+
+    picture = rendering.draw_table(shot.start, table.target, size=720, radius=table.radius)
+    axes.imshow(picture, extent=(0, 1, 0, 1), interpolation="lanczos")
+    balls = range(shot.start.shape[0])
+    for ball in balls:
+        axes.plot(*_xy(shot.real, ball), color=_way_color(ball), linewidth=3.6)
+    x, y = shot.real[-1, min(1, balls[-1])].tolist()
+    face = (*(value / 255 for value in rendering.BLUE), 0.45)
+    axes.add_patch(Circle((x, y), table.radius, facecolor=face, edgecolor=_WAYS[1], linewidth=1.6))
+    for ball in balls:
+        axes.plot(*_xy(shot.imagined, ball), **_IMAGINED)
+    for ball in balls:
+        axes.plot(*_xy(shot.ticks, ball), **_TICK)
+    axes.set(xlim=(0, 1), ylim=(0, 1), xticks=[], yticks=[], anchor="W")
+    axes.spines[:].set_visible(False)
+    axes.set_title(name, loc="left", fontsize=12, weight="bold", pad=5)
+    color = _HIT if shot.is_success else _MISS
+    axes.set_title(_verdict(shot), loc="right", fontsize=10, color=color, pad=5)
+
+
+def _draw_legend(figure: Figure, left: float) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = [
+        Line2D([], [], color=_WAYS[0], linewidth=3.6, label="cue ball"),
+        Line2D([], [], color=_WAYS[1], linewidth=3.6, label="object ball"),
+        Line2D([], [], label="imagined", **_IMAGINED),
+        Line2D([], [], label="tick", **_TICK),
+    ]
+    figure.legend(
+        handles=handles,
+        loc="lower left",
+        bbox_to_anchor=(left, 0.026),
+        borderaxespad=0.0,
+        ncols=4,
+        facecolor=_FELT,
+        edgecolor=_FELT,
+        framealpha=1.0,
+        labelcolor="white",
+        fontsize=10.5,
+        handlelength=2.2,
+        handletextpad=0.6,
+        columnspacing=1.8,
+    )
+
+
+def _heading(figure: Figure, left: float, title: str, caption: str) -> None:
+    figure.text(left, 0.945, title, fontsize=16, weight="bold", va="center")
+    figure.text(left, 0.9, caption, color=_FAINT, va="center")
+
+
+def _verdict(shot: ShotRecord) -> str:
+    believed = "" if shot.belief is None else f"believed {100 * shot.belief:.0f} %, "
+    return f"{believed}{'in' if shot.is_success else 'missed'}"
+
+
+def _way_color(ball: int) -> str:
+    return _WAYS[min(ball, 2)]
+
+
+def _xy(way: NDArray[np.float64], ball: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    return way[:, ball, 0], way[:, ball, 1]
+
+
+def _short(value: float) -> str:
+    """Two digits or more: 0.4, 12, 130."""
+    return f"{value:.1f}" if value < 9.95 else f"{value:.0f}"

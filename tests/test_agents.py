@@ -1,0 +1,173 @@
+"""Agents by name, and those that do not think."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import jumpy_mbrl.agents as agents
+from jumpy_mbrl.agents import (
+    AGENTS,
+    PROTOCOLS,
+    Agent,
+    GradientPlanner,
+    NoShot,
+    PlannerConfig,
+    RandomShot,
+    ReachRegion,
+    load_agent,
+)
+from jumpy_mbrl.agents.registry import reach_target
+from jumpy_mbrl.envs.config import TableConfig
+from jumpy_mbrl.evaluation import evaluate_agent, make_tables
+from jumpy_mbrl.models import RNN, EventJump, EventJumpConfig, RNNConfig, save_pretrained
+from jumpy_mbrl.models.simulator import SimulatorModel
+
+LEARNED = [name for name, entry in AGENTS.items() if entry.checkpoint]
+
+
+def some_frames(count: int = 5) -> Any:
+    return np.random.default_rng(0).uniform(0.1, 0.9, (count, 4, 4)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    model = RNN(RNNConfig(hidden_size=4, mlp_size=4))
+    return save_pretrained(model, tmp_path_factory.mktemp("models") / "tiny")
+
+
+def test_public_names() -> None:
+    for name in agents.__all__:
+        assert getattr(agents, name) is not None
+    expected = {"load_agent", "AGENTS", "GradientPlanner", "PlannerConfig", "PROTOCOLS", "Agent"}
+    assert expected | {"ReachRegion", "ReachPointAtTime", "RandomShot", "NoShot"} <= set(
+        agents.__all__
+    )
+
+
+def test_table_of_agents() -> None:
+    assert list(AGENTS) == ["none", "random", "rnn", "jumpy-rnn", "jumpy", "simulator"]
+    assert AGENTS["jumpy"].checkpoint == "jumpy-billiards2d"
+    assert AGENTS["rnn"].checkpoint == "rnn-billiards2d"
+    assert AGENTS["jumpy-rnn"].checkpoint == "jumpy-rnn-billiards2d"
+    for entry in AGENTS.values():
+        assert entry.description and "\n" not in entry.description
+
+
+def test_no_shot_is_zero() -> None:
+    actions, state = NoShot().predict(some_frames(), state="kept")
+    assert actions.shape == (5, 2) and actions.dtype == np.float32 and state == "kept"
+    assert not actions.any()
+    assert NoShot().predict(some_frames()[0])[0].shape == (2,)
+
+
+def test_random_shots_are_uniform_and_follow_the_seed_alone() -> None:
+    frames = np.repeat(some_frames(1), 4000, axis=0)
+    shots, _ = RandomShot(seed=1).predict(frames)
+    assert shots.shape == (4000, 2) and shots.dtype == np.float32
+    assert -1.0 <= shots.min() < -0.99 and 0.99 < shots.max() <= 1.0
+    counts = np.histogram2d(shots[:, 0], shots[:, 1], bins=4, range=[[-1, 1], [-1, 1]])[0]
+    assert counts.min() > 180 and counts.max() < 320  # 250 each
+    np.random.seed(0)  # noqa: NPY002
+    np.testing.assert_array_equal(RandomShot(seed=1).predict(frames)[0], shots)
+    assert not np.array_equal(RandomShot(seed=2).predict(frames)[0], shots)
+    agent = RandomShot(seed=1)
+    parts = [agent.predict(frames[:1000])[0], agent.predict(frames[1000:])[0]]
+    np.testing.assert_array_equal(np.concatenate(parts), shots)
+    assert RandomShot().predict(frames[0])[0].shape == (2,)
+
+
+@pytest.mark.parametrize("agent", [NoShot(), RandomShot()])
+def test_agents_that_do_not_think_check_their_input(agent: Agent) -> None:
+    with pytest.raises(ValueError, match=r"shape \(B, 4, 4\).*got \(5, 3, 4\)"):
+        agent.predict(some_frames()[:, :3])
+    with pytest.raises(ValueError, match=r"finite, got NaN or infinity in rows \[2\]"):
+        agent.predict(np.where(np.arange(5).reshape(5, 1, 1) == 2, np.nan, some_frames()))
+
+
+def test_every_agent_predicts(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PROTOCOLS, "default", PlannerConfig(8, 2, 1, finalists=2, perturbations=2))
+    frames = make_tables(3).observations
+    for name, entry in AGENTS.items():
+        agent = load_agent(name, device="cpu", checkpoint=saved if entry.checkpoint else None)
+        assert isinstance(agent, Agent)
+        actions, _ = agent.predict(frames)
+        assert actions.shape == (3, 2) and actions.dtype == np.float32
+        assert np.abs(actions).max() <= 1.0
+        assert agent.predict(frames[0])[0].shape == (2,)
+
+
+def test_learned_agents_plan_with_their_checkpoint(saved: Path) -> None:
+    for name in LEARNED:
+        agent = load_agent(name, protocol="paper", device="cpu", seed=3, checkpoint=saved)
+        assert isinstance(agent, GradientPlanner) and isinstance(agent.model, RNN)
+        assert not agent.oracle and not agent.model.training
+        assert agent.checkpoint == str(saved)
+        assert agent.config.gradient_steps == 20 and agent.config.seed == 3
+
+
+def test_search_settings_can_be_given(saved: Path) -> None:
+    config = PlannerConfig(candidates=5, refined=2)
+    agent = load_agent("rnn", device="cpu", config=config, checkpoint=saved, seed=7)
+    assert isinstance(agent, GradientPlanner)
+    assert agent.config == PlannerConfig(candidates=5, refined=2, seed=7)
+
+
+def test_simulator_is_the_oracle() -> None:
+    agent = load_agent("simulator", device="cpu")
+    assert isinstance(agent, GradientPlanner) and isinstance(agent.model, SimulatorModel)
+    assert agent.oracle and agent.checkpoint is None
+
+
+def test_objective_is_the_environments() -> None:
+    objective = reach_target(TableConfig(target=(0.1, 0.2, 0.3, 0.4), num_frames=10))
+    assert isinstance(objective, ReachRegion) and objective.ball == 1
+    torch.testing.assert_close(objective.region, torch.tensor([0.1, 0.2, 0.3, 0.4]))
+    assert objective.times.tolist() == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]  # frames 4 to 9
+    assert reach_target(TableConfig()).times.tolist() == list(range(1, 42))  # frames 4 to 44
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("jumpi", {}, r"unknown agent 'jumpi', expected one of .*did you mean 'jumpy'\?"),
+        ("simulater", {}, r"did you mean 'simulator'\?"),
+        ("none", {"protocol": "papers"}, r"unknown protocol 'papers'.*did you mean 'paper'\?"),
+        ("none", {"device": "gpu"}, r"unknown device 'gpu'.*'auto', 'cpu', 'cuda'"),
+        ("random", {"checkpoint": "somewhere"}, "'random' has no learned model"),
+        ("rnn", {"checkpoint": "nowhere/at-all"}, "there is no folder 'nowhere/at-all'"),
+    ],
+)
+def test_bad_requests_are_refused(name: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_agent(name, **{"device": "cpu", **options})
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+def test_a_missing_gpu_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"'cuda' was asked for, but torch sees 0 CUDA devices"):
+        load_agent("none", device="cuda")
+
+
+def test_an_agent_for_other_tables_refuses_these() -> None:
+    agent = GradientPlanner(EventJump(EventJumpConfig(num_balls=3)), reach_target(TableConfig()))
+    with pytest.raises(ValueError, match=r"shape \(B, 4, 6\) or \(4, 6\).*got \(5, 4, 4\)"):
+        agent.predict(some_frames())
+
+
+def test_simulator_planner_wins() -> None:
+    result = evaluate_agent(load_agent("simulator", device="cpu"), make_tables(150, seed=901))
+    assert result.success >= 0.98
+    assert result.belief is not None and result.belief > 0.9
+
+
+def test_our_best_jumpy_planner_wins() -> None:
+    result = evaluate_agent(load_agent("jumpy", device="cpu"), make_tables(60, seed=901))
+    assert result.success >= 0.9
+    assert result.ticks is not None and result.ticks < 20.0
+    assert result.training_frames is not None and result.training_frames > 0

@@ -1,0 +1,330 @@
+"""The shot protocol: tables, play, figures; against the physics and worked-out values."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from jumpy_mbrl import evaluation
+from jumpy_mbrl.agents import GradientPlanner, NoShot, Plan, PlannerConfig, RandomShot, ReachRegion
+from jumpy_mbrl.agents.registry import reach_target
+from jumpy_mbrl.data.seeds import evaluation_table_seeds
+from jumpy_mbrl.envs.config import TableConfig
+from jumpy_mbrl.envs.physics import advance, shoot, simulate
+from jumpy_mbrl.evaluation import (
+    Outcomes,
+    Tables,
+    calibration,
+    evaluate_agent,
+    make_tables,
+    play,
+    record_shot,
+    wilson_interval,
+)
+from jumpy_mbrl.models import RNN, RNNConfig, save_pretrained
+from jumpy_mbrl.models.base import State
+from jumpy_mbrl.models.simulator import SimulatorModel
+
+QUICK = PlannerConfig(candidates=16, refined=2, gradient_steps=1, finalists=2, perturbations=4)
+
+
+@pytest.fixture(scope="module")
+def tables() -> Tables:
+    return make_tables(40, seed=902)
+
+
+def random_shots(count: int) -> NDArray[np.float32]:
+    return np.random.default_rng(0).uniform(-1, 1, (count, 2)).astype(np.float32)
+
+
+# -- the interval ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("successes", "n", "low", "high"),
+    [  # Newcombe (1998), Statistics in Medicine 17, table I, method 3
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
+)
+def test_wilson_interval_has_the_published_values(
+    successes: int, n: int, low: float, high: float
+) -> None:
+    assert wilson_interval(successes, n) == pytest.approx((low, high), abs=5e-5)
+
+
+def test_wilson_interval_is_symmetric_and_stays_within_bounds() -> None:
+    assert wilson_interval(20, 20) == pytest.approx((1 - 0.1611, 1.0), abs=5e-5)
+    assert wilson_interval(20, 20)[1] == 1.0 and wilson_interval(0, 7)[0] == 0.0
+    low, high = wilson_interval(3, 10)
+    assert wilson_interval(7, 10) == pytest.approx((1 - high, 1 - low))
+    assert 0.0 < low < 0.3 < high < 1.0
+
+
+@pytest.mark.parametrize(("successes", "n"), [(0, 0), (-1, 5), (6, 5)])
+def test_impossible_counts_are_refused(successes: int, n: int) -> None:
+    with pytest.raises(ValueError, match=f"got {successes} of {n}"):
+        wilson_interval(successes, n)
+
+
+# -- tables and play -------------------------------------------------------------------------
+
+
+def test_tables_are_what_the_environment_shows(tables: Tables) -> None:
+    assert tables.observations.shape == (40, 4, 4) and tables.observations.dtype == np.float32
+    assert list(tables.reset_seeds) == list(evaluation_table_seeds(902, 40))
+    env = gym.make("Billiards2D-v0")
+    for row in (0, 17, 39):
+        obs, info = env.reset(seed=tables.reset_seeds[row])
+        np.testing.assert_array_equal(tables.observations[row, 0], obs)
+        for frame in (1, 2, 3):
+            obs, _, _, _, info = env.step(env.action_space.sample())  # ignored
+            np.testing.assert_array_equal(tables.observations[row, frame], obs)
+        np.testing.assert_array_equal(tables.positions[row], info["positions"].ravel())
+        np.testing.assert_array_equal(tables.velocities[row], info["velocities"].ravel())
+
+
+def test_fewer_tables_are_the_first_and_other_seeds_are_others(tables: Tables) -> None:
+    np.testing.assert_array_equal(make_tables(5, 902).observations, tables.observations[:5])
+    assert not set(make_tables(5, 903).reset_seeds) & set(tables.reset_seeds)
+    part = tables[10:12]
+    assert len(part) == 2 and list(part.reset_seeds) == list(tables.reset_seeds)[10:12]
+    np.testing.assert_array_equal(part.velocities, tables.velocities[10:12])
+
+
+@pytest.mark.parametrize(("episodes", "seed"), [(0, 0), (-3, 0), (5, -1)])
+def test_impossible_tables_are_refused(episodes: int, seed: int) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        make_tables(episodes, seed)
+
+
+def test_play_agrees_with_the_physics(tables: Tables) -> None:
+    actions = random_shots(40)
+    outcomes = play(tables, actions)
+    env = gym.make("Billiards2D-v0")
+    starts = [env.reset(seed=seed)[1] for seed in tables.reset_seeds]
+    frames = simulate(
+        np.stack([info["positions"] for info in starts]),
+        np.stack([info["velocities"] for info in starts]),
+        actions.astype(np.float64),
+        TableConfig(),
+        backend="python",
+    )
+    inside = (frames[:, 4:, 2] >= 0.8) & (frames[:, 4:, 3] <= 0.2)
+    np.testing.assert_array_equal(outcomes.is_success, inside.any(axis=1))
+    assert 0 < outcomes.is_success.sum() < 40
+    assert outcomes.paths.shape == (40, 42, 4)
+    for row in range(40):
+        length = 2 + int(inside[row].argmax()) if inside[row].any() else 42
+        np.testing.assert_array_equal(outcomes.paths[row, :length], frames[row, 3 : 3 + length])
+        assert np.isnan(outcomes.paths[row, length:]).all()
+
+
+def test_play_counts_contacts_after_the_shot_alone(tables: Tables) -> None:
+    actions = random_shots(40)
+    outcomes = play(tables, actions)
+    for row in range(40):
+        x, v = tables.positions[row].tolist(), tables.velocities[row].tolist()
+        shoot(v, float(actions[row, 0]), float(actions[row, 1]), 1.2, 1.8)
+        played = int(np.isfinite(outcomes.paths[row, :, 0]).sum()) - 1
+        counts = np.sum([advance(x, v, 0.05, 0.1) for _ in range(played)], axis=0)
+        assert (outcomes.wall_hits[row], outcomes.ball_hits[row]) == tuple(counts)
+    assert outcomes.ball_hits.any()
+
+
+@pytest.mark.parametrize("shape", [(39, 2), (40, 3), (40,)])
+def test_play_refuses_other_shapes(tables: Tables, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"actions of shape \(40, 2\), got"):
+        play(tables, np.zeros(shape))
+
+
+# -- evaluation ------------------------------------------------------------------------------
+
+
+class Watched:
+    """Plays given shots, and keeps what it was asked."""
+
+    def __init__(self, actions: NDArray[np.float32], seconds: float = 0.0) -> None:
+        self.actions, self.seconds = actions, seconds
+        self.asked: list[NDArray[np.float32]] = []
+
+    def predict(
+        self, observation: NDArray[np.float32], state: Any = None, *args: Any, **options: Any
+    ) -> tuple[NDArray[np.float32], Any]:
+        assert state is None
+        first = sum(map(len, self.asked))
+        self.asked.append(observation.copy())
+        time.sleep(self.seconds * len(observation))
+        observation[:] = np.nan  # what an agent does to its input is its own affair
+        return self.actions[first : first + len(observation)], state
+
+
+class Believer:
+    """A planner that shoots nowhere and believes what it is told."""
+
+    def __init__(self, oracle: bool = False) -> None:
+        self.oracle, self.device = oracle, torch.device("cpu")
+        self.model = SimulatorModel()
+        self.states: list[State | None] = []
+
+    def plan(self, frames: Any, state: State | None = None) -> Plan:
+        self.states.append(state)
+        size = len(frames)
+        belief = torch.linspace(0.0, 1.0, size)
+        return Plan(torch.zeros(size, 2), belief, belief, torch.full((size,), 3))
+
+    def predict(
+        self,
+        observation: Any,
+        state: Any = None,
+        episode_start: Any = None,
+        deterministic: bool = True,
+    ) -> tuple[Any, Any]:
+        raise AssertionError("plan tells more")
+
+
+def test_an_agent_sees_four_frames_and_nothing_else(tables: Tables) -> None:
+    actions, before = random_shots(40), tables.observations.copy()
+    agent, done = Watched(actions), list[int]()
+    result = evaluate_agent(agent, tables, batch_size=15, progress=done.append)
+    assert [frames.shape for frames in agent.asked] == [(15, 4, 4), (15, 4, 4), (10, 4, 4)]
+    np.testing.assert_array_equal(np.concatenate(agent.asked), before)
+    np.testing.assert_array_equal(tables.observations, before)
+    assert done == [15, 15, 10]
+    outcomes = play(tables, actions)
+    np.testing.assert_array_equal(result.is_success, outcomes.is_success)
+    np.testing.assert_array_equal(result.actions, actions)
+    assert (result.n, result.successes) == (40, int(outcomes.is_success.sum()))
+    assert result.success == result.successes / 40
+    assert result.ci95 == wilson_interval(result.successes, 40)
+    assert result.wall_hits == outcomes.wall_hits.mean()
+    assert result.ball_hits == outcomes.ball_hits.mean()
+    assert result.ticks is None and result.belief is None
+    assert result.calibration is None and result.training_frames is None
+
+
+def test_time_is_that_of_the_choice_alone(tables: Tables, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow_play(*args: Any) -> Outcomes:
+        time.sleep(0.2)
+        return play(*args)
+
+    monkeypatch.setattr(evaluation, "play", slow_play)
+    assert evaluate_agent(NoShot(), tables).ms_per_shot < 2.0  # the play took 5 ms a table
+    slow = Watched(random_shots(40), seconds=0.004)
+    assert evaluate_agent(slow, tables, batch_size=20).ms_per_shot >= 4.0
+
+
+def test_random_agent_does_not_depend_on_batches(tables: Tables) -> None:
+    whole = evaluate_agent(RandomShot(3), tables, batch_size=40)
+    parts = evaluate_agent(RandomShot(3), tables, batch_size=7)
+    np.testing.assert_array_equal(whole.actions, parts.actions)
+
+
+def test_planners_are_warmed_up_and_report_beliefs_and_ticks(tables: Tables) -> None:
+    agent = Believer()
+    result = evaluate_agent(agent, tables, batch_size=20)
+    assert len(agent.states) == 3 and agent.states == [None] * 3
+    assert result.ticks == 3.0 and result.belief == pytest.approx(0.5)
+    assert result.beliefs is not None and result.beliefs.shape == (40,)
+    assert result.calibration is not None and sum(entry.n for entry in result.calibration) == 40
+
+
+def test_the_oracle_alone_is_told_the_true_state(tables: Tables) -> None:
+    agent = Believer(oracle=True)
+    evaluate_agent(agent, tables, batch_size=40)
+    state = agent.states[-1]
+    assert state is not None
+    expected = np.concatenate([tables.positions, tables.velocities * 0.05], axis=1)
+    np.testing.assert_allclose(state.hidden.numpy(), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(40, 3), (39, 2), (2,)])
+def test_agents_that_return_other_shapes_are_refused(
+    tables: Tables, shape: tuple[int, ...]
+) -> None:
+    class Odd(NoShot):
+        def predict(self, *args: Any, **options: Any) -> tuple[Any, Any]:
+            return np.zeros(shape, dtype=np.float32), None
+
+    with pytest.raises(ValueError, match=r"actions of shape \(40, 2\), got .* from Odd"):
+        evaluate_agent(Odd(), tables)
+
+
+def test_agents_that_return_no_numbers_are_refused(tables: Tables) -> None:
+    with pytest.raises(ValueError, match="two finite numbers"):
+        evaluate_agent(Watched(np.full((40, 2), np.nan, dtype=np.float32)), tables)
+
+
+def test_batches_of_nothing_are_refused(tables: Tables) -> None:
+    with pytest.raises(ValueError, match="batch_size to be at least 1, got 0"):
+        evaluate_agent(NoShot(), tables, batch_size=0)
+
+
+def test_calibration_bins() -> None:
+    beliefs = np.array([0.0, 0.2, 0.25, 0.75, 0.9, 1.0, 1.0, 1.0])
+    success = np.array([0, 1, 1, 0, 0, 1, 1, 1], dtype=np.bool_)
+    first, second, last = calibration(beliefs, success)
+    assert (first.low, first.high, first.n, first.success) == (0.0, 0.25, 2, 0.5)
+    assert first.belief == pytest.approx(0.1)
+    assert (second.low, second.high, second.n, second.success) == (0.25, 0.5, 1, 1.0)
+    assert (last.low, last.high, last.n, last.success) == (0.75, 1.0, 5, 0.6)
+    assert last.belief == pytest.approx(0.93)
+
+
+def test_figures_fit_json(tables: Tables, tmp_path: Path) -> None:
+    model = RNN(RNNConfig(hidden_size=4, mlp_size=4))
+    data = {"num_trajectories": 300, "table": {"num_frames": 45}}
+    folder = save_pretrained(model, tmp_path / "tiny", data=data)
+    agent = GradientPlanner(model, reach_target(TableConfig()), QUICK, checkpoint=str(folder))
+    figures = json.loads(json.dumps(evaluate_agent(agent, tables[:6]).to_dict(), allow_nan=False))
+    assert figures["training_frames"] == 13_500 and figures["checkpoint"] == str(folder)
+    assert figures["n"] == 6 and figures["seed"] == 902 and figures["ticks"] == 41.0
+    assert {"success", "ci95", "ms_per_shot", "ticks", "belief", "calibration"} <= set(figures)
+    assert "actions" not in figures
+    unknown = save_pretrained(model, tmp_path / "unknown")
+    agent = GradientPlanner(model, reach_target(TableConfig()), QUICK, checkpoint=str(unknown))
+    assert evaluate_agent(agent, tables[:2]).training_frames is None
+
+
+# -- one shot, for the picture ---------------------------------------------------------------
+
+
+def test_the_truth_imagines_what_happens(tables: Tables) -> None:
+    agent = GradientPlanner(SimulatorModel(), reach_target(TableConfig()), oracle=True)
+    result = evaluate_agent(agent, tables[:10])
+    for row in range(10):
+        shot = record_shot(agent, tables[row : row + 1], result.actions[row], 0.5)
+        np.testing.assert_allclose(shot.start, tables.positions[row].reshape(2, 2))
+        assert shot.real.shape == shot.imagined.shape and shot.real.shape[1:] == (2, 2)
+        np.testing.assert_allclose(shot.imagined, shot.real, atol=2e-3)
+        np.testing.assert_allclose(shot.real[0], shot.start)
+        assert shot.is_success == result.is_success[row] and shot.belief == 0.5
+        if shot.is_success:
+            x, y = shot.real[-1, 1]
+            assert x >= 0.8 - 2e-3 and y <= 0.2 + 2e-3
+        np.testing.assert_allclose(shot.ticks[0], shot.start, atol=1e-6)  # the shot itself
+
+
+def test_a_shot_without_hope_is_shown_to_the_end(tables: Tables) -> None:
+    nowhere = ReachRegion((2.0, 3.0, 2.0, 3.0), range(1, 42))
+    agent = GradientPlanner(RNN(RNNConfig(hidden_size=4, mlp_size=4)), nowhere, QUICK)
+    row = int(np.argmin(play(tables, np.zeros((40, 2))).is_success))
+    shot = record_shot(agent, tables[row : row + 1], np.zeros(2, dtype=np.float32))
+    assert shot.real.shape == shot.imagined.shape == (41 * 8 + 1, 2, 2)
+    assert shot.ticks.shape == (41, 2, 2) and shot.belief is None and not shot.is_success
+
+
+def test_one_shot_is_one_table(tables: Tables) -> None:
+    agent = GradientPlanner(SimulatorModel(), reach_target(TableConfig()), QUICK, oracle=True)
+    with pytest.raises(ValueError, match="expected a single table, got 2"):
+        record_shot(agent, tables[:2], np.zeros(2, dtype=np.float32))

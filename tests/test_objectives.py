@@ -1,0 +1,104 @@
+"""Scores of imagined observations, against values worked out by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from jumpy_mbrl.agents import ReachPointAtTime, ReachRegion
+
+REGION = (0.6, 1.0, 0.0, 0.2)
+
+
+def seen(*ways: list[tuple[float, float]], ball: int = 1) -> torch.Tensor:
+    """Observations (1, S, K, 4) of candidates whose ball is at the given places."""
+    obs = torch.full((1, len(ways), len(ways[0]), 4), 0.5)
+    obs[0, :, :, 2 * ball : 2 * ball + 2] = torch.tensor(ways)
+    return obs
+
+
+@pytest.mark.parametrize(
+    ("place", "score"),
+    [
+        ((0.8, 0.1), 0.1),  # the middle: as deep as it gets
+        ((0.95, 0.1), 0.05),
+        ((0.8, 0.03), 0.03),
+        ((0.6, 0.1), 0.0),  # on the border
+        ((0.3, 0.1), -0.3),
+        ((0.8, 0.7), -0.5),
+        ((0.3, 0.6), -0.5),  # off a corner: 3, 4, 5
+        ((1.2, -0.1), -(0.05**0.5)),
+    ],
+)
+def test_region_score_is_the_signed_distance(place: tuple[float, float], score: float) -> None:
+    objective = ReachRegion(REGION, [7.0])
+    assert float(objective(seen([place]))) == pytest.approx(score, abs=2e-6)
+
+
+def test_region_score_is_that_of_the_best_time() -> None:
+    objective = ReachRegion(REGION, [1.0, 2.0, 3.0])
+    scores = objective(seen([(0.3, 0.1), (0.8, 0.1), (0.8, 0.7)], [(0.0, 0.1)] * 3))
+    assert scores.shape == (1, 2)
+    torch.testing.assert_close(scores, torch.tensor([[0.1, -0.6]]), atol=2e-6, rtol=0)
+
+
+def test_region_asks_for_its_ball_alone() -> None:
+    cue = seen([(0.8, 0.1)], ball=0)
+    assert float(ReachRegion(REGION, [1.0], ball=0)(cue)) == pytest.approx(0.1, abs=2e-6)
+    assert float(ReachRegion(REGION, [1.0], ball=1)(cue)) == pytest.approx(-0.3162, abs=1e-4)
+
+
+def test_region_gradient_leads_inside() -> None:
+    obs = seen([(0.3, 0.6)]).requires_grad_(True)
+    ReachRegion(REGION, [1.0])(obs).sum().backward()
+    assert obs.grad is not None
+    torch.testing.assert_close(obs.grad[0, 0, 0], torch.tensor([0.0, 0.0, 0.6, -0.8]))
+
+
+def test_region_gradient_is_finite_on_the_border_and_inside() -> None:
+    for place in ((0.6, 0.1), (0.8, 0.1), (0.6, 0.2)):
+        obs = seen([place]).requires_grad_(True)
+        ReachRegion(REGION, [1.0])(obs).sum().backward()
+        assert obs.grad is not None and bool(obs.grad.isfinite().all())
+
+
+def test_each_episode_may_have_its_region() -> None:
+    regions = torch.tensor([REGION, (0.0, 0.4, 0.0, 0.2), (0.0, 1.0, 0.0, 1.0)])
+    objective = ReachRegion(regions, [1.0])
+    obs = seen([(0.8, 0.1)], [(0.2, 0.1)]).expand(3, -1, -1, -1)
+    scores = objective(obs)
+    expected = torch.tensor([[0.1, -0.4], [-0.4, 0.1], [0.1, 0.1]])
+    torch.testing.assert_close(scores, expected, atol=2e-6, rtol=0)
+    torch.testing.assert_close(objective.select(slice(1, 3))(obs[1:]), scores[1:])
+    torch.testing.assert_close(ReachRegion(REGION, [1.0]).select(slice(1, 3))(obs[:1]), scores[:1])
+
+
+def test_point_score_is_the_tolerance_minus_the_distance() -> None:
+    objective = ReachPointAtTime([0.33], time=20.0, tolerance=0.1, index=[3])
+    assert objective.times.tolist() == [20.0]
+    obs = torch.tensor([0.0, 0.0, 0.0, 0.40]).view(1, 1, 1, 4).requires_grad_(True)
+    score = objective(obs)
+    assert float(score.detach()) == pytest.approx(0.03, abs=1e-5)
+    score.sum().backward()
+    assert obs.grad is not None
+    torch.testing.assert_close(obs.grad.flatten(), torch.tensor([0.0, 0.0, 0.0, -1.0]))
+    plane = ReachPointAtTime([0.1, 0.2], time=1.0, tolerance=0.5, index=[0, 1])
+    assert float(plane(torch.tensor([0.4, 0.6]).view(1, 1, 1, 2))) == pytest.approx(0.0, abs=1e-5)
+    assert plane.select(slice(0, 1)) is plane
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: ReachRegion((0.0, 1.0, 0.0), [1.0]), r"region must be .* got shape \(3,\)"),
+        (lambda: ReachRegion(torch.zeros(2, 2, 4), [1.0]), r"got shape \(2, 2, 4\)"),
+        (lambda: ReachRegion((0.5, 0.4, 0.0, 1.0), [1.0]), "low < high on both axes"),
+        (lambda: ReachRegion((0.0, 0.4, float("nan"), 1.0), [1.0]), "low < high on both axes"),
+        (lambda: ReachPointAtTime([0.3], 1.0, 0.1, [0, 1]), "equally long, got 1 and 2"),
+    ],
+)
+def test_impossible_objectives_are_refused(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -1,0 +1,253 @@
+"""The command line that compares the agents, from its arguments to its files."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from jumpy_mbrl.agents import AGENTS, PROTOCOLS, PlannerConfig
+from jumpy_mbrl.agents.registry import AgentEntry
+from jumpy_mbrl.evaluation import AgentResult
+from jumpy_mbrl.models import RNN, EventJump, EventJumpConfig, RNNConfig, save_pretrained
+
+SCRIPT = Path(__file__).parents[1] / "scripts" / "plan_eval.py"
+QUICK = PlannerConfig(candidates=8, refined=2, gradient_steps=1, finalists=2, perturbations=4)
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("plan_eval", SCRIPT)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(autouse=True)
+def small_models(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Untrained models in place of the shipped ones, and little search."""
+    folder = tmp_path_factory.mktemp("models")
+    torch.manual_seed(0)
+    data = {"num_trajectories": 10, "table": {"num_frames": 45}}
+    rnn = save_pretrained(RNN(RNNConfig(hidden_size=8, mlp_size=8)), folder / "rnn", data=data)
+    jumpy = save_pretrained(EventJump(EventJumpConfig(hidden_size=8)), folder / "jumpy", data=data)
+    monkeypatch.setitem(AGENTS, "rnn", AgentEntry("an untrained RNN", str(rnn)))
+    monkeypatch.setitem(AGENTS, "jumpy", AgentEntry("an untrained jumpy model", str(jumpy)))
+    monkeypatch.setitem(PROTOCOLS, "default", QUICK)
+
+
+def run(script: ModuleType, out: Path, *options: str, agents: str = "none random") -> int:
+    names = ["--agents", *agents.split()]
+    code: int = script.main(["--device", "cpu", "--out", str(out), *names, *options])
+    return code
+
+
+def report_of(out: Path) -> dict[str, Any]:
+    report: dict[str, Any] = json.loads((out / "results.json").read_text())
+    return report
+
+
+def without_times(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: without_times(entry) for key, entry in value.items() if "ms_" not in key}
+    return value
+
+
+def test_the_whole_path(
+    script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "elsewhere" / "copy.json"
+    names = "none random rnn jumpy simulator"
+    options = ("--episodes", "12", "--seed", "7", "--batch-size", "8", "--json", str(copy))
+    assert run(script, tmp_path / "out", *options, agents=names) == 0
+    printed = capsys.readouterr()
+
+    report = report_of(tmp_path / "out")
+    assert json.loads(copy.read_text()) == report
+    assert list(report["agents"]) == names.split()
+    assert (report["episodes"], report["seed"], report["protocol"]) == (12, 7, "default")
+    assert report["device"] == "cpu" and report["batch_size"] == 8 and report["threads"] >= 1
+    assert {"python", "torch", "numpy", "gymnasium", "jumpy_mbrl"} <= set(report["versions"])
+    assert report["planner"]["candidates"] == 8 and report["planner"]["seed"] == 7
+    rnn, jumpy = report["agents"]["rnn"], report["agents"]["jumpy"]
+    assert report["ms_ratio_rnn_jumpy"] == rnn["ms_per_shot"] / jumpy["ms_per_shot"]
+    assert rnn["ticks"] == 41.0 and rnn["training_frames"] == 450
+    assert report["agents"]["random"]["ticks"] is None
+    assert report["agents"]["simulator"]["success"] >= 0.5
+    for figures in report["agents"].values():
+        assert figures["n"] == 12 and figures["success"] == figures["successes"] / 12
+        assert figures["ci95"][0] <= figures["success"] <= figures["ci95"][1]
+
+    with (tmp_path / "out" / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["agent"] for row in rows] == names.split()
+    for row in rows:
+        figures = report["agents"][row["agent"]]
+        assert float(row["success"]) == figures["success"] and int(row["n"]) == 12
+        assert [float(row["ci95_low"]), float(row["ci95_high"])] == figures["ci95"]
+        assert float(row["ms_per_shot"]) == figures["ms_per_shot"]
+        assert row["ticks"] == ("" if figures["ticks"] is None else str(figures["ticks"]))
+        assert (row["seed"], row["device"]) == ("7", "cpu")
+        assert row["version_torch"] == torch.__version__
+    assert rows[2]["checkpoint"] == AGENTS["rnn"].checkpoint and rows[0]["checkpoint"] == ""
+
+    from matplotlib.image import imread
+
+    picture = imread(tmp_path / "out" / "success.png")
+    assert picture.shape[0] > 600 and picture.shape[1] > 900
+    assert len(np.unique(picture.reshape(-1, picture.shape[2])[::7], axis=0)) > 100
+
+    lines = printed.out.splitlines()
+    assert lines[0].split()[0] == "agent" and len({len(line) for line in lines[:7]}) == 1
+    assert [line.split()[0] for line in lines[2:7]] == names.split()
+    assert lines[7].startswith("planning time per shot, rnn / jumpy: ")
+    assert "results.json" in lines[8] and "success.png" in lines[8]
+    assert "shots" in printed.err  # the progress bar
+
+
+def test_same_seed_same_results(script: ModuleType, tmp_path: Path) -> None:
+    options = ("--episodes", "10", "--seed", "3")
+    names = "none random rnn jumpy simulator"
+    for name in ("first", "second"):
+        assert run(script, tmp_path / name, *options, agents=names) == 0
+    first, second = report_of(tmp_path / "first"), report_of(tmp_path / "second")
+    assert without_times(first) == without_times(second)
+    assert run(script, tmp_path / "other", "--episodes", "10", "--seed", "4", agents=names) == 0
+    assert without_times(report_of(tmp_path / "other")["agents"]) != without_times(first["agents"])
+
+
+def test_paper_protocol(script: ModuleType, tmp_path: Path) -> None:
+    options = ("--episodes", "3", "--protocol", "paper")
+    assert run(script, tmp_path, *options, agents="simulator") == 0
+    report = report_of(tmp_path)
+    assert report["protocol"] == "paper" and report["ms_ratio_rnn_jumpy"] is None
+    assert report["planner"]["candidates"] == 1 and report["planner"]["gradient_steps"] == 20
+
+
+def test_an_agent_named_twice_plays_once(script: ModuleType, tmp_path: Path) -> None:
+    assert run(script, tmp_path, "--episodes", "2", agents="none none") == 0
+    assert list(report_of(tmp_path)["agents"]) == ["none"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--episodes", "0"], "--episodes must be at least 1, got 0"),
+        (["--batch-size", "0"], "--batch-size must be at least 1, got 0"),
+        (["--threads", "-1"], "--threads must not be negative, got -1"),
+        (["--seed", "-1"], "evaluation seed in [0, 2147483647], got -1"),
+        (["--agents", "jumpi"], "unknown agent 'jumpi', expected one of"),
+        (["--agents", "jumpi"], "did you mean 'jumpy'?"),
+        (["--agents"], "--agents needs at least one of ['none', 'random'"),
+        (["--protocol", "papers"], "did you mean 'paper'?"),
+        (["--device", "gpu"], "unknown device 'gpu', expected one of ['auto', 'cpu', 'cuda']"),
+        (["--device", "cuda:99"], "torch sees"),
+    ],
+)
+def test_bad_input_is_one_line(
+    script: ModuleType,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    message: str,
+) -> None:
+    assert script.main(["--out", str(tmp_path / "out"), *options]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == "" and len(printed.err.splitlines()) == 1
+    assert printed.err.startswith("plan_eval: ") and message in printed.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_missing_checkpoints_are_all_named(
+    script: ModuleType,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(AGENTS, "rnn", AgentEntry("an RNN", "rnn-of-atlantis"))
+    monkeypatch.setitem(AGENTS, "jumpy-rnn", AgentEntry("a jumpy RNN", "jumpy-of-atlantis"))
+    assert run(script, tmp_path, agents="none rnn jumpy jumpy-rnn") == 2
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1
+    assert "agent 'rnn' needs 'rnn-of-atlantis'" in error
+    assert "agent 'jumpy-rnn' needs 'jumpy-of-atlantis'" in error
+    assert "Without them: --agents none jumpy" in error
+
+
+def test_a_folder_that_cannot_be_made_is_refused(
+    script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert run(script, tmp_path / "file" / "out") == 2
+    assert capsys.readouterr().err.startswith("plan_eval: ")
+
+
+def test_without_matplotlib_the_rest_works(
+    script: ModuleType,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert run(script, tmp_path, "--episodes", "2") == 0
+    printed = capsys.readouterr().out
+    assert "success.png was not drawn" in printed and "jumpy-mbrl[viz]" in printed
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["results.csv", "results.json"]
+
+
+def test_no_model_no_shots_in_the_picture(script: ModuleType, tmp_path: Path) -> None:
+    assert run(script, tmp_path, "--episodes", "2") == 0
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["results.csv", "results.json", "success.png"]
+
+
+def test_rows_of_the_table_are_aligned(script: ModuleType) -> None:
+    def result(successes: int, **figures: Any) -> AgentResult:
+        empty = np.zeros(0, dtype=np.float32)
+        values: dict[str, Any] = {
+            "n": 1000,
+            "successes": successes,
+            "success": successes / 1000,
+            "ci95": (0.0, 1.0),
+            "ms_per_shot": 0.0123,
+            "ticks": None,
+            "belief": None,
+            "calibration": None,
+            "wall_hits": 0.0,
+            "ball_hits": 0.0,
+            "training_frames": None,
+            "checkpoint": None,
+            "seed": 0,
+            "actions": empty,
+            "is_success": empty,
+            "beliefs": None,
+        }
+        return AgentResult(**{**values, **figures})
+
+    costly = {"ms_per_shot": 1234.5, "ticks": 41.0, "belief": 0.5, "training_frames": 4_500_000}
+    text = script.format_table({"none": result(5), "a-very-long-name": result(1000, **costly)})
+    header, rule, first, second = text.splitlines()
+    assert len(header) == len(rule) == len(first) == len(second)
+    assert first.split() == ["none", "0.5", "0.0", "to", "100.0", "0.0123", "-", "-", "-"]
+    assert "1234" in second and "41.0" in second and "50.0" in second
+    assert second.endswith("4,500,000 frames")
+
+
+def test_as_a_program_it_exits_with_2_and_no_traceback() -> None:
+    command = [sys.executable, str(SCRIPT), "--episodes", "0"]
+    environment = {**os.environ, "PYTHONPATH": str(SCRIPT.parents[1])}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr == "plan_eval: --episodes must be at least 1, got 0\n"

@@ -1,0 +1,257 @@
+"""Saving and loading models as folders, and every way in which a folder can be wrong."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from jumpy_mbrl.files import sha256_of
+from jumpy_mbrl.models import (
+    MODELS,
+    RNN,
+    EventJumpConfig,
+    JumpyRNNConfig,
+    RNNConfig,
+    WorldModel,
+    from_pretrained,
+    make_model,
+    pretrained_info,
+    save_pretrained,
+    shipped_models,
+)
+from jumpy_mbrl.models.registry import ModelConfig, describe_model, model_config_from
+
+CONFIGS: list[ModelConfig] = [
+    RNNConfig(hidden_size=6, mlp_size=5),
+    JumpyRNNConfig(hidden_size=6, mlp_size=5, epsilon=0.25),
+    JumpyRNNConfig(hidden_size=6, mlp_size=5, split="heads"),
+    EventJumpConfig(hidden_size=8),
+]
+
+
+def make(config: ModelConfig, seed: int = 0) -> WorldModel:
+    torch.manual_seed(seed)
+    return make_model(config)
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    return save_pretrained(make(CONFIGS[0]), tmp_path / "model")
+
+
+def edit(folder: Path, **changes: Any) -> None:
+    path = folder / "config.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, **changes}))
+
+
+# -- round trips -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: type(c).__name__)
+def test_loaded_model_has_the_config_and_the_weights(config: ModelConfig, tmp_path: Path) -> None:
+    model = make(config)
+    loaded = from_pretrained(save_pretrained(model, tmp_path / "model"))
+    assert type(loaded) is type(model)
+    assert loaded.config == config
+    assert not loaded.training
+    weights = loaded.state_dict()
+    assert weights.keys() == model.state_dict().keys()
+    for name, value in model.state_dict().items():
+        assert torch.equal(weights[name], value), name
+
+
+def test_loaded_model_predicts_the_same(tmp_path: Path) -> None:
+    model = make(CONFIGS[1])
+    loaded = from_pretrained(save_pretrained(model, tmp_path / "model"))
+    obs, action = torch.rand(3, 4, 4), torch.rand(3, 4, 2)
+    with torch.no_grad():
+        before = model.imagine(model.observe(obs, action), [1.0, 2.5], action[:, 3])
+        after = loaded.imagine(loaded.observe(obs, action), [1.0, 2.5], action[:, 3])
+    assert torch.equal(before.obs, after.obs)
+
+
+def test_info_holds_what_was_given_and_the_versions(tmp_path: Path) -> None:
+    folder = save_pretrained(
+        make(CONFIGS[0]),
+        tmp_path / "model",
+        data={"trajectories": 5},
+        training={"command": "python train.py"},
+        metrics={"mse": 0.5},
+    )
+    info = pretrained_info(folder)
+    assert info["data"] == {"trajectories": 5}
+    assert info["training"] == {"command": "python train.py"}
+    assert info["metrics"] == {"mse": 0.5}
+    assert info["versions"]["torch"] == torch.__version__
+    assert info["model"] == {"name": "rnn", "config": vars(CONFIGS[0])}
+    assert info["weights_sha256"] == sha256_of(folder / "model.safetensors")
+
+
+def test_saving_again_replaces_the_model(saved: Path) -> None:
+    other = make(CONFIGS[1], seed=1)
+    save_pretrained(other, saved)
+    loaded = from_pretrained(str(saved))
+    assert loaded.config == CONFIGS[1]
+    assert sorted(entry.name for entry in saved.iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
+    first, second = (save_pretrained(make(CONFIGS[0]), tmp_path / name) for name in "ab")
+    for name in ("config.json", "model.safetensors"):
+        assert (first / name).read_bytes() == (second / name).read_bytes()
+
+
+def test_gradients_reach_the_action_through_a_loaded_model(saved: Path) -> None:
+    model = from_pretrained(saved)
+    action = torch.zeros(1, 2, requires_grad=True)
+    state = model.observe(torch.rand(1, 4, 4))
+    model.imagine(state, [3.0], action).obs.sum().backward()
+    assert action.grad is not None and bool((action.grad != 0).all())
+
+
+@pytest.mark.parametrize("name", shipped_models())
+def test_shipped_models_load_and_say_how_they_were_made(name: str) -> None:
+    model = from_pretrained(name)
+    state = model.observe(torch.tensor([[[0.2, 0.2, 0.7, 0.7]] * 4]))
+    assert bool(model.imagine(state, [1.0, 10.0], torch.zeros(1, 2)).obs.isfinite().all())
+    info = pretrained_info(name)
+    assert info["training"]["command"].startswith("python scripts/train_world_model.py")
+    assert info["metrics"]["validation_mse"] < 0.1
+
+
+# -- wrong folders ---------------------------------------------------------------------------
+
+
+def test_a_missing_folder_lists_the_shipped_models(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, saved: Path
+) -> None:
+    monkeypatch.setattr("jumpy_mbrl.models.pretrained._shipped_folder", lambda: tmp_path)
+    shutil.copytree(saved, tmp_path / "jumpy-billiards2d")
+    assert shipped_models() == ["jumpy-billiards2d", "model"]
+    assert isinstance(from_pretrained("jumpy-billiards2d"), RNN)
+    with pytest.raises(
+        ValueError, match=r"no folder 'jumpy-biliards'.*did you mean 'jumpy-billiards2d'\?"
+    ):
+        from_pretrained("jumpy-biliards")
+    with pytest.raises(ValueError, match=r"one of \['jumpy-billiards2d', 'model'\]"):
+        from_pretrained(tmp_path / "nowhere")
+
+
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"there is no config\.json; save models with"):
+        from_pretrained(tmp_path)
+
+
+def test_missing_weights_are_refused(saved: Path) -> None:
+    (saved / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"expected the weights model\.safetensors"):
+        from_pretrained(saved)
+
+
+@pytest.mark.parametrize("size", [0, 5, 200, -1])
+def test_truncated_weights_are_refused(saved: Path, size: int) -> None:
+    path = saved / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(ValueError, match=r"model\.safetensors, but the file is damaged or trunc"):
+        from_pretrained(saved)
+
+
+def test_a_pickle_is_not_opened(saved: Path) -> None:
+    torch.save({"weights": torch.zeros(2)}, saved / "model.safetensors")
+    with pytest.raises(ValueError, match="damaged or truncated"):
+        from_pretrained(saved)
+
+
+def test_changed_weights_are_refused(saved: Path) -> None:
+    path = saved / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"SHA-256 .* got .*; the two do not belong together"):
+        from_pretrained(saved)
+
+
+def test_a_config_that_does_not_fit_the_weights_is_refused(saved: Path) -> None:
+    edit(saved, model=describe_model(RNNConfig(hidden_size=7, mlp_size=5)))
+    with pytest.raises(
+        ValueError,
+        match=r"does not fit the weights.*decoder\.first\.weight: expected \(5, 7\), got \(5, 6\)",
+    ):
+        from_pretrained(saved)
+
+
+def test_weights_of_another_kind_of_model_are_refused(saved: Path) -> None:
+    edit(saved, model=describe_model(CONFIGS[1]))
+    with pytest.raises(ValueError, match=r"cell\.bias_hh: expected \(18,\), got none"):
+        from_pretrained(saved)
+
+
+def test_a_missing_tensor_is_refused(saved: Path) -> None:
+    weights = load_file(saved / "model.safetensors")
+    del weights["decoder.last.bias"]
+    save_file(weights, saved / "model.safetensors")
+    edit(saved, weights_sha256=sha256_of(saved / "model.safetensors"))
+    with pytest.raises(ValueError, match=r"decoder\.last\.bias: expected \(4,\), got none"):
+        from_pretrained(saved)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format": "a cake"}, "to hold format 'jumpy-mbrl world model', so it is not ours"),
+        ({"format_version": 99}, "expected format_version 1 in .*, got 99"),
+        ({"model": None}, "expected 'model' in .*, got None"),
+        ({"weights_sha256": 5}, "expected 'weights_sha256' in .*, got 5"),
+        ({"model": {"name": "rmn", "config": {}}}, "unknown kind of model 'rmn'.*mean 'rnn'"),
+        ({"model": {"name": "rnn"}}, "settings of the rnn as a mapping, got None"),
+        (
+            {"model": {"name": "rnn", "config": {"hiden_size": 4}}},
+            "unknown rnn setting 'hiden_size'.*did you mean 'hidden_size'",
+        ),
+        (
+            {"model": {"name": "rnn", "config": {"hidden_size": 0}}},
+            "hidden_size must be an integer of at least 1, got 0",
+        ),
+    ],
+)
+def test_foreign_configs_are_refused(saved: Path, changes: dict[str, Any], message: str) -> None:
+    edit(saved, **changes)
+    with pytest.raises(ValueError, match=message):
+        from_pretrained(saved)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", "not json"])
+def test_a_config_that_is_no_json_object_is_refused(saved: Path, text: str) -> None:
+    (saved / "config.json").write_text(text)
+    with pytest.raises(ValueError, match=r"expected (JSON in|.* to hold format)"):
+        from_pretrained(saved)
+
+
+def test_a_model_of_no_registered_kind_cannot_be_saved(tmp_path: Path) -> None:
+    class Other(RNN):
+        def __init__(self) -> None:
+            super().__init__(RNNConfig())
+            self.config = None  # type: ignore[assignment]
+
+    with pytest.raises(ValueError, match=r"expected a model config, one of .*, got NoneType"):
+        save_pretrained(Other(), tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+# -- the registry ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_kind_is_made_described_and_read_back(name: str) -> None:
+    config = MODELS[name].config()
+    description = json.loads(json.dumps(describe_model(config)))
+    assert description["name"] == name
+    assert model_config_from(description) == config
+    assert type(make_model(config)) is MODELS[name].model

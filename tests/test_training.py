@@ -1,0 +1,520 @@
+"""The training loop: what it learns, that it resumes exactly, and what it refuses."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from jumpy_mbrl.data.dataset import DatasetConfig, TrajectoryDataset, make_dataset
+from jumpy_mbrl.data.events import EventSampler
+from jumpy_mbrl.data.sampling import SequenceSampler, make_sampler
+from jumpy_mbrl.envs.config import TableConfig
+from jumpy_mbrl.models import RNN, JumpyRNNConfig, RNNConfig, from_pretrained, pretrained_info
+from jumpy_mbrl.training import (
+    PRESETS,
+    TrainingConfig,
+    TrainingDivergedError,
+    preset,
+    train,
+    validate,
+)
+from jumpy_mbrl.training import loop as training_loop
+from jumpy_mbrl.training.checkpoint import Checkpoint
+from jumpy_mbrl.training.config import differences, resolve_device
+
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPT = ROOT / "scripts" / "train_world_model.py"
+CHECKPOINT = "checkpoint.safetensors"
+
+TABLE = TableConfig(num_frames=12)
+SHORT: dict[str, Any] = {
+    "train_data": DatasetConfig(table=TABLE, num_trajectories=200),
+    "validation_data": DatasetConfig(table=TABLE, num_trajectories=20, split="validation"),
+    "steps": 23,
+    "batch_size": 8,
+    "validation_interval": 4,
+    "checkpoint_interval": 5,
+    "device": "cpu",
+    "threads": 1,
+}
+RUNS = {
+    "rnn": TrainingConfig(model=RNNConfig(hidden_size=8, mlp_size=8), **SHORT),
+    "jumpy-rnn": TrainingConfig(
+        model=JumpyRNNConfig(hidden_size=8, mlp_size=8, epsilon=0.05), **SHORT
+    ),
+    "event-jump": replace(PRESETS["event-jump-tiny"], steps=23, checkpoint_interval=5, threads=1),
+}
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("data")
+
+
+def run(config: TrainingConfig, folder: Path, data_dir: Path, **options: Any) -> Path:
+    return train(config, folder, data_dir=data_dir, progress=False, **options)
+
+
+def assert_same_run(first: Path, second: Path) -> None:
+    for name in (CHECKPOINT, "best/model.safetensors", "best/config.json"):
+        assert (first / name).read_bytes() == (second / name).read_bytes(), name
+
+
+class CrashError(Exception):
+    """Stands for the end of the process."""
+
+
+@pytest.fixture
+def crash_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A function that lets the given update (counted from 1) crash, or none."""
+    update = training_loop._Run._update
+
+    def set_step(step: int | None) -> None:
+        def crashing(self: Any) -> Any:
+            if self.step + 1 == step:
+                raise CrashError
+            return update(self)
+
+        monkeypatch.setattr(training_loop._Run, "_update", crashing)
+
+    yield set_step
+
+
+# -- what a run leaves -----------------------------------------------------------------------
+
+
+def test_a_run_leaves_a_model_with_its_record(tmp_path: Path, data_dir: Path) -> None:
+    best = run(RUNS["jumpy-rnn"], tmp_path / "run", data_dir, command="python train it")
+    assert best == tmp_path / "run" / "best"
+    assert from_pretrained(best).config == RUNS["jumpy-rnn"].model
+    info = pretrained_info(best)
+    assert info["training"]["command"] == "python train it"
+    assert info["training"]["config"] == json.loads(json.dumps(RUNS["jumpy-rnn"].to_dict()))
+    assert info["data"] == RUNS["jumpy-rnn"].train_data.to_dict()
+    assert info["metrics"]["validation_mse"] > 0
+    assert info["metrics"]["validation_mean_jump"] >= 1.0
+    assert list((tmp_path / "run").glob("events.out.tfevents.*"))
+
+
+def test_the_best_weights_are_those_of_the_best_validation(tmp_path: Path, data_dir: Path) -> None:
+    config = replace(RUNS["rnn"], learning_rate=0.1, steps=40)
+    folder = run(config, tmp_path / "run", data_dir)
+    checkpoint = Checkpoint.load(tmp_path / "run" / CHECKPOINT)
+    assert [entry["step"] for entry in checkpoint.history] == [4.0 * k for k in range(1, 11)]
+    lowest = min(checkpoint.history, key=lambda entry: entry["mse"])
+    assert lowest["step"] < 40, "the problem must be one whose last weights are not the best"
+    assert checkpoint.best == lowest
+    figures = validate(from_pretrained(folder), make_dataset(config.validation_data))
+    assert figures == {name: lowest[name] for name in ("mse", "mean_jump")}
+    assert pretrained_info(folder)["metrics"]["validation_step"] == lowest["step"]
+
+
+def test_training_lowers_the_error_of_standing_still(tmp_path: Path, data_dir: Path) -> None:
+    config = replace(RUNS["rnn"], model=RNNConfig(hidden_size=24, mlp_size=24), steps=500)
+    config = replace(config, batch_size=32, learning_rate=1e-2, schedule="cosine")
+    folder = run(config, tmp_path / "run", data_dir)
+    data = make_dataset(config.validation_data)
+    still = float(np.mean((data.obs[:, 4:] - data.obs[:, 3:4]) ** 2))
+    assert pretrained_info(folder)["metrics"]["validation_mse"] < 0.8 * still
+
+
+def test_twice_the_same_run_gives_the_same_bytes(tmp_path: Path, data_dir: Path) -> None:
+    for name in ("a", "b"):
+        torch.manual_seed(len(name) + ord(name))
+        run(RUNS["jumpy-rnn"], tmp_path / name, data_dir)
+    assert_same_run(tmp_path / "a", tmp_path / "b")
+    run(replace(RUNS["jumpy-rnn"], seed=1), tmp_path / "c", data_dir)
+    assert (tmp_path / "a" / CHECKPOINT).read_bytes() != (tmp_path / "c" / CHECKPOINT).read_bytes()
+
+
+def test_global_random_state_and_threads_are_left_alone(tmp_path: Path, data_dir: Path) -> None:
+    before, threads = torch.get_rng_state(), torch.get_num_threads()
+    run(replace(RUNS["rnn"], steps=2, threads=threads + 1), tmp_path / "run", data_dir)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.get_num_threads() == threads
+
+
+def test_a_run_does_without_tensorboard(
+    tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    run(replace(RUNS["rnn"], steps=2), tmp_path / "run", data_dir)
+    assert not list((tmp_path / "run").glob("events.out.tfevents.*"))
+
+
+@pytest.mark.parametrize("name", [name for name in PRESETS if name.endswith("-tiny")])
+def test_tiny_presets_run(name: str, tmp_path: Path, data_dir: Path) -> None:
+    config = replace(PRESETS[name], steps=2, device="cpu")
+    assert from_pretrained(run(config, tmp_path / "run", data_dir)).config == config.model
+
+
+def test_validation_is_the_open_loop_error_after_the_shot() -> None:
+    data = make_dataset(DatasetConfig(num_trajectories=7, split="validation"))
+    torch.manual_seed(0)
+    model = RNN(RNNConfig(hidden_size=8, mlp_size=8))
+    obs, action = torch.from_numpy(data.obs), torch.from_numpy(data.action)
+    hidden, now = torch.zeros(7, 8), obs[:, 0]
+    errors = []
+    for t in range(44):
+        hidden = model._tick(hidden, now, action[:, t]).detach()
+        change = model.decoder(hidden).detach()
+        if t < 3:
+            now = obs[:, t + 1]
+        else:
+            now = now + change
+            errors.append((now - obs[:, t + 1]).square())
+    figures = validate(model, data)
+    assert figures["mse"] == pytest.approx(float(torch.stack(errors).mean()), rel=1e-5)
+    assert figures["mean_jump"] == 1.0
+
+
+# -- resuming --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", RUNS)
+def test_resumed_run_ends_with_the_same_bytes(
+    kind: str, tmp_path: Path, data_dir: Path, crash_at: Any
+) -> None:
+    config = RUNS[kind]
+    crash_at(None)
+    run(config, tmp_path / "whole", data_dir)
+    # Before any checkpoint, right after one, between two, and at the last step.
+    for step in (3, 6, 14, config.steps):
+        crash_at(step)
+        with pytest.raises(CrashError):
+            run(config, tmp_path / "cut", data_dir, resume=step > 3)
+    crash_at(None)
+    run(config, tmp_path / "cut", data_dir, resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_resuming_a_finished_run_changes_nothing(tmp_path: Path, data_dir: Path) -> None:
+    run(RUNS["rnn"], tmp_path / "run", data_dir)
+    before = (tmp_path / "run" / CHECKPOINT).read_bytes()
+    best = (tmp_path / "run" / "best" / "model.safetensors").read_bytes()
+    run(RUNS["rnn"], tmp_path / "run", data_dir, resume=True)
+    assert (tmp_path / "run" / CHECKPOINT).read_bytes() == before
+    assert (tmp_path / "run" / "best" / "model.safetensors").read_bytes() == best
+
+
+def test_crash_while_a_checkpoint_is_written_leaves_the_one_before(
+    tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(RUNS["rnn"], tmp_path / "whole", data_dir)
+    write = Path.write_bytes
+    checkpoints = 0
+
+    def half_write(path: Path, content: Any) -> int:
+        nonlocal checkpoints
+        checkpoints += "checkpoint" in path.name
+        if checkpoints == 3:
+            write(path, content[: len(content) // 2])
+            raise CrashError
+        return write(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", half_write)
+    with pytest.raises(CrashError):
+        run(RUNS["rnn"], tmp_path / "cut", data_dir)
+    monkeypatch.undo()
+    assert Checkpoint.load(tmp_path / "cut" / CHECKPOINT).step == 10
+    run(RUNS["rnn"], tmp_path / "cut", data_dir, resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_killed_process_resumes_exactly(tmp_path: Path, data_dir: Path) -> None:
+    """kill -9 on the real command line, at whatever moment it then is; then --resume to the end."""
+    steps = 150
+    options = [
+        *("--preset", "jumpy-rnn-tiny", "--steps", str(steps), "--checkpoint-interval", "7"),
+        *("--train-data.table.num-frames", "12", "--validation-data.table.num-frames", "12"),
+        *("--data-dir", str(data_dir), "--device", "cpu"),
+    ]
+    config = _script().parse([*options, "--run-dir", "unused"]).config
+    cut = tmp_path / "cut"
+    command = [sys.executable, str(SCRIPT), *options, "--run-dir", str(cut)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 90
+        while not (cut / CHECKPOINT).exists():
+            assert process.poll() is None, "the process ended before its first checkpoint"
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert process.returncode == -signal.SIGKILL
+    assert 0 < Checkpoint.load(cut / CHECKPOINT).step < steps
+
+    subprocess.run([*command, "--resume"], env=environment, check=True, capture_output=True)
+    run(config, tmp_path / "whole", data_dir)
+    for name in (CHECKPOINT, "best/model.safetensors"):
+        assert (tmp_path / "whole" / name).read_bytes() == (cut / name).read_bytes(), name
+
+
+def test_resume_refuses_other_settings(tmp_path: Path, data_dir: Path) -> None:
+    config = RUNS["rnn"]
+    run(replace(config, steps=5), tmp_path / "run", data_dir)
+    with pytest.raises(ValueError, match=r"got batch_size=9 instead of 8, steps=6 instead of 5;"):
+        run(replace(config, steps=6, batch_size=9), tmp_path / "run", data_dir, resume=True)
+    other = replace(config, steps=5, model=RNNConfig(hidden_size=9, mlp_size=8))
+    with pytest.raises(ValueError, match=r"model\.config\.hidden_size=9 instead of 8"):
+        run(other, tmp_path / "run", data_dir, resume=True)
+    run(replace(config, steps=5, threads=2), tmp_path / "run", data_dir, resume=True)
+
+
+def test_resume_needs_a_run_and_a_new_run_an_empty_folder(tmp_path: Path, data_dir: Path) -> None:
+    config = replace(RUNS["rnn"], steps=1)
+    with pytest.raises(ValueError, match=r"expected a run to resume in .*nowhere"):
+        run(config, tmp_path / "nowhere", data_dir, resume=True)
+    assert not (tmp_path / "nowhere").exists()
+    run(config, tmp_path / "run", data_dir)
+    with pytest.raises(ValueError, match="already holds a run; resume it, remove it, or choose"):
+        run(config, tmp_path / "run", data_dir)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"expected a folder for the run, but .* is a file"):
+        run(config, tmp_path / "file", data_dir)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "foreign"])
+def test_resume_refuses_a_damaged_checkpoint(damage: str, tmp_path: Path, data_dir: Path) -> None:
+    config = replace(RUNS["rnn"], steps=1)
+    best = run(config, tmp_path / "run", data_dir)
+    path = tmp_path / "run" / CHECKPOINT
+    content = {
+        "truncated": path.read_bytes()[:-9],
+        "empty": b"",
+        "foreign": (best / "model.safetensors").read_bytes(),
+    }
+    path.write_bytes(content[damage])
+    with pytest.raises(ValueError, match=r"(is damaged or no checkpoint|so it is not ours)"):
+        run(config, tmp_path / "run", data_dir, resume=True)
+
+
+# -- divergence ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", ["loss", "gradient"])
+def test_divergence_names_the_step_and_the_last_good_checkpoint(
+    fault: str, tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loss_of = RNN.loss
+    calls = 0
+
+    def failing(self: RNN, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        nonlocal calls
+        loss, log = loss_of(self, batch)
+        calls += 1
+        if calls == 13:  # step 12
+            weight = self.decoder.last.weight.sum()
+            # sqrt has an infinite slope at 0, and a value.
+            loss = loss * torch.nan if fault == "loss" else loss + (0.0 * weight).sqrt()
+        return loss, log
+
+    monkeypatch.setattr(RNN, "loss", failing)
+    with pytest.raises(TrainingDivergedError, match=r"at step 12; the last good .*\(step 10\)"):
+        run(RUNS["rnn"], tmp_path / "run", data_dir)
+    monkeypatch.undo()
+    checkpoint = Checkpoint.load(tmp_path / "run" / CHECKPOINT)
+    assert all(bool(value.isfinite().all()) for value in checkpoint.model.values())
+    run(RUNS["rnn"], tmp_path / "run", data_dir, resume=True)
+
+
+def test_divergence_before_any_checkpoint_says_so(tmp_path: Path, data_dir: Path) -> None:
+    config = replace(RUNS["rnn"], learning_rate=1e30, grad_clip=1e30)
+    with pytest.raises(TrainingDivergedError, match=r"there is no checkpoint yet; try a learning_"):
+        run(config, tmp_path / "run", data_dir)
+
+
+# -- configs ---------------------------------------------------------------------------------
+
+
+def test_learning_rate_schedules() -> None:
+    config = RUNS["rnn"]
+    assert config.learning_rate_at(0) == config.learning_rate_at(999) == 1e-3
+    assert config.learning_rate_at(1000) == pytest.approx(0.9e-3)
+    assert config.learning_rate_at(9999) == pytest.approx(1e-3 * 0.9**9)
+    cosine = replace(config, schedule="cosine", steps=200)
+    rates = [cosine.learning_rate_at(step) for step in (0, 50, 100, 200)]
+    expected = [1e-3, 1e-3 * (0.5 + 0.5 * math.sqrt(0.5)), 0.5e-3, 0.0]
+    assert rates == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"steps": 0}, "steps must be at least 1, got 0"),
+        ({"batch_size": -1}, "batch_size must be at least 1, got -1"),
+        ({"learning_rate": math.nan}, "learning_rate must be positive and finite, got nan"),
+        ({"grad_clip": 0.0}, r"grad_clip must be positive and finite, got 0\.0"),
+        ({"seed": -1}, "seed must not be negative, got -1"),
+        ({"schedule": "cosin"}, "unknown schedule 'cosin'.*did you mean 'cosine'"),
+        ({"train_data": DatasetConfig(num_trajectories=5)}, "must be of one table"),
+    ],
+)
+def test_impossible_settings_are_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(RUNS["rnn"], **change)
+
+
+def test_unknown_presets_and_devices_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"unknown preset 'jumpy-rn'.*did you mean 'jumpy-rnn'"):
+        preset("jumpy-rn")
+    with pytest.raises(ValueError, match=r"unknown device 'cpuu'.*did you mean 'cpu'"):
+        resolve_device("cpuu")
+    with pytest.raises(ValueError, match=r"torch sees .* CUDA devices here"):
+        resolve_device("cuda:99")
+    assert resolve_device("cpu") == torch.device("cpu")
+    assert resolve_device("auto").type in ("cpu", "cuda")
+
+
+def test_differences_ignore_where_it_runs() -> None:
+    config = RUNS["rnn"]
+    moved = replace(config, device="auto", threads=5)
+    assert differences(config.to_dict(), moved.to_dict()) == []
+    assert differences(config.to_dict(), replace(moved, seed=4).to_dict()) == [
+        "seed=4 instead of 0"
+    ]
+
+
+def test_a_model_that_does_not_fit_the_data_is_refused(tmp_path: Path, data_dir: Path) -> None:
+    config = replace(RUNS["rnn"], model=RNNConfig(obs_size=6, hidden_size=8, mlp_size=8))
+    with pytest.raises(ValueError, match=r"observations of size 6, .* have size 4"):
+        run(config, tmp_path / "run", data_dir)
+
+
+# -- sampling --------------------------------------------------------------------------------
+
+
+def ramp_dataset(number: int = 50) -> TrajectoryDataset:
+    config = DatasetConfig(table=TABLE, num_trajectories=number)
+    obs = np.arange(number, dtype=np.float32).reshape(-1, 1, 1) * np.ones((1, 12, 4), np.float32)
+    return TrajectoryDataset(obs, 0.01 * obs[:, :, :2], config)
+
+
+def test_sequences_are_drawn_whole_and_uniformly() -> None:
+    sampler = SequenceSampler(ramp_dataset())
+    batch = sampler.sample(20_000, torch.Generator().manual_seed(0))
+    assert {name: tuple(t.shape) for name, t in batch.items()} == {
+        "obs": (20_000, 12, 4),
+        "action": (20_000, 12, 2),
+        "u": (20_000, 12),
+    }
+    rows = batch["obs"][:, 0, 0]
+    assert torch.equal(batch["obs"], rows.view(-1, 1, 1).expand(-1, 12, 4))
+    torch.testing.assert_close(batch["action"][:, 5, 1], 0.01 * rows)
+    counts = torch.bincount(rows.long(), minlength=50)
+    assert int(counts.min()) > 300 and int(counts.max()) < 500
+    assert float(batch["u"].min()) >= 0.0 and float(batch["u"].max()) < 1.0
+    assert float(batch["u"].mean()) == pytest.approx(0.5, abs=0.01)
+
+
+def test_draws_follow_the_generator_alone() -> None:
+    sampler = SequenceSampler(ramp_dataset())
+    generator = torch.Generator().manual_seed(3)
+    sampler.sample(4, generator)
+    state = generator.get_state()
+    first = sampler.sample(4, generator)
+    fresh = torch.Generator()
+    fresh.set_state(state)
+    torch.rand(3)
+    again = SequenceSampler(ramp_dataset()).sample(4, fresh)
+    for name, tensor in first.items():
+        assert torch.equal(tensor, again[name])
+
+
+def test_samplers_by_kind() -> None:
+    data = make_dataset(DatasetConfig(num_trajectories=100))
+    assert isinstance(make_sampler("sequences", data), SequenceSampler)
+    assert isinstance(make_sampler("events", data), EventSampler)
+    with pytest.raises(ValueError, match=r"unknown kind of batch 'event'.*did you mean 'events'"):
+        make_sampler("event", data)
+
+
+# -- the command line ------------------------------------------------------------------------
+
+
+def _script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("train_world_model", SCRIPT)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_command_line_trains_and_records_itself(
+    tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--preset=rnn-tiny", "--steps", "3", "--model.hidden-size", "5", "--device", "cpu"]
+    places = ["--run-dir", str(tmp_path / "run"), "--data-dir", str(data_dir)]
+    assert _script().main([*options, *places]) == 0
+    assert "best weights:" in capsys.readouterr().out
+    info = pretrained_info(tmp_path / "run" / "best")
+    assert info["training"]["command"] == (
+        "python scripts/train_world_model.py --preset=rnn-tiny --steps 3 "
+        "--model.hidden-size 5 --device cpu --run-dir run"
+    )
+    assert info["model"]["config"]["hidden_size"] == 5
+    assert str(tmp_path) not in (tmp_path / "run" / "best" / "config.json").read_text()
+    assert _script().main([*options, *places, "--resume"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--preset", "jumpy"], "unknown preset 'jumpy'"),
+        (["--preset", "rnn-tiny", "--device", "tpu"], "unknown device 'tpu'"),
+        (["--preset", "rnn-tiny", "--steps", "0"], "steps must be at least 1, got 0"),
+        (["--preset", "rnn-tiny", "--resume"], "expected a run to resume in"),
+        (
+            ["--preset", "rnn-tiny", "--learning-rate", "1e30", "--grad-clip", "1e30"],
+            "expected a finite loss and gradient",
+        ),
+    ],
+)
+def test_command_line_reports_errors_in_one_line(
+    options: list[str],
+    message: str,
+    tmp_path: Path,
+    data_dir: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    places = ["--run-dir", str(tmp_path / "run"), "--data-dir", str(data_dir)]
+    assert _script().main([*options, *places]) == 2
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("train_world_model: ") and message in last
+
+
+def test_command_line_refuses_unknown_options(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        _script().main(["--run-dir", str(tmp_path / "run"), "--stepz", "3"])
+    assert stop.value.code == 2
+    assert "--stepz" in capsys.readouterr().err
+
+
+def test_help_explains_the_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        _script().main(["--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    for words in ("--preset", "--run-dir", "--resume", "--device", "--model.epsilon", "eq. 7"):
+        assert words in text
