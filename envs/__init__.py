@@ -4,36 +4,76 @@
 pygame.
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from jumpy_mbrl.envs.config import TableConfig
 
 if TYPE_CHECKING:
     from jumpy_mbrl.envs.billiards import Billiards2DEnv
+    from jumpy_mbrl.envs.line import Billiards1DEnv
+    from jumpy_mbrl.envs.pixels import PixelConfig, draw_pixels
+    from jumpy_mbrl.envs.shot import Billiards1DShotEnv, Billiards2DShotEnv
 
 BILLIARDS_2D = "Billiards2D-v0"
+BILLIARDS_1D = "Billiards1D-v0"
+BILLIARDS_2D_SHOT = "Billiards2DShot-v0"
+BILLIARDS_1D_SHOT = "Billiards1DShot-v0"
 
-ENV_IDS = (BILLIARDS_2D,)
+ENV_IDS = (BILLIARDS_2D, BILLIARDS_1D, BILLIARDS_2D_SHOT, BILLIARDS_1D_SHOT)
 """Ids of all registered environments."""
 
-__all__ = ["BILLIARDS_2D", "ENV_IDS", "Billiards2DEnv", "TableConfig", "register_envs"]
+__all__ = [
+    "BILLIARDS_1D",
+    "BILLIARDS_1D_SHOT",
+    "BILLIARDS_2D",
+    "BILLIARDS_2D_SHOT",
+    "ENV_IDS",
+    "Billiards1DEnv",
+    "Billiards1DShotEnv",
+    "Billiards2DEnv",
+    "Billiards2DShotEnv",
+    "PixelConfig",
+    "TableConfig",
+    "draw_pixels",
+    "register_envs",
+]
+
+_CLASSES = {
+    BILLIARDS_2D: "billiards:Billiards2DEnv",
+    BILLIARDS_1D: "line:Billiards1DEnv",
+    BILLIARDS_2D_SHOT: "shot:Billiards2DShotEnv",
+    BILLIARDS_1D_SHOT: "shot:Billiards1DShotEnv",
+}
+_LAZY = {
+    "Billiards2DEnv": "billiards",
+    "Billiards1DEnv": "line",
+    "Billiards2DShotEnv": "shot",
+    "Billiards1DShotEnv": "shot",
+    "PixelConfig": "pixels",
+    "draw_pixels": "pixels",
+}
 
 
 def register_envs() -> None:
     """Registers the environments with Gymnasium. Calling it again changes nothing."""
     import gymnasium as gym
 
-    if BILLIARDS_2D not in gym.registry:
-        gym.register(
-            BILLIARDS_2D,
-            entry_point="jumpy_mbrl.envs.billiards:Billiards2DEnv",
-            max_episode_steps=TableConfig().num_frames - 1,
-        )
+    for name in ENV_IDS:
+        if name not in gym.registry:
+            # The others end by themselves.
+            limit = TableConfig().num_frames - 1 if name == BILLIARDS_2D else None
+            single = _CLASSES[name]
+            several = single.partition(":")[2].replace("Env", "VectorEnv")
+            gym.register(
+                name,
+                entry_point=f"jumpy_mbrl.envs.{single}",
+                vector_entry_point=f"jumpy_mbrl.envs.vector:{several}",
+                max_episode_steps=limit,
+            )
 
 
 def __getattr__(name: str) -> Any:
-    if name == "Billiards2DEnv":
-        from jumpy_mbrl.envs.billiards import Billiards2DEnv
-
-        return Billiards2DEnv
+    if name in _LAZY:
+        return getattr(importlib.import_module(f"jumpy_mbrl.envs.{_LAZY[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

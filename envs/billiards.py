@@ -4,38 +4,131 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from gymnasium.error import ResetNeeded
-from numpy.typing import NDArray
 
-from jumpy_mbrl.envs.config import (
-    Start,
-    TableConfig,
-    Target,
-    check_positions,
-    check_start,
-    check_target,
-    check_velocities,
-    sample_positions,
-    sample_velocities,
-    unknown_name,
-)
-from jumpy_mbrl.envs.physics import advance, shoot
-
-ObsType = Literal["coords", "state"]
-Reward = Literal["sparse", "dense"]
-Floats = NDArray[np.float32]
-
-OBS_TYPES: tuple[ObsType, ...] = ("coords", "state")
-REWARDS: tuple[Reward, ...] = ("sparse", "dense")
-RESET_OPTIONS = ("positions", "velocities", "target")
+from jumpy_mbrl.envs.config import Start, TableConfig, Target, unknown_name
+from jumpy_mbrl.envs.pixels import PixelConfig
+from jumpy_mbrl.envs.table import Table
+from jumpy_mbrl.envs.task import Floats, Observation, ObsType, Reward, Task, plane_task
 
 
-class Billiards2DEnv(gym.Env[Floats, Floats]):
+class TableEnv(gym.Env[Observation, Floats]):
+    """What the environments of this package have in common: a table, played frame by frame.
+
+    Args:
+        task: what is played.
+        render_mode: None, "rgb_array" or "human".
+
+    Raises:
+        ValueError: for an unknown render mode.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {  # type: ignore[misc]  # an instance attribute in gym.Env
+        "render_modes": ["human", "rgb_array"],
+        "render_fps": 20,
+    }
+
+    def __init__(self, task: Task, render_mode: str | None = None) -> None:
+        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
+            raise ValueError(
+                unknown_name("render_mode", render_mode, self.metadata["render_modes"])
+            )
+        self.task = task
+        self.render_mode = render_mode
+        self.action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
+        self.observation_space = task.observation_space()
+        self._table = Table(task)
+        self._running = False
+        self._window: Any = None
+
+    @property
+    def config(self) -> TableConfig:
+        """The table."""
+        return self.task.config
+
+    @property
+    def target(self) -> Target:
+        """The target of this episode."""
+        return self._table.target
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Starts an episode: see the class for the start and for `options`.
+
+        Raises:
+            ValueError: for an unknown option, or an impossible table or target.
+        """
+        super().reset(seed=seed)
+        self._table.start(self.np_random, options)
+        self._running = True
+        if self.render_mode == "human":
+            self.render()
+        return self._table.observe(), self._table.info(False)
+
+    def step(self, action: Floats) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Plays one frame: see the class for actions, rewards and the end.
+
+        Raises:
+            ValueError: unless the action is two finite numbers.
+            ResetNeeded: before the first `reset`, or after the episode terminated.
+        """
+        ax, ay = self._check_step(action)
+        table = self._table
+        reward, success, over = table.play(ax, ay)
+        self._running = not over
+        if self.render_mode == "human":
+            self.render()
+        return table.observe(), reward, over, False, table.info(success)
+
+    def render(self) -> Any:
+        """Returns the frame, (512, 512, 3) uint8, or shows it, as `render_mode` says.
+
+        Raises:
+            ResetNeeded: before the first `reset`.
+        """
+        if self.render_mode is None:
+            gym.logger.warn(
+                "render() was called without a render mode; use "
+                'gym.make(..., render_mode="rgb_array")'
+            )
+            return None
+        if not self._table.x:
+            raise ResetNeeded("call reset() before render(): there is no table to show")
+        from jumpy_mbrl.envs import rendering
+
+        positions = np.array(self._table.x).reshape(-1, 2)
+        frame = rendering.draw_table(positions, self.target, radius=self.config.radius)
+        if self.render_mode == "rgb_array":
+            return frame
+        if self._window is None:
+            self._window = rendering.Window(self.metadata["render_fps"])
+        self._window.show(frame)
+        return None
+
+    def close(self) -> None:
+        """Closes the window, if there is one."""
+        if self._window is not None:
+            self._window.close()
+            self._window = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy opens its own window.
+        return {**self.__dict__, "_window": None}
+
+    def _check_step(self, action: Any) -> tuple[float, float]:
+        """Returns the two components of the action, or refuses it or the step."""
+        if not self._running:
+            raise ResetNeeded("call reset() before step(): no episode is running, or it terminated")
+        return read_action(action)
+
+
+class Billiards2DEnv(TableEnv):
     """
     ## Description
 
@@ -57,6 +150,9 @@ class Billiards2DEnv(gym.Env[Floats, Floats]):
 
     `gym.make("jumpy_mbrl:Billiards2D-v0")` does the same without the import, and also in processes
     that have not imported `jumpy_mbrl`, such as the workers of a subprocess vector environment.
+    `gym.make_vec("Billiards2D-v0", num_envs=1024)` makes many tables in one, far faster than as
+    many single ones (see `jumpy_mbrl.envs.vector`), and `jumpy_mbrl.adapters.sb3.make_vec_env` does
+    so for Stable-Baselines3.
 
     ## Action Space
 
@@ -99,7 +195,17 @@ class Billiards2DEnv(gym.Env[Floats, Floats]):
     | 4N+5        | time left, as a fraction of the episode                     | 0   | 1   |
 
     V is the speed of one ball that holds all the energy that balls and shots can bring:
-    `max_speed * sqrt(2 * (N + shots))`, 4.4 by default.
+    `max_speed * sqrt(2 * (N + shots))`, 4.4 by default; with `max_shots=None` every frame from 3 on
+    counts as a shot.
+
+    `obs_type="pixels"`: `Box(0, 255, (size, size, channels), uint8)`, 64 x 64 x 3 by default: a
+    picture with row 0 at the top, of plain discs and the target in black. Pixels at an edge are as
+    full as covered, so motion by a fraction of a pixel shows. With `channels=1` the cue ball is
+    white (255), the object ball 192, the others 128, the felt 64, the target 0. `pixels="paper"` is
+    the papers' format, 28 x 28 x 1. The default works with Stable-Baselines3's `CnnPolicy`, which
+    needs at least 36 x 36.
+
+    `obs_type="dict"`: `Dict` of `"coords"` and `"pixels"`, both as above.
 
     ## Rewards
 
@@ -111,9 +217,10 @@ class Billiards2DEnv(gym.Env[Floats, Floats]):
 
     ## Starting State
 
-    Balls at random without overlap. Velocity components are 0.75 * N(0, 1), clipped to +-1.2, for
-    `start="moving"` (default), and zero for `start="rest"`. With `random_target=True` the target, a
-    rectangle of the configured size, lies anywhere on the table.
+    Balls at random without overlap: each ball in turn lies uniformly where the earlier ones leave
+    room. Velocity components are 0.75 * N(0, 1), clipped to +-1.2, for `start="moving"` (default),
+    and zero for `start="rest"`. With `random_target=True` the target, a rectangle of the configured
+    size, lies anywhere on the table, uniformly, and is part of every kind of observation.
 
     ## Episode End
 
@@ -134,13 +241,17 @@ class Billiards2DEnv(gym.Env[Floats, Floats]):
 
     | Argument        | Default    | Meaning                                                       |
     |-----------------|------------|---------------------------------------------------------------|
-    | `num_balls`     | 2          | number of balls N, at least 1                                 |
-    | `obs_type`      | `"coords"` | `"coords"` or `"state"`                                       |
+    | `num_balls`     | 2          | number of balls N, at least 1: up to 8 have ample room        |
+    | `obs_type`      | `"coords"` | `"coords"`, `"state"`, `"pixels"` or `"dict"`                 |
     | `start`         | `"moving"` | `"moving"` or `"rest"`                                        |
     | `max_shots`     | 1          | number of shots, or `None` for one at every frame             |
     | `random_target` | `False`    | whether each episode draws its own target                     |
     | `reward`        | `"sparse"` | `"sparse"` or `"dense"`                                       |
     | `config`        | `None`     | a `TableConfig`, or a dictionary of its fields to change      |
+    | `pixels`        | `None`     | format of pictures: `"default"`, `"paper"`, a `PixelConfig`,  |
+    |                 |            | or a dictionary of its fields                                 |
+    | `size`          | `None`     | height and width of pictures, instead of those of `pixels`    |
+    | `channels`      | `None`     | 3 (colour) or 1 (grey), instead of those of `pixels`          |
     | `render_mode`   | `None`     | `"rgb_array"` (needs no display) or `"human"`                 |
 
     `reset(options=...)` takes `positions` (N, 2), `velocities` (N, 2) and `target` (4,), any of
@@ -159,11 +270,6 @@ class Billiards2DEnv(gym.Env[Floats, Floats]):
     * v0: Initial version.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {  # type: ignore[misc]  # an instance attribute in gym.Env
-        "render_modes": ["human", "rgb_array"],
-        "render_fps": 20,
-    }
-
     def __init__(
         self,
         num_balls: int | None = None,
@@ -173,181 +279,27 @@ class Billiards2DEnv(gym.Env[Floats, Floats]):
         random_target: bool = False,
         reward: Reward = "sparse",
         config: TableConfig | Mapping[str, Any] | None = None,
+        pixels: PixelConfig | Mapping[str, Any] | str | None = None,
+        size: int | None = None,
+        channels: int | None = None,
         render_mode: str | None = None,
     ) -> None:
-        self.config = _make_config(config, num_balls)
-        self.obs_type: ObsType = _check_choice("obs_type", obs_type, OBS_TYPES)
-        self.reward: Reward = _check_choice("reward", reward, REWARDS)
-        check_start(start)
-        self.start: Start = start
-        self.max_shots = _check_max_shots(max_shots)
-        self.random_target = bool(random_target)
-        if render_mode is not None:
-            _check_choice("render_mode", render_mode, self.metadata["render_modes"])
-        self.render_mode = render_mode
-
-        self.action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
-        self.observation_space = self._make_observation_space()
-
-        self.target: Target = self.config.target
-        self._object = 2 * min(1, self.config.num_balls - 1)
-        self._x: list[float] = []
-        self._v: list[float] = []
-        self._frame = 0
-        self._walls = 0
-        self._hits = 0
-        self._running = False
-        self._window: Any = None
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Floats, dict[str, Any]]:
-        """Starts an episode: see the class for the start and for `options`.
-
-        Raises:
-            ValueError: for an unknown option, or an impossible table or target.
-        """
-        super().reset(seed=seed)
-        given = dict(options or {})
-        for name in given:
-            if name not in RESET_OPTIONS:
-                raise ValueError(unknown_name("reset option", name, RESET_OPTIONS))
-        # Positions come last: they may take any number of draws, and a crowded table, which only
-        # given positions can fill, must not need them. The rest of a seed stays what it was.
-        velocities = sample_velocities(self.config, self.np_random, 1, self.start)[0]
-        target = self._draw_target() if self.random_target else self.config.target
-        if "velocities" in given:
-            velocities = check_velocities(given["velocities"], self.config)
-        if "target" in given:
-            target = check_target(given["target"])
-        if "positions" in given:
-            positions = check_positions(given["positions"], self.config)
-        else:
-            positions = sample_positions(self.config, self.np_random, 1)[0]
-        self.target = target
-        self._x = positions.ravel().tolist()
-        self._v = velocities.ravel().tolist()
-        self._frame = 0
-        self._walls = 0
-        self._hits = 0
-        self._running = True
-        if self.render_mode == "human":
-            self.render()
-        return self._observe(), self._info(False)
-
-    def step(self, action: Floats) -> tuple[Floats, float, bool, bool, dict[str, Any]]:
-        """Plays one frame: see the class for actions, rewards and the end.
-
-        Raises:
-            ValueError: unless the action is two finite numbers.
-            ResetNeeded: before the first `reset`, or after the episode terminated.
-        """
-        if not self._running:
-            raise ResetNeeded("call reset() before step(): no episode is running, or it terminated")
-        ax, ay = _read_action(action)
-        config = self.config
-        shot = self._frame >= config.lead_in
-        before = self._distance() if shot and self.reward == "dense" else 0.0
-        if shot and (self.max_shots is None or self._frame < config.lead_in + self.max_shots):
-            shoot(self._v, ax, ay, config.max_impulse, config.max_speed)
-        walls, hits = advance(self._x, self._v, config.dt, config.radius, config.restitution)
-        self._walls += walls
-        self._hits += hits
-        self._frame += 1
-        success = shot and self._on_target()
-        reward = 1.0 if success else 0.0
-        if shot and self.reward == "dense":
-            reward += before - self._distance()
-        self._running = not success
-        if self.render_mode == "human":
-            self.render()
-        return self._observe(), reward, success, False, self._info(success)
-
-    def render(self) -> Any:
-        """Returns the frame, (512, 512, 3) uint8, or shows it, as `render_mode` says.
-
-        Raises:
-            ResetNeeded: before the first `reset`.
-        """
-        if self.render_mode is None:
-            gym.logger.warn(
-                "render() was called without a render mode; use "
-                'gym.make("Billiards2D-v0", render_mode="rgb_array")'
-            )
-            return None
-        if not self._x:
-            raise ResetNeeded("call reset() before render(): there is no table to show")
-        from jumpy_mbrl.envs import rendering
-
-        positions = np.array(self._x).reshape(-1, 2)
-        frame = rendering.draw_table(positions, self.target, radius=self.config.radius)
-        if self.render_mode == "rgb_array":
-            return frame
-        if self._window is None:
-            self._window = rendering.Window(self.metadata["render_fps"])
-        self._window.show(frame)
-        return None
-
-    def close(self) -> None:
-        """Closes the window, if there is one."""
-        if self._window is not None:
-            self._window.close()
-            self._window = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        # A copy opens its own window.
-        return {**self.__dict__, "_window": None}
-
-    def _make_observation_space(self) -> spaces.Space[Floats]:
-        size = 2 * self.config.num_balls
-        if self.obs_type == "coords":
-            return spaces.Box(0.0, 1.0, (size + 4 * self.random_target,), np.float32)
-        shots = self.max_shots or self.config.num_frames - 1 - self.config.lead_in
-        fastest = self.config.max_speed * math.sqrt(2.0 * (self.config.num_balls + shots))
-        low = np.zeros(2 * size + 6, dtype=np.float32)
-        high = np.ones(2 * size + 6, dtype=np.float32)
-        low[size : 2 * size] = -1.001 * fastest
-        high[size : 2 * size] = 1.001 * fastest
-        return spaces.Box(low, high, dtype=np.float32)
-
-    def _draw_target(self) -> Target:
-        x_low, x_high, y_low, y_high = self.config.target
-        width, height = x_high - x_low, y_high - y_low
-        x, y = (self.np_random.random(2) * (1.0 - width, 1.0 - height)).tolist()
-        return x, min(x + width, 1.0), y, min(y + height, 1.0)
-
-    def _observe(self) -> Floats:
-        if self.obs_type == "coords":
-            if self.random_target:
-                return np.array([*self._x, *self.target], dtype=np.float32)
-            return np.array(self._x, dtype=np.float32)
-        played = max(0, self._frame - self.config.lead_in)
-        shots = 1.0 if self.max_shots is None else max(0.0, 1.0 - played / self.max_shots)
-        time = max(0.0, 1.0 - self._frame / (self.config.num_frames - 1))
-        return np.array([*self._x, *self._v, *self.target, shots, time], dtype=np.float32)
-
-    def _info(self, success: bool) -> dict[str, Any]:
-        return {
-            "positions": np.array(self._x).reshape(-1, 2),
-            "velocities": np.array(self._v).reshape(-1, 2),
-            "time": self._frame * self.config.dt,
-            "is_success": success,
-            "collisions": {"wall": self._walls, "ball": self._hits},
-        }
-
-    def _on_target(self) -> bool:
-        x_low, x_high, y_low, y_high = self.target
-        x, y = self._x[self._object], self._x[self._object + 1]
-        return x_low <= x <= x_high and y_low <= y <= y_high
-
-    def _distance(self) -> float:
-        """Distance from the object ball's centre to the target, 0 inside."""
-        x_low, x_high, y_low, y_high = self.target
-        x, y = self._x[self._object], self._x[self._object + 1]
-        return math.hypot(max(x_low - x, 0.0, x - x_high), max(y_low - y, 0.0, y - y_high))
+        task = plane_task(
+            num_balls=num_balls,
+            obs_type=obs_type,
+            start=start,
+            max_shots=max_shots,
+            random_target=random_target,
+            reward=reward,
+            config=config,
+            pixels=pixels,
+            size=size,
+            channels=channels,
+        )
+        super().__init__(task, render_mode)
 
 
-def _read_action(action: Any) -> tuple[float, float]:
+def read_action(action: Any) -> tuple[float, float]:
     """Returns the two components, clipped to [-1, 1], or refuses the action."""
     try:
         array = np.asarray(action, dtype=np.float64)
@@ -362,35 +314,3 @@ def _read_action(action: Any) -> tuple[float, float]:
     if not (math.isfinite(ax) and math.isfinite(ay)):
         raise ValueError(f"expected an action of two finite numbers, got [{ax}, {ay}]")
     return min(max(ax, -1.0), 1.0), min(max(ay, -1.0), 1.0)
-
-
-def _make_config(
-    config: TableConfig | Mapping[str, Any] | None, num_balls: int | None
-) -> TableConfig:
-    if config is None:
-        config = {}
-    if isinstance(config, Mapping):
-        changes = dict(config)
-        if num_balls is not None:
-            changes["num_balls"] = num_balls
-        return TableConfig.from_dict(changes)
-    if not isinstance(config, TableConfig):
-        raise ValueError(f"expected config to be a TableConfig or a dictionary, got {config!r}")
-    return config if num_balls is None else config.replace(num_balls=num_balls)
-
-
-def _check_choice(what: str, name: Any, known: tuple[Any, ...] | list[Any]) -> Any:
-    if name not in known:
-        raise ValueError(unknown_name(what, name, known))
-    return name
-
-
-def _check_max_shots(max_shots: int | None) -> int | None:
-    if max_shots is None:
-        return None
-    if isinstance(max_shots, bool) or not isinstance(max_shots, (int, np.integer)) or max_shots < 1:
-        raise ValueError(
-            f"expected max_shots to be an integer of at least 1, or None for a shot at every "
-            f"frame, got {max_shots!r}"
-        )
-    return int(max_shots)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import itertools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -23,6 +24,9 @@ STARTS: tuple[Start, ...] = ("moving", "rest")
 CONTACT_TOLERANCE = 1e-6
 """Overlap that is still taken for contact in given positions, so that a float32
 observation can be handed back to `reset`."""
+
+LINE_SPEED = 1.0
+"""Speed of the balls of the game on a line, in sides per time unit."""
 
 _MAX_TRIES = 200
 _MAX_RESTARTS = 100
@@ -167,11 +171,7 @@ def sample_positions(
         waiting = waiting[stuck]
         if not len(waiting):
             return placed
-    raise ValueError(
-        f"expected num_balls and radius that leave room for random starts, got "
-        f"num_balls={config.num_balls} and radius={config.radius}, for which {_MAX_RESTARTS} "
-        f"attempts failed; use fewer or smaller balls, or give the positions"
-    )
+    raise _no_room(config)
 
 
 def sample_velocities(
@@ -191,6 +191,117 @@ def sample_velocities(
         return np.zeros(shape)
     limit = config.initial_speed_max
     return np.clip(config.initial_speed_std * rng.standard_normal(shape), -limit, limit)
+
+
+def draw_positions(
+    config: TableConfig, random: Callable[[], float], line: bool = False
+) -> list[float]:
+    """Draws the positions of one table, [x0, y0, x1, y1, ...], by the law of `sample_positions`:
+    with the same generator it returns the same numbers, several times faster.
+
+    Args:
+        config: the table.
+        random: the source of all randomness, `Generator.random`.
+        line: whether all x are to be 0.5.
+
+    Raises:
+        ValueError: if the balls find no room.
+    """
+    low, side = config.radius, 1.0 - 2.0 * config.radius
+    reach = 4.0 * config.radius**2
+    for _ in range(_MAX_RESTARTS):
+        placed: list[float] = []
+        for ball in range(config.num_balls):
+            for _ in range(_MAX_TRIES):
+                x = 0.5 if line else low + side * random()
+                y = low + side * random()
+                for k in range(0, 2 * ball, 2):
+                    dx, dy = placed[k] - x, placed[k + 1] - y
+                    if dx * dx + dy * dy < reach:
+                        break
+                else:
+                    placed += (x, y)
+                    break
+            else:
+                break
+        else:
+            return placed
+    raise _no_room(config)
+
+
+def draw_velocities(
+    config: TableConfig, rng: np.random.Generator, start: Start = "moving", line: bool = False
+) -> list[float]:
+    """Draws the velocities of one table, [vx0, vy0, ...], by the law of `sample_velocities`: with
+    the same generator it returns the same numbers.
+
+    Args:
+        config: the table.
+        rng: the source of all randomness.
+        start: "moving" or "rest", a known one.
+        line: whether the balls move along y only, at `LINE_SPEED`, either way with equal chances.
+    """
+    size = 2 * config.num_balls
+    velocities = [0.0] * size
+    if start == "rest":
+        return velocities
+    if line:
+        for k in range(1, size, 2):
+            velocities[k] = LINE_SPEED if rng.random() < 0.5 else -LINE_SPEED
+        return velocities
+    std, limit = config.initial_speed_std, config.initial_speed_max
+    drawn: list[float] = rng.standard_normal(size).tolist()
+    return [min(max(std * number, -limit), limit) for number in drawn]
+
+
+def draw_many_positions(
+    config: TableConfig, rngs: Sequence[np.random.Generator], line: bool = False
+) -> NDArray[np.float64]:
+    """Draws the positions of one table from each generator, (B, 2N), as `draw_positions` does.
+
+    Raises:
+        ValueError: if the balls find no room.
+    """
+    balls = config.num_balls
+    if balls > 2:
+        return np.array([draw_positions(config, rng.random, line) for rng in rngs])
+    # Most tables need no more than one place for each ball.
+    count = balls if line else 2 * balls
+    drawn = np.array([rng.random(count) for rng in rngs])
+    low, side = config.radius, 1.0 - 2.0 * config.radius
+    placed = np.full((len(rngs), 2 * balls), 0.5)
+    placed[:, 1 if line else 0 :: 2 if line else 1] = low + side * drawn
+    if balls == 2:
+        dx, dy = placed[:, 0] - placed[:, 2], placed[:, 1] - placed[:, 3]
+        for row in np.flatnonzero(dx * dx + dy * dy < 4.0 * config.radius**2).tolist():
+            numbers = itertools.chain(drawn[row].tolist(), iter(rngs[row].random, None))
+            placed[row] = draw_positions(config, numbers.__next__, line)
+    return placed
+
+
+def draw_many_velocities(
+    config: TableConfig,
+    rngs: Sequence[np.random.Generator],
+    start: Start = "moving",
+    line: bool = False,
+) -> NDArray[np.float64]:
+    """Draws the velocities of one table from each generator, (B, 2N), as `draw_velocities` does."""
+    size = 2 * config.num_balls
+    if start == "rest":
+        return np.zeros((len(rngs), size))
+    if line:
+        return np.array([draw_velocities(config, rng, start, line) for rng in rngs])
+    drawn = np.array([rng.standard_normal(size) for rng in rngs])
+    limit = config.initial_speed_max
+    return np.clip(config.initial_speed_std * drawn, -limit, limit)
+
+
+def _no_room(config: TableConfig) -> ValueError:
+    return ValueError(
+        f"expected num_balls and radius that leave room for random starts, got "
+        f"num_balls={config.num_balls} and radius={config.radius}, for which {_MAX_RESTARTS} "
+        f"attempts failed; use fewer or smaller balls, or give the positions"
+    )
 
 
 def _try_to_place(

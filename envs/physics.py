@@ -12,9 +12,10 @@ one before left behind, in this order: earliest first, then walls before balls, 
 coordinate (x before y, ball by ball), then the lower pair (0, 1), (0, 2), (1, 2), ... A corner is
 thus two wall events at the same time. An event exactly at the end of a call belongs to the next.
 
-The kernels (`advance`, `shoot`, `play_batch`) are plain Python on lists of floats, the fastest form
-for one table of few balls, and the very same source is compiled by numba (the `fast` extra) for
-many tables. Both give the same results bit for bit. Nothing here checks its input: see `config`.
+The kernels (`advance`, `shoot`, `place`, `play_batch`) are plain Python on lists of floats, the
+fastest form for one table of few balls, and the very same source is compiled by numba (the `fast`
+extra) for many tables. Both give the same results bit for bit. Nothing here checks its input: see
+`config`.
 
 Units: positions in table sides, times in time units (one frame is `dt`).
 """
@@ -31,7 +32,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from jumpy_mbrl.envs.config import TableConfig, unknown_name
+from jumpy_mbrl.envs.config import LINE_SPEED, TableConfig, unknown_name
 
 Backend = Literal["auto", "python", "numba"]
 Vector = list[float] | NDArray[np.float64]
@@ -41,6 +42,9 @@ BACKENDS: tuple[Backend, ...] = ("auto", "python", "numba")
 _ROUNDING = 16 * 2.0**-52
 MAX_EVENTS = 100_000
 """Most contacts that one call of `advance` resolves before it gives up."""
+
+_MARGIN = 1e-9
+_FEW = 8
 
 
 def advance(
@@ -167,6 +171,60 @@ def shoot(v: Vector, ax: float, ay: float, max_impulse: float, max_speed: float)
     v[1] = min(max(v[1] + max_impulse * ay, -max_speed), max_speed)
 
 
+def place(x: Vector, v: Vector, position: float, direction: float, radius: float) -> None:
+    """Plays a shot of the game on a line, in place: puts the cue ball somewhere and sends it off at
+    `LINE_SPEED`. Only y changes; all balls have the same x.
+
+    Args:
+        x: positions [x0, y0, x1, y1] of two balls.
+        v: velocities in the same order.
+        position: in [-1, 1]: from the lowest to the highest place of the cue ball. Where the object
+            ball is in the way, the nearest free place is taken.
+        direction: upwards unless below 0.
+        radius: of the balls.
+    """
+    low = radius
+    high = 1.0 - radius
+    y = low + 0.5 * (position + 1.0) * (high - low)
+    above = x[3] + 2.0 * radius
+    below = x[3] - 2.0 * radius
+    if below < y < above:
+        if above <= high and (y >= x[3] or below < low):
+            y = above
+        elif below >= low:
+            y = below
+        else:  # balls that fill the line
+            y = x[1]
+    x[1] = y
+    v[1] = LINE_SPEED if direction >= 0.0 else -LINE_SPEED
+
+
+def advance_rows(
+    xs: Any,
+    vs: Any,
+    rows: Any,
+    walls: Any,
+    hits: Any,
+    duration: float,
+    radius: float,
+    restitution: float,
+    max_events: int,
+) -> None:
+    """Moves the tables with the numbers `rows` on, in place, and adds up their contacts. Rows of
+    positions (2N) and velocities (2N) are lists or array rows."""
+    for row in rows:
+        more_walls, more_hits = advance(xs[row], vs[row], duration, radius, restitution, max_events)
+        walls[row] += more_walls
+        hits[row] += more_hits
+
+
+def place_rows(xs: Any, vs: Any, rows: Any, actions: Any, radius: float) -> None:
+    """Plays a shot of the game on a line at each of the tables with the numbers `rows`, in place;
+    one (2) of `actions` belongs to every table."""
+    for row in rows:
+        place(xs[row], vs[row], actions[row][0], actions[row][1], radius)
+
+
 def play_batch(
     xs: Any,
     vs: Any,
@@ -196,6 +254,133 @@ def play_batch(
             advance(x, v, dt, radius, restitution, max_events)
         for k in range(size):
             out[last * size + k] = x[k]
+
+
+def advance_many(
+    x: NDArray[np.float64],
+    v: NDArray[np.float64],
+    walls: NDArray[np.int64],
+    hits: NDArray[np.int64],
+    config: TableConfig,
+    rows: NDArray[np.intp] | None = None,
+    backend: Backend = "auto",
+    max_events: int = MAX_EVENTS,
+) -> None:
+    """Moves many tables on by one frame, in place.
+
+    Args:
+        x: (B, 2N) positions.
+        v: (B, 2N) velocities.
+        walls: (B,) contacts with walls so far, counted on.
+        hits: (B,) contacts between balls so far, counted on.
+        config: the table.
+        rows: numbers of the tables to move; all by default.
+        backend: "python", "numba", or "auto": numba where it is installed. All give the same bits.
+        max_events: most contacts on one table.
+
+    Raises:
+        ValueError: for an unknown backend.
+        ImportError: for "numba" where it is not installed.
+        RuntimeError: as `advance`.
+    """
+    settings = (config.dt, config.radius, config.restitution, max_events)
+    if resolve_backend(backend) == "numba":
+        if rows is None:
+            rows = np.arange(len(x))
+        compiled("advance_rows")(x, v, rows, walls, hits, *settings)
+        return
+    rest = np.arange(len(x)) if rows is None else rows
+    if len(rest) > _FEW:
+        # In most frames nothing happens on most tables: these are moved all at once, the others by
+        # the kernel.
+        some: Any = slice(None) if rows is None else rows
+        start, speed = x[some], v[some]
+        moved = start + speed * config.dt
+        busy = _may_meet(start, speed, moved, config)
+        x[rest[~busy]] = moved[~busy]
+        rest = rest[busy]
+    if len(rest):
+        lists = [array[rest].tolist() for array in (x, v, walls, hits)]
+        advance_rows(lists[0], lists[1], range(len(rest)), lists[2], lists[3], *settings)
+        for array, values in zip((x, v, walls, hits), lists, strict=True):
+            array[rest] = values
+
+
+def shoot_many(
+    v: NDArray[np.float64],
+    actions: NDArray[np.float64],
+    config: TableConfig,
+    rows: NDArray[np.intp] | slice = slice(None),
+) -> None:
+    """Plays shots, `shoot`, at many tables, in place.
+
+    Args:
+        v: (B, 2N) velocities.
+        actions: (B, 2), in [-1, 1].
+        config: the table.
+        rows: numbers of the tables at which a shot is due; all by default.
+    """
+    pushed = v[rows, :2] + config.max_impulse * actions[rows]
+    v[rows, :2] = np.clip(pushed, -config.max_speed, config.max_speed)
+
+
+def place_many(
+    x: NDArray[np.float64],
+    v: NDArray[np.float64],
+    actions: NDArray[np.float64],
+    config: TableConfig,
+    rows: NDArray[np.intp],
+    backend: Backend = "auto",
+) -> None:
+    """Plays shots of the game on a line, `place`, at many tables, in place.
+
+    Args:
+        x: (B, 4) positions.
+        v: (B, 4) velocities.
+        actions: (B, 2), in [-1, 1].
+        config: the table.
+        rows: numbers of the tables at which a shot is due.
+        backend: as for `advance_many`.
+    """
+    if resolve_backend(backend) == "numba":
+        compiled("place_rows")(x, v, rows, actions, config.radius)
+        return
+    xs, vs = x[rows].tolist(), v[rows].tolist()
+    place_rows(xs, vs, range(len(rows)), actions[rows].tolist(), config.radius)
+    x[rows], v[rows] = xs, vs
+
+
+def _may_meet(
+    x: NDArray[np.float64],
+    v: NDArray[np.float64],
+    moved: NDArray[np.float64],
+    config: TableConfig,
+) -> NDArray[np.bool_]:
+    """Tables on which `advance` may find a contact within a frame, (B,): all on which it does, for
+    rounding errors are far below `_MARGIN`, and hardly any others.
+
+    `moved` is where the balls would be at the end of it.
+    """
+    low, high = config.radius + _MARGIN, 1.0 - config.radius - _MARGIN
+    outside = (moved < low) | (moved > high)
+    reach = 4.0 * config.radius**2 + _MARGIN
+    first, second = _pairs(config.num_balls)
+    dx, dy = (x[:, 2 * second + k] - x[:, 2 * first + k] for k in (0, 1))
+    du, dw = (v[:, 2 * second + k] - v[:, 2 * first + k] for k in (0, 1))
+    rate = dx * du + dy * dw
+    square = du * du + dw * dw
+    # When the balls are closest, as far as this frame goes, and how close (squared).
+    instant = np.minimum(-rate / np.maximum(square, _MARGIN**2), config.dt)
+    closest = dx * dx + dy * dy + instant * (2.0 * rate + square * instant)
+    meeting = (rate < 0.0) & (closest < reach)
+    busy: NDArray[np.bool_] = np.any(outside, axis=1) | np.any(meeting, axis=1)
+    return busy
+
+
+@functools.cache
+def _pairs(count: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    first, second = np.triu_indices(count, 1)
+    return first, second
 
 
 def simulate(
@@ -236,23 +421,28 @@ def simulate(
     xs = np.array(positions, dtype=np.float64).reshape(count, size)
     vs = np.array(velocities, dtype=np.float64).reshape(count, size)
     actions = np.array(shots, dtype=np.float64)
-    settings = (
-        config.lead_in,
-        float(config.dt),
-        float(config.radius),
-        float(config.restitution),
-        float(config.max_impulse),
-        float(config.max_speed),
-        max_events,
-    )
     if resolve_backend(backend) == "numba":
+        settings = (
+            config.lead_in,
+            config.dt,
+            config.radius,
+            config.restitution,
+            config.max_impulse,
+            config.max_speed,
+            max_events,
+        )
         frames = np.empty((count, config.num_frames * size), dtype=np.float32)
-        compiled_play_batch()(xs, vs, actions, frames, *settings)
-    else:
-        rows = [[0.0] * (config.num_frames * size) for _ in range(count)]
-        play_batch(xs.tolist(), vs.tolist(), actions.tolist(), rows, *settings)
-        frames = np.array(rows, dtype=np.float32).reshape(count, config.num_frames * size)
-    return frames.reshape(count, config.num_frames, size)
+        compiled("play_batch")(xs, vs, actions, frames, *settings)
+        return frames.reshape(count, config.num_frames, size)
+    seen = np.empty((count, config.num_frames, size), dtype=np.float32)
+    walls, hits = np.zeros((2, count), dtype=np.int64)
+    for frame in range(config.num_frames):
+        if frame > 0:
+            advance_many(xs, vs, walls, hits, config, backend="python", max_events=max_events)
+        if frame == config.lead_in:
+            shoot_many(vs, actions, config)
+        seen[:, frame] = xs
+    return seen
 
 
 def resolve_backend(backend: Backend) -> Literal["python", "numba"]:
@@ -277,14 +467,15 @@ def resolve_backend(backend: Backend) -> Literal["python", "numba"]:
 
 
 @functools.cache
-def compiled_play_batch() -> Callable[..., None]:
-    """Returns `play_batch` compiled by numba, from its cache on disk where it can have one."""
+def compiled(name: Literal["play_batch", "advance_rows", "place_rows"]) -> Callable[..., None]:
+    """Returns a kernel compiled by numba, from its cache on disk where it can have one."""
     numba = importlib.import_module("numba")
     extending = importlib.import_module("numba.extending")
-    for kernel in (advance, shoot):
-        extending.register_jitable(kernel)
+    for inner in (advance, shoot, place):
+        extending.register_jitable(inner)
+    kernels = {"play_batch": play_batch, "advance_rows": advance_rows, "place_rows": place_rows}
     try:
-        compiled: Callable[..., None] = numba.njit(cache=True, nogil=True)(play_batch)
+        result: Callable[..., None] = numba.njit(cache=True, nogil=True)(kernels[name])
     except RuntimeError:  # no folder that the cache could be written to
-        compiled = numba.njit(nogil=True)(play_batch)
-    return compiled
+        result = numba.njit(nogil=True)(kernels[name])
+    return result

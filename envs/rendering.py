@@ -15,19 +15,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from jumpy_mbrl.envs.config import Target
+from jumpy_mbrl.envs.pixels import BLUE, FELT, GREY, TAN, TARGET, Color
 
 # Before the import, which prints a greeting otherwise.
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
 import pygame
 
-Color = tuple[int, int, int]
-
 FRAME_SIZE = 512
-FELT: Color = (47, 125, 94)
-TARGET: Color = (16, 18, 20)
-TAN: Color = (214, 178, 128)
-BLUE: Color = (58, 110, 196)
-GREY: Color = (150, 154, 160)
 
 _SUPERSAMPLING = 4
 _BORDER: Color = (38, 102, 77)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jumpy_mbrl.envs import rendering
+from jumpy_mbrl.envs import pixels, rendering
 from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.evaluation import AgentResult, ShotRecord
 from jumpy_mbrl.files import atomic_write
@@ -185,7 +185,7 @@ def _draw_shot(axes: Axes, name: str, shot: ShotRecord, table: TableConfig) -> N
     for ball in balls:
         axes.plot(*_xy(shot.real, ball), color=_way_color(ball), linewidth=3.6)
     x, y = shot.real[-1, min(1, balls[-1])].tolist()
-    face = (*(value / 255 for value in rendering.BLUE), 0.45)
+    face = (*(value / 255 for value in pixels.BLUE), 0.45)
     axes.add_patch(Circle((x, y), table.radius, facecolor=face, edgecolor=_WAYS[1], linewidth=1.6))
     for ball in balls:
         axes.plot(*_xy(shot.imagined, ball), **_IMAGINED)

@@ -1,39 +1,30 @@
 """`Billiards2D-v0`: the contract with Gymnasium and SB3, the rules, and bad input."""
 
-import copy
-import doctest
 import math
-import pickle
 import time
-import warnings
-from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.error import ResetNeeded
-from gymnasium.utils.env_checker import check_env
 
 import jumpy_mbrl  # noqa: F401  (registers the environments)
 from jumpy_mbrl.data.seeds import data_rng
-from jumpy_mbrl.envs import billiards
-from jumpy_mbrl.envs.config import TableConfig, sample_tables
+from jumpy_mbrl.envs.config import (
+    Start,
+    TableConfig,
+    draw_positions,
+    draw_velocities,
+    sample_positions,
+    sample_tables,
+    sample_velocities,
+)
 from jumpy_mbrl.envs.physics import advance, simulate
 
 ID = "Billiards2D-v0"
 CORNER = (0.8, 1.0, 0.0, 0.2)
 NONE = np.zeros(2, dtype=np.float32)
-
-ARGUMENTS = [
-    {},
-    {"obs_type": "state"},
-    {"obs_type": "state", "max_shots": None, "random_target": True, "reward": "dense"},
-    {"num_balls": 1, "start": "rest"},
-    {"num_balls": 5, "random_target": True, "max_shots": 7},
-    {"config": {"radius": 0.05, "restitution": 0.9}, "render_mode": "rgb_array"},
-]
-each_kind = pytest.mark.parametrize("arguments", ARGUMENTS, ids=str)
 
 
 def make(**arguments: Any) -> Any:
@@ -63,70 +54,6 @@ def assert_same(first: Any, second: Any) -> None:
 
 
 # The contracts
-
-
-@each_kind
-def test_gymnasium_checker_has_nothing_to_say(
-    arguments: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
-    env = gym.make(ID, **arguments)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        check_env(env.unwrapped)
-
-
-@each_kind
-def test_sb3_checker_has_nothing_to_say(arguments: Any) -> None:
-    env_checker = pytest.importorskip("stable_baselines3.common.env_checker")
-    env = gym.make(ID, **arguments)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        env_checker.check_env(env, warn=True)
-        env_checker.check_env(env.unwrapped, warn=True)
-
-
-@each_kind
-def test_twins_with_one_seed_are_identical(arguments: Any) -> None:
-    first, second, other = (gym.make(ID, **arguments) for _ in range(3))
-    start, info = first.reset(seed=5)
-    twin_start, twin_info = second.reset(seed=5)
-    assert_same([(start, info)], [(twin_start, twin_info)])
-    assert not np.array_equal(other.reset(seed=6)[0], start)
-    for _ in range(3):
-        actions = np.random.default_rng(0).uniform(-1, 1, (44, 2)).astype(np.float32)
-        assert_same(play(first, actions), play(second, actions))
-        assert_same([first.reset()], [second.reset()])
-
-
-@each_kind
-@pytest.mark.parametrize("clone", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))])
-def test_a_copy_in_mid_episode_goes_on_alike(arguments: Any, clone: Callable[[Any], Any]) -> None:
-    env = make(**arguments)
-    env.reset(seed=1)
-    actions = np.random.default_rng(0).uniform(-1, 1, (40, 2)).astype(np.float32)
-    play(env, actions[:3])
-    other = clone(env)
-    assert_same(play(env, actions[3:]), play(other, actions[3:]))
-    assert_same([env.reset()], [other.reset()])
-
-
-@each_kind
-def test_observations_stay_in_the_space_and_do_not_alias(arguments: Any) -> None:
-    env = make(**arguments)
-    rng = np.random.default_rng(0)
-    for seed in range(30):
-        obs, info = env.reset(seed=seed)
-        for action in rng.choice([-1.0, 1.0], (44, 2)):
-            assert env.observation_space.contains(obs)
-            kept = obs.copy(), info["positions"].copy()
-            old_obs, old_info = obs, info
-            obs, reward, terminated, truncated, info = env.step(action)
-            np.testing.assert_array_equal(old_obs, kept[0])
-            np.testing.assert_array_equal(old_info["positions"], kept[1])
-            assert (type(reward), type(terminated), type(truncated)) == (float, bool, bool)
-            if terminated:
-                break
 
 
 def test_both_forms_of_gym_make_and_the_vector_form() -> None:
@@ -174,13 +101,6 @@ def test_at_least_20_000_steps_a_second_through_gym_make() -> None:
     assert max(rates) >= 20_000
 
 
-def test_the_examples_of_the_docstring_work() -> None:
-    results = doctest.DocTestRunner(verbose=False)
-    for example in doctest.DocTestFinder(recurse=False).find(billiards.Billiards2DEnv, "env"):
-        results.run(example)
-    assert results.summarize() == (0, 7)
-
-
 # Reset
 
 
@@ -201,6 +121,21 @@ def test_random_starts_follow_the_configured_law() -> None:
     assert infos[0]["is_success"] is False
     assert infos[0]["collisions"] == {"wall": 0, "ball": 0}
     assert not make(start="rest").reset(seed=0)[1]["velocities"].any()
+
+
+@pytest.mark.parametrize("balls", [1, 2, 3, 8, 12])
+def test_one_table_is_drawn_as_the_first_of_many_would_be(balls: int) -> None:
+    config = TableConfig(num_balls=balls)
+    for seed in range(60):
+        first, second = np.random.default_rng(seed), np.random.default_rng(seed)
+        starts: tuple[Start, ...] = ("moving", "rest")
+        for start in starts:
+            given = draw_velocities(config, first, start)
+            expected = sample_velocities(config, second, 1, start).ravel()
+            np.testing.assert_array_equal(given, expected)
+            given = draw_positions(config, first.random)
+            np.testing.assert_array_equal(given, sample_positions(config, second, 1).ravel())
+        assert first.random() == second.random()
 
 
 def test_options_set_the_table_exactly() -> None:
@@ -314,7 +249,7 @@ def test_an_episode_is_the_simulation_that_makes_the_data(arguments: Any) -> Non
     env = make(**arguments, config={"target": (0.0, 1e-9, 0.0, 1e-9)})
     config = env.config
     rng = data_rng(0, "validation")
-    positions, velocities = sample_tables(config, rng, 20, env.start)
+    positions, velocities = sample_tables(config, rng, 20, env.task.start)
     shots = rng.uniform(-1, 1, (20, 2)).astype(np.float32)
     frames = simulate(positions, velocities, shots.astype(float), config, "python")
     for row in range(20):
@@ -487,8 +422,8 @@ def test_impossible_tables_are_refused(options: dict[str, Any], message: str) ->
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"obs_type": "coord"}, r"unknown obs_type 'coord'.*\['coords', 'state'\]; did you mean"),
-        ({"obs_type": "pixels"}, r"unknown obs_type 'pixels', expected one of"),
+        ({"obs_type": "coord"}, r"unknown obs_type 'coord'.*'coords', 'state'.*; did you mean"),
+        ({"random_target": "yes"}, "random_target to be True or False, got 'yes'"),
         ({"reward": "denser"}, "unknown reward 'denser'.*did you mean 'dense'"),
         ({"start": "move"}, "unknown start 'move'.*did you mean 'moving'"),
         ({"max_shots": 0}, "max_shots to be an integer of at least 1, or None.*got 0"),
@@ -530,3 +465,59 @@ def test_config_may_be_a_table_config_and_num_balls_wins() -> None:
     assert TableConfig.from_dict(config.to_dict()) == config
     spec = gym.spec(ID).to_json()
     assert gym.envs.registration.EnvSpec.from_json(spec) == gym.spec(ID)
+
+
+# Many balls
+
+
+@pytest.mark.parametrize("balls", range(2, 9))
+@pytest.mark.parametrize("start", ["moving", "rest"])
+def test_every_number_of_balls_with_all_that_can_be_asked_for(balls: int, start: str) -> None:
+    env = make(
+        num_balls=balls,
+        start=start,
+        obs_type="state",
+        max_shots=None,
+        random_target=True,
+        reward="dense",
+    )
+    assert env.observation_space.shape == (4 * balls + 6,)
+    rng = np.random.default_rng(balls)
+    pairs = np.triu_indices(balls, 1)
+    for seed in range(4):
+        obs, info = env.reset(seed=seed)
+        assert info["velocities"].any() == (start == "moving")
+        for frame in range(44):
+            positions, velocities = info["positions"], info["velocities"]
+            action = rng.uniform(-1, 1, 2)
+            obs, reward, over, _, info = env.step(action)
+            gaps = np.linalg.norm(info["positions"][pairs[0]] - info["positions"][pairs[1]], axis=1)
+            assert gaps.min() >= 0.2 - 1e-12
+            assert abs(info["positions"] - 0.5).max() <= 0.4 + 1e-12
+            if frame >= 3:
+                velocities = velocities.copy()
+                velocities[0] = np.clip(velocities[0] + 1.2 * action, -1.8, 1.8)
+            energy = (velocities**2).sum()
+            assert (info["velocities"] ** 2).sum() == pytest.approx(energy, rel=1e-12, abs=1e-12)
+            corner = np.array(env.target).reshape(2, 2)
+            far, near = (
+                float(np.linalg.norm(place - np.clip(place, *corner.T)))
+                for place in (positions[1], info["positions"][1])
+            )
+            expected = (far - near + over) if frame >= 3 else 0.0
+            assert reward == pytest.approx(expected, abs=1e-12)
+            assert over == (near == 0.0 and frame >= 3)
+            np.testing.assert_array_equal(obs[4 * balls : -2], np.array(env.target, np.float32))
+            assert obs[-2] == 1.0
+            if over:
+                break
+
+
+def test_the_object_ball_alone_wins_among_many() -> None:
+    env = make(num_balls=4, start="rest")
+    places = [[0.2, 0.8], [0.5, 0.8], [0.9, 0.1], [0.8, 0.8]]
+    env.reset(options={"positions": places})
+    assert not play(env, [NONE] * 10)[-1][2]
+    places[1], places[2] = places[2], places[1]
+    env.reset(options={"positions": places})
+    assert play(env, [NONE] * 10)[-1][1:3] == (1.0, True)

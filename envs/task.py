@@ -1,0 +1,433 @@
+"""What is played: the settings of an environment, its starts, its spaces and its observations.
+
+A `Task` serves every form of an environment: frame by frame or whole shots, one table or many.
+Tables are kept as flat lists of floats, [x0, y0, x1, y1, ...]. The game on a line is played by the
+same physics with all x at 0.5 and no velocity along x; what its players see and give is y only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from jumpy_mbrl.envs.config import (
+    Start,
+    TableConfig,
+    Target,
+    check_positions,
+    check_start,
+    check_target,
+    check_velocities,
+    draw_many_positions,
+    draw_many_velocities,
+    draw_positions,
+    draw_velocities,
+    unknown_name,
+)
+from jumpy_mbrl.envs.pixels import Frame, PixelConfig, Rasterizer, make_pixel_config, rasterizer
+
+ObsType = Literal["coords", "state", "pixels", "dict"]
+Reward = Literal["sparse", "dense"]
+Floats = NDArray[np.float32]
+Observation = Any
+"""Floats, a frame, or a dictionary of both, as the `obs_type` says."""
+
+OBS_TYPES: tuple[ObsType, ...] = ("coords", "state", "pixels", "dict")
+REWARDS: tuple[Reward, ...] = ("sparse", "dense")
+RESET_OPTIONS = ("positions", "velocities", "target")
+
+LINE_CONFIG = TableConfig(num_frames=21, target=(0.0, 1.0, 0.23, 0.43))
+"""The papers' planning task in one dimension: y = 0.33 +- 0.1 at frame 20."""
+
+_MIDDLE = 0.5
+
+
+@dataclass(frozen=True)
+class Task:
+    """The settings of an environment; made by `plane_task` or `line_task`.
+
+    Attributes:
+        config: the table.
+        pixels: the format of pixel observations.
+        obs_type: "coords", "state", "pixels" or "dict".
+        start: "moving" or "rest".
+        max_shots: number of shots, or None for one at every frame from the lead-in on.
+        random_target: whether each episode draws its own target.
+        dense: whether progress towards the target is rewarded.
+        line: whether the game is that on a line: the shot puts the cue ball somewhere, and only the
+            last frame decides.
+    """
+
+    config: TableConfig
+    pixels: PixelConfig
+    obs_type: ObsType = "coords"
+    start: Start = "moving"
+    max_shots: int | None = 1
+    random_target: bool = False
+    dense: bool = False
+    line: bool = False
+
+    @cached_property
+    def last_frame(self) -> int:
+        """Number of the last frame of an episode."""
+        return self.config.num_frames - 1
+
+    @cached_property
+    def shots_end(self) -> float:
+        """The first frame after the lead-in at which no shot can be played any more."""
+        return math.inf if self.max_shots is None else self.config.lead_in + self.max_shots
+
+    @cached_property
+    def object_ball(self) -> int:
+        """Place of the object ball's x in a flat list of positions."""
+        return 2 * min(1, self.config.num_balls - 1)
+
+    @cached_property
+    def painter(self) -> Rasterizer:
+        """Draws the balls of pixel observations."""
+        return rasterizer(self.pixels, self.config.radius)
+
+    @cached_property
+    def has_pixels(self) -> bool:
+        """Whether observations hold pictures."""
+        return self.obs_type in ("pixels", "dict")
+
+    @cached_property
+    def _seen(self) -> slice[int | None, None, int | None]:
+        """The part of positions and velocities that the players know of."""
+        return slice(1, None, 2) if self.line else slice(None)
+
+    # Starts
+
+    def start_table(
+        self, rng: np.random.Generator, options: Mapping[str, Any] | None = None
+    ) -> tuple[list[float], list[float], Target]:
+        """Draws a table: flat positions, flat velocities and the target, as `options` say.
+
+        Raises:
+            ValueError: for an unknown option, or an impossible table or target.
+        """
+        config = self.config
+        options = options or {}
+        for name in options:
+            if name not in RESET_OPTIONS:
+                raise ValueError(unknown_name("reset option", name, RESET_OPTIONS))
+        # Positions come last: they may take any number of draws, and a crowded table, which only
+        # given positions can fill, must not need them. The rest of a seed stays what it was.
+        velocities = draw_velocities(config, rng, self.start, self.line)
+        target = self._draw_target(rng) if self.random_target else config.target
+        if "velocities" in options:
+            given = self._lift("velocities", options["velocities"], 0.0)
+            velocities = check_velocities(given, config).ravel().tolist()
+        if "target" in options:
+            target = self._given_target(options["target"])
+        if "positions" in options:
+            given = self._lift("positions", options["positions"], _MIDDLE)
+            positions = check_positions(given, config).ravel().tolist()
+        else:
+            positions = draw_positions(config, rng.random, self.line)
+        return positions, velocities, target
+
+    def start_tables(
+        self, rngs: Sequence[np.random.Generator]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Draws a table from each generator: positions (B, 2N), velocities (B, 2N) and targets
+        (B, 4), what `start_table` gives."""
+        velocities = draw_many_velocities(self.config, rngs, self.start, self.line)
+        if self.random_target:
+            targets = np.array([self._draw_target(rng) for rng in rngs])
+        else:
+            targets = np.tile(np.array(self.config.target), (len(rngs), 1))
+        return draw_many_positions(self.config, rngs, self.line), velocities, targets
+
+    def _draw_target(self, rng: np.random.Generator) -> Target:
+        x_low, x_high, y_low, y_high = self.config.target
+        width, height = x_high - x_low, y_high - y_low
+        x, y = rng.random() * (1.0 - width), rng.random() * (1.0 - height)
+        return x, min(x + width, 1.0), y, min(y + height, 1.0)
+
+    def _lift(self, name: str, values: Any, x: float) -> Any:
+        """Returns values on the line as values on the table, all with the same x."""
+        if not self.line:
+            return values
+        balls = self.config.num_balls
+        expected = f"expected {name} of shape ({balls},), one finite y for each ball"
+        try:
+            array = np.array(values, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise ValueError(f"{expected}, got {values!r}") from None
+        if array.shape != (balls,):
+            raise ValueError(f"{expected}, got shape {array.shape}")
+        return np.stack([np.full(balls, x), array], axis=1)
+
+    def _given_target(self, values: Any) -> Target:
+        if not self.line:
+            return check_target(values)
+        try:
+            low, high = (float(value) for value in values)
+        except (TypeError, ValueError):
+            raise ValueError(f"expected target=(y_low, y_high), got {values!r}") from None
+        return check_target((0.0, 1.0, low, high))
+
+    # Observations
+
+    def observation_space(self, frames: int = 1) -> spaces.Space[Any]:
+        """Returns the space of `frames` observations in one (see `stack`)."""
+        if self.obs_type == "pixels":
+            return self._picture_space(frames)
+        if self.obs_type == "state":
+            return self._state_space(frames)
+        size = 2 * self.config.num_balls + 4 * self.random_target
+        coords = spaces.Box(0.0, 1.0, (frames * size // (1 + self.line),), np.float32)
+        if self.obs_type == "coords":
+            return coords
+        return spaces.Dict({"coords": coords, "pixels": self._picture_space(frames)})
+
+    def _picture_space(self, frames: int) -> spaces.Box:
+        height, width, channels = self.pixels.shape
+        return spaces.Box(0, 255, (height, width, frames * channels), np.uint8)
+
+    def _state_space(self, frames: int) -> spaces.Box:
+        config = self.config
+        balls = (2 - self.line) * config.num_balls
+        shots = self.max_shots or self.last_frame - config.lead_in
+        fastest = 1.001 * config.max_speed * math.sqrt(2.0 * (config.num_balls + shots))
+        ones = np.ones(balls, dtype=np.float32)
+        rest = np.ones(4 - 2 * self.line + 2, dtype=np.float32)
+        low = np.concatenate([0 * ones, -fastest * ones, 0 * rest])
+        high = np.concatenate([ones, fastest * ones, rest])
+        return spaces.Box(np.tile(low, frames), np.tile(high, frames), dtype=np.float32)
+
+    def observe(
+        self,
+        x: Sequence[float],
+        v: Sequence[float],
+        target: Target,
+        frame: int,
+        background: Frame,
+    ) -> Observation:
+        """Returns the observation of one table.
+
+        Args:
+            x: flat positions.
+            v: flat velocities.
+            target: of the episode.
+            frame: number of the frame.
+            background: the table without balls; only pictures need it.
+        """
+        kind = self.obs_type
+        if kind == "coords":
+            return self._coords(x, target)
+        if kind == "state":
+            shown = [
+                *x[self._seen],
+                *v[self._seen],
+                *(target[2:] if self.line else target),
+                *self._left(frame),
+            ]
+            return np.array(shown, dtype=np.float32)
+        picture = np.empty(self.pixels.shape, dtype=np.uint8)
+        self.painter.draw([x], [background], picture[None])
+        if kind == "pixels":
+            return picture
+        return {"coords": self._coords(x, target), "pixels": picture}
+
+    def _coords(self, x: Sequence[float], target: Target) -> Floats:
+        seen = x[self._seen]
+        if self.random_target:
+            seen = [*seen, *(target[2:] if self.line else target)]
+        return np.array(seen, dtype=np.float32)
+
+    def _left(self, frame: int) -> tuple[float, float]:
+        """The shots and the time that are left, as fractions."""
+        played = max(0, frame - self.config.lead_in)
+        shots = 1.0 if self.max_shots is None else max(0.0, 1.0 - played / self.max_shots)
+        return shots, max(0.0, 1.0 - frame / self.last_frame)
+
+    def observe_many(
+        self,
+        x: NDArray[np.float64],
+        v: NDArray[np.float64],
+        target: NDArray[np.float64],
+        frame: NDArray[np.int64],
+        backgrounds: Sequence[Frame],
+    ) -> Observation:
+        """Returns the observations of B tables, the same as `observe` gives for each.
+
+        Args:
+            x: (B, 2N) positions.
+            v: (B, 2N) velocities.
+            target: (B, 4).
+            frame: (B,) numbers of the frames.
+            backgrounds: B tables without balls; only pictures need them.
+        """
+        kind = self.obs_type
+        if kind == "state":
+            parts = [x[:, self._seen], v[:, self._seen], target[:, 2 * self.line :]]
+            left = np.stack(self._many_left(frame), axis=1)
+            return np.concatenate([*parts, left], axis=1, dtype=np.float32)
+        coords: Floats = np.empty(0, dtype=np.float32)
+        if kind != "pixels":
+            coords = x[:, self._seen].astype(np.float32)
+            if self.random_target:
+                shown = target[:, 2 * self.line :].astype(np.float32)
+                coords = np.concatenate([coords, shown], axis=1)
+        if kind == "coords":
+            return coords
+        pictures = np.empty((len(x), *self.pixels.shape), dtype=np.uint8)
+        self.painter.draw(x.tolist(), backgrounds, pictures)
+        return pictures if kind == "pixels" else {"coords": coords, "pixels": pictures}
+
+    def _many_left(
+        self, frame: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        played = np.maximum(0, frame - self.config.lead_in)
+        shots = 1.0 - played / (self.max_shots or math.inf)
+        return np.maximum(0.0, shots), np.maximum(0.0, 1.0 - frame / self.last_frame)
+
+    def stack(self, observations: Sequence[Observation]) -> Observation:
+        """Joins the observations of some frames in one, the earliest first: vectors one after the
+        other, pictures channel after channel."""
+        if self.obs_type == "dict":
+            return {
+                name: np.concatenate([observation[name] for observation in observations], axis=-1)
+                for name in ("coords", "pixels")
+            }
+        return np.concatenate(observations, axis=-1)
+
+    def shown(self, values: Sequence[float]) -> NDArray[np.float64]:
+        """Returns flat positions or velocities as players know them: (N, 2), or (N,) on a line."""
+        return np.array(values[1::2]) if self.line else np.array(values).reshape(-1, 2)
+
+    def many_shown(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Returns a copy of B rows as players know them: (B, N, 2), or (B, N) on a line."""
+        if self.line:
+            return values[:, 1::2].copy()
+        return values.copy().reshape(len(values), self.config.num_balls, 2)
+
+
+def plane_task(
+    num_balls: int | None = None,
+    obs_type: ObsType = "coords",
+    start: Start = "moving",
+    max_shots: int | None = 1,
+    random_target: bool = False,
+    reward: Reward = "sparse",
+    config: TableConfig | Mapping[str, Any] | None = None,
+    pixels: PixelConfig | Mapping[str, Any] | str | None = None,
+    size: int | None = None,
+    channels: int | None = None,
+) -> Task:
+    """Returns the task that the arguments of `Billiards2DEnv` stand for.
+
+    Raises:
+        ValueError: for a bad argument, by name.
+    """
+    check_start(start)
+    return Task(
+        config=_make_config(config, num_balls, TableConfig()),
+        obs_type=_check_choice("obs_type", obs_type, OBS_TYPES),
+        start=start,
+        max_shots=_check_max_shots(max_shots),
+        random_target=_check_flag("random_target", random_target),
+        dense=_check_choice("reward", reward, REWARDS) == "dense",
+        pixels=_check_pixels(obs_type, pixels, size, channels),
+    )
+
+
+def line_task(
+    obs_type: ObsType = "coords",
+    random_target: bool = False,
+    reward: Reward = "sparse",
+    config: TableConfig | Mapping[str, Any] | None = None,
+    pixels: PixelConfig | Mapping[str, Any] | str | None = None,
+    size: int | None = None,
+    channels: int | None = None,
+) -> Task:
+    """Returns the task that the arguments of `Billiards1DEnv` stand for.
+
+    Raises:
+        ValueError: for a bad argument, by name.
+    """
+    table = _make_config(config, None, LINE_CONFIG)
+    if table.num_balls != 2:
+        raise ValueError(f"expected num_balls to be 2 on a line, got {table.num_balls}")
+    if table.radius > 0.25:
+        raise ValueError(
+            f"expected radius to be at most 0.25, so that two balls fit on a line, "
+            f"got {table.radius}"
+        )
+    if table.target[:2] != (0.0, 1.0):
+        raise ValueError(
+            f"expected target to be (0, 1, y_low, y_high) on a line, got {table.target}"
+        )
+    return Task(
+        config=table,
+        obs_type=_check_choice("obs_type", obs_type, OBS_TYPES),
+        random_target=_check_flag("random_target", random_target),
+        dense=_check_choice("reward", reward, REWARDS) == "dense",
+        pixels=_check_pixels(obs_type, pixels, size, channels),
+        line=True,
+    )
+
+
+def _make_config(
+    config: TableConfig | Mapping[str, Any] | None, num_balls: int | None, default: TableConfig
+) -> TableConfig:
+    if config is None:
+        config = {}
+    if isinstance(config, Mapping):
+        changes = dict(config)
+        if num_balls is not None:
+            changes["num_balls"] = num_balls
+        return default.replace(**changes)
+    if not isinstance(config, TableConfig):
+        raise ValueError(f"expected config to be a TableConfig or a dictionary, got {config!r}")
+    return config if num_balls is None else config.replace(num_balls=num_balls)
+
+
+def _check_choice(what: str, name: Any, known: tuple[Any, ...]) -> Any:
+    if name not in known:
+        raise ValueError(unknown_name(what, name, known))
+    return name
+
+
+def _check_flag(name: str, value: object) -> bool:
+    if not isinstance(value, (bool, np.bool_)):
+        raise ValueError(f"expected {name} to be True or False, got {value!r}")
+    return bool(value)
+
+
+def _check_pixels(
+    obs_type: str,
+    pixels: PixelConfig | Mapping[str, Any] | str | None,
+    size: int | None,
+    channels: int | None,
+) -> PixelConfig:
+    if obs_type not in ("pixels", "dict"):
+        given = {"pixels": pixels, "size": size, "channels": channels}
+        for name, value in given.items():
+            if value is not None:
+                raise ValueError(
+                    f"expected no {name} with obs_type={obs_type!r}, which has no picture, got "
+                    f"{value!r}; use obs_type='pixels' or 'dict'"
+                )
+    return make_pixel_config(pixels, size, channels)
+
+
+def _check_max_shots(max_shots: int | None) -> int | None:
+    if max_shots is None:
+        return None
+    if isinstance(max_shots, bool) or not isinstance(max_shots, (int, np.integer)) or max_shots < 1:
+        raise ValueError(
+            f"expected max_shots to be an integer of at least 1, or None for a shot at every "
+            f"frame, got {max_shots!r}"
+        )
+    return int(max_shots)

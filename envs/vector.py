@@ -1,0 +1,461 @@
+"""Native vector environments: many tables in one, made by `gym.make_vec`.
+
+They return, bit for bit, what `gym.vector.SyncVectorEnv` returns for as many single environments
+with the same seeds and actions, and are a great deal faster, most of all with the `fast` extra.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from gymnasium import spaces
+from gymnasium.error import ResetNeeded
+from gymnasium.utils import seeding
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import NDArray
+
+from jumpy_mbrl.envs.config import TableConfig, unknown_name
+from jumpy_mbrl.envs.physics import Backend, resolve_backend
+from jumpy_mbrl.envs.table import Rows, Tables
+from jumpy_mbrl.envs.task import Floats, Observation, Task, line_task, plane_task
+
+Result = tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]
+
+
+class TableVectorEnv(VectorEnv[Observation, Floats, NDArray[Any]]):
+    """What the vector environments have in common.
+
+    Args:
+        num_envs: number of tables B.
+        max_episode_steps: truncates episodes after as many steps; None for never.
+        autoreset_mode: `AutoresetMode.NEXT_STEP` (default), `SAME_STEP` or `DISABLED`, or its value
+            ("NextStep", ...). In `SAME_STEP`, `infos` holds `final_obs` and `final_info` of the
+            episodes that ended.
+        render_mode: None or "rgb_array": `render` returns one picture for each table.
+        backend: what moves the balls: "numba", "python", or "auto": numba where it is installed.
+        arguments: those of the single environment.
+
+    `reset(seed=...)` takes one seed, for tables with seed, seed + 1, ..., or a list of them;
+    `reset(options=...)` takes the options of the single environment, for all tables, or with one
+    axis more in front, for each; and `reset_mask`, (B,) bool, to reset some tables only.
+
+    Raises:
+        ValueError: for a bad argument, by name.
+        ImportError: for `backend="numba"` where it is not installed.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {  # type: ignore[misc]  # an instance attribute in gym
+        "render_modes": ["rgb_array"],
+        "render_fps": 20,
+        "autoreset_mode": AutoresetMode.NEXT_STEP,
+    }
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        max_episode_steps: int | None = None,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        render_mode: str | None = None,
+        backend: Backend = "auto",
+        **arguments: Any,
+    ) -> None:
+        _check_count("num_envs", num_envs)
+        if max_episode_steps is not None:
+            _check_count("max_episode_steps", max_episode_steps)
+        if render_mode not in (None, "rgb_array"):
+            raise ValueError(unknown_name("render_mode", render_mode, ["rgb_array"]))
+        self.task = task = self._make_task(arguments)
+        self.num_envs = int(num_envs)
+        self.max_episode_steps = max_episode_steps
+        self.autoreset_mode = _read_mode(autoreset_mode)
+        self.metadata = {**type(self).metadata, "autoreset_mode": self.autoreset_mode}  # type: ignore[misc]
+        self.render_mode = render_mode
+        self.single_action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
+        self.single_observation_space = self._make_space()
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+
+        self._tables = Tables(task, self.num_envs, resolve_backend(backend))
+        self._rngs: list[np.random.Generator | None] = [None] * self.num_envs
+        self._seeds: list[int] = [-1] * self.num_envs
+        self._elapsed = np.zeros(self.num_envs, dtype=np.int64)
+        self._started = np.zeros(self.num_envs, dtype=bool)
+        self._ended = np.zeros(self.num_envs, dtype=bool)
+
+    @property
+    def config(self) -> TableConfig:
+        """The table."""
+        return self.task.config
+
+    @property  # type: ignore[misc]  # that of gym can be set
+    def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
+        """The generators of the tables, as in `SyncVectorEnv`."""
+        return tuple(self._rng(row) for row in range(self.num_envs))
+
+    @property
+    def np_random_seed(self) -> tuple[int, ...]:  # type: ignore[override]
+        """The seeds of the tables, as in `SyncVectorEnv`."""
+        _ = self.np_random
+        return tuple(self._seeds)
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Starts episodes: see the class for `seed` and `options`.
+
+        Raises:
+            ValueError: for as many seeds as there are not tables, an unknown option, or an
+                impossible table or target.
+        """
+        given = dict(options or {})
+        mask = self._read_mask(given.pop("reset_mask", None))
+        if not (self._started | mask).all():
+            raise ResetNeeded("call reset() of all environments before one with a reset_mask")
+        rows = np.flatnonzero(mask)
+        seeds = self._read_seeds(seed)
+        split = self._split_options(given, rows) if given else None
+        for row in rows.tolist():
+            if seeds[row] is not None:
+                self._rngs[row], self._seeds[row] = seeding.np_random(seeds[row])
+        self._begin(rows, split)
+        self._started |= mask
+        infos = self._infos(np.zeros(self.num_envs, dtype=bool))
+        if len(rows) < self.num_envs:
+            infos = _only(infos, rows)
+        return self._observe(), _with_masks(infos, mask.copy())
+
+    def step(
+        self, actions: Floats
+    ) -> tuple[
+        Observation,
+        NDArray[np.float64],
+        NDArray[np.bool_],
+        NDArray[np.bool_],
+        dict[str, Any],
+    ]:
+        """Plays one step on every table, or starts the next episode where `autoreset_mode` says.
+
+        Raises:
+            ValueError: unless the actions are finite numbers of shape (B, 2).
+            ResetNeeded: before the first `reset`, or, in mode `DISABLED`, on an ended episode.
+        """
+        if not self._started.all():
+            raise ResetNeeded("call reset() before step(): no episode is running")
+        waiting = np.flatnonzero(self._ended)
+        if len(waiting) and self.autoreset_mode == AutoresetMode.DISABLED:
+            raise ResetNeeded(
+                f"call reset(options={{'reset_mask': ...}}) before step(): the episodes of the "
+                f"environments {waiting.tolist()} have ended"
+            )
+        rows = np.flatnonzero(~self._ended) if len(waiting) else None
+        checked = _read_actions(actions, self.num_envs, rows)
+        rewards, successes, terminations = self._play(checked, rows)
+        self._elapsed += 1
+        if len(waiting):
+            self._begin(waiting)
+        truncations = np.zeros(self.num_envs, dtype=bool)
+        if self.max_episode_steps is not None:
+            truncations = self._elapsed >= self.max_episode_steps
+        self._ended = terminations | truncations
+        observations = self._observe()
+        infos = self._infos(successes)
+        finals: dict[str, Any] = {}
+        if self.autoreset_mode == AutoresetMode.SAME_STEP and self._ended.any():
+            finals = self._restart(observations, infos)
+        infos = _with_masks(infos, np.ones(self.num_envs, dtype=bool)) | finals
+        return observations, rewards, terminations, truncations, infos
+
+    def render(self) -> tuple[NDArray[np.uint8], ...] | None:
+        """Returns one picture, (512, 512, 3) uint8, for each table; None without a render mode.
+
+        Raises:
+            ResetNeeded: before the first `reset`.
+        """
+        if self.render_mode is None:
+            return None
+        if not self._started.all():
+            raise ResetNeeded("call reset() before render(): there is no table to show")
+        from jumpy_mbrl.envs import rendering
+
+        tables = self._tables
+        return tuple(
+            rendering.draw_table(
+                x.reshape(-1, 2),
+                tuple(target.tolist()),
+                radius=self.config.radius,
+            )
+            for x, target in zip(tables.x, tables.target, strict=True)
+        )
+
+    def _restart(self, observations: Observation, infos: dict[str, Any]) -> dict[str, Any]:
+        """Starts the next episode where one ended, writes how it begins over how the old one ended,
+        and returns the latter as infos."""
+        ended, rows = self._ended.copy(), np.flatnonzero(self._ended)
+        final_obs = np.full(self.num_envs, None, dtype=object)
+        for row, last in zip(rows.tolist(), _split(observations, rows), strict=True):
+            final_obs[row] = last
+        final_info = _with_masks(_only(infos, rows), ended)
+        self._begin(rows)
+        _overwrite(observations, rows, self._observe(rows))
+        _overwrite(infos, rows, self._infos(np.zeros_like(ended), rows))
+        return {
+            "final_obs": final_obs,
+            "_final_obs": ended,
+            "final_info": final_info,
+            "_final_info": ended,
+        }
+
+    # What the forms do differently
+
+    def _make_task(self, arguments: dict[str, Any]) -> Task:
+        raise NotImplementedError
+
+    def _make_space(self) -> spaces.Space[Any]:
+        return self.task.observation_space()
+
+    def _begin(self, rows: Rows, options: list[dict[str, Any]] | None = None) -> None:
+        """Starts episodes on some tables."""
+        rngs = [self._rng(row) for row in rows.tolist()]
+        self._tables.start(rows, rngs, options)
+        self._elapsed[rows] = 0
+        self._ended[rows] = False
+
+    def _play(self, actions: NDArray[np.float64], rows: Rows | None) -> Result:
+        """Plays a step on some tables, or all: rewards, successes and terminations of all."""
+        return self._tables.play(actions, rows)
+
+    def _observe(self, rows: Rows | None = None) -> Observation:
+        return self._tables.observe(rows)
+
+    def _infos(self, successes: NDArray[np.bool_], rows: Rows | None = None) -> dict[str, Any]:
+        return self._tables.info(successes, rows)
+
+    # Input
+
+    def _rng(self, row: int) -> np.random.Generator:
+        rng = self._rngs[row]
+        if rng is None:
+            rng, self._seeds[row] = seeding.np_random()
+            self._rngs[row] = rng
+        return rng
+
+    def _read_seeds(self, seed: int | Sequence[int | None] | None) -> Sequence[int | None]:
+        if seed is None:
+            return [None] * self.num_envs
+        if isinstance(seed, (int, np.integer)):
+            return range(int(seed), int(seed) + self.num_envs)
+        if len(seed) != self.num_envs:
+            raise ValueError(
+                f"expected one seed, or a list of num_envs={self.num_envs}, got {len(seed)}"
+            )
+        return seed
+
+    def _read_mask(self, mask: Any) -> NDArray[np.bool_]:
+        if mask is None:
+            return np.ones(self.num_envs, dtype=bool)
+        if (
+            not isinstance(mask, np.ndarray)
+            or mask.shape != (self.num_envs,)
+            or mask.dtype != np.bool_
+            or not mask.any()
+        ):
+            raise ValueError(
+                f"expected options['reset_mask'] to be an array of bool of shape "
+                f"({self.num_envs},), at least one of them True, got {mask!r}"
+            )
+        return mask
+
+    def _split_options(self, options: dict[str, Any], rows: Rows) -> list[dict[str, Any]]:
+        """Returns the options of each table: an axis in front belongs to the tables."""
+        usual = {"positions": 2 - self.task.line, "velocities": 2 - self.task.line, "target": 1}
+        each = set()
+        for name, value in options.items():
+            try:
+                axes = np.ndim(value)
+            except ValueError:  # ragged; the single table will say so
+                continue
+            if axes == usual.get(name, axes) + 1:
+                if len(value) != self.num_envs:
+                    raise ValueError(
+                        f"expected {name} for all {self.num_envs} environments, or one for each, "
+                        f"got {len(value)}"
+                    )
+                each.add(name)
+        return [
+            {name: value[row] if name in each else value for name, value in options.items()}
+            for row in rows.tolist()
+        ]
+
+
+class ShotVectorEnv(TableVectorEnv):
+    """What the vector environments of whole shots have in common; see `TableVectorEnv`."""
+
+    def __init__(self, num_envs: int = 1, *args: Any, **arguments: Any) -> None:
+        super().__init__(num_envs, *args, **arguments)
+        # The last frames seen of each table; frame k lies at k modulo their number.
+        size = 2 * self.config.num_balls
+        self._depth = self.config.lead_in + 1
+        self._recent = np.zeros((2, self._depth, self.num_envs, size))
+        self._frames = np.zeros(self.num_envs, dtype=np.int64)
+
+    def _make_space(self) -> spaces.Space[Any]:
+        return self.task.observation_space(self.config.lead_in + 1)
+
+    def _begin(self, rows: Rows, options: list[dict[str, Any]] | None = None) -> None:
+        super()._begin(rows, options)
+        nothing = np.zeros((self.num_envs, 2))
+        self._watch(rows)
+        for _ in range(self.config.lead_in):
+            self._tables.play(nothing, rows)
+            self._watch(rows)
+        self._frames[rows] = self.config.lead_in
+
+    def _play(self, actions: NDArray[np.float64], rows: Rows | None) -> Result:
+        tables = self._tables
+        rows = np.arange(self.num_envs) if rows is None else rows
+        terminations = np.zeros(self.num_envs, dtype=bool)
+        terminations[rows] = True
+        rewards = np.zeros(self.num_envs)
+        successes = np.zeros(self.num_envs, dtype=bool)
+        running = rows
+        for _ in range(self.config.lead_in, self.task.last_frame):
+            reward, success, over = tables.play(actions, running)
+            rewards += reward
+            successes |= success
+            self._watch(running)
+            running = running[~over[running]]
+            if not len(running):
+                break
+        self._frames[rows] = tables.frame[rows] - self.config.lead_in
+        return rewards, successes, terminations
+
+    def _watch(self, rows: Rows) -> None:
+        tables = self._tables
+        if len(rows):
+            slots = tables.frame[rows] % self._depth
+            self._recent[0, slots, rows] = tables.x[rows]
+            self._recent[1, slots, rows] = tables.v[rows]
+
+    def _observe(self, rows: Rows | None = None) -> Observation:
+        rows = np.arange(self.num_envs) if rows is None else rows
+        parts = []
+        for back in reversed(range(self._depth)):
+            frame = self._tables.frame[rows] - back
+            x, v = self._recent[:, frame % self._depth, rows]
+            parts.append(self._tables.observe_at(x, v, frame, rows))
+        return self.task.stack(parts)
+
+    def _infos(self, successes: NDArray[np.bool_], rows: Rows | None = None) -> dict[str, Any]:
+        frames = self._frames.copy() if rows is None else self._frames[rows]
+        duration = frames * self.config.dt
+        return {**super()._infos(successes, rows), "frames": frames, "duration": duration}
+
+
+class Billiards2DVectorEnv(TableVectorEnv):
+    """`Billiards2D-v0`, many at once."""
+
+    def _make_task(self, arguments: dict[str, Any]) -> Task:
+        return plane_task(**arguments)
+
+
+class Billiards1DVectorEnv(TableVectorEnv):
+    """`Billiards1D-v0`, many at once."""
+
+    def _make_task(self, arguments: dict[str, Any]) -> Task:
+        return line_task(**arguments)
+
+
+class Billiards2DShotVectorEnv(ShotVectorEnv):
+    """`Billiards2DShot-v0`, many at once."""
+
+    def _make_task(self, arguments: dict[str, Any]) -> Task:
+        if "max_shots" in arguments:
+            raise TypeError("Billiards2DShot-v0 got an unexpected keyword argument 'max_shots'")
+        return plane_task(**arguments)
+
+
+class Billiards1DShotVectorEnv(ShotVectorEnv):
+    """`Billiards1DShot-v0`, many at once."""
+
+    def _make_task(self, arguments: dict[str, Any]) -> Task:
+        return line_task(**arguments)
+
+
+def _check_count(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise ValueError(f"expected {name} to be an integer of at least 1, got {value!r}")
+
+
+def _read_mode(mode: AutoresetMode | str) -> AutoresetMode:
+    if isinstance(mode, AutoresetMode):
+        return mode
+    known = [entry.value for entry in AutoresetMode]
+    if mode not in known:
+        raise ValueError(unknown_name("autoreset_mode", mode, known))
+    return AutoresetMode(mode)
+
+
+def _read_actions(actions: Any, count: int, rows: Rows | None) -> NDArray[np.float64]:
+    """Returns the actions, clipped to [-1, 1], or refuses them; only those of `rows` matter."""
+    try:
+        array = np.asarray(actions, dtype=np.float64)
+    except (TypeError, ValueError):
+        array = None
+    if array is None or array.shape != (count, 2):
+        shape = "" if array is None else f" of shape {array.shape}"
+        raise ValueError(f"expected actions of shape ({count}, 2), got {actions!r}{shape}")
+    if array.min() >= -1.0 and array.max() <= 1.0:
+        return array
+    bad: NDArray[np.bool_] = np.any(~np.isfinite(array), axis=1)
+    numbers = np.flatnonzero(bad if rows is None else bad[rows])
+    if len(numbers):
+        first = numbers[0] if rows is None else rows[numbers[0]]
+        raise ValueError(
+            f"expected actions of two finite numbers, got {array[first].tolist()} for "
+            f"environment {first}"
+        )
+    return np.clip(array, -1.0, 1.0)
+
+
+def _with_masks(infos: dict[str, Any], mask: NDArray[np.bool_]) -> dict[str, Any]:
+    """Returns infos in Gymnasium's vector form: beside each entry, who has it."""
+    result: dict[str, Any] = {}
+    for name, value in infos.items():
+        result[name] = _with_masks(value, mask) if isinstance(value, dict) else value
+        result[f"_{name}"] = mask
+    return result
+
+
+def _only(infos: dict[str, Any], rows: Rows) -> dict[str, Any]:
+    """Returns a copy of infos with zeros for all but some tables."""
+    result: dict[str, Any] = {}
+    for name, value in infos.items():
+        if isinstance(value, dict):
+            result[name] = _only(value, rows)
+        else:
+            result[name] = np.zeros_like(value)
+            result[name][rows] = value[rows]
+    return result
+
+
+def _overwrite(arrays: Any, rows: Rows, new: Any) -> None:
+    """Puts new values in the place of some rows, in arrays or nested dictionaries of them."""
+    if isinstance(arrays, dict):
+        for name, value in arrays.items():
+            _overwrite(value, rows, new[name])
+    else:
+        arrays[rows] = new
+
+
+def _split(observations: Observation, rows: Rows) -> list[Observation]:
+    """Returns copies of some observations, each alone."""
+    if isinstance(observations, dict):
+        parts = {name: array[rows] for name, array in observations.items()}
+        return [{name: part[k] for name, part in parts.items()} for k in range(len(rows))]
+    return list(observations[rows])

@@ -1,0 +1,1 @@
+"""The environments in the forms that other libraries want."""
