@@ -13,7 +13,6 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from jumpy_mbrl import evaluation
 from jumpy_mbrl.agents import GradientPlanner, NoShot, Plan, PlannerConfig, RandomShot, ReachRegion
 from jumpy_mbrl.agents.registry import reach_target
 from jumpy_mbrl.data.seeds import evaluation_table_seeds
@@ -27,6 +26,7 @@ from jumpy_mbrl.evaluation import (
     make_tables,
     play,
     record_shot,
+    scoring,
     wilson_interval,
 )
 from jumpy_mbrl.models import RNN, RNNConfig, save_pretrained
@@ -218,7 +218,7 @@ def test_time_is_that_of_the_choice_alone(tables: Tables, monkeypatch: pytest.Mo
         time.sleep(0.2)
         return play(*args)
 
-    monkeypatch.setattr(evaluation, "play", slow_play)
+    monkeypatch.setattr(scoring, "play", slow_play)
     assert evaluate_agent(NoShot(), tables).ms_per_shot < 2.0  # the play took 5 ms a table
     slow = Watched(random_shots(40), seconds=0.004)
     assert evaluate_agent(slow, tables, batch_size=20).ms_per_shot >= 4.0

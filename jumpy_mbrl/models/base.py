@@ -1,6 +1,6 @@
 """The interface every world model shares: what a state is, and how the future is imagined.
 
-Letters (DESIGN): B batch, T frames, D observation size, A action size, H hidden size,
+Letters: B batch, T frames, D observation size, A action size, H hidden size,
 K query times, M ticks. Time is in frames, counted from the state's own moment.
 """
 

@@ -1,0 +1,174 @@
+"""Held-out tables, and what becomes of shots on them in the real environment.
+
+Letters: B tables, T frames, N balls, D = 2N. Positions in table sides, velocities in sides per time
+unit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from jumpy_mbrl.data.seeds import evaluation_table_seeds
+from jumpy_mbrl.envs import BILLIARDS_2D, register_envs
+from jumpy_mbrl.envs.config import TableConfig
+
+
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """Held-out tables, watched up to the frame of the shot.
+
+    Attributes:
+        seed: of the evaluation.
+        reset_seeds: the environment's reset seed of each table, B of them.
+        observations: the lead-in frames, (B, 4, D) float32. All that an agent is shown.
+        positions: true positions at the frame of the shot, (B, D) float64.
+        velocities: true velocities then, (B, D) float64.
+        config: the table.
+    """
+
+    seed: int
+    reset_seeds: range
+    observations: NDArray[np.float32]
+    positions: NDArray[np.float64]
+    velocities: NDArray[np.float64]
+    config: TableConfig
+
+    def __len__(self) -> int:
+        return len(self.reset_seeds)
+
+    def __getitem__(self, rows: slice) -> Tables:
+        """Some of the tables."""
+        return Tables(
+            self.seed,
+            self.reset_seeds[rows],
+            self.observations[rows],
+            self.positions[rows],
+            self.velocities[rows],
+            self.config,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Outcomes:
+    """What became of B shots in the real environment.
+
+    Attributes:
+        is_success: (B,) bool.
+        wall_hits: contacts with walls from the shot to the end of the episode, (B,) int64.
+        ball_hits: contacts of balls, likewise.
+        paths: observations from the frame of the shot on, (B, T - lead_in, D) float32; NaN after
+            the end of the episode.
+    """
+
+    is_success: NDArray[np.bool_]
+    wall_hits: NDArray[np.int64]
+    ball_hits: NDArray[np.int64]
+    paths: NDArray[np.float32]
+
+
+def make_tables(episodes: int, seed: int = 0, config: TableConfig | None = None) -> Tables:
+    """Resets the real environment to held-out tables and watches their lead-in.
+
+    Args:
+        episodes: number of tables B; fewer give the first ones.
+        seed: of the evaluation. Different seeds have no table in common.
+        config: the table; the default one if None.
+
+    Raises:
+        ValueError: for a number of episodes or a seed out of range.
+    """
+    config = config or TableConfig()
+    reset_seeds = evaluation_table_seeds(seed, episodes)
+    env = _make_env(config)
+    watched = [_watch(env, reset_seed, config.lead_in) for reset_seed in reset_seeds]
+    return Tables(
+        seed=seed,
+        reset_seeds=reset_seeds,
+        observations=np.stack([frames for frames, _ in watched]),
+        positions=np.stack([info["positions"].ravel() for _, info in watched]),
+        velocities=np.stack([info["velocities"].ravel() for _, info in watched]),
+        config=config,
+    )
+
+
+def play(tables: Tables, actions: NDArray[np.floating[Any]]) -> Outcomes:
+    """Plays one shot on each table in the real environment, to the end of the episode.
+
+    Args:
+        tables: B of them.
+        actions: (B, 2) in [-1, 1].
+
+    Raises:
+        ValueError: for actions of another shape, or not finite.
+    """
+    if actions.shape != (len(tables), 2):
+        raise ValueError(f"expected actions of shape ({len(tables)}, 2), got {actions.shape}")
+    env = _make_env(tables.config)
+    played = [
+        _play_one(env, reset_seed, action, tables.config)
+        for reset_seed, action in zip(tables.reset_seeds, actions, strict=True)
+    ]
+    is_success, wall_hits, ball_hits, paths = zip(*played, strict=True)
+    return Outcomes(
+        is_success=np.array(is_success, dtype=np.bool_),
+        wall_hits=np.array(wall_hits, dtype=np.int64),
+        ball_hits=np.array(ball_hits, dtype=np.int64),
+        paths=np.stack(paths),
+    )
+
+
+def true_state(agent: Any, tables: Tables) -> Any:
+    """The true state in the form of the agent's model: velocities per frame."""
+    velocities = tables.velocities * tables.config.dt
+    return agent.model.state_from(
+        torch.as_tensor(tables.positions, dtype=torch.float32, device=agent.device),
+        torch.as_tensor(velocities, dtype=torch.float32, device=agent.device),
+    )
+
+
+def _make_env(config: TableConfig) -> gym.Env[Any, Any]:
+    register_envs()
+    return gym.make(
+        BILLIARDS_2D,
+        config=config,
+        max_episode_steps=config.num_frames - 1,
+        disable_env_checker=True,
+    )
+
+
+def _watch(
+    env: gym.Env[Any, Any], reset_seed: int, lead_in: int
+) -> tuple[NDArray[np.float32], dict[str, Any]]:
+    """The lead-in frames (lead_in + 1, D), and the info at the last of them."""
+    obs, info = env.reset(seed=reset_seed)
+    frames = [obs]
+    ignored = np.zeros(2, dtype=np.float32)
+    for _ in range(lead_in):
+        obs, _, _, _, info = env.step(ignored)
+        frames.append(obs)
+    return np.stack(frames), info
+
+
+def _play_one(
+    env: gym.Env[Any, Any], reset_seed: int, action: NDArray[Any], config: TableConfig
+) -> tuple[bool, int, int, NDArray[np.float32]]:
+    """Success, wall hits and ball hits after the shot, and the path (T - lead_in, D)."""
+    frames, info = _watch(env, reset_seed, config.lead_in)
+    before = info["collisions"]
+    path = np.full((config.num_frames - config.lead_in, frames.shape[1]), np.nan, dtype=np.float32)
+    path[0] = frames[-1]
+    frame, over = 0, False
+    while not over:
+        obs, _, terminated, truncated, info = env.step(action)
+        frame += 1
+        path[frame] = obs
+        over = terminated or truncated
+    after = info["collisions"]
+    walls, balls = after["wall"] - before["wall"], after["ball"] - before["ball"]
+    return bool(info["is_success"]), walls, balls, path

@@ -1,0 +1,150 @@
+"""Draws the pictures of docs/environments.md with the environments themselves.
+
+python scripts/make_pictures.py
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import tyro
+from numpy.typing import NDArray
+from PIL import Image
+
+from jumpy_mbrl.envs import ENV_IDS, rendering
+from jumpy_mbrl.files import atomic_write
+
+Picture = NDArray[np.uint8]
+
+KINDS: dict[str, dict[str, Any]] = {
+    "render": {"render_mode": "rgb_array"},
+    "coords": {"obs_type": "coords"},
+    "state": {"obs_type": "state"},
+    "pixels": {"obs_type": "pixels"},
+    "paper": {"obs_type": "pixels", "pixels": "paper"},
+    "dict": {"obs_type": "dict"},
+}
+"""What is shown of every environment, and the arguments of `gym.make` for it."""
+
+SEED = 8
+PANEL = 256
+GAP = 8
+VIEW = 0.3  # Time units that an arrow looks ahead.
+
+
+@dataclass(frozen=True)
+class Args:
+    """Where the pictures go."""
+
+    out: Path = Path("docs/images")
+    """The folder to write to; it is made if need be."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code."""
+    args = tyro.cli(Args, args=argv, description=__doc__)
+    args.out.mkdir(parents=True, exist_ok=True)
+    for env_id in ENV_IDS:
+        for kind in KINDS:
+            path = args.out / f"{env_id.removesuffix('-v0').lower()}_{kind}.png"
+            with atomic_write(path) as temporary:
+                picture = Image.fromarray(draw(env_id, kind))
+                picture.save(temporary, format="PNG", optimize=True)
+            print(f"{path}: {picture.width} x {picture.height}, {path.stat().st_size:,} bytes")
+    return 0
+
+
+def draw(env_id: str, kind: str) -> Picture:
+    """The picture of an environment: one of `KINDS`."""
+    env = gym.make(env_id, **KINDS[kind])
+    obs, _ = env.reset(seed=SEED)
+    picture = render(env) if kind == "render" else show(env, obs)
+    env.close()
+    return picture
+
+
+def render(env: gym.Env[Any, Any]) -> Picture:
+    """The table at the first frame and at the last, after a shot that wins."""
+    before: Any = env.render()
+    env.action_space.seed(SEED)
+    won = False
+    while not won:
+        env.reset(seed=SEED)
+        action = env.action_space.sample()
+        over = False
+        while not over:
+            _, _, terminated, truncated, info = env.step(action)
+            over = terminated or truncated
+        won = info["is_success"]
+    after: Any = env.render()
+    return beside([enlarge(before, PANEL), enlarge(after, PANEL)])
+
+
+def show(env: gym.Env[Any, Any], obs: Any) -> Picture:
+    """An observation: its frames beside each other, coordinates above pixels."""
+    if isinstance(obs, dict):
+        return above([show(env, obs["coords"]), show(env, obs["pixels"])])
+    task: Any = env.unwrapped
+    frames = task.config.lead_in + 1 if "Shot" in task.spec.id else 1
+    if obs.ndim == 3:
+        return beside([enlarge(part, PANEL) for part in np.split(obs, frames, axis=-1)])
+    return beside([plot(task, part) for part in obs.reshape(frames, -1)])
+
+
+def plot(env: Any, numbers: NDArray[np.float32]) -> Picture:
+    """The table that the numbers of "coords" or "state" tell of, with arrows for velocities."""
+    balls, axes = env.config.num_balls, 1 if env.task.line else 2
+    size = balls * axes
+
+    def points(values: NDArray[np.float32], x: float) -> NDArray[np.float32]:
+        pairs = values.reshape(balls, axes)
+        return pairs if axes == 2 else np.hstack([np.full_like(pairs, x), pairs])
+
+    positions = points(numbers[:size], 0.5)
+    paths = [rendering.Path(positions, width=0.0, dots=True, dot_radius=0.02)]
+    if len(numbers) > size:
+        velocities = points(numbers[size : 2 * size], 0.0)
+        paths += [arrow(*pair) for pair in zip(positions, VIEW * velocities, strict=True)]
+    return rendering.draw_table(
+        positions, env.target, size=PANEL, paths=paths, radius=env.config.radius
+    )
+
+
+def arrow(start: NDArray[np.float32], way: NDArray[np.float32]) -> rendering.Path:
+    """An arrow in one line."""
+    tip = start + way
+    along = 0.05 * way / max(float(np.linalg.norm(way)), 1e-9)
+    across = 0.6 * np.array([-along[1], along[0]])
+    barbs = [tip - along + across, tip, tip - along - across]
+    return rendering.Path(np.stack([start, tip, *barbs]), width=0.012)
+
+
+def enlarge(picture: Picture, size: int) -> Picture:
+    """A square RGB or grey picture at about `size` pixels: whole pixels where it has fewer."""
+    if picture.shape[0] > size:
+        return np.asarray(Image.fromarray(picture).resize((size, size), Image.Resampling.BOX))
+    factor = size // picture.shape[0]
+    large = picture.repeat(factor, axis=0).repeat(factor, axis=1)
+    return np.broadcast_to(large, (*large.shape[:2], 3))
+
+
+def beside(pictures: Sequence[Picture]) -> Picture:
+    """Pictures of one height in a row, with white gaps."""
+    gap = np.full((pictures[0].shape[0], GAP, 3), 255, dtype=np.uint8)
+    row = [part for picture in pictures for part in (gap, picture)]
+    return np.concatenate(row[1:], axis=1)
+
+
+def above(pictures: Sequence[Picture]) -> Picture:
+    """Pictures of one width in a column, with white gaps."""
+    return beside([picture.swapaxes(0, 1) for picture in pictures]).swapaxes(0, 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
