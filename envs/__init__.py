@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from jumpy_mbrl.envs.line import Billiards1DEnv
     from jumpy_mbrl.envs.pixels import PixelConfig, draw_pixels
     from jumpy_mbrl.envs.shot import Billiards1DShotEnv, Billiards2DShotEnv
+    from jumpy_mbrl.envs.video import save_gif
 
 BILLIARDS_2D = "Billiards2D-v0"
 BILLIARDS_1D = "Billiards1D-v0"
@@ -37,6 +38,7 @@ __all__ = [
     "TableConfig",
     "draw_pixels",
     "register_envs",
+    "save_gif",
 ]
 
 _CLASSES = {
@@ -52,6 +54,7 @@ _LAZY = {
     "Billiards1DShotEnv": "shot",
     "PixelConfig": "pixels",
     "draw_pixels": "pixels",
+    "save_gif": "video",
 }
 
 

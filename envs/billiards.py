@@ -13,6 +13,7 @@ from gymnasium.error import ResetNeeded
 
 from jumpy_mbrl.envs.config import Start, TableConfig, Target, unknown_name
 from jumpy_mbrl.envs.pixels import PixelConfig
+from jumpy_mbrl.envs.scene import Scene
 from jumpy_mbrl.envs.table import Table
 from jumpy_mbrl.envs.task import Floats, Observation, ObsType, Reward, Task, plane_task
 
@@ -44,6 +45,7 @@ class TableEnv(gym.Env[Observation, Floats]):
         self.observation_space = task.observation_space()
         self._table = Table(task)
         self._running = False
+        self._scene = None if render_mode is None else Scene(task.config)
         self._window: Any = None
 
     @property
@@ -65,8 +67,7 @@ class TableEnv(gym.Env[Observation, Floats]):
             ValueError: for an unknown option, or an impossible table or target.
         """
         super().reset(seed=seed)
-        self._table.start(self.np_random, options)
-        self._running = True
+        self._start(options)
         if self.render_mode == "human":
             self.render()
         return self._table.observe(), self._table.info(False)
@@ -79,15 +80,18 @@ class TableEnv(gym.Env[Observation, Floats]):
             ResetNeeded: before the first `reset`, or after the episode terminated.
         """
         ax, ay = self._check_step(action)
-        table = self._table
-        reward, success, over = table.play(ax, ay)
+        reward, success, over = self._play(ax, ay)
         self._running = not over
         if self.render_mode == "human":
             self.render()
-        return table.observe(), reward, over, False, table.info(success)
+        return self._table.observe(), reward, over, False, self._table.info(success)
 
     def render(self) -> Any:
-        """Returns the frame, (512, 512, 3) uint8, or shows it, as `render_mode` says.
+        """Returns the frame, (608, 560, 3) uint8, or shows it, as `render_mode` says.
+
+        The picture shows the table, where the balls came from, the shot for some frames after it
+        was played, and the score line. The window can be resized; once someone has closed it, it
+        stays closed until `close` is called.
 
         Raises:
             ResetNeeded: before the first `reset`.
@@ -98,17 +102,15 @@ class TableEnv(gym.Env[Observation, Floats]):
                 'gym.make(..., render_mode="rgb_array")'
             )
             return None
-        if not self._table.x:
+        if self._scene is None or not self._table.x:
             raise ResetNeeded("call reset() before render(): there is no table to show")
         from jumpy_mbrl.envs import rendering
 
-        positions = np.array(self._table.x).reshape(-1, 2)
-        frame = rendering.draw_table(positions, self.target, radius=self.config.radius)
         if self.render_mode == "rgb_array":
-            return frame
+            return rendering.draw_view(self._scene.view())
         if self._window is None:
             self._window = rendering.Window(self.metadata["render_fps"])
-        self._window.show(frame)
+        self._window.show(self._scene.view())
         return None
 
     def close(self) -> None:
@@ -120,6 +122,26 @@ class TableEnv(gym.Env[Observation, Floats]):
     def __getstate__(self) -> dict[str, Any]:
         # A copy opens its own window.
         return {**self.__dict__, "_window": None}
+
+    def _start(self, options: dict[str, Any] | None) -> None:
+        """Begins an episode."""
+        self._table.start(self.np_random, options)
+        self._running = True
+        if self._scene is not None:
+            self._scene.start(self._table.x, self.target)
+
+    def _play(self, ax: float, ay: float) -> tuple[float, bool, bool]:
+        """Plays one frame as `Table.play` does, for all to see."""
+        table = self._table
+        if self._scene is None:
+            return table.play(ax, ay)
+        struck = self.config.lead_in <= table.frame < self.task.shots_end
+        reward, success, over = table.play(ax, ay)
+        # On a line the shot puts the ball somewhere: there is no impulse to draw.
+        impulse = (0.0, 0.0) if self.task.line else (ax, ay)
+        shot = impulse if struck else None
+        self._scene.step(table.x, table.v, shot, success, table.walls, table.hits)
+        return reward, success, over
 
     def _check_step(self, action: Any) -> tuple[float, float]:
         """Returns the two components of the action, or refuses it or the step."""

@@ -32,12 +32,11 @@ class ShotEnv(TableEnv):
             ValueError: for an unknown option, or an impossible table or target.
         """
         Env.reset(self, seed=seed)
-        self._table.start(self.np_random, options)
-        self._running = True
+        self._start(options)
         self._recent.clear()
         self._watch()
         for _ in range(self.config.lead_in):
-            self._table.play(0.0, 0.0)
+            self._play(0.0, 0.0)
             self._watch()
         return self._observe(), self._info(False, self.config.lead_in)
 
@@ -52,7 +51,7 @@ class ShotEnv(TableEnv):
         self._running = False
         total, over, success = 0.0, False, False
         while not over and self._table.frame < self.task.last_frame:
-            reward, success, over = self._table.play(ax, ay)
+            reward, success, over = self._play(ax, ay)
             total += reward
             self._watch()
         played = self._table.frame - self.config.lead_in

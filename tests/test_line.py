@@ -215,7 +215,7 @@ def test_a_picture_of_the_line() -> None:
     assert make(render_mode="rgb_array").reset(seed=0)[0].shape == (2,)
     env = make(render_mode="rgb_array")
     env.reset(seed=0)
-    assert env.render().shape == (512, 512, 3)
+    assert env.render().shape == (608, 560, 3)
 
 
 @pytest.mark.parametrize(

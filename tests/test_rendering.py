@@ -1,8 +1,13 @@
 """Pictures of the table: what is where, no display, and the window."""
 
+import copy
+import itertools
 import os
+import pickle
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import gymnasium as gym
@@ -14,7 +19,8 @@ from numpy.typing import NDArray
 import jumpy_mbrl  # noqa: F401  (registers the environments)
 from jumpy_mbrl.envs import rendering
 from jumpy_mbrl.envs.pixels import BLUE, FELT, GREY, TAN, TARGET
-from jumpy_mbrl.envs.rendering import Path, draw_table
+from jumpy_mbrl.envs.rendering import Layout, Path, View, draw_table, draw_view
+from jumpy_mbrl.envs.scene import Arrow
 
 CORNER = (0.8, 1.0, 0.0, 0.2)
 FAR = 60.0  # colours nearer than this (of at most 442) are taken for the same
@@ -66,6 +72,32 @@ def test_motion_by_a_fraction_of_a_pixel_is_visible() -> None:
     assert np.array_equal(pictures[0], draw_table([[0.5, 0.5]], size=64))
 
 
+def test_a_dashed_line_has_gaps_and_a_faint_one_lets_through() -> None:
+    points = [[0.1, 0.5], [0.9, 0.5]]
+    dashed = draw_table([], paths=[Path(points, width=0.02, dash=0.1)])
+    for x, color in ((0.15, (255, 255, 255)), (0.25, FELT), (0.35, (255, 255, 255)), (0.45, FELT)):
+        assert_color(dashed, x, 0.5, color)
+    faint = draw_table([], paths=[Path(points, width=0.02, opacity=0.5)])
+    assert pixel(faint, 0.5, 0.5) == pytest.approx((np.array(FELT) + 255) / 2, abs=2)
+    fading = draw_table([], paths=[Path(points, width=0.02, fade=True)])
+    shares = [pixel(fading, x, 0.5)[0] for x in (0.3, 0.5, 0.7)]
+    assert FELT[0] < shares[0] < shares[1] < shares[2] < 255
+
+
+def test_a_line_is_as_wide_and_as_long_as_told_at_every_angle() -> None:
+    for angle in (0.0, 0.4, np.pi / 4, 1.2, np.pi / 2):
+        end = 0.5 + 0.4 * np.array([np.cos(angle), np.sin(angle)])
+        half = np.array([[0.5, 0.5], (0.5 + end) / 2, end])  # a point on the way changes nothing
+        pictures = [
+            draw_table([], paths=[Path(points, (255, 255, 255), width=0.02)])
+            for points in (half, half[::2])
+        ]
+        np.testing.assert_array_equal(pictures[0], pictures[1])
+        drawn = pictures[0].astype(float)[..., 0] - draw_table([]).astype(float)[..., 0]
+        area = drawn.sum() / (255 - FELT[0]) / 512**2
+        assert area == pytest.approx(0.4 * 0.02 + np.pi * 0.01**2, rel=0.02)
+
+
 def test_paths_lie_over_the_balls() -> None:
     line = Path([[0.1, 0.5], [0.9, 0.5]], color=(250, 0, 250), width=0.02)
     dots = Path([[0.2, 0.2], [0.8, 0.8]], color=(255, 255, 0), width=0, dots=True, dot_radius=0.03)
@@ -93,16 +125,117 @@ def test_nonsense_is_refused(arguments: Any, message: str) -> None:
         draw_table(**{"positions": [[0.5, 0.5]], **arguments})
 
 
+def test_a_picture_without_pixels_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least 1 x 1 pixel, got 0 x 5"):
+        draw_view(View(np.array([[0.5, 0.5]])), 0, 5)
+
+
+TABLE = slice(24, 24 + 512)  # rows and columns of the felt in a picture of the natural size
+
+
 def test_the_environment_draws_what_it_holds() -> None:
     env = gym.make("Billiards2D-v0", render_mode="rgb_array", config={"radius": 0.05})
-    _, info = env.reset(seed=0, options={"target": (0.0, 0.2, 0.8, 1.0)})
+    _, info = env.reset(seed=0, options={"target": (0.0, 0.2, 0.8, 1.0), "velocities": STILL})
+    picture: Any = env.render()
+    assert picture.shape == (608, 560, 3)
+    assert picture.dtype == np.uint8
+    assert picture.flags.c_contiguous
+    assert picture.flags.writeable
     expected = draw_table(info["positions"], (0.0, 0.2, 0.8, 1.0), radius=0.05)
-    np.testing.assert_array_equal(env.render(), expected)
-    info = env.step(np.zeros(2, dtype=np.float32))[4]
-    expected = draw_table(info["positions"], (0.0, 0.2, 0.8, 1.0), radius=0.05)
-    np.testing.assert_array_equal(env.render(), expected)
+    np.testing.assert_array_equal(picture[TABLE, TABLE], expected)
+    env.step(np.zeros(2, dtype=np.float32))
+    picture = env.render()
+    np.testing.assert_array_equal(picture[TABLE, TABLE], expected)
     env.close()
     env.close()
+
+
+STILL = np.zeros((2, 2))
+
+
+def test_the_picture_follows_the_balls_and_tells_the_score() -> None:
+    env = gym.make("Billiards2D-v0", render_mode="rgb_array")
+    env.reset(seed=0)
+    pictures: list[Any] = [env.render()]
+    for _ in range(6):
+        env.step(np.zeros(2, dtype=np.float32))
+        pictures.append(env.render())
+    for before, after in itertools.pairwise(pictures):
+        assert (before[TABLE, TABLE] != after[TABLE, TABLE]).any()
+        assert (before[560:] != after[560:]).any()  # the number of the frame
+        np.testing.assert_array_equal(before[:20], after[:20])  # the rail
+    np.testing.assert_array_equal(env.render(), pictures[-1])
+
+
+def test_a_shot_leaves_a_ring_and_an_arrow_for_a_while() -> None:
+    env = gym.make("Billiards2D-v0", render_mode="rgb_array")
+    places = {"positions": [[0.3, 0.5], [0.3, 0.85]], "velocities": STILL}
+    env.reset(options=places)
+    for _ in range(3):
+        env.step(np.zeros(2, dtype=np.float32))
+    quiet: Any = env.render()
+    assert_color(quiet[TABLE, TABLE], 0.5, 0.5, FELT)
+    env.step(np.array([1.0, 0.0], dtype=np.float32))
+    picture: Any = env.render()
+    assert_color(picture[TABLE, TABLE], 0.65, 0.5, (255, 246, 224))
+    assert pixel(picture[TABLE, TABLE], 0.201, 0.5).sum() > np.sum(FELT) + 60  # the ring
+    for _ in range(8):
+        env.step(np.zeros(2, dtype=np.float32))
+    later: Any = env.render()
+    assert_color(later[TABLE, TABLE], 0.201, 0.5, FELT)
+
+
+def test_a_ball_has_a_fading_trail_of_its_own_colour() -> None:
+    env = gym.make("Billiards2D-v0", render_mode="rgb_array")
+    env.reset(options={"positions": [[0.2, 0.2], [0.2, 0.7]], "velocities": [[0, 0], [1.2, 0]]})
+    for _ in range(5):
+        env.step(np.zeros(2, dtype=np.float32))  # the object ball goes from x = 0.2 to 0.5
+    picture: Any = env.render()
+    blue = [pixel(picture[TABLE, TABLE], x, 0.7)[2] - FELT[2] for x in (0.15, 0.26, 0.31, 0.36)]
+    assert blue[0] == pytest.approx(0.0, abs=1.0)
+    assert blue[1] + 3 < blue[2] < blue[3] - 3
+    assert_color(picture[TABLE, TABLE], 0.5, 0.2, FELT)
+
+
+def test_a_reached_target_is_edged() -> None:
+    missed = draw_view(View(np.array([[0.5, 0.5]]), CORNER))
+    reached = draw_view(View(np.array([[0.5, 0.5]]), CORNER, is_success=True))
+    assert_color(missed[TABLE, TABLE], 0.802, 0.1, TARGET)
+    assert_color(reached[TABLE, TABLE], 0.802, 0.1, (255, 205, 96))
+    assert_color(reached[TABLE, TABLE], 0.9, 0.1, TARGET)
+
+
+@pytest.mark.parametrize("size", [(560, 608), (300, 900), (900, 300), (40, 40), (3, 2), (1, 1)])
+@pytest.mark.parametrize("hint", [None, "help"])
+def test_views_fit_any_picture(size: tuple[int, int], hint: str | None) -> None:
+    width, height = size
+    view = View(
+        np.array([[0.1, 0.1], [0.9, 0.9]]),
+        CORNER,
+        trails=[np.array([[0.5, 0.5], [0.1, 0.1]])],
+        paths=[Path([[0.0, 0.0], [1.0, 1.0]], dash=0.02, dots=True)],
+        arrow=Arrow((0.1, 0.1), (-1.0, -1.0)),
+        left="left",
+        middle="middle",
+        right="right",
+        hint=hint,
+    )
+    picture = draw_view(view, width, height)
+    assert picture.shape == (height, width, 3)
+    layout = Layout(width, height, hint is not None)
+    if layout.side > 100:
+        column, row = layout.to_picture(0.3, 0.7)
+        assert np.linalg.norm(picture[int(row), int(column)] - np.array(FELT)) < FAR
+
+
+def test_pictures_outlive_a_quit_of_pygame() -> None:
+    view = View(np.array([[0.5, 0.5]]), left="some text")
+    before = draw_view(view)
+    pygame.quit()
+    np.testing.assert_array_equal(draw_view(view), before)
+    view = View(np.array([[0.5, 0.5]]), left="other text")
+    pygame.quit()
+    assert (draw_view(view) != before).any()
 
 
 def test_render_needs_a_table() -> None:
@@ -133,24 +266,104 @@ def test_pictures_need_no_display_and_no_greeting() -> None:
     assert done.stdout == ""
 
 
-def test_the_window_shows_each_frame_and_closes(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[View]]:
+    """Collects what windows show, on a display that is none."""
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
-    shown: list[NDArray[np.uint8]] = []
+    views: list[View] = []
     show = rendering.Window.show
 
-    def record(self: rendering.Window, frame: NDArray[np.uint8]) -> None:
-        shown.append(frame)
-        show(self, frame)
+    def record(self: rendering.Window, view: View) -> float:
+        views.append(view)
+        return show(self, view)
 
     monkeypatch.setattr(rendering.Window, "show", record)
+    yield views
+    pygame.display.quit()
+
+
+def screen() -> NDArray[np.uint8]:
+    return pygame.surfarray.array3d(pygame.display.get_surface()).transpose(1, 0, 2)
+
+
+def test_the_window_shows_each_frame_and_closes(shown: list[View]) -> None:
     env = gym.make("Billiards2D-v0", render_mode="human")
     _, info = env.reset(seed=0)
-    np.testing.assert_array_equal(shown[-1], draw_table(info["positions"], CORNER))
-    env.step(np.zeros(2, dtype=np.float32))
+    np.testing.assert_array_equal(shown[-1].positions, info["positions"])
+    info = env.step(np.zeros(2, dtype=np.float32))[4]
+    np.testing.assert_array_equal(shown[-1].positions, info["positions"])
     assert len(shown) == 2
     assert env.render() is None
-    screen = pygame.surfarray.array3d(pygame.display.get_surface()).transpose(1, 0, 2)
-    np.testing.assert_array_equal(screen, shown[-1])
+    np.testing.assert_array_equal(screen(), draw_view(shown[-1]))
     env.close()
     assert not pygame.display.get_init()
     env.close()
+    env.reset(seed=0)  # opens a new one
+    assert pygame.display.get_init()
+    env.close()
+
+
+def test_the_window_keeps_the_rate_of_the_environment(shown: list[View]) -> None:
+    env = gym.make("Billiards2D-v0", render_mode="human")
+    env.reset(seed=0)
+    began = time.perf_counter()
+    for _ in range(5):
+        env.step(np.zeros(2, dtype=np.float32))
+    assert time.perf_counter() - began > 4.5 / env.metadata["render_fps"]
+    env.close()
+
+
+def test_the_window_can_be_resized(shown: list[View]) -> None:
+    window = rendering.Window(fps=0)
+    view = View(np.array([[0.5, 0.5]]), CORNER)
+    assert window.show(view) == 0.0
+    assert window.layout(view) == Layout(560, 608)
+    pygame.display.set_mode((700, 900), pygame.RESIZABLE)  # as dragging its corner does
+    window.show(view)
+    np.testing.assert_array_equal(screen(), draw_view(view, 700, 900))
+    assert window.layout(view) == Layout(700, 900)
+    assert pygame.display.get_surface().get_flags() & pygame.RESIZABLE
+    window.close()
+    window.close()
+
+
+def test_someone_may_close_the_window_and_the_episode_goes_on(shown: list[View]) -> None:
+    env = gym.make("Billiards2D-v0", render_mode="human")
+    env.reset(seed=0)
+    pygame.event.post(pygame.event.Event(pygame.QUIT))
+    env.step(np.zeros(2, dtype=np.float32))
+    assert not pygame.display.get_init()
+    env.step(np.zeros(2, dtype=np.float32))
+    assert env.render() is None
+    assert not pygame.display.get_init()
+    env.close()
+
+
+def test_the_window_leaves_keys_and_buttons_to_others(shown: list[View]) -> None:
+    window = rendering.Window(fps=0)
+    view = View(np.array([[0.5, 0.5]]))
+    assert window.events() == []
+    window.show(view)
+    pygame.event.clear()
+    for kind in (pygame.KEYDOWN, pygame.MOUSEMOTION, pygame.MOUSEBUTTONDOWN):
+        pygame.event.post(pygame.event.Event(kind))
+    window.show(view)
+    assert [event.type for event in window.events()] == [pygame.KEYDOWN, pygame.MOUSEBUTTONDOWN]
+    pygame.event.post(pygame.event.Event(pygame.QUIT))
+    assert window.events()[-1].type == pygame.QUIT
+    assert not window.is_open
+
+
+def test_an_environment_with_a_window_can_be_copied_and_pickled(shown: list[View]) -> None:
+    env = gym.make("Billiards2D-v0", render_mode="human").unwrapped
+    env.reset(seed=0)
+    env.step(np.ones(2, dtype=np.float32))
+    tables = [env, copy.deepcopy(env), pickle.loads(pickle.dumps(env))]
+    pictures = []
+    for table in tables:
+        for _ in range(4):
+            table.step(np.ones(2, dtype=np.float32))
+        pictures.append(draw_view(shown[-1]))
+        table.close()
+    np.testing.assert_array_equal(pictures[1], pictures[0])
+    np.testing.assert_array_equal(pictures[2], pictures[0])

@@ -124,7 +124,7 @@ def test_rendering_shows_the_frame_after_the_last(name: str) -> None:
     before: Any = env.render()
     env.step(np.array([1.0, 1.0], dtype=np.float32))
     after: Any = env.render()
-    assert before.shape == (512, 512, 3)
+    assert before.shape == (608, 560, 3)
     assert (before != after).any()
 
 

@@ -16,6 +16,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 import jumpy_mbrl  # noqa: F401  (registers the environments)
 from jumpy_mbrl.envs import ENV_IDS, physics
 from jumpy_mbrl.envs.config import TableConfig, sample_tables
+from jumpy_mbrl.envs.rendering import draw_table
 
 PLANE, LINE = "Billiards2D-v0", "Billiards1D-v0"
 FRAMES = (PLANE, LINE)
@@ -260,9 +261,12 @@ def test_pictures_for_people() -> None:
         env.render()
     env.reset(seed=0)
     pictures = env.render()
-    single = gym.make(LINE, render_mode="rgb_array")
-    single.reset(seed=1)
-    np.testing.assert_array_equal(pictures[1], single.render())
+    single: Any = gym.make(LINE).unwrapped
+    _, info = single.reset(seed=1)
+    positions = np.stack([np.full(2, 0.5), info["positions"]], axis=1)
+    radius = single.config.radius
+    expected = draw_table(positions, single.target, radius=radius)
+    np.testing.assert_array_equal(pictures[1], expected)
     assert native(LINE, 2).render() is None
 
 

@@ -1,0 +1,131 @@
+"""GIF files: colours, speed, and that no half-written one is left; MP4 where moviepy is there."""
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image, ImageSequence
+
+import jumpy_mbrl  # noqa: F401  (registers the environments)
+from jumpy_mbrl.envs import save_gif
+
+
+def episode(frames: int = 12) -> list[Any]:
+    env = gym.make("Billiards2D-v0", render_mode="rgb_array")
+    env.reset(seed=0)
+    pictures: list[Any] = [env.render()]
+    for _ in range(frames - 1):
+        env.step(np.array([0.6, 0.4], dtype=np.float32))
+        pictures.append(env.render())
+    env.close()
+    return pictures
+
+
+def read(path: Path) -> tuple[list[NDArray[np.float64]], list[int]]:
+    """The pictures of a GIF and how long each is shown, in milliseconds."""
+    with Image.open(path) as image:
+        assert image.format == "GIF"
+        assert image.info["loop"] == 0
+        pages = [(np.asarray(page.convert("RGB")), page.info) for page in _pages(image)]
+    return [picture.astype(float) for picture, _ in pages], [info["duration"] for _, info in pages]
+
+
+def _pages(image: Image.Image) -> list[Image.Image]:
+    return [page.copy() for page in ImageSequence.Iterator(image)]
+
+
+def test_an_episode_becomes_a_gif_of_the_same_pictures(tmp_path: Path) -> None:
+    pictures = episode()
+    save_gif(iter(pictures), tmp_path / "new" / "episode.gif")
+    read_back, durations = read(tmp_path / "new" / "episode.gif")
+    assert durations == [50] * len(pictures)
+    for mine, theirs in zip(pictures, read_back, strict=True):
+        assert np.abs(mine - theirs).mean() < 2.5
+        assert np.quantile(np.abs(mine - theirs), 0.99) < 20
+
+
+def test_the_speed_is_kept_on_average(tmp_path: Path) -> None:
+    pictures = [np.full((4, 4, 3), 9 * k, dtype=np.uint8) for k in range(25)]
+    for fps, total in ((30.0, 833), (50.0, 500), (24.0, 1042), (7.5, 3333)):
+        save_gif(pictures, tmp_path / "speed.gif", fps=fps)
+        durations = read(tmp_path / "speed.gif")[1]
+        assert sum(durations) == pytest.approx(total, abs=5)
+        assert max(durations) - min(durations) <= 10
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (5, 7, 1), (5, 7, 3)])
+def test_grey_and_coloured_pictures_of_any_size(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(0)
+    pictures = [rng.integers(0, 256, shape, dtype=np.uint8) // 16 * 16 for _ in range(2)]
+    save_gif(pictures, tmp_path / "small.gif")
+    read_back = read(tmp_path / "small.gif")[0]
+    for mine, theirs in zip(pictures, read_back, strict=True):
+        assert theirs.shape == (5, 7, 3)
+        np.testing.assert_allclose(theirs, np.broadcast_to(mine.reshape(5, 7, -1), (5, 7, 3)))
+
+
+@pytest.mark.parametrize(
+    ("frames", "fps", "message"),
+    [
+        ([], 20, "at least one frame, got none"),
+        ([np.zeros((4, 4, 3), np.uint8)], 0, r"fps in \[0.01, 50\], got 0"),
+        ([np.zeros((4, 4, 3), np.uint8)], 60, r"fps in \[0.01, 50\], got 60"),
+        ([np.zeros((4, 4, 3), np.uint8)], float("nan"), "fps in"),
+        ([np.zeros((4, 4, 3))], 20, "frames of uint8, got float64 for frame 0"),
+        ([np.zeros((4, 4, 2), np.uint8)], 20, r"got \(4, 4, 2\) for frame 0"),
+        ([np.zeros((0, 4, 3), np.uint8)], 20, r"got \(0, 4, 3\) for frame 0"),
+        (
+            [np.zeros((4, 4), np.uint8), np.zeros((4, 5), np.uint8)],
+            20,
+            r"one size, got \(4, 4\) for frame 0 and \(4, 5\) for frame 1",
+        ),
+        ([None], 20, "frames of uint8, got object for frame 0"),
+    ],
+)
+def test_nonsense_is_refused(tmp_path: Path, frames: Any, fps: float, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        save_gif(frames, tmp_path / "no.gif", fps=fps)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_write_that_fails_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "old.gif"
+    path.write_bytes(b"old")
+
+    def fail(self: Any, temporary: Path, **options: Any) -> None:
+        temporary.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Image.Image, "save", fail)
+    with pytest.raises(OSError, match="disk full"):
+        save_gif([np.zeros((4, 4, 3), np.uint8)], path)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.filterwarnings("default")  # moviepy has warnings of its own
+def test_record_video_works(tmp_path: Path) -> None:
+    pytest.importorskip("moviepy", reason="moviepy (the extra 'video') is missing")
+    env: Any = gym.make("Billiards2D-v0", render_mode="rgb_array")
+    env = gym.wrappers.RecordVideo(env, str(tmp_path), episode_trigger=lambda episode: True)
+    env.reset(seed=0)
+    for _ in range(10):
+        env.step(np.array([0.6, 0.4], dtype=np.float32))
+    env.close()
+    (movie,) = tmp_path.glob("*.mp4")
+    reader = importlib.import_module("moviepy.video.io.VideoFileClip")
+    with reader.VideoFileClip(str(movie)) as clip:
+        assert tuple(clip.size) == (560, 608)
+        assert clip.fps == 20
+        assert clip.duration == pytest.approx(11 / 20, abs=0.06)
+        picture = clip.get_frame(0.0)
+    env = gym.make("Billiards2D-v0", render_mode="rgb_array")
+    env.reset(seed=0)
+    assert np.abs(picture.astype(float) - env.render()).mean() < 6
+    env.close()
