@@ -1,0 +1,134 @@
+"""What an agent has in mind: its shot, and the future that it imagines after it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from jumpy_mbrl.agents.base import Agent
+from jumpy_mbrl.agents.planner import GradientPlanner
+from jumpy_mbrl.agents.registry import reach_target
+from jumpy_mbrl.envs.config import TableConfig
+from jumpy_mbrl.models.simulator import SimulatorModel
+
+_PER_FRAME = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Idea:
+    """A shot that an agent has chosen, and how it imagines what follows.
+
+    Attributes:
+        action: (2,) in [-1, 1].
+        way: imagined positions up to the believed success, (K, N, 2); none without a world model.
+        ticks: imagined positions at the ticks of the model until then, (M, N, 2).
+        belief: in the success of the shot, 0 to 1, or None.
+    """
+
+    action: NDArray[np.float32]
+    way: NDArray[np.float64]
+    ticks: NDArray[np.float64]
+    belief: float | None = None
+
+
+def think(
+    agent: Agent,
+    frames: NDArray[np.float32],
+    positions: NDArray[np.float64],
+    velocities: NDArray[np.float64],
+    config: TableConfig,
+) -> Idea:
+    """Lets an agent choose a shot on any table, and imagine it if it has a world model.
+
+    Args:
+        agent: who shoots. A planner's objective is replaced by the target of the table.
+        frames: what it has seen, (4, 2N).
+        positions: the truth now, (N, 2), for an oracle alone.
+        velocities: the truth now, (N, 2), in sides per time unit, for an oracle alone.
+        config: the table, with the target of this shot.
+
+    Raises:
+        ValueError: if the agent's world model is for another number of balls.
+    """
+    if not isinstance(agent, GradientPlanner):
+        nothing = np.zeros((0, config.num_balls, 2))
+        return Idea(np.asarray(agent.predict(frames)[0], dtype=np.float32), nothing, nothing)
+    planner = GradientPlanner(
+        _model_for(agent.model, config),
+        reach_target(config),
+        agent.config,
+        oracle=agent.oracle,
+        device=agent.device,
+    )
+    state = _state(planner, frames, positions, velocities, config)
+    plan = planner.plan(frames[None], state)
+    way, ticks = _imagine(planner, state, plan.action)
+    shape = (-1, config.num_balls, 2)
+    return Idea(
+        plan.action[0].cpu().numpy().astype(np.float32),
+        way.reshape(shape),
+        ticks.reshape(shape),
+        float(plan.belief[0]),
+    )
+
+
+def _model_for(model: Any, config: TableConfig) -> Any:
+    """The model for this number of balls."""
+    if isinstance(model, SimulatorModel):
+        return SimulatorModel(config)
+    if model.obs_size == 2 * config.num_balls:
+        return model
+    if hasattr(model, "for_balls"):
+        return model.for_balls(config.num_balls)
+    raise ValueError(
+        f"expected {model.obs_size // 2} balls, which the agent's model was made for, got "
+        f"{config.num_balls}; choose another agent"
+    )
+
+
+def _state(
+    planner: GradientPlanner,
+    frames: NDArray[np.float32],
+    positions: NDArray[np.float64],
+    velocities: NDArray[np.float64],
+    config: TableConfig,
+) -> Any:
+    model: Any = planner.model
+    with torch.no_grad():
+        if not planner.oracle:
+            return model.observe(torch.as_tensor(frames[None], device=planner.device))
+        truth = (positions, velocities * config.dt)
+        return model.state_from(
+            *(
+                torch.as_tensor(pairs.reshape(1, -1), dtype=torch.float32, device=planner.device)
+                for pairs in truth
+            )
+        )
+
+
+def _imagine(
+    planner: GradientPlanner, state: Any, action: torch.Tensor
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The imagined way (K, D) until the believed success or the end, and positions at ticks."""
+    model = planner.model
+    with torch.no_grad():
+        whole = model.imagine(state, planner.objective.times, action)
+        end = _arrival(planner, whole.obs)
+        times = torch.linspace(0.0, end, round(_PER_FRAME * end) + 1, device=planner.device)
+        way = model.imagine(state, times, action).obs[0]
+        at = whole.tick_times[0][whole.tick_times[0] <= end]
+        ticks = model.imagine(state, at, action).obs[0] if len(at) else way[:0]
+    return way.double().cpu().numpy(), ticks.double().cpu().numpy()
+
+
+def _arrival(planner: GradientPlanner, obs: torch.Tensor) -> float:
+    """The first of the objective's times at which the imagined shot succeeds; else the last."""
+    times = planner.objective.times
+    for index in range(len(times)):
+        if float(planner.objective(obs[:, None, index : index + 1])) > 0:
+            return float(times[index])
+    return float(times[-1])
