@@ -1,0 +1,130 @@
+"""The soak: a short one is clean, and each kind of violation is found and fails it."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from jumpy_mbrl.envs import physics, table
+from jumpy_mbrl.envs.config import TableConfig, check_positions
+
+SCRIPT = Path(__file__).parent.parent / "scripts" / "soak.py"
+spec = importlib.util.spec_from_file_location("soak", SCRIPT)
+assert spec is not None
+assert spec.loader is not None
+soak = importlib.util.module_from_spec(spec)
+sys.modules["soak"] = soak
+spec.loader.exec_module(soak)
+
+
+def run(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str]:
+    """The exit code and what was printed."""
+    code = soak.main(argv)
+    captured = capsys.readouterr()
+    return code, captured.out + captured.err
+
+
+def test_a_short_soak_is_clean(capsys: pytest.CaptureFixture[str]) -> None:
+    code, printed = run(capsys, "--frames", "20000")
+    assert code == 0, printed
+    assert "0 violations" in printed
+
+
+def test_it_stops_in_time(capsys: pytest.CaptureFixture[str]) -> None:
+    report = soak.soak(soak.Args(seconds=0.3))
+    assert report.episodes > 1
+    assert report.frames < 100_000
+    assert report.violations == []
+
+
+def test_every_kind_of_table_is_played() -> None:
+    configs = [soak.draw_config(np.random.default_rng(seed)) for seed in range(300)]
+    assert {config.num_balls for config in configs} == set(range(1, 9))
+    assert min(config.dt for config in configs) < 0.002
+    assert max(config.dt for config in configs) > 0.4
+    rng = np.random.default_rng(0)
+    for config in configs:
+        block = check_positions(soak.packed(config, rng), config)
+        assert soak.overlaps(block[None], config.radius)[0] == pytest.approx(0.0, abs=1e-15)
+
+
+def broken(monkeypatch: pytest.MonkeyPatch, damage: Any) -> None:
+    """Lets something happen after every call of the physics."""
+
+    def worse(x: Any, v: Any, *settings: Any) -> tuple[int, int]:
+        contacts = physics.advance(x, v, *settings)
+        damage(x, v)
+        return contacts
+
+    monkeypatch.setattr(table, "advance", worse)
+
+
+def gain(x: Any, v: Any) -> None:
+    v[:] = [speed * (1 + 1e-9) for speed in v]
+
+
+def lose_a_ball(x: Any, v: Any) -> None:
+    x[-1] = float("nan")
+
+
+def sink_into_a_wall(x: Any, v: Any) -> None:
+    x[0] = 1e-3
+
+
+def meet(x: Any, v: Any) -> None:
+    if len(x) > 2:
+        x[2], x[3] = x[0], x[1] + 1e-3
+
+
+def stop_with_an_error(x: Any, v: Any) -> None:
+    raise RuntimeError("too many contacts")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (gain, "energy drifted by"),
+        (lose_a_ball, "not finite"),
+        (sink_into_a_wall, "overlap of"),
+        (meet, "overlap of"),
+        (stop_with_an_error, "seed 7: RuntimeError: too many contacts"),
+    ],
+)
+def test_violations_are_found_and_fail(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], damage: Any, message: str
+) -> None:
+    broken(monkeypatch, damage)
+    code, printed = run(capsys, "--frames", "300", "--seed", "7")
+    assert code == 1
+    assert message in printed
+    assert "seed 7" in printed or "seed 8" in printed
+
+
+def test_growing_memory_fails(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    peaks = iter([100.0, 120.0])
+    monkeypatch.setattr(soak, "peak_memory", lambda: next(peaks))
+    code, printed = run(capsys, "--frames", "500")
+    assert code == 1
+    assert "memory grew by 20.0 MiB" in printed
+
+
+def test_energy_is_compared_with_that_of_the_last_shot() -> None:
+    config = TableConfig(num_balls=1)
+    velocities = np.array([[1.0, -1.5]])
+    action = np.array([1.0, -3.0], dtype=np.float32)
+    # 1 + 1.2 is clipped to 1.8, and -3 counts as -1: -1.5 - 1.2 is clipped to -1.8.
+    assert soak.struck_energy(velocities, action, config) == pytest.approx(2 * 1.8**2)
+    small = soak.struck_energy(velocities, np.array([0.5, 0.0], np.float32), config)
+    assert small == pytest.approx(1.6**2 + 1.5**2)
+
+
+@pytest.mark.parametrize("argv", [("--frames", "0"), ("--seconds", "0"), ("--seconds", "nan")])
+def test_nonsense_is_refused(capsys: pytest.CaptureFixture[str], argv: Any) -> None:
+    code, printed = run(capsys, *argv)
+    assert code == 2
+    assert f"error: expected {argv[0]}" in printed
