@@ -32,10 +32,12 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 """What is shown of every environment, and the arguments of `gym.make` for it."""
 
-SEED = 8
+SEED = 23
 PANEL = 256
+RENDERED = 400
+TRIES = 200
 GAP = 8
-VIEW = 0.3  # Time units that an arrow looks ahead.
+VIEW = 0.15  # Time units that an arrow looks ahead.
 
 
 @dataclass(frozen=True)
@@ -73,17 +75,17 @@ def render(env: gym.Env[Any, Any]) -> Picture:
     """The table at the first frame and at the last, after a shot that wins."""
     before: Any = env.render()
     env.action_space.seed(SEED)
-    won = False
-    while not won:
+    for _ in range(TRIES):
         env.reset(seed=SEED)
         action = env.action_space.sample()
         over = False
         while not over:
             _, _, terminated, truncated, info = env.step(action)
             over = terminated or truncated
-        won = info["is_success"]
-    after: Any = env.render()
-    return beside([enlarge(before, PANEL), enlarge(after, PANEL)])
+        if info["is_success"]:
+            after: Any = env.render()
+            return beside([enlarge(before, RENDERED), enlarge(after, RENDERED)])
+    raise RuntimeError(f"no shot of {TRIES} wins table {SEED}: choose another seed")
 
 
 def show(env: gym.Env[Any, Any], obs: Any) -> Picture:
@@ -126,9 +128,11 @@ def arrow(start: NDArray[np.float32], way: NDArray[np.float32]) -> rendering.Pat
 
 
 def enlarge(picture: Picture, size: int) -> Picture:
-    """A square RGB or grey picture at about `size` pixels: whole pixels where it has fewer."""
-    if picture.shape[0] > size:
-        return np.asarray(Image.fromarray(picture).resize((size, size), Image.Resampling.BOX))
+    """An RGB or grey picture at about `size` pixels height: whole pixels where it has fewer."""
+    height, width = picture.shape[:2]
+    if height > size:
+        shape = round(size * width / height), size
+        return np.asarray(Image.fromarray(picture).resize(shape, Image.Resampling.BOX))
     factor = size // picture.shape[0]
     large = picture.repeat(factor, axis=0).repeat(factor, axis=1)
     return np.broadcast_to(large, (*large.shape[:2], 3))

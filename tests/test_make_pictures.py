@@ -1,0 +1,77 @@
+"""The page on the environments: its pictures are made by the script, and its examples run."""
+
+from __future__ import annotations
+
+import doctest
+import importlib.util
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "environments.md"
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    path = ROOT / "scripts" / "make_pictures.py"
+    spec = importlib.util.spec_from_file_location("make_pictures", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["make_pictures"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def linked() -> set[str]:
+    return set(re.findall(r"\(images/([^)]+)\)", PAGE.read_text(encoding="utf-8")))
+
+
+def test_the_page_shows_every_picture_that_is_made_and_no_other(
+    script: ModuleType, tmp_path: Path
+) -> None:
+    out = tmp_path / "new" / "folder"
+    assert script.main(["--out", str(out)]) == 0
+    made = {path.name: path for path in out.iterdir()}
+    assert set(made) == linked()
+    assert {path.name for path in (ROOT / "docs" / "images").iterdir()} >= linked()
+    for path in made.values():
+        assert path.stat().st_size < 150_000
+        with Image.open(path) as picture:
+            assert picture.format == "PNG"
+            assert len(picture.convert("RGB").getcolors(2**24) or []) > 4  # not empty
+
+
+def test_pictures_are_drawn_the_same_each_time(script: ModuleType) -> None:
+    for kind in script.KINDS:
+        first, second = (script.draw("Billiards2D-v0", kind) for _ in range(2))
+        np.testing.assert_array_equal(first, second)
+
+
+def test_pixels_are_enlarged_and_nothing_else(script: ModuleType) -> None:
+    small = np.random.default_rng(0).integers(0, 256, (28, 28, 1), dtype=np.uint8)
+    large = script.enlarge(small, 256)
+    assert large.shape == (252, 252, 3)
+    np.testing.assert_array_equal(large[4::9, 4::9], np.broadcast_to(small, (28, 28, 3)))
+
+
+@pytest.mark.filterwarnings("default")  # of other packages, in the example with SB3
+def test_the_examples_of_the_page_run() -> None:
+    failed, tried = doctest.testfile(str(PAGE), module_relative=False)
+    assert tried > 10
+    assert failed == 0
+
+
+def test_links_within_the_page_lead_somewhere() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    titles = {
+        title.lower().replace(" ", "-") for title in re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    }
+    assert set(re.findall(r"\]\(#([^)]+)\)", text)) <= titles
+    for file in re.findall(r"\]\(([\w/]+\.md)\)", text):
+        assert (PAGE.parent / file).is_file()
