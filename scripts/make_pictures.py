@@ -1,4 +1,4 @@
-"""Draws the pictures of docs/environments.md with the environments themselves.
+"""Draws the pictures of docs/environments.md with the environments and the game themselves.
 
 python scripts/make_pictures.py
 """
@@ -6,8 +6,10 @@ python scripts/make_pictures.py
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,10 @@ import tyro
 from numpy.typing import NDArray
 from PIL import Image
 
+from jumpy_mbrl.agents import load_agent
 from jumpy_mbrl.envs import ENV_IDS, rendering
 from jumpy_mbrl.files import atomic_write
+from jumpy_mbrl.game import Game, Phase
 
 Picture = NDArray[np.uint8]
 
@@ -36,6 +40,7 @@ SEED = 23
 PANEL = 256
 RENDERED = 400
 TRIES = 200
+PATIENCE = 120.0  # seconds
 GAP = 8
 VIEW = 0.15  # Time units that an arrow looks ahead.
 
@@ -59,7 +64,35 @@ def main(argv: Sequence[str] | None = None) -> int:
                 picture = Image.fromarray(draw(env_id, kind))
                 picture.save(temporary, format="PNG", optimize=True)
             print(f"{path}: {picture.width} x {picture.height}, {path.stat().st_size:,} bytes")
+    path = args.out / "play.png"
+    with atomic_write(path) as temporary:
+        Image.fromarray(play()).save(temporary, format="PNG", optimize=True)
+    print(f"{path}: {path.stat().st_size:,} bytes")
     return 0
+
+
+def play() -> Picture:
+    """The window of scripts/play.py while a person aims, and after the agent has shot."""
+    game = Game(partial(load_agent, "jumpy"), seed=5)
+
+    def wait(phase: Phase) -> None:
+        end = time.monotonic() + PATIENCE
+        while game.phase is not phase:
+            if time.monotonic() > end:
+                raise RuntimeError(f"the game is still at {game.phase.value!r}: {game.problem}")
+            game.pass_time(1 / 60)
+            time.sleep(0.001)  # leave the core to the agent's thread
+
+    wait(Phase.AIM)
+    game.press(0.5, 0.6)
+    game.drag(0.68, 0.45)
+    aiming = rendering.draw_view(game.view())
+    game.cancel()
+    game.ask_agent()
+    wait(Phase.OVER)
+    after = rendering.draw_view(game.view())
+    game.close()
+    return beside([enlarge(aiming, RENDERED), enlarge(after, RENDERED)])
 
 
 def draw(env_id: str, kind: str) -> Picture:

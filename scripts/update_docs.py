@@ -1,0 +1,132 @@
+"""Writes the tables of README.md and docs/ from the results in results/.
+
+python scripts/update_docs.py           # after a new plan_eval or bench
+python scripts/update_docs.py --check   # exit code 1 if a page tells something else
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from jumpy_mbrl.agents import AGENTS
+from jumpy_mbrl.files import atomic_write
+
+
+@dataclass(frozen=True)
+class Args:
+    """What to do."""
+
+    root: Path = Path()
+    """The root of the repository."""
+    check: bool = False
+    """Change nothing; exit with 1 if a page is not up to date."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a page, between the lines ``<!-- name:begin -->`` and ``<!-- name:end -->``."""
+
+    name: str
+    page: str
+    results: str
+    write: Callable[[dict[str, Any]], str]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code."""
+    args = tyro.cli(Args, args=argv, description=__doc__)
+    stale = 0
+    for table in TABLES:
+        path = args.root / table.page
+        page = path.read_text(encoding="utf-8")
+        report = json.loads((args.root / table.results).read_text(encoding="utf-8"))
+        wanted = with_table(page, table.name, table.write(report))
+        if wanted == page:
+            continue
+        stale += 1
+        if args.check:
+            print(f"{table.page}: {table.name!r} is not what {table.results} says")
+            continue
+        with atomic_write(path) as temporary:
+            temporary.write_text(wanted, encoding="utf-8")
+        print(f"{table.page}: wrote {table.name!r}")
+    return int(args.check and stale > 0)
+
+
+def with_table(page: str, name: str, text: str) -> str:
+    """The page with ``text`` between the markers of ``name``.
+
+    Raises:
+        ValueError: if the page does not have each of the two markers once, in order.
+    """
+    begin, end = f"<!-- {name}:begin -->\n", f"<!-- {name}:end -->\n"
+    before, found, rest = page.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise ValueError(f"expected the markers {begin!r} and {end!r} in the page, in this order")
+    return f"{before}{begin}{text}{end}{after}"
+
+
+def plan_table(report: dict[str, Any]) -> str:
+    """Markdown for what plan_eval wrote: a line on how it was made, and a row an agent."""
+    names = [name for name in AGENTS if name in report["agents"]]
+    chosen = "" if len(names) == len(AGENTS) else f" --agents {' '.join(names)}"
+    lines = [
+        f"Printed by `python scripts/plan_eval.py --episodes {report['episodes']} --seed "
+        f"{report['seed']}{chosen} --out results/plan_eval` "
+        f"({report['protocol']} search, {report['device']}):",
+        "",
+        "| agent | what it does | tables won | 95 % interval | ms a shot | ticks a rollout |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name in names:
+        figures = report["agents"][name]
+        low, high = (100 * limit for limit in figures["ci95"])
+        plans = figures["ticks"] is not None
+        cost = f"{figures['ms_per_shot']:.3g} | {figures['ticks']:.1f}" if plans else "- | -"
+        lines.append(
+            f"| `{name}` | {AGENTS[name].description} | {100 * figures['success']:.1f} % | "
+            f"{low:.1f} to {high:.1f} | {cost} |"
+        )
+    agents = report["agents"]
+    if "rnn" in agents and "jumpy" in agents:
+        ratio = agents["rnn"]["ms_per_shot"] / agents["jumpy"]["ms_per_shot"]
+        lines += ["", f"Planning time per shot, `rnn` / `jumpy`, at the same search: {ratio:.1f}x."]
+    return "\n".join(lines) + "\n"
+
+
+def bench_table(report: dict[str, Any]) -> str:
+    """Markdown for what bench.py wrote: the machine, and a row a measurement."""
+    device = ", ".join(f"{key} {value}" for key, value in report["device"].items())
+    lines = [
+        f"One run of `python scripts/bench.py envs --json results/bench_envs.json` ({device}):",
+        "",
+        "| what | measured | beside | target |",
+        "|---|---|---|---|",
+    ]
+    for row in report["rows"]:
+        digits = 0 if row["value"] >= 100 else 2
+        value = f"{row['value']:,.{digits}f} {row['unit']}"
+        ratio = row["ratio"] if row["unit"] != "x" else None
+        beside = "" if ratio is None else f"{ratio:.2f}x {row['anchor']}"
+        verdict = "reached" if row["ok"] else "missed"
+        target = "" if row["target"] is None else f"{row['target']}: {verdict}"
+        lines.append(f"| {row['name']} | {value} | {beside} | {target} |")
+    return "\n".join(lines) + "\n"
+
+
+TABLES = (
+    Table("results", "README.md", "results/plan_eval/results.json", plan_table),
+    Table("bench", "docs/performance.md", "results/bench_envs.json", bench_table),
+)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
