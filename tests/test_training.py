@@ -23,6 +23,7 @@ from torch import Tensor
 
 from jumpy_mbrl.data.dataset import DatasetConfig, TrajectoryDataset, make_dataset
 from jumpy_mbrl.data.events import EventSampler
+from jumpy_mbrl.data.loading import load_data
 from jumpy_mbrl.data.sampling import SequenceSampler, make_sampler
 from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.models import RNN, JumpyRNNConfig, RNNConfig, from_pretrained, pretrained_info
@@ -120,7 +121,7 @@ def test_the_best_weights_are_those_of_the_best_validation(tmp_path: Path, data_
     lowest = min(checkpoint.history, key=lambda entry: entry["mse"])
     assert lowest["step"] < 40, "the problem must be one whose last weights are not the best"
     assert checkpoint.best == lowest
-    figures = validate(from_pretrained(folder), make_dataset(config.validation_data))
+    figures = validate(from_pretrained(folder), load_data(config.validation_data, data_dir))
     assert figures == {name: lowest[name] for name in ("mse", "mean_jump")}
     assert pretrained_info(folder)["metrics"]["validation_step"] == lowest["step"]
 
@@ -129,7 +130,7 @@ def test_training_lowers_the_error_of_standing_still(tmp_path: Path, data_dir: P
     config = replace(RUNS["rnn"], model=RNNConfig(hidden_size=24, mlp_size=24), steps=500)
     config = replace(config, batch_size=32, learning_rate=1e-2, schedule="cosine")
     folder = run(config, tmp_path / "run", data_dir)
-    data = make_dataset(config.validation_data)
+    data = load_data(config.validation_data, data_dir)
     still = float(np.mean((data.obs[:, 4:] - data.obs[:, 3:4]) ** 2))
     assert pretrained_info(folder)["metrics"]["validation_mse"] < 0.8 * still
 

@@ -131,6 +131,11 @@ class TrajectoryDataset:
     def __len__(self) -> int:
         return len(self.obs)
 
+    @property
+    def warm_up(self) -> int:
+        """How many frames are shown before the shot: the lead-in, and the frame of the shot."""
+        return self.config.table.lead_in + 1
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes `path` (an .npz file) and the manifest `path`.json, each atomically.
 

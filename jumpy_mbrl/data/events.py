@@ -13,13 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from jumpy_mbrl.data.dataset import TrajectoryDataset
+from jumpy_mbrl.data.loading import SequenceData
 
 Array = NDArray[np.float64]
 
@@ -53,19 +54,25 @@ class EventTable:
     shot: Array
 
     @classmethod
-    def from_dataset(cls, dataset: TrajectoryDataset) -> EventTable:
-        """Segments every trajectory.
+    def from_dataset(cls, dataset: SequenceData) -> EventTable:
+        """Segments every trajectory of a dataset; see ``from_arrays``."""
+        return cls.from_arrays(dataset.obs, dataset.action)
+
+    @classmethod
+    def from_arrays(cls, obs: NDArray[Any], action: NDArray[Any]) -> EventTable:
+        """Segments trajectories ``obs`` (n, T, 2N) with actions (n, T, A), A = 2 or 0.
 
         Raises:
             ValueError: if the trajectories are too short to show a line on both sides of an event.
         """
-        if dataset.obs.shape[1] < 6:
+        if obs.shape[1] < 6:
             raise ValueError(
-                f"trajectories need at least 6 frames to be segmented, got {dataset.obs.shape[1]}"
+                f"trajectories need at least 6 frames to be segmented, got {obs.shape[1]}"
             )
         # Several events in one interval can look like one, but at a place where no ball can be.
-        bounds = float(dataset.obs.min()), float(dataset.obs.max())
-        chunks = [_segment(obs, action, bounds) for obs, action in _chunks(dataset)]
+        balls = obs.reshape(-1, 2)
+        bounds = balls.min(axis=0), balls.max(axis=0)
+        chunks = [_segment(*chunk, bounds) for chunk in _chunks(obs, action)]
         return cls(
             **{f.name: np.concatenate([getattr(c, f.name) for c in chunks]) for f in fields(cls)}
         )
@@ -78,9 +85,11 @@ class EventSampler:
         ValueError: if a kind of event does not occur in the dataset.
     """
 
-    def __init__(self, dataset: TrajectoryDataset, device: torch.device | None = None) -> None:
-        table = EventTable.from_dataset(dataset)
+    def __init__(self, dataset: SequenceData, device: torch.device | None = None) -> None:
+        table = self._table(dataset)
         kinds = {f.name: getattr(table, f.name) for f in fields(table)}
+        if dataset.action.shape[2] == 0:
+            del kinds["shot"]
         for name, rows in kinds.items():
             if len(rows) == 0:
                 raise ValueError(
@@ -93,10 +102,15 @@ class EventSampler:
         }
         self._device = device
 
+    def _table(self, dataset: SequenceData) -> EventTable:
+        return EventTable.from_dataset(dataset)
+
     def sample(self, batch_size: int, generator: torch.Generator) -> dict[str, Tensor]:
         """``batch_size`` events of each kind, and uniform numbers ``u`` (batch_size, 4)."""
         batch = {"u": torch.rand(batch_size, 4, generator=generator).to(self._device)}
-        for kind in ("single", "pair", "passing", "shot"):
+        for kind in self._kinds:
+            if kind == "passing_frames":
+                continue
             count = len(self._kinds[kind])
             rows = torch.randint(count, (batch_size,), generator=generator).to(self._device)
             batch[kind] = self._kinds[kind][rows]
@@ -105,13 +119,21 @@ class EventSampler:
         return batch
 
 
-def _chunks(dataset: TrajectoryDataset) -> Iterator[tuple[Array, Array]]:
-    for start in range(0, len(dataset.obs), _CHUNK):
+class LineEventSampler(EventSampler):
+    """The same for balls on a line, of which y alone is seen: they are at x = 0.5 of a table."""
+
+    def _table(self, dataset: SequenceData) -> EventTable:
+        planar = np.stack([np.full_like(dataset.obs, 0.5), dataset.obs], axis=-1)
+        return EventTable.from_arrays(planar.reshape(*planar.shape[:2], -1), dataset.action)
+
+
+def _chunks(obs: NDArray[Any], action: NDArray[Any]) -> Iterator[tuple[Array, Array]]:
+    for start in range(0, len(obs), _CHUNK):
         part = slice(start, start + _CHUNK)
-        yield dataset.obs[part].astype(np.float64), dataset.action[part].astype(np.float64)
+        yield obs[part].astype(np.float64), action[part].astype(np.float64)
 
 
-def _segment(obs: Array, action: Array, bounds: tuple[float, float]) -> EventTable:
+def _segment(obs: Array, action: Array, bounds: tuple[Array, Array]) -> EventTable:
     n, T, D = obs.shape
     positions = obs.reshape(n, T, D // 2, 2)
     moves = np.diff(positions, axis=1)
@@ -124,7 +146,7 @@ def _segment(obs: Array, action: Array, bounds: tuple[float, float]) -> EventTab
         pair=_pair_events(positions, moves, instants, known),
         passing=passing,
         passing_frames=passing_frames,
-        shot=_shots(moves, straight, action),
+        shot=_shots(moves, straight, action) if action.shape[2] else np.zeros((0, 3, 2)),
     )
 
 
@@ -169,7 +191,7 @@ def _break_instants(
 
 
 def _within(
-    positions: Array, moves: Array, instants: Array, bounds: tuple[float, float]
+    positions: Array, moves: Array, instants: Array, bounds: tuple[Array, Array]
 ) -> NDArray[np.bool_]:
     """Whether the line before interval t, followed to the break, stays where balls are seen."""
     place = positions[:, 1:-1] + moves[:, :-1] * instants[:, 1:, :, None]
@@ -209,9 +231,12 @@ def _pair_events(
             velocities = [
                 moves[row, frame, ball] for frame in (t - 1, t + 1) for ball in (first, second)
             ]
+            relative = velocities[1] - velocities[0]
             offset = positions[row, t, second] - positions[row, t, first]
-            offset = offset + (velocities[1] - velocities[0]) * instant[:, None]
-            found.append(np.stack([offset, *velocities], axis=1))
+            offset = offset + relative * instant[:, None]
+            # Two balls that did not approach each other cannot have met: several events look so.
+            approached = np.sum(offset * relative, axis=-1) < -_STRAIGHT
+            found.append(np.stack([offset, *velocities], axis=1)[approached])
     return np.concatenate(found)
 
 

@@ -6,13 +6,13 @@ its generator draws what the uninterrupted run would have drawn.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from jumpy_mbrl.data.dataset import TrajectoryDataset
-from jumpy_mbrl.data.events import EventSampler
+from jumpy_mbrl.data.events import EventSampler, LineEventSampler
+from jumpy_mbrl.data.loading import SequenceData, as_frames
 from jumpy_mbrl.envs.config import unknown_name
 
 
@@ -25,38 +25,80 @@ class Sampler(Protocol):
 
 
 class SequenceSampler:
-    """Draws whole trajectories, uniformly and with replacement."""
+    """Draws whole sequences, uniformly and with replacement."""
 
-    def __init__(self, dataset: TrajectoryDataset, device: torch.device | None = None) -> None:
-        self._obs = torch.from_numpy(dataset.obs)
-        self._action = torch.from_numpy(dataset.action)
+    def __init__(self, dataset: SequenceData, device: torch.device | None = None) -> None:
+        self._obs = torch.from_numpy(dataset.obs).to(device)
+        self._action = torch.from_numpy(dataset.action).to(device)
         self._device = device
 
     def sample(self, batch_size: int, generator: torch.Generator) -> dict[str, Tensor]:
         """``obs`` (B, T, D), ``action`` (B, T, A) and uniform numbers ``u`` (B, T) in [0, 1)."""
-        rows = torch.randint(len(self._obs), (batch_size,), generator=generator)
-        batch = {
-            "obs": self._obs[rows],
-            "action": self._action[rows],
-            "u": torch.rand(batch_size, self._obs.shape[1], generator=generator),
+        rows = torch.randint(len(self._obs), (batch_size,), generator=generator).to(self._device)
+        u = torch.rand(batch_size, self._obs.shape[1], generator=generator).to(self._device)
+        return {"obs": as_frames(self._obs[rows]), "action": self._action[rows], "u": u}
+
+
+class WindowSampler:
+    """Draws moments: one frame of one sequence, with what came before and what followed.
+
+    Args:
+        dataset: n sequences of T frames.
+        device: where batches go.
+        window: W, frames before and including the moment's own.
+    """
+
+    def __init__(
+        self, dataset: SequenceData, device: torch.device | None = None, window: int = 4
+    ) -> None:
+        if dataset.obs.shape[1] <= window:
+            raise ValueError(
+                f"expected sequences of more than {window} frames, the model's window, got "
+                f"{dataset.obs.shape[1]}; take a smaller window"
+            )
+        self._obs = torch.from_numpy(dataset.obs).to(device)
+        self._action = torch.from_numpy(dataset.action).to(device)
+        self._device = device
+        self._window = window
+
+    def sample(self, batch_size: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """``window`` (B, W, D), now first, then one frame ago, ...; ``action`` (B, A) taken now;
+        ``future`` (B, T - W, D), of which ``length`` (B,) frames are known; normal ``noise``."""
+        n, T, D = self._obs.shape
+        W = self._window
+        rows = torch.randint(n, (batch_size, 1), generator=generator)
+        # Early moments more often: only they have a long future to learn from.
+        early = torch.rand(batch_size, 1, generator=generator).square()
+        now = W - 1 + (early * (T - W)).long()
+        noise = torch.randn(batch_size, W, D, generator=generator)
+        rows, now, noise = (part.to(self._device) for part in (rows, now, noise))
+        ahead = (now + torch.arange(1, T - W + 1, device=now.device)).clamp_max(T - 1)
+        return {
+            "window": as_frames(self._obs[rows, now - torch.arange(W, device=now.device)]),
+            "action": self._action[rows[:, 0], now[:, 0]],
+            "future": as_frames(self._obs[rows, ahead]),
+            "length": T - 1 - now[:, 0],
+            "noise": noise,
         }
-        return {name: tensor.to(self._device) for name, tensor in batch.items()}
 
 
-SAMPLERS: dict[str, type[SequenceSampler] | type[EventSampler]] = {
+SAMPLERS: dict[str, Any] = {
     "sequences": SequenceSampler,
     "events": EventSampler,
+    "line-events": LineEventSampler,
+    "windows": WindowSampler,
 }
 
 
 def make_sampler(
-    kind: str, dataset: TrajectoryDataset, device: torch.device | None = None
+    kind: str, dataset: SequenceData, device: torch.device | None = None, **settings: Any
 ) -> Sampler:
-    """The sampler for a model's ``batch_kind``.
+    """The sampler for a model's ``batch_kind``, with its ``batch_settings``.
 
     Raises:
         ValueError: for an unknown kind.
     """
     if kind not in SAMPLERS:
         raise ValueError(unknown_name("kind of batch", kind, SAMPLERS))
-    return SAMPLERS[kind](dataset, device)
+    sampler: Sampler = SAMPLERS[kind](dataset, device, **settings)
+    return sampler

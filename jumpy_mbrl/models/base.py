@@ -110,6 +110,11 @@ class WorldModel(nn.Module, ABC):
     action_size: int
     batch_kind: str = "sequences"
 
+    @property
+    def batch_settings(self) -> dict[str, Any]:
+        """Settings for that sampler."""
+        return {}
+
     @abstractmethod
     def initial_state(self, batch_size: int) -> State:
         """The state before anything has been seen, for ``batch_size`` rollouts."""

@@ -1,6 +1,8 @@
 """Models whose latent is every ball's position and velocity, and whose ticks are events.
 
-Letters: B batch, N balls, P pairs, D = 2N. Time in frames, velocities per frame.
+Balls on a line (``axes = 1``, D = N) are balls in the plane that stay at x = 0.5.
+
+Letters: B batch, N balls, P pairs, D = 2N or N. Time in frames, velocities per frame.
 """
 
 from __future__ import annotations
@@ -33,9 +35,11 @@ class EventDrivenModel(PiecewiseLinearModel):
 
     Attributes:
         horizon: longest jump, in frames.
+        axes: coordinates of a ball in an observation: 2, or 1 (y alone) for balls on a line.
     """
 
     horizon: float = 100.0
+    axes: int = 2
 
     @abstractmethod
     def next_event(self, positions: Tensor, velocities: Tensor) -> tuple[Tensor, Tensor]:
@@ -62,16 +66,11 @@ class EventDrivenModel(PiecewiseLinearModel):
 
     def state_from(self, positions: Tensor, velocities: Tensor) -> EventState:
         """The state of balls at ``positions`` (B, D) moving at ``velocities`` (B, D) per frame."""
-        shape = (positions.shape[0], -1, 2)
-        duration, event = self.next_event(positions.reshape(shape), velocities.reshape(shape))
-        none = duration >= self.horizon
-        return EventState(
-            hidden=torch.cat([positions, velocities], dim=-1),
-            velocity=torch.cat([velocities, torch.zeros_like(velocities)], dim=-1),
-            remaining=duration.clamp_max(self.horizon),
-            obs=positions,
-            event=event.masked_fill(none, -1),
-        )
+        return self._line_from(self._in_plane(positions, 0.5), self._in_plane(velocities, 0.0))
+
+    def velocities_of(self, state: State) -> Tensor:
+        """Velocities (B, D) per frame."""
+        return self._observed(state.velocity)
 
     def observe(self, obs: Tensor, action: Tensor | None = None) -> EventState:
         """See ``WorldModel.observe``; the velocities are those that explain the frames best."""
@@ -79,7 +78,7 @@ class EventDrivenModel(PiecewiseLinearModel):
         return explain(self, obs, action)
 
     def decode(self, hidden: Tensor) -> Tensor:
-        return hidden[..., : self.obs_size]
+        return self._observed(hidden)
 
     def tick(self, state: State, action: Tensor | None = None) -> EventState:
         """What follows the event that ends the line, or the action; then the next duration."""
@@ -88,7 +87,7 @@ class EventDrivenModel(PiecewiseLinearModel):
                 f"{type(self).__name__} needs an EventState from its own observe or "
                 f"initial_state, got {type(state).__name__}"
             )
-        positions, velocities = state.hidden.split(self.obs_size, dim=-1)
+        positions, velocities = state.hidden.chunk(2, dim=-1)
         if action is None:
             shape = (state.batch_size, -1, 2)
             after = self.after_event(positions.view(shape), velocities.view(shape), state.event)
@@ -96,4 +95,32 @@ class EventDrivenModel(PiecewiseLinearModel):
         else:
             cue = self.after_shot(velocities[:, :2], action)
             velocities = torch.cat([cue, velocities[:, 2:]], dim=1)
-        return self.state_from(positions, velocities)
+        return self._line_from(positions, velocities)
+
+    def _line_from(self, positions: Tensor, velocities: Tensor) -> EventState:
+        """The state of balls in the plane, (B, 2N) both."""
+        shape = (positions.shape[0], -1, 2)
+        duration, event = self.next_event(positions.reshape(shape), velocities.reshape(shape))
+        none = duration >= self.horizon
+        hidden = torch.cat([positions, velocities], dim=-1)
+        return EventState(
+            hidden=hidden,
+            velocity=torch.cat([velocities, torch.zeros_like(velocities)], dim=-1),
+            remaining=duration.clamp_max(self.horizon),
+            obs=self._observed(hidden),
+            event=event.masked_fill(none, -1),
+        )
+
+    def _in_plane(self, values: Tensor, x: float) -> Tensor:
+        """Values (..., D) of the coordinates with ``x`` for those not observed, (..., 2N)."""
+        if self.axes == 2:
+            return values
+        return torch.stack([torch.full_like(values, x), values], dim=-1).flatten(-2)
+
+    def _observed(self, latent: Tensor) -> Tensor:
+        """The coordinates (..., D) that are observed of the first half of a latent (..., 4N)."""
+        return self._observed_part(latent[..., : latent.shape[-1] // 2])
+
+    def _observed_part(self, planar: Tensor) -> Tensor:
+        """Of values for all coordinates (..., 2N), those for the observed ones (..., D)."""
+        return planar if self.axes == 2 else planar[..., 1::2]

@@ -34,6 +34,8 @@ class EventJumpConfig:
 
     Attributes:
         num_balls: N. The weights do not depend on it (``EventJump.for_balls``).
+        axes: 2, or 1 for balls on a line, of which y alone is observed.
+        action_size: 2 (a shot at the cue ball), or 0 for a world without actions.
         hidden_size: width of the two-layer networks.
         horizon: longest jump, in frames.
         velocity_scale: a typical displacement per frame, in sides of the table.
@@ -41,6 +43,8 @@ class EventJumpConfig:
     """
 
     num_balls: int = 2
+    axes: int = 2
+    action_size: int = 2
     hidden_size: int = 64
     horizon: float = 100.0
     velocity_scale: float = 0.05
@@ -49,6 +53,10 @@ class EventJumpConfig:
     def __post_init__(self) -> None:
         if self.num_balls < 1:
             raise ValueError(f"num_balls must be at least 1, got {self.num_balls}")
+        if self.axes not in (1, 2):
+            raise ValueError(f"axes must be 1 (a line) or 2 (a table), got {self.axes}")
+        if self.action_size not in (0, 2):
+            raise ValueError(f"action_size must be 0 (no shots) or 2, got {self.action_size}")
         for name in ("hidden_size", "horizon", "velocity_scale", "pair_scale"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
@@ -78,13 +86,13 @@ class _Net(nn.Module):
 class EventJump(EventDrivenModel):
     """Learned event times and learned consequences, between straight lines."""
 
-    batch_kind = "events"
-
     def __init__(self, config: EventJumpConfig) -> None:
         super().__init__()
         self.config = config
-        self.obs_size = 2 * config.num_balls
-        self.action_size = 2
+        self.axes = config.axes
+        self.batch_kind = "events" if config.axes == 2 else "line-events"
+        self.obs_size = config.axes * config.num_balls
+        self.action_size = config.action_size
         self.horizon = config.horizon
         hidden = config.hidden_size
         self.single_level = _Net(2, hidden // 2, 1)
@@ -158,7 +166,11 @@ class EventJump(EventDrivenModel):
         if N > 1:
             met = (event >= 2 * N).view(-1, 1, 1)
             after = torch.where(met, self._after_pair(positions, velocities, event), after)
-        return after
+        return self._on_axes(after)
+
+    def _on_axes(self, velocities: Tensor) -> Tensor:
+        """Velocities (B, N, 2) without what leads away from the line, if there is one."""
+        return velocities if self.axes == 2 else velocities * velocities.new_tensor([0.0, 1.0])
 
     def _after_single(self, p: Tensor, v: Tensor, event: Tensor) -> Tensor:
         B, N, _ = p.shape
@@ -218,8 +230,9 @@ class EventJump(EventDrivenModel):
             **self._single_losses(batch["single"], u[:, 0]),
             **self._pair_losses(batch["pair"], u[:, 1], u[:, 2]),
             **self._passing_losses(batch["passing"], batch["passing_frames"], u[:, 3]),
-            "shot": self._shot_loss(batch["shot"]),
         }
+        if self.action_size:
+            losses["shot"] = self._shot_loss(batch["shot"])
         total = torch.stack(list(losses.values())).sum()
         return total, losses
 

@@ -28,6 +28,8 @@ class StatedModel(Protocol[S_co]):
 
     def state_from(self, positions: Tensor, velocities: Tensor) -> S_co: ...
 
+    def velocities_of(self, state: State) -> Tensor: ...
+
     def imagine(
         self,
         state: State,
@@ -72,4 +74,4 @@ def _propose(
         at = [float(t - start) for t in later]
         imagined = model.imagine(state, times, action[:, later], at)
     error = (imagined.obs - obs[:, start + 1 :]).abs().amax(dim=(1, 2))
-    return error, imagined.state.hidden[:, model.obs_size : 2 * model.obs_size]
+    return error, model.velocities_of(imagined.state)

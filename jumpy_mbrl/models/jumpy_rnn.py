@@ -33,6 +33,7 @@ class JumpyRNNConfig:
         duration_weight: weight of the durations' squared error in the loss. (Paper: 1e-5.)
         priming: in training the model ticks at each of the first ``priming`` frames, as it does
             when it filters real frames.
+        constant_jump: frames of every jump (section 2.1, equations 1-3), or 0 for learned ones.
     """
 
     obs_size: int = 4
@@ -46,6 +47,7 @@ class JumpyRNNConfig:
     forced_jumps: float = 0.01
     duration_weight: float = 1e-5
     priming: int = 4
+    constant_jump: int = 0
 
     def __post_init__(self) -> None:
         check_sizes(self, ("obs_size", "hidden_size", "mlp_size", "mlp_layers", "priming"))
@@ -57,6 +59,9 @@ class JumpyRNNConfig:
             raise ValueError(
                 f"hidden_size must be even to be split into halves, got {self.hidden_size}"
             )
+        jump = self.constant_jump
+        if isinstance(jump, bool) or not isinstance(jump, int) or jump < 0:
+            raise ValueError(f"constant_jump must be an integer of at least 0, got {jump!r}")
         if not self.horizon >= 1.0:
             raise ValueError(f"horizon must be at least one frame, got {self.horizon}")
         if not (self.epsilon >= 0.0 and self.duration_weight >= 0.0):
@@ -143,7 +148,7 @@ class JumpyRNN(PiecewiseLinearModel):
             raise ValueError(f"JumpyRNN needs its own JumpyState, got {type(state).__name__}")
         gates = self._input_gates(state.obs, action)
         hidden, velocity = self._update(gates, state.anchor, state.hidden - state.anchor)
-        duration = self._duration(hidden).clamp(1.0, self.config.horizon)
+        duration = self._next_duration(hidden)
         return replace(state, hidden=hidden, velocity=velocity, remaining=duration, anchor=hidden)
 
     def decode(self, hidden: Tensor) -> Tensor:
@@ -174,6 +179,12 @@ class JumpyRNN(PiecewiseLinearModel):
         hidden = gru_update(gates, anchor, cell.weight_hh, cell.bias_hh)
         return hidden, self.velocity(hidden)
 
+    def _next_duration(self, hidden: Tensor) -> Tensor:
+        """Frames to jump at inference, (B, L) to (B,)."""
+        if self.config.constant_jump:
+            return hidden.new_full((len(hidden),), float(self.config.constant_jump))
+        return self._duration(hidden).clamp(1.0, self.config.horizon)
+
     def _duration(self, hidden: Tensor) -> Tensor:
         """Eq. 5, in frames, (..., L) to (...)."""
         return nn.functional.leaky_relu(self.duration(hidden).squeeze(-1)) + 1.0
@@ -198,7 +209,8 @@ class JumpyRNN(PiecewiseLinearModel):
         due = self._ticks_due(action)
         u = batch.get("u")
         go_on = None if u is None else u[:, :-1] < self.config.forced_jumps
-        lines = _Lines(self.search_ticks(obs, action, due, go_on), due)
+        constant = self.config.constant_jump > 0
+        lines = _Lines(due if constant else self.search_ticks(obs, action, due, go_on), due)
         hidden, velocity = self._run_ticks(lines, obs, action)
         accuracy, prediction = self._accuracy(lines, hidden, velocity, obs)
         error = torch.where(lines.cut, 0.0, self._duration(hidden) - lines.jump)
@@ -233,6 +245,8 @@ class JumpyRNN(PiecewiseLinearModel):
         """Where a tick is due, (B, T-1): while the model is primed, and at every action."""
         due = (action[:, :-1] != 0.0).any(dim=-1)
         due[:, : self.config.priming] = True
+        if self.config.constant_jump:
+            due[:, self.config.priming - 1 :: self.config.constant_jump] = True
         return due
 
     @torch.no_grad()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
 
 
 class ResidualMLP(nn.Module):
-    """Residual multilayer perceptron with ReLU: the papers' encoder and decoder (section 3).
+    """Residual multilayer perceptron: with ReLU, the papers' encoder and decoder (section 3).
 
     The first layer changes the width, each inner layer adds to what it reads, the last is linear.
 
@@ -18,10 +18,19 @@ class ResidualMLP(nn.Module):
         outputs: size of the output vectors.
         hidden: width of the inner layers.
         layers: number of linear layers, at least 2.
+        activation: between the layers.
     """
 
-    def __init__(self, inputs: int, outputs: int, hidden: int = 128, layers: int = 4) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        hidden: int = 128,
+        layers: int = 4,
+        activation: Callable[[Tensor], Tensor] = torch.relu,
+    ) -> None:
         super().__init__()
+        self.activation = activation
         if layers < 2:
             raise ValueError(f"layers must be at least 2 (first and last), got {layers}")
         self.first = nn.Linear(inputs, hidden)
@@ -30,9 +39,9 @@ class ResidualMLP(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(..., inputs) to (..., outputs)."""
-        hidden = self.first(inputs).relu()
+        hidden = self.activation(self.first(inputs))
         for layer in self.inner:
-            hidden = hidden + layer(hidden).relu()
+            hidden = hidden + self.activation(layer(hidden))
         out: Tensor = self.last(hidden)
         return out
 

@@ -9,10 +9,15 @@ from typing import Any
 from jumpy_mbrl.envs.config import unknown_name
 from jumpy_mbrl.models.base import WorldModel
 from jumpy_mbrl.models.event_jump import EventJump, EventJumpConfig
+from jumpy_mbrl.models.fold_jump import FoldJump, FoldJumpConfig
 from jumpy_mbrl.models.jumpy_rnn import JumpyRNN, JumpyRNNConfig
+from jumpy_mbrl.models.latent_jump import LatentJump, LatentJumpConfig
+from jumpy_mbrl.models.ode_rnn import ODERNN, ODERNNConfig
 from jumpy_mbrl.models.rnn import RNN, RNNConfig
 
-ModelConfig = RNNConfig | JumpyRNNConfig | EventJumpConfig
+ModelConfig = (
+    RNNConfig | ODERNNConfig | JumpyRNNConfig | LatentJumpConfig | EventJumpConfig | FoldJumpConfig
+)
 
 
 @dataclass(frozen=True)
@@ -25,8 +30,11 @@ class ModelEntry:
 
 MODELS: dict[str, ModelEntry] = {
     "rnn": ModelEntry(RNN, RNNConfig),
+    "ode-rnn": ModelEntry(ODERNN, ODERNNConfig),
     "jumpy-rnn": ModelEntry(JumpyRNN, JumpyRNNConfig),
     "event-jump": ModelEntry(EventJump, EventJumpConfig),
+    "fold-jump": ModelEntry(FoldJump, FoldJumpConfig),
+    "latent-jump": ModelEntry(LatentJump, LatentJumpConfig),
 }
 """Every kind by the name that presets and saved models use."""
 

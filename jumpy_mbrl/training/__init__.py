@@ -1,13 +1,15 @@
 """Training world models: configs and presets, the loop, and checkpoints that resume exactly."""
 
-from jumpy_mbrl.training.config import PRESETS, TrainingConfig, preset
+from jumpy_mbrl.training.config import TrainingConfig
 from jumpy_mbrl.training.loop import TrainingDivergedError, train, validate
+from jumpy_mbrl.training.presets import PRESETS, preset, task_preset
 
 __all__ = [
     "PRESETS",
     "TrainingConfig",
     "TrainingDivergedError",
     "preset",
+    "task_preset",
     "train",
     "validate",
 ]

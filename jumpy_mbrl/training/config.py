@@ -1,20 +1,19 @@
-"""What defines a training run, and the runs that have a name."""
+"""What defines a training run."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 
 from jumpy_mbrl.data.dataset import DatasetConfig
+from jumpy_mbrl.data.loading import DataConfig
+from jumpy_mbrl.data.tasks import TaskConfig
 from jumpy_mbrl.envs.config import unknown_name
-from jumpy_mbrl.models.event_jump import EventJumpConfig
-from jumpy_mbrl.models.jumpy_rnn import JumpyRNNConfig
 from jumpy_mbrl.models.registry import ModelConfig, describe_model
-from jumpy_mbrl.models.rnn import RNNConfig
 
 Schedule = Literal["exponential", "cosine"]
 
@@ -46,10 +45,8 @@ class TrainingConfig:
     """
 
     model: ModelConfig
-    train_data: DatasetConfig = field(
-        default_factory=lambda: DatasetConfig(num_trajectories=100_000)
-    )
-    validation_data: DatasetConfig = field(
+    train_data: DataConfig = field(default_factory=lambda: DatasetConfig(num_trajectories=100_000))
+    validation_data: DataConfig = field(
         default_factory=lambda: DatasetConfig(num_trajectories=1000, split="validation")
     )
     steps: int = 10_000
@@ -84,10 +81,11 @@ class TrainingConfig:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         if self.schedule not in ("exponential", "cosine"):
             raise ValueError(unknown_name("schedule", self.schedule, ("exponential", "cosine")))
-        if self.train_data.table != self.validation_data.table:
+        about, other = _subject(self.train_data), _subject(self.validation_data)
+        if about != other:
             raise ValueError(
-                "train_data and validation_data must be of one table, got "
-                f"{self.train_data.table} and {self.validation_data.table}"
+                "train_data and validation_data must be of one table, or one task, got "
+                f"{about} and {other}"
             )
 
     def learning_rate_at(self, step: int) -> float:
@@ -103,6 +101,11 @@ class TrainingConfig:
         values["train_data"] = self.train_data.to_dict()
         values["validation_data"] = self.validation_data.to_dict()
         return values
+
+
+def _subject(data: DataConfig) -> Any:
+    """What all data of a run have in common."""
+    return (data.task, data.csv) if isinstance(data, TaskConfig) else data.table
 
 
 def differences(expected: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
@@ -142,48 +145,3 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + name] = value
     return flat
-
-
-_RNN = TrainingConfig(model=RNNConfig())
-_JUMPY_RNN = TrainingConfig(model=JumpyRNNConfig())
-_EVENT_JUMP = TrainingConfig(
-    model=EventJumpConfig(),
-    steps=15_000,
-    batch_size=2048,
-    learning_rate=3e-3,
-    schedule="cosine",
-    validation_interval=1000,
-    checkpoint_interval=1000,
-)
-_TINY: dict[str, Any] = {
-    "train_data": DatasetConfig(num_trajectories=64),
-    "validation_data": DatasetConfig(num_trajectories=16, split="validation"),
-    "steps": 30,
-    "batch_size": 8,
-    "validation_interval": 10,
-    "checkpoint_interval": 5,
-    "threads": 1,
-}
-
-PRESETS: dict[str, TrainingConfig] = {
-    "rnn": _RNN,
-    "jumpy-rnn": _JUMPY_RNN,
-    "event-jump": _EVENT_JUMP,
-    "rnn-tiny": replace(_RNN, **_TINY, model=RNNConfig(hidden_size=16, mlp_size=16)),
-    "jumpy-rnn-tiny": replace(
-        _JUMPY_RNN, **_TINY, model=JumpyRNNConfig(hidden_size=16, mlp_size=16)
-    ),
-    "event-jump-tiny": replace(_EVENT_JUMP, **_TINY, model=EventJumpConfig(hidden_size=16)),
-}
-"""Runs by name; those that end in "-tiny" take seconds and learn next to nothing."""
-
-
-def preset(name: str) -> TrainingConfig:
-    """The training run called ``name``.
-
-    Raises:
-        ValueError: if there is none, with the nearest name.
-    """
-    if name not in PRESETS:
-        raise ValueError(unknown_name("preset", name, PRESETS))
-    return PRESETS[name]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from jumpy_mbrl.data.dataset import TrajectoryDataset, load_or_make
+from jumpy_mbrl.data.loading import SequenceData, as_frames, load_data
 from jumpy_mbrl.data.sampling import Sampler, make_sampler
 from jumpy_mbrl.files import write_json
 from jumpy_mbrl.models.base import WorldModel
@@ -82,25 +82,35 @@ def train(
 
 
 @torch.no_grad()
-def validate(model: WorldModel, dataset: TrajectoryDataset) -> dict[str, float]:
-    """Open-loop error after the lead-in, the shot given, and how far the model jumps.
+def validate(model: WorldModel, dataset: SequenceData, batch_size: int = 1000) -> dict[str, float]:
+    """Open-loop error after the frames that are shown, and how far the model jumps.
 
-    The model observes the frames 0 to ``lead_in`` of every trajectory and imagines all later ones.
+    The model observes the first ``warm_up`` frames of every sequence and imagines all later ones;
+    where there are actions, that of the last frame shown (the shot) is given.
+
+    Args:
+        model: the model.
+        dataset: n sequences of T frames.
+        batch_size: how many sequences are imagined at once.
 
     Returns:
-        ``mse``, the mean squared error of the coordinates, and ``mean_jump``, predicted frames
+        ``mse``, the mean squared error of the observations, and ``mean_jump``, predicted frames
         per tick.
     """
-    now = dataset.config.table.lead_in
     like = next(model.parameters())
-    obs = torch.from_numpy(dataset.obs).to(like)
-    action = torch.from_numpy(dataset.action).to(like)
-    state = model.observe(obs[:, : now + 1], action[:, : now + 1])
-    times = [float(t) for t in range(1, obs.shape[1] - now)]
-    imagined = model.imagine(state, times, action[:, now])
-    error = (imagined.obs - obs[:, now + 1 :]).square().mean()
-    ticks = imagined.ticks.sum().clamp_min(1)
-    return {"mse": float(error), "mean_jump": len(obs) * len(times) / float(ticks)}
+    shown = dataset.warm_up
+    n, T = dataset.obs.shape[:2]
+    times = [float(t) for t in range(1, T - shown + 1)]
+    error, ticks = 0.0, 0
+    for start in range(0, n, batch_size):
+        rows = slice(start, start + batch_size)
+        obs = as_frames(torch.from_numpy(dataset.obs[rows])).to(like)
+        action = torch.from_numpy(dataset.action[rows]).to(like)
+        state = model.observe(obs[:, :shown], action[:, :shown])
+        imagined = model.imagine(state, times, action[:, shown - 1] if action.shape[2] else None)
+        error += float((imagined.obs - obs[:, shown:]).square().mean()) * len(obs) / n
+        ticks += int(imagined.ticks.sum())
+    return {"mse": error, "mean_jump": n * len(times) / max(ticks, 1)}
 
 
 class _Run:
@@ -118,7 +128,6 @@ class _Run:
         self.best: dict[str, float] | None = None
         self.best_model: dict[str, Tensor] = {}
         self.model = _first_weights(config).to(device)
-        _check_fit(self.model, config)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(),
             lr=config.learning_rate,
@@ -126,9 +135,11 @@ class _Run:
             fused=True,
         )
         self.generator = torch.Generator().manual_seed(config.seed)
-        self.validation = load_or_make(config.validation_data, data_dir)
+        self.validation = load_data(config.validation_data, data_dir)
+        data = load_data(config.train_data, data_dir)
+        _check_fit(self.model, data)
         self.sampler: Sampler = make_sampler(
-            self.model.batch_kind, load_or_make(config.train_data, data_dir), device
+            self.model.batch_kind, data, device, **self.model.batch_settings
         )
 
     def advance(self, board: _Board, progress: bool) -> None:
@@ -273,13 +284,16 @@ def _prepare(folder: Path, config: TrainingConfig, resume: bool) -> Checkpoint |
     return None
 
 
-def _check_fit(model: WorldModel, config: TrainingConfig) -> None:
-    size = 2 * config.train_data.table.num_balls
-    if model.obs_size != size:
-        raise ValueError(
-            f"the model is made for observations of size {model.obs_size}, but those of the "
-            f"dataset have size {size}, twice the number of balls"
-        )
+def _check_fit(model: WorldModel, data: SequenceData) -> None:
+    for name, made_for, array in (
+        ("observations", model.obs_size, data.obs),
+        ("actions", model.action_size, data.action),
+    ):
+        if array.shape[2] not in (made_for, 0 if name == "actions" else made_for):
+            raise ValueError(
+                f"the model is made for {name} of size {made_for}, but those of the dataset have "
+                f"size {array.shape[2]}; change the model's sizes or the data"
+            )
 
 
 def _first_weights(config: TrainingConfig) -> WorldModel:

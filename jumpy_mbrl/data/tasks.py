@@ -1,0 +1,260 @@
+"""The papers' seven prediction tasks (2020 paper, section 3 and table 1), as sequences.
+
+A task is a family of sequences: a few frames are shown, the rest is to be predicted. There are no
+actions. Sequences are a pure function of their `TaskConfig`, drawn from the streams of `seeds`, so
+splits never share one. The papers draw 10,000 and keep 10 % for testing; here training has 9,000,
+validation, by which weights are chosen, 1,000, and the figures come from the evaluation split,
+which nothing was chosen by.
+
+| task | frames | shown | observation |
+|---|---|---|---|
+| `lines` | 21 | 1 | (t, c): a flat line at a random height c in (0, 1) |
+| `circles` | 25 | 1 | (x, y) on a circle of random radius in (1, 2), at one speed |
+| `billiards1d` | 45 | 4 | y of two balls of unit speed on a line |
+| `billiards2d` | 45 | 4 | x, y of two balls, of unit speed at first |
+| `pixel-billiards1d`, `pixel-billiards2d` | 45 | 4 | the same as 28 x 28 grey pictures |
+| `weather` | 80 | 20 | time of day and year, temperature, pressure, density |
+| `synthetic-weather` | 80 | 20 | the same of made-up weather, for where the real file is missing |
+
+Letters: n sequences, T frames, D observation size.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jumpy_mbrl.data.seeds import Split, check_seed, check_split, data_rng
+from jumpy_mbrl.data.weather import make_weather, read_weather, weather_sequences
+from jumpy_mbrl.envs.config import TableConfig, sample_positions, unknown_name
+from jumpy_mbrl.envs.physics import simulate
+from jumpy_mbrl.envs.pixels import PRESETS, draw_pixels
+
+Frames = NDArray[np.float32] | NDArray[np.uint8]
+
+CIRCLE_STEP = 0.25
+"""Length of the arc between two frames of `circles`: a turn of the smallest circle in 25 frames."""
+WEATHER_DAYS = 8 * 365.25
+"""Length of the made-up weather, that of the real file."""
+
+_TABLE = TableConfig(num_balls=2)
+_WEATHER_STRIDES: dict[Split, int] = {"train": 20, "validation": 80, "evaluation": 80}
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is common to the sequences of a task.
+
+    Attributes:
+        frames: T.
+        warm_up: how many frames are shown.
+        obs_size: D.
+        title: as the papers call it.
+        source: where the sequences come from: "formula", "table", "pixels" or "weather".
+    """
+
+    frames: int
+    warm_up: int
+    obs_size: int
+    title: str
+    source: str
+
+
+TASKS: dict[str, Task] = {
+    "lines": Task(21, 1, 2, "Lines", "formula"),
+    "circles": Task(25, 1, 2, "Circles", "formula"),
+    "billiards1d": Task(45, 4, 2, "Billiards1D", "table"),
+    "billiards2d": Task(45, 4, 4, "Billiards2D", "table"),
+    "pixel-billiards1d": Task(45, 4, 784, "PixelBilliards1D", "pixels"),
+    "pixel-billiards2d": Task(45, 4, 784, "PixelBilliards2D", "pixels"),
+    "weather": Task(80, 20, 5, "Weather", "weather"),
+    "synthetic-weather": Task(80, 20, 5, "SyntheticWeather", "weather"),
+}
+"""Every task by name, in the order of the papers' table 1."""
+
+
+@dataclass(frozen=True)
+class TaskConfig:
+    """Everything that defines a set of sequences.
+
+    Attributes:
+        task: one of `TASKS`.
+        num_sequences: how many, at least 1; for weather, at most this many.
+        seed: of the random streams, in [0, 2**63). The weather file ignores it.
+        split: "train", "validation" or "evaluation"; splits never share a sequence.
+        csv: path of `jena_climate_2009_2016.csv`, for the task "weather" only.
+
+    Raises:
+        ValueError: if a value is impossible, naming the field, what was expected and the value.
+    """
+
+    task: str = "billiards2d"
+    num_sequences: int = 9000
+    seed: int = 0
+    split: Split = "train"
+    csv: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.task not in TASKS:
+            raise ValueError(unknown_name("task", self.task, TASKS))
+        number = self.num_sequences
+        if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or number < 1:
+            raise ValueError(
+                f"expected num_sequences to be an integer of at least 1, got {number!r}"
+            )
+        check_seed(self.seed)
+        check_split(self.split)
+        object.__setattr__(self, "num_sequences", int(number))
+        object.__setattr__(self, "seed", int(self.seed))
+        if self.csv is not None and self.task != "weather":
+            raise ValueError(f"expected csv for the task 'weather' only, got it for {self.task!r}")
+        if self.csv is None and self.task == "weather":
+            raise ValueError(
+                "the task 'weather' needs csv, the path of jena_climate_2009_2016.csv (see "
+                "jumpy_mbrl.data.weather); without it, take the task 'synthetic-weather'"
+            )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TaskConfig:
+        """Builds a config from what `to_dict` gave.
+
+        Raises:
+            ValueError: for unknown fields or impossible values.
+        """
+        known = [entry.name for entry in dataclasses.fields(cls)]
+        for name in values:
+            if name not in known:
+                raise ValueError(unknown_name("task setting", name, known))
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the fields as a dictionary that JSON can hold."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True, eq=False)
+class TaskDataset:
+    """Sequences of a task.
+
+    Attributes:
+        obs: (n, T, D) float32, or uint8 for pictures (row by row, 255 is 1.0 for a model).
+        config: what made them.
+    """
+
+    obs: Frames
+    config: TaskConfig
+
+    def __post_init__(self) -> None:
+        task = TASKS[self.config.task]
+        if self.obs.ndim != 3 or self.obs.shape[1:] != (task.frames, task.obs_size):
+            raise ValueError(
+                f"expected sequences of shape (n, {task.frames}, {task.obs_size}) for "
+                f"{self.config.task!r}, got {self.obs.shape}"
+            )
+        if self.obs.dtype not in (np.float32, np.uint8):
+            raise ValueError(f"expected float32 or uint8 frames, got {self.obs.dtype}")
+        bad = np.flatnonzero(~np.isfinite(self.obs).all(axis=(1, 2)))
+        if len(bad):
+            raise ValueError(f"expected finite frames, got NaN or infinity in rows {bad[:8]}")
+
+    def __len__(self) -> int:
+        return len(self.obs)
+
+    @property
+    def action(self) -> NDArray[np.float32]:
+        """No actions, (n, T, 0)."""
+        return np.zeros((*self.obs.shape[:2], 0), dtype=np.float32)
+
+    @property
+    def warm_up(self) -> int:
+        """How many frames are shown before prediction begins."""
+        return TASKS[self.config.task].warm_up
+
+
+def make_task(config: TaskConfig) -> TaskDataset:
+    """Makes the sequences that `config` defines.
+
+    Raises:
+        ValueError: for a weather file that is missing or malformed.
+    """
+    if TASKS[config.task].source == "weather":
+        return TaskDataset(_weather(config), config)
+    rng = data_rng(config.seed, config.split)
+    return TaskDataset(_MAKERS[config.task](rng, config.num_sequences), config)
+
+
+def _lines(rng: np.random.Generator, count: int) -> Frames:
+    time = np.broadcast_to(np.arange(21.0), (count, 21))
+    height = np.broadcast_to(rng.uniform(0.0, 1.0, (count, 1)), (count, 21))
+    return np.stack([time, height], axis=-1).astype(np.float32)
+
+
+def _circles(rng: np.random.Generator, count: int) -> Frames:
+    radius = rng.uniform(1.0, 2.0, (count, 1))
+    angle = rng.uniform(0.0, 2.0 * np.pi, (count, 1)) + np.arange(25) * (CIRCLE_STEP / radius)
+    points = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=-1)
+    return points.astype(np.float32)
+
+
+def _billiards1d(rng: np.random.Generator, count: int) -> NDArray[np.float32]:
+    """y of ball A, anywhere on the line, and of ball B, anywhere it has room; (n, T, 2)."""
+    low, high, apart = _TABLE.radius, 1.0 - _TABLE.radius, 2.0 * _TABLE.radius
+    a = rng.uniform(low, high, count)
+    below, above = np.maximum(a - apart - low, 0.0), np.maximum(high - a - apart, 0.0)
+    room = rng.uniform(0.0, below + above)
+    b = np.where(room < below, low + room, a + apart + room - below)
+    positions = np.full((count, 2, 2), 0.5)
+    positions[:, :, 1] = np.stack([a, b], axis=1)
+    velocities = np.zeros((count, 2, 2))
+    velocities[:, :, 1] = rng.choice([-1.0, 1.0], (count, 2))
+    return _play(positions, velocities)[:, :, 1::2]
+
+
+def _billiards2d(rng: np.random.Generator, count: int) -> NDArray[np.float32]:
+    positions = sample_positions(_TABLE, rng, count)
+    angle = rng.uniform(0.0, 2.0 * np.pi, (count, 2))
+    return _play(positions, np.stack([np.cos(angle), np.sin(angle)], axis=-1))
+
+
+def _play(positions: NDArray[np.float64], velocities: NDArray[np.float64]) -> NDArray[np.float32]:
+    return simulate(positions, velocities, np.zeros((len(positions), 2)), _TABLE)
+
+
+def _pixels1d(rng: np.random.Generator, count: int) -> Frames:
+    y = _billiards1d(rng, count)
+    return _draw(np.stack([np.full_like(y, 0.5), y], axis=-1))
+
+
+def _pixels2d(rng: np.random.Generator, count: int) -> Frames:
+    return _draw(_billiards2d(rng, count).reshape(count, -1, 2, 2))
+
+
+def _draw(positions: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Pictures (n, T, 784) of balls (n, T, N, 2)."""
+    n, T, N, _ = positions.shape
+    frames = draw_pixels(positions.reshape(n * T, N, 2), None, PRESETS["paper"], _TABLE.radius)
+    return frames.reshape(n, T, -1)
+
+
+def _weather(config: TaskConfig) -> Frames:
+    if config.csv is None:
+        weather = make_weather(WEATHER_DAYS, data_rng(config.seed, "train"))
+    else:
+        weather = read_weather(config.csv)
+    sequences = weather_sequences(weather, config.split, stride=_WEATHER_STRIDES[config.split])
+    return sequences[: config.num_sequences]
+
+
+_MAKERS: dict[str, Callable[[np.random.Generator, int], Frames]] = {
+    "lines": _lines,
+    "circles": _circles,
+    "billiards1d": _billiards1d,
+    "billiards2d": _billiards2d,
+    "pixel-billiards1d": _pixels1d,
+    "pixel-billiards2d": _pixels2d,
+}

@@ -1,0 +1,468 @@
+"""The weather of Jena: files that cannot be trusted, fair parts, and a plausible stand-in."""
+
+from __future__ import annotations
+
+import datetime
+import re
+import zipfile
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from jumpy_mbrl.data.seeds import SPLITS
+from jumpy_mbrl.data.weather import (
+    DAY,
+    FEATURES,
+    YEAR,
+    Weather,
+    _wave,
+    make_weather,
+    read_weather,
+    weather_scaling,
+    weather_sequences,
+)
+
+HEADER = [
+    "Date Time", "p (mbar)", "T (degC)", "Tpot (K)", "Tdew (degC)", "rh (%)", "VPmax (mbar)",
+    "VPact (mbar)", "VPdef (mbar)", "sh (g/kg)", "H2OC (mmol/mol)", "rho (g/m**3)", "wv (m/s)",
+    "max. wv (m/s)", "wd (deg)",
+]  # fmt: skip
+DATE, PRESSURE, TEMPERATURE, DENSITY, WIND = 0, 1, 2, 11, 12
+
+
+def synthetic(days: float, seed: int = 0) -> Weather:
+    return make_weather(days, np.random.default_rng(seed))
+
+
+def seconds(text: str) -> float:
+    return datetime.datetime.fromisoformat(text + "+00:00").timestamp()
+
+
+def table_of(weather: Weather) -> list[list[str]]:
+    """The cells of the real file, header first, with its marks for no wind."""
+    table = [list(HEADER)]
+    for moment, (temperature, pressure, density) in zip(weather.time, weather.values, strict=True):
+        cells = ["1.00"] * len(HEADER)
+        date = datetime.datetime.fromtimestamp(moment, datetime.UTC)
+        cells[DATE] = date.strftime("%d.%m.%Y %H:%M:%S")
+        cells[PRESSURE], cells[TEMPERATURE] = f"{pressure:.2f}", f"{temperature:.2f}"
+        cells[DENSITY], cells[WIND] = f"{density:.2f}", "-9999.00"
+        table.append(cells)
+    return table
+
+
+def write(path: Path, table: list[list[str]], end: str = "\n") -> Path:
+    """Writes a table as the real file is: the header in quotes, the rest not."""
+    lines = [",".join(f'"{name}"' for name in table[0]), *(",".join(row) for row in table[1:])]
+    path.write_bytes((end.join(lines) + end).encode())
+    return path
+
+
+def ramp(days: float) -> Weather:
+    """Weather that gets one degree warmer a day, so that a pause shows as a step."""
+    weather = synthetic(days)
+    values = weather.values.copy()
+    values[:, 0] = -50 + (weather.time - weather.time[0]) / DAY
+    return Weather(weather.time, values)
+
+
+def without(weather: Weather, begin: float, end: float) -> Weather:
+    """The weather without what was measured strictly between two moments."""
+    keep = (weather.time <= begin) | (weather.time >= end)
+    return Weather(weather.time[keep], weather.values[keep])
+
+
+def restored(weather: Weather, part: Any, **options: Any) -> np.ndarray:
+    """Sequences in their units."""
+    scaling = weather_scaling(weather, **{k: v for k, v in options.items() if k != "stride"})
+    return scaling.restore(weather_sequences(weather, part, **options))
+
+
+# Reading
+
+
+@pytest.fixture(scope="module")
+def day() -> Weather:
+    return synthetic(1)
+
+
+def check_same(read: Weather, written: Weather) -> None:
+    np.testing.assert_array_equal(read.time, written.time)
+    np.testing.assert_allclose(read.values, written.values, atol=0.0051)
+    assert read.time.dtype == read.values.dtype == np.float64
+
+
+def test_what_is_written_is_read(day: Weather, tmp_path: Path) -> None:
+    check_same(read_weather(write(tmp_path / "jena.csv", table_of(day))), day)
+
+
+def test_the_first_row_of_the_real_file(tmp_path: Path) -> None:
+    first = "01.01.2009 00:10:00,996.52,-8.02,265.40,-8.90,93.30,3.33,3.11,0.22,1.94,3.12,1307.75"
+    rows = [f"{first},1.03,1.75,152.30".split(",") for _ in range(2)]
+    rows[1][DATE] = "31.12.2016 23:50:01"
+    weather = read_weather(write(tmp_path / "jena.csv", [HEADER, *rows]))
+    assert weather.time.tolist() == [seconds("2009-01-01T00:10:00"), seconds("2016-12-31T23:50:01")]
+    assert weather.values.tolist() == [[-8.02, 996.52, 1307.75]] * 2
+
+
+def test_a_zip_is_read_as_it_is(day: Weather, tmp_path: Path) -> None:
+    csv = write(tmp_path / "jena.csv", table_of(day))
+    with zipfile.ZipFile(tmp_path / "jena.csv.zip", "w") as archive:
+        archive.write(csv, "folder/jena.csv")
+        archive.writestr("__MACOSX/._jena.csv", b"\x00")
+        archive.writestr("readme.txt", "hello")
+    check_same(read_weather(tmp_path / "jena.csv.zip"), day)
+
+
+def test_columns_are_found_by_name_and_others_ignored(day: Weather, tmp_path: Path) -> None:
+    table = [
+        ["rain (mm)", row[DENSITY], row[TEMPERATURE], row[DATE], row[PRESSURE]]
+        for row in table_of(day)
+    ]
+    check_same(read_weather(write(tmp_path / "jena.csv", table)), day)
+
+
+def test_marks_and_line_ends_of_other_systems(day: Weather, tmp_path: Path) -> None:
+    path = write(tmp_path / "jena.csv", table_of(day), end="\r\n")
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes() + b"\r\n")
+    check_same(read_weather(path), day)
+
+
+def test_blocks_that_occur_twice_are_read_once(day: Weather, tmp_path: Path) -> None:
+    table = table_of(day)
+    other = [*table[50]]
+    other[TEMPERATURE] = "33.00"
+    again = [*table[:91], *table[41:91], other, *table[91:]]
+    check_same(read_weather(write(tmp_path / "jena.csv", again)), day)
+
+
+def test_a_missing_file_is_described(tmp_path: Path) -> None:
+    for path in (tmp_path / "jena.csv", tmp_path):
+        with pytest.raises(ValueError, match=f"there is no {re.escape(str(path))};") as error:
+            read_weather(path)
+        assert "tf-keras-datasets/jena_climate_2009_2016.csv.zip" in str(error.value)
+        assert "https://www.bgc-jena.mpg.de/wetter/" in str(error.value)
+        assert "unpack it" in str(error.value)
+
+
+Change = Callable[[list[list[str]]], object]
+
+
+def put(row: int, column: int, text: str) -> Change:
+    """A change of one cell; rows count from 1, the header."""
+    return lambda table: table[row - 1].__setitem__(column, text)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (put(1, TEMPERATURE, "T"), r"columns \['T \(degC\)'\] in row 1 \(the header\)"),
+        (
+            lambda table: table.clear() or table.append([]),
+            r"columns \['Date Time', 'T .*, 'p .*, 'rho .*got \[\]",
+        ),
+        (lambda table: table[6].pop(), "expected 15 cells.* in row 7 of .*, got 14; .*cut off"),
+        (lambda table: table[6].append("1"), "15 cells.* in row 7 .*, got 16"),
+        (put(9, PRESSURE, "abc"), r"a number in row 9, column 'p \(mbar\)' of .*, got 'abc'"),
+        (put(9, DENSITY, ""), r"a number in row 9, column 'rho \(g/m\*\*3\)' of .*, got ''"),
+        (put(3, DATE, "2009-01-01 00:20:00"), "date as dd.* in row 3, column 'Date Time' .*'2009-"),
+        (put(3, DATE, "31.02.2009 00:20:00"), "date as dd.mm.yyyy .* got '31.02.2009 00:20:00'"),
+        (put(3, DATE, "01.01.2009"), "date as .* got '01.01.2009'"),
+        (put(3, DATE, "01.01.2009 24:00:00"), "date as .* got '01.01.2009 24:00:00'"),
+        (put(5, TEMPERATURE, "-9999.00"), r"temperature to be in \[-60, 60\] in row 5, column 'T"),
+        (put(5, PRESSURE, "9999"), r"pressure to be in \[800, 1100\] in row 5, .*, got 9999"),
+        (put(5, DENSITY, "nan"), r"density to be in \[800, 1800\] in row 5, column 'rho.*got nan"),
+        (put(5, DENSITY, "inf"), "density .* in row 5, .* got inf"),
+        (put(8, DATE, "01.01.2009 00:25:00"), "goes back to 2009-01-01T00:25:00, .* in row 8, col"),
+        (put(3, DATE, "31.12.2008 00:00:00"), "goes back to 2008-12-31.* in row 3, .*; sort"),
+        (lambda table: table.__delitem__(slice(1, None)), "at least 2 rows .* got 0"),
+        (lambda table: table.__delitem__(slice(2, None)), "at least 2 rows .* got 1"),
+    ],
+)
+def test_a_malformed_file_is_refused(
+    change: Change, message: str, day: Weather, tmp_path: Path
+) -> None:
+    table = table_of(day)
+    change(table)
+    path = write(tmp_path / "jena.csv", table)
+    with pytest.raises(ValueError, match=message) as error:
+        read_weather(path)
+    assert str(path) in str(error.value)
+
+
+def test_rows_are_counted_as_an_editor_counts_lines(day: Weather, tmp_path: Path) -> None:
+    table = table_of(day)
+    table.insert(4, [])
+    put(9, TEMPERATURE, "warm")(table)
+    with pytest.raises(ValueError, match=r"in row 9, column 'T \(degC\)' .* got 'warm'"):
+        read_weather(write(tmp_path / "jena.csv", table))
+    put(9, TEMPERATURE, "99")(table)
+    with pytest.raises(ValueError, match=r"in row 9, column 'T \(degC\)' .* got 99"):
+        read_weather(write(tmp_path / "jena.csv", table))
+
+
+def test_a_stray_quote_is_refused(day: Weather, tmp_path: Path) -> None:
+    path = write(tmp_path / "jena.csv", table_of(day))
+    path.write_bytes(path.read_bytes() + b'"' + b"x" * 200_000)
+    with pytest.raises(ValueError, match=r"comma-separated values in .*field limit"):
+        read_weather(path)
+
+
+def test_archives_that_cannot_be_used(day: Weather, tmp_path: Path) -> None:
+    path = tmp_path / "jena.csv.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("readme.txt", "hello")
+    with pytest.raises(ValueError, match=r"one .csv file in .*, got \['readme.txt'\]"):
+        read_weather(path)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(write(tmp_path / "jena.csv", table_of(day)), "jena.csv")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"\.zip file that can be unpacked .*; get it again"):
+        read_weather(path)
+    path.write_bytes(whole[:100] + bytes(50) + whole[150:])
+    with pytest.raises(ValueError, match=r"\.zip file that can be unpacked"):
+        read_weather(path)
+
+
+# A series
+
+
+@pytest.mark.parametrize(
+    ("time", "values", "message"),
+    [
+        ([0.0], [[0.0, 990, 1200]], r"n at least 2, got \(1,\) and \(1, 3\)"),
+        ([0.0, 1], [[0.0, 990]] * 2, r"shape \(n, 3\).* got \(2,\) and \(2, 2\)"),
+        ([[0.0, 1]], [[0.0, 990, 1200]] * 2, r"got \(1, 2\) and \(2, 3\)"),
+        ([0.0, 5, 5], [[0.0, 990, 1200]] * 3, "ascend, got 5.0 and then 5.0 at index 2"),
+        ([0.0, np.nan], [[0.0, 990, 1200]] * 2, "ascend, got 0.0 and then nan at index 1"),
+        ([0.0, 1], [[0.0, 990, 1200], [0, 990, 12]], r"density to be in \[800, 1800\] at index 1"),
+        ([0.0, 1], [[0.0, 990, 1200], [0, np.nan, 1200]], "pressure to be in .* got nan"),
+    ],
+)
+def test_what_is_no_weather_is_refused(time: Any, values: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Weather(np.array(time), np.array(values))
+
+
+# The stand-in
+
+
+@pytest.fixture(scope="module")
+def years() -> Weather:
+    return synthetic(4 * 365.25)
+
+
+def test_the_clock_is_that_of_the_real_file(years: Weather) -> None:
+    assert len(years) == 4 * 365.25 * 144
+    assert years.time[0] == seconds("2009-01-01T00:10:00")
+    assert np.all(np.diff(years.time) == 600)
+
+
+def test_means_and_spreads_are_near_the_measured_ones(years: Weather) -> None:
+    """Measured at Jena 2009-2016: 9.45 +- 8.42 degC and 989.2 +- 8.4 mbar."""
+    np.testing.assert_allclose(years.values.mean(axis=0)[:2], [9.45, 989.2], atol=1.0)
+    np.testing.assert_allclose(years.values.std(axis=0)[:2], [8.42, 8.36], rtol=0.1)
+    assert years.values[:, 2].min() > 1000
+    assert years.values[:, 2].max() < 1500
+
+
+def test_summers_and_afternoons_are_warm(years: Weather) -> None:
+    temperature = years.values[:, 0]
+    month = years.time.astype("datetime64[s]").astype("datetime64[M]").astype(int) % 12
+    monthly = np.array([temperature[month == number].mean() for number in range(12)])
+    assert monthly.argmin() in (11, 0, 1)
+    assert 14 < monthly.max() - monthly.min() < 24
+    hour = (years.time % DAY) // 3600
+    for chosen, low, high in ((5, 8.0, 12.0), (11, 2.0, 6.0)):
+        inside = month == chosen
+        hourly = [temperature[inside & (hour == number)].mean() for number in range(24)]
+        assert np.argmax(hourly) in (14, 15)
+        assert low < np.ptp(hourly) < high
+
+
+def test_pressure_is_smooth_and_against_temperature(years: Weather) -> None:
+    temperature, pressure, _ = years.values.T
+    assert np.diff(pressure).std() < 0.15
+    weekly = years.time % YEAR // (7 * DAY)  # the season is taken out week by week
+    change = [
+        np.corrcoef(temperature[weekly == week], pressure[weekly == week])[0, 1]
+        for week in range(52)
+    ]
+    assert np.mean(change) < -0.2
+
+
+@pytest.mark.parametrize(("hours", "smooth"), [(6, 6), (1, 0.2), (36, 3)])
+def test_random_waves_have_variance_1(hours: float, smooth: float) -> None:
+    noise = np.random.default_rng(0).standard_normal(300_000)
+    assert _wave(noise, hours, smooth).std() == pytest.approx(1, abs=0.03)
+
+
+def test_density_is_that_of_an_ideal_gas(years: Weather) -> None:
+    temperature, pressure, density = years.values.T
+    kilograms = 100 * pressure / (287.05 * (temperature + 273.15))
+    np.testing.assert_allclose(density, 1000 * kilograms, rtol=1e-12)
+
+
+def test_the_generator_alone_decides() -> None:
+    first, again, other = synthetic(3, 5), synthetic(3, 5), synthetic(3, 6)
+    np.testing.assert_array_equal(first.values, again.values)
+    assert not np.isin(other.values, first.values).any()
+    np.testing.assert_array_equal(synthetic(1.5, 5).values, first.values[:216])
+
+
+@pytest.mark.parametrize("days", [0.0, -1.0, 1 / 144, np.nan, np.inf])
+def test_no_weather_is_too_short(days: float) -> None:
+    with pytest.raises(ValueError, match="days to be finite and at least 2 / 144"):
+        synthetic(days)
+
+
+# Sequences
+
+
+@pytest.fixture(scope="module")
+def month() -> Weather:
+    """18 whole sequences: 14, 2 and 2."""
+    return synthetic(31)
+
+
+def test_parts_are_consecutive_and_every_step_is_half_an_hour(month: Weather) -> None:
+    parts = [restored(month, part) for part in SPLITS]
+    assert [part.shape for part in parts] == [(14, 80, 5), (2, 80, 5), (2, 80, 5)]
+    rows = np.concatenate(parts).reshape(-1, 5)
+    np.testing.assert_allclose(rows[:, 2:], month.values[: 18 * 80 * 3 : 3], rtol=1e-6, atol=1e-5)
+
+
+def test_the_features_of_time(month: Weather) -> None:
+    rows = restored(month, "train").reshape(-1, 5)
+    np.testing.assert_allclose(rows[48:, 0], rows[:-48, 0], atol=1e-6)
+    assert np.abs(rows[24:, 0] + rows[:-24, 0]).max() < 1e-6
+    time = month.time[: len(rows) * 3 : 3]
+    six = np.abs(time % DAY - DAY / 4) <= 600
+    assert rows[six, 0].min() > 0.99
+    np.testing.assert_allclose(rows[:, 1], np.sin(2 * np.pi * time / YEAR), atol=1e-6)
+
+
+def test_a_year_is_a_period() -> None:
+    weather = synthetic(800)
+    rows = np.concatenate([restored(weather, part) for part in SPLITS]).reshape(-1, 5)
+    year = round(365.2425 * 48)
+    np.testing.assert_allclose(rows[year:, 1], rows[:-year, 1], atol=1e-3)
+    assert np.ptp(rows[:, 1]) == pytest.approx(2, abs=1e-3)
+
+
+def test_training_is_standardised_and_scaling_is_undone(month: Weather) -> None:
+    rows = weather_sequences(month, "train").reshape(-1, 5)
+    assert rows.dtype == np.float32
+    np.testing.assert_allclose(rows.mean(axis=0), 0, atol=1e-5)
+    np.testing.assert_allclose(rows.std(axis=0), 1, atol=1e-5)
+    scaling = weather_scaling(month)
+    assert scaling.mean.shape == scaling.std.shape == (len(FEATURES),)
+    features = np.random.default_rng(0).normal(scaling.mean, scaling.std, (3, 7, 5))
+    again = scaling.restore(scaling.standardise(features))
+    np.testing.assert_allclose(again, features, rtol=1e-6, atol=1e-5)
+
+
+def test_nothing_of_the_other_parts_leaks_into_training(month: Weather) -> None:
+    values = month.values.copy()
+    values[14 * 80 * 3 :] = [40.0, 1050.0, 1100.0]
+    changed = Weather(month.time, values)
+    for stride in (80, 1):
+        np.testing.assert_array_equal(
+            weather_sequences(changed, "train", stride=stride),
+            weather_sequences(month, "train", stride=stride),
+        )
+    evaluation = restored(changed, "evaluation")
+    np.testing.assert_allclose(evaluation[..., 2:], [[[40, 1050, 1100]] * 80] * 2, rtol=1e-5)
+
+
+def test_overlapping_sequences_stay_in_their_part() -> None:
+    weather = ramp(31)
+    parts = [restored(weather, part, stride=1) for part in SPLITS]
+    assert len(parts[0]) == 14 * 80 - 79
+    np.testing.assert_allclose(parts[0][1:, :-1, 0], parts[0][:-1, 1:, 0], atol=1e-6)
+    for earlier, later in pairwise(parts):
+        assert later[..., 2].min() - earlier[..., 2].max() == pytest.approx(1 / 48, abs=1e-4)
+    sparse = restored(weather, "train", stride=200)
+    np.testing.assert_allclose(sparse, restored(weather, "train", stride=1)[::200], rtol=1e-6)
+
+
+def test_no_sequence_holds_a_pause() -> None:
+    whole = ramp(31)
+    start = whole.time[0]
+    # Ten minutes are missing on day 2, sixteen hours on day 9, and one row stands alone on day 20.
+    weather = without(whole, start + 2 * DAY, start + 2 * DAY + 1200)
+    weather = without(weather, start + 9 * DAY, start + 9.6 * DAY)
+    weather = without(weather, start + 20 * DAY, start + 20.5 * DAY)
+    weather = without(weather, start + 20.5 * DAY, start + 21 * DAY)
+    for stride in (80, 1, 7):
+        rows = np.concatenate([restored(weather, part, stride=stride) for part in SPLITS])
+        np.testing.assert_allclose(np.diff(rows[..., 2]), 1 / 48, atol=1e-4)
+    # 289, 1007, 1498, 1 and 1440 rows without a pause: 97, 336, 500, 1 and 480 half hours.
+    assert sum(len(weather_sequences(weather, part)) for part in SPLITS) == 1 + 4 + 6 + 0 + 6
+
+
+def test_the_pauses_of_the_real_clock() -> None:
+    weather = synthetic(2922)
+    assert weather.time[-1] == seconds("2017-01-01T00:00:00")
+    for begin, end in [
+        ("2009-10-08T09:40:00", "2009-10-08T10:10:00"),
+        ("2013-05-16T08:50:00", "2013-05-16T09:10:00"),
+        ("2014-07-30T08:00:00", "2014-07-30T08:20:00"),
+        ("2014-09-24T17:00:00", "2014-09-25T09:00:00"),
+        ("2016-10-25T10:30:00", "2016-10-28T12:50:00"),
+    ]:
+        weather = without(weather, seconds(begin), seconds(end))
+    assert len(weather) == 420_551 - 327  # rows of the file, less those that occur twice
+    assert [len(weather_sequences(weather, part)) for part in SPLITS] == [1397, 175, 175]
+
+
+def test_other_lengths_and_steps(month: Weather) -> None:
+    hourly = restored(month, "train", length=24, minutes=60)
+    assert hourly.shape == (24, 24, 5)
+    rows = hourly.reshape(-1, 5)
+    expected = month.values[: len(rows) * 6 : 6]
+    np.testing.assert_allclose(rows[:, 2:], expected, rtol=1e-6, atol=1e-5)
+    assert len(weather_sequences(month, "validation", length=1, minutes=10)) == 446
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"part": "test"}, "unknown split 'test', expected one of"),
+        ({"length": 0}, "length to be an integer of at least 1, got 0"),
+        ({"length": True}, "length to be an integer of at least 1, got True"),
+        ({"minutes": 0}, "minutes to be an integer of at least 1, got 0"),
+        ({"minutes": 25}, "multiple of the clock's step, 10 minutes, got 25"),
+        ({"minutes": 5}, "multiple of the clock's step, 10 minutes, got 5"),
+        ({"stride": 0}, "stride to be an integer of at least 1, got 0"),
+        ({"stride": 1.5}, "stride to be an integer of at least 1, got 1.5"),
+        ({"length": 249}, "at least 6 sequences of 249 steps without a pause.*, got 5; give a lon"),
+        ({"length": 10_000}, "at least 6 sequences of 10000 steps .* got 0"),
+        ({"minutes": 1440, "length": 2}, "'day' is always 0.0436194; give a longer series"),
+    ],
+)
+def test_impossible_sequences_are_refused(
+    options: dict[str, Any], message: str, month: Weather
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        weather_sequences(month, **{"part": "train", **options})
+
+
+@pytest.mark.parametrize("count", range(6, 30))
+def test_six_sequences_are_enough_for_every_part(count: int) -> None:
+    lengths = [len(weather_sequences(synthetic(count / 12), part, length=4)) for part in SPLITS]
+    assert sum(lengths) == count
+    assert min(lengths) >= 1
+    assert lengths[0] == int(0.8 * count + 1e-9)
+
+
+def test_features_of_another_shape_are_refused(month: Weather) -> None:
+    scaling = weather_scaling(month)
+    for change in (scaling.standardise, scaling.restore):
+        with pytest.raises(ValueError, match=r"shape \(..., 5\), got \(80, 1\)"):
+            change(np.zeros((80, 1)))
