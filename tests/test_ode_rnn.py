@@ -104,11 +104,11 @@ def test_every_solver_comes_to_the_closed_form(solver: str) -> None:
         adjoint=solver == "scipy_solver",
     )
     state = model.observe(torch.tensor([[[0.3]]], dtype=torch.float64))
-    times = [0.125, 0.7, 1.0, 1.5, 2.0, 2.9]
+    times = [0.125, 1.0, 1.7, 2.0]
     imagined = model.imagine(state, times, torch.tensor([[-0.2]], dtype=torch.float64))
     expected = [decaying_latent(time, -0.2) for time in times]
     assert imagined.obs.flatten().tolist() == pytest.approx(expected, abs=TOLERANCES[solver])
-    assert imagined.tick_times.tolist() == [[0.0, 1.0, 2.0]]
+    assert imagined.tick_times.tolist() == [[0.0, 1.0]]
 
 
 def test_residual_rollout_sums_the_changes() -> None:
@@ -398,8 +398,8 @@ def test_loss_logs_what_the_other_baseline_logs() -> None:
     assert make_model().loss(batch)[1].keys() == other.loss(batch)[1].keys()
 
 
-@pytest.mark.parametrize("residual", [True, False])
-def test_learns_to_continue_lines_between_frames_too(residual: bool) -> None:
+@pytest.mark.parametrize(("residual", "steps"), [(True, 60), (False, 200)])
+def test_learns_to_continue_lines_between_frames_too(residual: bool, steps: int) -> None:
     """Points that all move with one speed (paper, section 3.1), seen for 4 frames of 13."""
     torch.manual_seed(0)
     model = ODERNN(
@@ -413,8 +413,8 @@ def test_learns_to_continue_lines_between_frames_too(residual: bool) -> None:
 
     still = torch.zeros(32, 13, 0)
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
-    for step in range(150):
-        optimizer.param_groups[0]["lr"] = 5e-3 * (1 - step / 150)
+    for step in range(steps):
+        optimizer.param_groups[0]["lr"] = 5e-3 * (1 - step / steps)
         optimizer.zero_grad()
         loss, _ = model.loss({"obs": lines(32, torch.arange(13.0)), "action": still})
         loss.backward()

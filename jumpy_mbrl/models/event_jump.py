@@ -133,6 +133,8 @@ class EventJump(EventDrivenModel):
         here = self._single_surface(z)
         slope = here - self._single_surface(z + dz)
         coming = slope > _TINY
+        if self.axes == 1:  # Nothing happens across the line; the surface never learned what does.
+            coming = coming & coming.new_tensor([False, True])
         slope = torch.where(coming, slope, 1.0)
         time = torch.where(coming, here / slope, 0.0).clamp(0.0, self.config.horizon)
         time = time + self._single_surface(z + dz * time.unsqueeze(-1)) / slope
@@ -145,7 +147,7 @@ class EventJump(EventDrivenModel):
 
     def _pair_times(self, offset: Tensor, relative: Tensor) -> Tensor:
         """Frames until each pair meets, (B, P)."""
-        frame = _Alignment.of(offset, relative)
+        frame = Alignment.of(offset, relative)
         length, logit = self._pair_surface(frame.along, frame.across)
         correction, _ = self._pair_surface(frame.along - length, frame.across)
         meets = (logit > 0) & (frame.speed > _STILL)
@@ -169,7 +171,7 @@ class EventJump(EventDrivenModel):
         return self._on_axes(after)
 
     def _on_axes(self, velocities: Tensor) -> Tensor:
-        """Velocities (B, N, 2) without what leads away from the line, if there is one."""
+        """Velocities (..., 2) without what leads away from the line, if there is one."""
         return velocities if self.axes == 2 else velocities * velocities.new_tensor([0.0, 1.0])
 
     def _after_single(self, p: Tensor, v: Tensor, event: Tensor) -> Tensor:
@@ -204,7 +206,7 @@ class EventJump(EventDrivenModel):
 
     def pair_outcome(self, offset: Tensor, relative: Tensor) -> Tensor:
         """Change of the first ball's velocity (..., 2) when two meet; the second's is opposite."""
-        frame = _Alignment.of(offset, relative)
+        frame = Alignment.of(offset, relative)
         z = torch.stack([frame.along, frame.across], dim=-1) / self.config.pair_scale
         along, across = self.pair_jump(z).unbind(-1)
         return frame.restore(along * frame.speed, across * frame.speed)
@@ -215,7 +217,7 @@ class EventJump(EventDrivenModel):
         scale = self.config.velocity_scale
         z = torch.stack([velocity * sign / scale, action * sign], dim=-1)
         change: Tensor = self.shot_jump(z).squeeze(-1)
-        return velocity + sign * scale * change
+        return self._on_axes(velocity + sign * scale * change)
 
     # -- learning from events ----------------------------------------------------------------
 
@@ -255,7 +257,7 @@ class EventJump(EventDrivenModel):
     def _pair_losses(self, event: Tensor, u: Tensor, shift: Tensor) -> dict[str, Tensor]:
         offset, first, second, first_after, second_after = event.unbind(1)
         relative = second - first
-        frame = _Alignment.of(offset, relative)
+        frame = Alignment.of(offset, relative)
         length = 1.2 * u**3 - 0.02
         predicted, logit = self._pair_surface(frame.along + length, frame.across)
         direction = relative / frame.speed.unsqueeze(-1)
@@ -270,7 +272,7 @@ class EventJump(EventDrivenModel):
 
     def _passing_losses(self, run: Tensor, frames: Tensor, u: Tensor) -> dict[str, Tensor]:
         offset, relative = run.unbind(1)
-        frame = _Alignment.of(offset + relative * (u * frames).unsqueeze(-1), relative)
+        frame = Alignment.of(offset + relative * (u * frames).unsqueeze(-1), relative)
         _, logit = self._pair_surface(frame.along, frame.across)
         return {"pair_passes": F.softplus(logit).mean()}
 
@@ -311,7 +313,7 @@ def _canonical(p: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @dataclass(frozen=True)
-class _Alignment:
+class Alignment:
     """A pair seen in coordinates along and across its relative velocity, mirrored to one side.
 
     Attributes:
@@ -329,7 +331,7 @@ class _Alignment:
     side: Tensor
 
     @classmethod
-    def of(cls, offset: Tensor, relative: Tensor) -> _Alignment:
+    def of(cls, offset: Tensor, relative: Tensor) -> Alignment:
         speed = _norm(relative)
         direction = relative / speed.unsqueeze(-1)
         across = offset[..., 0] * direction[..., 1] - offset[..., 1] * direction[..., 0]

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from jumpy_mbrl.models.base import State
 from jumpy_mbrl.models.event_driven import EventState
-from jumpy_mbrl.models.event_jump import EventJump, EventJumpConfig
+from jumpy_mbrl.models.event_jump import Alignment, EventJump, EventJumpConfig
 
 _STILL = 1e-6
 _SLACK = 1e-3
@@ -97,19 +97,45 @@ class FoldJump(EventJump):
         """See ``EventDrivenModel.next_event``. -1 means: fold, nothing else."""
         begin, end = self._stretches(positions, velocities)
         if self.config.num_balls == 1:
-            return end[:, -1], end.new_full((len(end),), -1, dtype=torch.int64)
+            return end[:, -1] + _SLACK, end.new_full((len(end),), -1, dtype=torch.int64)
         middle = (0.5 * (begin + end))[..., None, None]
         places, ways = positions.unsqueeze(1), velocities.unsqueeze(1)
         now = self._fold(places + ways * begin[..., None, None])[0]
         seen = ways * self._fold(places + ways * middle)[1]
-        offset, relative = self._differences(now), self._differences(seen)
-        times = begin.unsqueeze(2) + self._pair_times(offset, relative)
-        inside = times <= end.unsqueeze(2) + _SLACK
-        earliest = torch.where(inside, times, torch.inf).flatten(1).min(dim=1)
-        meets = earliest.values.isfinite()
-        pair = earliest.indices % offset.shape[2]
+        time, pair = self._first_meeting(
+            begin, end, self._differences(now), self._differences(seen)
+        )
+        meets = time.isfinite()
         event = torch.where(meets, 2 * self.config.num_balls + pair, -1)
-        return torch.where(meets, earliest.values, end[:, -1]), event
+        # Just behind the last folding, where it is clear on which side of it the latent is.
+        return torch.where(meets, time, end[:, -1] + _SLACK), event
+
+    def _first_meeting(
+        self, begin: Tensor, end: Tensor, offset: Tensor, relative: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Frames (B,) until the first meeting, ``inf`` for none, and the pair (B,) that meets.
+
+        Args:
+            begin: of the stretches, (B, K).
+            end: of the stretches, (B, K).
+            offset: second ball minus first of each pair at the beginning, (B, K, P, 2).
+            relative: the same of the velocities.
+        """
+        frame = Alignment.of(offset, relative)
+        length, logit = self._pair_surface(frame.along, frame.across)
+        possible = (logit > 0) & (frame.speed > _STILL)
+        speed = torch.where(possible, frame.speed, 1.0)
+        times = begin.unsqueeze(2) + (length / speed).clamp_min(0.0)
+        possible = possible & (times <= end.unsqueeze(2) + _SLACK)
+        earliest = torch.where(possible, times, torch.inf).flatten(1).min(dim=1)
+
+        def chosen(values: Tensor) -> Tensor:
+            return values.flatten(1).gather(1, earliest.indices.unsqueeze(1)).squeeze(1)
+
+        rest = chosen(frame.along - length), chosen(frame.across)
+        correction = self._pair_surface(*rest)[0] / chosen(speed)
+        time = (earliest.values + correction).clamp_min(0.0)
+        return time, earliest.indices % offset.shape[2]
 
     def _stretches(self, positions: Tensor, velocities: Tensor) -> tuple[Tensor, Tensor]:
         """Begin and end of the K stretches between foldings, (B, K) frames from now."""

@@ -111,9 +111,10 @@ class LatentJump(PiecewiseLinearModel):
         self.obs_size = config.obs_size
         self.action_size = config.action_size
         inputs = config.window * config.obs_size + config.action_size
-        outputs = 2 * config.hidden_size + config.horizon
         sizes = config.mlp_size, config.mlp_layers
-        self.encoder = ResidualMLP(inputs, outputs, *sizes, activation=F.silu)
+        self.encoder = ResidualMLP(inputs, 2 * config.hidden_size, *sizes, activation=F.silu)
+        # Apart from the encoder, whose lines must not be disturbed by when they end.
+        self.hazard = ResidualMLP(inputs, config.horizon, *sizes, activation=F.silu)
         self.decoder = ResidualMLP(config.hidden_size, config.obs_size, *sizes, activation=F.silu)
         # Lines are straight and all alike until data tell otherwise.
         nn.init.zeros_(self.decoder.last.weight)
@@ -195,10 +196,9 @@ class LatentJump(PiecewiseLinearModel):
         inputs = [now, moves.flatten(1)]
         if self.action_size:
             inputs.append(now.new_zeros(len(now), self.action_size) if action is None else action)
-        size = self.config.hidden_size
-        out = self.encoder(torch.cat(inputs, dim=1))
-        hidden, velocity, logits = out.split([size, size, self.config.horizon], dim=1)
-        return hidden, velocity, logits
+        read = torch.cat(inputs, dim=1)
+        hidden, velocity = self.encoder(read).chunk(2, dim=1)
+        return hidden, velocity, self.hazard(read)
 
     def _shape(self, latent: Tensor) -> Tensor:
         """f, (..., L) to (..., D)."""

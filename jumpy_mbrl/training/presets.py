@@ -114,7 +114,8 @@ def _our_run(task: str, csv: str | None = None) -> TrainingConfig:
     return TrainingConfig(
         model=LatentJumpConfig(obs_size=about.obs_size, **_LATENT_JUMP.get(task, {})),
         **_task_data(task, csv),
-        learning_rate=2e-3,
+        steps=20_000 if task == "lines" else 10_000,
+        learning_rate=1e-2 if task == "lines" else 2e-3,
         schedule="cosine",
     )
 
@@ -126,7 +127,7 @@ _LATENT_JUMP: dict[str, dict[str, Any]] = {
         "mlp_size": 32,
         "mlp_layers": 2,
         "horizon": 20,
-        "epsilon": 1e-7,
+        "epsilon": 5e-7,
         "far_weight": 1.0,
         "center": (10.0, 0.5),
         "scale": (6.0, 0.3),
