@@ -10,9 +10,12 @@ from torch import Tensor
 
 from jumpy_mbrl.data.dataset import DatasetConfig, make_dataset
 from jumpy_mbrl.data.events import EventSampler
+from jumpy_mbrl.data.sampling import make_sampler
+from jumpy_mbrl.data.tasks import TaskConfig, make_task
 from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.models.event_driven import EventState
 from jumpy_mbrl.models.event_jump import EventJump, EventJumpConfig
+from jumpy_mbrl.training import validate
 
 WALL = 0.4
 """Where the hand-set balls turn, from the middle of the table."""
@@ -154,6 +157,132 @@ def test_balls_at_rest_stay_and_have_finite_gradients() -> None:
     assert bool(action.grad.isfinite().all())
 
 
+# -- balls on a line -------------------------------------------------------------------------
+
+
+def on_a_line(num_balls: int = 2, axes: int = 1) -> EventJump:
+    """The hand-set walls, and equal balls of diameter 0.2 that swap velocities when they touch."""
+    config = EventJumpConfig(num_balls, axes, 0, hidden_size=4)
+    model = EventJump(config).double()
+    model.load_state_dict(hand_set(num_balls).state_dict())
+    with torch.no_grad():
+        # In units of 0.2: the way left is what they are apart, less 1; they meet if they approach.
+        model.pair_level.skip.weight.copy_(torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
+        model.pair_level.skip.bias.copy_(torch.tensor([-1.0, -0.5]))
+        model.pair_jump.skip.bias.copy_(torch.tensor([1.0, 0.0]))
+    return model
+
+
+def line_states() -> tuple[Tensor, Tensor]:
+    positions = torch.tensor([[0.15, 0.6], [0.3, 0.85], [0.2, 0.75]]).double()
+    velocities = torch.tensor([[0.05, -0.04], [-0.031, -0.05], [0.07, 0.013]]).double()
+    return positions, velocities
+
+
+def test_balls_on_a_line_move_as_known_in_closed_form() -> None:
+    """Shrunk to points they pass through each other; the lower one is always the first."""
+    model = on_a_line()
+    positions, velocities = line_states()
+    state = model.state_from(positions, velocities)
+    times = [0.0, 0.5, 6.25, 20.0, 45.0]
+    imagined = model.imagine(state, times)
+    assert imagined.obs.shape == (3, 5, 2)
+    assert int(imagined.ticks.min()) >= 5
+    size = torch.tensor([0.0, 0.2]).double()
+    for k, time in enumerate(times):
+        free = positions - size + velocities * time - 0.1
+        period = torch.remainder(free, 1.2)
+        points = 0.1 + torch.where(period > 0.6, 1.2 - period, period)
+        torch.testing.assert_close(imagined.obs[:, k], points.sort(dim=1).values + size)
+
+
+def test_a_line_is_the_middle_of_a_table() -> None:
+    line, table = on_a_line(), on_a_line(axes=2)
+    positions, velocities = line_states()
+    middle = torch.full_like(positions, 0.5)
+    planar = torch.stack([middle, positions], dim=2).flatten(1)
+    moving = torch.stack([torch.zeros_like(middle), velocities], dim=2).flatten(1)
+    times = [0.25, 7.0, 30.5]
+    one = line.imagine(line.state_from(positions, velocities), times)
+    two = table.imagine(table.state_from(planar, moving), times)
+    assert torch.equal(one.obs, two.obs[:, :, 1::2])
+    assert bool((two.obs[:, :, ::2] == 0.5).all())
+    assert torch.equal(one.tick_times, two.tick_times)
+    assert torch.equal(line.velocities_of(one.state), table.velocities_of(two.state)[:, 1::2])
+
+
+def test_frames_of_a_line_are_filtered_through_its_events() -> None:
+    model = on_a_line()
+    positions, velocities = line_states()
+    film = model.imagine(model.state_from(positions, velocities), torch.arange(15.0).double())
+    state = model.observe(film.obs[:, :10])
+    assert state.obs.shape == (3, 2)
+    assert state.hidden.shape == (3, 8) and model.decode(state.hidden).shape == (3, 2)
+    later = model.imagine(state, torch.arange(1.0, 6.0).double())
+    torch.testing.assert_close(later.obs, film.obs[:, 10:], rtol=0, atol=1e-9)
+
+
+def test_balls_never_leave_their_line() -> None:
+    """Whatever the weights: no event across it, and no velocity after an event or a shot."""
+    for seed in range(5):
+        torch.manual_seed(seed)
+        model = EventJump(EventJumpConfig(axes=1))
+        positions = 0.2 + 0.6 * torch.rand(50, 2)
+        state = model.state_from(positions, 0.1 * torch.rand(50, 2) - 0.05)
+        single = state.event[(state.event >= 0) & (state.event < 4)]
+        assert bool((single % 2 == 1).all())
+        after = model.after_event(torch.rand(50, 2, 2), torch.rand(50, 2, 2), torch.arange(50) % 5)
+        assert not after[..., 0].any() and bool(after[..., 1].any())
+        shot = model.tick(state, torch.rand(50, 2))
+        assert not shot.velocity[:, 0].any() and bool((shot.hidden[:, 0] == 0.5).all())
+
+
+def test_sizes_on_a_line() -> None:
+    model = EventJump(EventJumpConfig(num_balls=3, axes=1, action_size=0))
+    assert (model.obs_size, model.action_size, model.batch_kind) == (3, 0, "line-events")
+    assert model.for_balls(4).obs_size == 4
+    assert model.initial_state(2).obs.tolist() == [[0.5] * 3] * 2
+    table = EventJump(EventJumpConfig(num_balls=3, action_size=0))
+    assert (table.obs_size, table.action_size, table.batch_kind) == (6, 0, "events")
+    with pytest.raises(ValueError, match=r"shape \(B, T, 3\), got \(1, 4, 6\)"):
+        model.observe(torch.zeros(1, 4, 6))
+
+
+@pytest.mark.parametrize("axes", [1, 2])
+def test_without_actions_nothing_is_learned_of_shots(axes: int) -> None:
+    data = make_task(TaskConfig(f"billiards{axes}d", 200))
+    model = EventJump(EventJumpConfig(axes=axes, action_size=0, hidden_size=8))
+    batch = make_sampler(model.batch_kind, data).sample(32, torch.Generator().manual_seed(0))
+    loss, log = model.loss(batch)
+    assert set(log) == {
+        *("single_time", "single_jump", "pair_time", "pair_jump", "pair_meets", "pair_passes")
+    }
+    torch.testing.assert_close(loss, torch.stack(list(log.values())).sum())
+
+
+def test_it_learns_balls_on_a_line() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = EventJump(EventJumpConfig(axes=1, action_size=0, hidden_size=32))
+    sampler = make_sampler(model.batch_kind, make_task(TaskConfig("billiards1d", 1500)))
+    generator = torch.Generator().manual_seed(0)
+    optimiser = torch.optim.Adam(model.parameters(), lr=5e-3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, 600)
+    for _ in range(600):
+        loss, _ = model.loss(sampler.sample(256, generator))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+    figures = validate(model, make_task(TaskConfig("billiards1d", 200, split="validation")))
+    # Standing still costs 0.1. A ball hits something every 8 frames or so, and there are two.
+    assert figures["mse"] < 3e-3
+    assert 3.5 < figures["mean_jump"] < 4.5
+
+
+# -- learning a table ------------------------------------------------------------------------
+
+
 @pytest.fixture(scope="module")
 def other_table() -> TableConfig:
     return TableConfig(radius=0.07, restitution=0.8, max_impulse=0.9)
@@ -217,6 +346,18 @@ def test_it_learns_what_a_shot_does(learned: EventJump) -> None:
 def test_impossible_sizes_are_refused(field: str) -> None:
     with pytest.raises(ValueError, match=f"{field} must be .*got 0"):
         EventJumpConfig(**{field: 0})
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("axes", 3, r"axes must be 1 \(a line\) or 2 \(a table\), got 3"),
+        ("action_size", 1, r"action_size must be 0 \(no shots\) or 2, got 1"),
+    ],
+)
+def test_impossible_worlds_are_refused(field: str, value: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        EventJumpConfig(**{field: value})
 
 
 def test_foreign_states_and_frames_are_refused() -> None:

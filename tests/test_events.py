@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from jumpy_mbrl.data.dataset import DatasetConfig, TrajectoryDataset, make_dataset
-from jumpy_mbrl.data.events import EventSampler, EventTable
+from jumpy_mbrl.data.events import EventSampler, EventTable, LineEventSampler
+from jumpy_mbrl.data.tasks import TaskConfig, make_task
 from jumpy_mbrl.envs.config import TableConfig
 
 
@@ -99,6 +100,27 @@ def test_shots_obey_the_impulse_and_its_limit(table: EventTable) -> None:
     assert np.quantile(np.abs(after - expected), 0.999) < 1e-6
 
 
+def test_balls_that_turn_at_once_but_far_apart_did_not_meet() -> None:
+    # Both at 0.03 a frame outwards, to walls at 0.1 and 0.9, which they reach at frame 91 / 30.
+    left = 0.1 + np.abs(line(0.091, -0.03, 8))
+    obs = np.stack([left, np.full(8, 0.5), 1.0 - left, np.full(8, 0.5)], axis=1)
+    found = EventTable.from_dataset(dataset_of(obs[None]))
+    assert len(found.pair) == 0 and len(found.single) == 0
+    # One frame's delay, and they are two events of one ball each.
+    obs[:, 2] = 0.9 - np.abs(line(0.121, -0.03, 8))
+    assert len(EventTable.from_dataset(dataset_of(obs[None])).single) == 2
+
+
+@pytest.mark.parametrize(("axis", "events"), [(0, 1), (1, 0)])
+def test_events_lie_where_balls_are_seen_along_each_axis(axis: int, events: int) -> None:
+    # Ball 0 turns at 0.615, between frames where it is at 0.6; the other runs from 0.3 to 0.9.
+    turning, still = 0.615 - np.abs(line(0.105, -0.03, 8)), np.full(8, 0.3)
+    first = np.stack([turning, still], axis=1)[:, [axis, 1 - axis]]
+    second = np.stack([0.3 + line(0.0, 0.6 / 7, 8), still], axis=1)
+    found = EventTable.from_dataset(dataset_of(np.concatenate([first, second], axis=1)[None]))
+    assert len(found.single) == events
+
+
 def test_three_balls_are_segmented_too() -> None:
     config = DatasetConfig(table=TableConfig(num_balls=3), num_trajectories=500, seed=1)
     found = EventTable.from_dataset(make_dataset(config))
@@ -115,6 +137,45 @@ def test_too_short_trajectories_are_refused() -> None:
 def test_a_dataset_without_some_kind_of_event_is_refused() -> None:
     with pytest.raises(ValueError, match="holds no event of kind 'single'"):
         EventSampler(dataset_of(np.full((1, 8, 4), 0.5)))
+
+
+def test_arrays_without_actions_have_no_shots() -> None:
+    data = make_dataset(DatasetConfig(num_trajectories=300, shot="none"))
+    with_zeros = EventTable.from_dataset(data)
+    without = EventTable.from_arrays(data.obs, np.zeros((300, 45, 0), dtype=np.float32))
+    assert without.shot.shape == with_zeros.shot.shape == (0, 3, 2)
+    for name in ("single", "pair", "passing", "passing_frames"):
+        assert len(getattr(without, name)) > 50
+        assert np.array_equal(getattr(without, name), getattr(with_zeros, name))
+
+
+def test_a_world_without_actions_has_batches_without_shots() -> None:
+    sampler = EventSampler(make_task(TaskConfig("billiards2d", 200)))
+    batch = sampler.sample(9, torch.Generator().manual_seed(0))
+    assert {name: tuple(rows.shape) for name, rows in batch.items()} == {
+        "u": (9, 4),
+        "single": (9, 3, 2),
+        "pair": (9, 5, 2),
+        "passing": (9, 2, 2),
+        "passing_frames": (9,),
+    }
+
+
+def test_events_on_a_line_are_those_of_balls_at_the_middle_of_a_table() -> None:
+    sampler = LineEventSampler(make_task(TaskConfig("billiards1d", 500)))
+    batch = sampler.sample(2000, torch.Generator().manual_seed(0))
+    assert "shot" not in batch
+    position, before, after = batch["single"].unbind(1)
+    assert bool((position[:, 0] == 0.5).all()) and not batch["single"][:, 1:, 0].any()
+    wall = torch.where(before[:, 1] > 0, 0.9, 0.1)
+    torch.testing.assert_close(position[:, 1], wall, rtol=0, atol=2e-6)
+    torch.testing.assert_close(after, -before, rtol=0, atol=2e-7)
+    torch.testing.assert_close(before[:, 1].abs(), torch.full((2000,), 0.05), rtol=0, atol=2e-7)
+    offset, first, second, first_after, second_after = batch["pair"].unbind(1)
+    assert not batch["pair"][..., 0].any()
+    torch.testing.assert_close(offset[:, 1].abs(), torch.full((2000,), 0.2), rtol=0, atol=2e-6)
+    torch.testing.assert_close(first_after, second, rtol=0, atol=2e-7)
+    torch.testing.assert_close(second_after, first, rtol=0, atol=2e-7)
 
 
 def test_the_sampler_is_a_function_of_its_generator() -> None:

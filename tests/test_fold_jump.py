@@ -39,7 +39,8 @@ class TruePairs(FoldJump):
 
     def pair_outcome(self, offset: Tensor, relative: Tensor) -> Tensor:
         normal = offset / offset.norm(dim=-1, keepdim=True)
-        return (relative * normal).sum(dim=-1, keepdim=True) * normal
+        change: Tensor = (relative * normal).sum(dim=-1, keepdim=True) * normal
+        return change
 
 
 def table(seed: int, count: int, balls: int = 2) -> tuple[Tensor, Tensor]:

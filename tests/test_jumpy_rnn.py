@@ -300,6 +300,68 @@ def test_loss_and_its_gradient_equal_those_of_the_slow_loop(split: Split) -> Non
     assert float(log["mean_jump"]) == pytest.approx(mean_jump)
 
 
+# -- constant jumps --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("predicted", [0.2, 2.0, 80.0])
+def test_constant_jumps_tick_at_multiples_whatever_the_durations(predicted: float) -> None:
+    model, free = by_hand(predicted, horizon=2.0), by_hand(duration=3.0)
+    model.config = replace(model.config, constant_jump=3)
+    state = model.observe(torch.tensor([[[0.4]], [[0.1]]], dtype=torch.float64))
+    imagined = model.imagine(state, [0.5, 9.0, 10.0], torch.full((2, 1), 0.3).double())
+    assert imagined.tick_times.tolist() == [[0.0, 3.0, 6.0, 9.0]] * 2
+    assert imagined.state.remaining.tolist() == [2.0, 2.0]
+    same = free.imagine(state, [0.5, 9.0, 10.0], torch.full((2, 1), 0.3).double())
+    torch.testing.assert_close(imagined.obs, same.obs, rtol=0, atol=1e-14)
+
+
+def test_an_action_cuts_a_constant_jump_and_the_next_begin_there() -> None:
+    model = by_hand(duration=1.0)
+    model.config = replace(model.config, constant_jump=4)
+    state = model.observe(torch.tensor([[[0.4]]], dtype=torch.float64))
+    action = torch.tensor([[[0.2]]], dtype=torch.float64)
+    imagined = model.imagine(state, [12.0], action, action_times=[5.5])
+    assert imagined.tick_times.tolist() == [[0.0, 4.0, 5.5, 9.5]]
+
+
+@pytest.mark.parametrize("split", ["halves", "heads"])
+def test_constant_jumps_are_trained_on_their_own_lines(split: Split) -> None:
+    """Ticks at the frames of priming, every third frame from the last of them, and at actions."""
+    model, batch = search_problem(split, epsilon=0.0, horizon=2.0)
+    model.config = replace(model.config, constant_jump=3, horizon=2.0)
+    obs, action = batch["obs"], batch["action"]
+    due = model._ticks_due(action)
+    assert due[-1].nonzero().flatten().tolist() == [0, 1, 4, 7, 10, 13]
+    assert due[0].nonzero().flatten().tolist() == [0, 1, 3, 4, 7, 10, 13]
+    loss, log = model.loss(batch)
+    loss.backward()
+    gradients = {name: p.grad for name, p in model.named_parameters()}
+    model.zero_grad()
+
+    model.config = replace(model.config, horizon=99.0)
+    lines = slow_lines(model, obs, action, due, torch.ones_like(due))
+    errors = [
+        (model.decode(line.state.hidden + ahead * line.state.velocity)[0] - real).square()
+        for line in lines
+        for ahead, real in enumerate(obs[line.row, line.frame : line.frame + line.jump + 1])
+    ]
+    durations = [
+        (model._duration(line.state.hidden) - line.jump).square() for line in lines if not line.cut
+    ]
+    slow = torch.stack(errors).mean() + 1e-5 * torch.stack(durations).mean()
+    slow.backward()
+    torch.testing.assert_close(loss, slow)
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(gradients[name], parameter.grad, msg=name)
+    assert float(log["mean_jump"]) == pytest.approx(12 * 15 / len(lines))
+    # No search: neither the tolerance nor chance has a say.
+    model.config = replace(model.config, epsilon=9.0, horizon=2.0)
+    torch.testing.assert_close(model.loss({**batch, "u": torch.zeros_like(batch["u"])})[0], loss)
+
+
+# -- learning --------------------------------------------------------------------------------
+
+
 def test_forced_jumps_need_a_number_below_their_rate() -> None:
     model, batch = search_problem("halves", epsilon=0.0, horizon=40.0)
     never, always = torch.ones_like(batch["u"]), torch.zeros_like(batch["u"])
@@ -376,6 +438,9 @@ def test_bad_frames_and_actions_are_refused() -> None:
         ({"epsilon": float("nan")}, "must not be negative, got nan"),
         ({"forced_jumps": 1.5}, r"must lie in \[0, 1\], got 1.5"),
         ({"priming": 0}, "priming must be an integer of at least 1, got 0"),
+        ({"constant_jump": -1}, "constant_jump must be an integer of at least 0, got -1"),
+        ({"constant_jump": 2.0}, "constant_jump must be an integer of at least 0, got 2.0"),
+        ({"constant_jump": True}, "constant_jump must be an integer of at least 0, got True"),
     ],
 )
 def test_impossible_settings_are_refused(change: dict[str, Any], message: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from jumpy_mbrl.data.tasks import TaskConfig, TaskDataset, make_task
 from jumpy_mbrl.files import sha256_of
 from jumpy_mbrl.models import (
     MODELS,
@@ -26,6 +28,7 @@ from jumpy_mbrl.models import (
     shipped_models,
 )
 from jumpy_mbrl.models.registry import ModelConfig, describe_model, model_config_from
+from jumpy_mbrl.training.loop import validate
 
 CONFIGS: list[ModelConfig] = [
     RNNConfig(hidden_size=6, mlp_size=5),
@@ -119,11 +122,23 @@ def test_gradients_reach_the_action_through_a_loaded_model(saved: Path) -> None:
 @pytest.mark.parametrize("name", shipped_models())
 def test_shipped_models_load_and_say_how_they_were_made(name: str) -> None:
     model = from_pretrained(name)
-    state = model.observe(torch.tensor([[[0.2, 0.2, 0.7, 0.7]] * 4]))
-    assert bool(model.imagine(state, [1.0, 10.0], torch.zeros(1, 2)).obs.isfinite().all())
+    state = model.observe(torch.tensor([[[0.2, 0.2, 0.7, 0.7]] * 4])[:, :, : model.obs_size])
+    action = torch.zeros(1, 2) if model.action_size else None
+    assert bool(model.imagine(state, [1.0, 10.0], action).obs.isfinite().all())
     info = pretrained_info(name)
     assert info["training"]["command"].startswith("python scripts/train_world_model.py")
     assert info["metrics"]["validation_mse"] < 0.1
+
+
+@pytest.mark.parametrize("name", [n for n in shipped_models() if n.endswith("-task")])
+def test_shipped_models_of_tasks_are_as_good_as_they_say(name: str) -> None:
+    info = pretrained_info(name)
+    config = TaskConfig.from_dict(info["training"]["config"]["validation_data"])
+    data = make_task(config)
+    part = TaskDataset(data.obs[:200], replace(config, num_sequences=200))
+    figures = validate(from_pretrained(name), part)
+    assert figures["mse"] < 3.0 * info["metrics"]["validation_mse"]
+    assert figures["mean_jump"] == pytest.approx(info["metrics"]["validation_mean_jump"], rel=0.1)
 
 
 # -- wrong folders ---------------------------------------------------------------------------

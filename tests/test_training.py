@@ -25,8 +25,11 @@ from jumpy_mbrl.data.dataset import DatasetConfig, TrajectoryDataset, make_datas
 from jumpy_mbrl.data.events import EventSampler
 from jumpy_mbrl.data.loading import load_data
 from jumpy_mbrl.data.sampling import SequenceSampler, make_sampler
+from jumpy_mbrl.data.tasks import TaskConfig, make_task
 from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.models import RNN, JumpyRNNConfig, RNNConfig, from_pretrained, pretrained_info
+from jumpy_mbrl.models.event_jump import EventJumpConfig
+from jumpy_mbrl.models.latent_jump import LatentJump, LatentJumpConfig
 from jumpy_mbrl.training import (
     PRESETS,
     TrainingConfig,
@@ -60,6 +63,14 @@ RUNS = {
         model=JumpyRNNConfig(hidden_size=8, mlp_size=8, epsilon=0.05), **SHORT
     ),
     "event-jump": replace(PRESETS["event-jump-tiny"], steps=23, checkpoint_interval=5, threads=1),
+    "latent-jump": TrainingConfig(
+        model=LatentJumpConfig(2, 0, window=1, hidden_size=4, mlp_size=8, noise=0.01),
+        **{
+            **SHORT,
+            "train_data": TaskConfig("circles", 50),
+            "validation_data": TaskConfig("circles", 20, split="validation"),
+        },
+    ),
 }
 
 
@@ -183,6 +194,63 @@ def test_validation_is_the_open_loop_error_after_the_shot() -> None:
     figures = validate(model, data)
     assert figures["mse"] == pytest.approx(float(torch.stack(errors).mean()), rel=1e-5)
     assert figures["mean_jump"] == 1.0
+
+
+def small_latent_jump(obs_size: int, action_size: int) -> LatentJump:
+    torch.manual_seed(0)
+    model = LatentJump(LatentJumpConfig(obs_size, action_size, 4, 6, 8, 2, 7))
+    torch.nn.init.normal_(model.encoder.last.weight)
+    torch.nn.init.normal_(model.hazard.last.weight)
+    return model
+
+
+@pytest.mark.parametrize("task", ["billiards1d", "pixel-billiards1d"])
+def test_validation_of_a_task_is_the_error_of_all_frames_not_shown(task: str) -> None:
+    data = make_task(TaskConfig(task, 7, split="validation"))
+    model = small_latent_jump(data.obs.shape[2], 0)
+    scale = 255.0 if task.startswith("pixel") else 1.0
+    obs = torch.from_numpy(data.obs.astype(np.float32) / np.float32(scale))
+    errors, ticks = [], 0
+    with torch.no_grad():
+        for row in obs:
+            state = model.observe(row[None, :4])
+            imagined = model.imagine(state, [float(t) for t in range(1, 42)])
+            errors.append((imagined.obs[0] - row[4:]).square())
+            ticks += int(imagined.ticks)
+    expected = float(torch.stack(errors).mean())
+    # One batch, uneven batches, and one sequence at a time.
+    for batch_size in (1000, 7, 3, 1):
+        figures = validate(model, data, batch_size)
+        assert figures["mse"] == pytest.approx(expected, rel=1e-5)
+        assert figures["mean_jump"] == pytest.approx(7 * 41 / ticks)
+    assert 1.0 < figures["mean_jump"] < 7.0
+
+
+def test_validation_of_shots_in_several_batches() -> None:
+    data = make_dataset(DatasetConfig(TableConfig(num_frames=15), 9, split="validation"))
+    model = small_latent_jump(4, 2)
+    whole = validate(model, data)
+    pieces = validate(model, data, batch_size=4)
+    assert pieces["mse"] == pytest.approx(whole["mse"], rel=1e-5)
+    assert pieces["mean_jump"] == whole["mean_jump"]
+    obs, action = torch.from_numpy(data.obs), torch.from_numpy(data.action)
+    times = [float(t) for t in range(1, 12)]
+    imagined = model.imagine(model.observe(obs[:, :4]), times, action[:, 3])
+    mse = float((imagined.obs - obs[:, 4:]).square().mean().detach())
+    assert whole["mse"] == pytest.approx(mse, rel=1e-6)
+    blind = model.imagine(model.observe(obs[:, :4]), times)
+    assert not torch.allclose(blind.obs, imagined.obs), "the shot should matter to the model"
+
+
+def test_the_frames_shown_are_the_datas_own() -> None:
+    table = TableConfig(num_frames=12, lead_in=6)
+    data = make_dataset(DatasetConfig(table, 5, split="validation"))
+    model = small_latent_jump(4, 2)
+    obs, action = torch.from_numpy(data.obs), torch.from_numpy(data.action)
+    times = [float(t) for t in range(1, 6)]
+    imagined = model.imagine(model.observe(obs[:, :7]), times, action[:, 6])
+    mse = float((imagined.obs - obs[:, 7:]).square().mean().detach())
+    assert validate(model, data)["mse"] == pytest.approx(mse, rel=1e-6)
 
 
 # -- resuming --------------------------------------------------------------------------------
@@ -367,11 +435,44 @@ def test_learning_rate_schedules() -> None:
         ({"seed": -1}, "seed must not be negative, got -1"),
         ({"schedule": "cosin"}, "unknown schedule 'cosin'.*did you mean 'cosine'"),
         ({"train_data": DatasetConfig(num_trajectories=5)}, "must be of one table"),
+        ({"train_data": TaskConfig("lines")}, "must be of one table, or one task, got .*lines"),
     ],
 )
 def test_impossible_settings_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         replace(RUNS["rnn"], **change)
+
+
+@pytest.mark.parametrize(
+    ("validation", "message"),
+    [
+        (TaskConfig("circles"), r"one task, got \('lines', None\) and \('circles', None\)"),
+        (DatasetConfig(), r"one task, got \('lines', None\) and TableConfig"),
+    ],
+)
+def test_a_run_has_one_task(validation: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TrainingConfig(RNNConfig(2, 0), train_data=TaskConfig("lines"), validation_data=validation)
+
+
+def test_a_run_has_one_weather_file() -> None:
+    first, second = (TaskConfig("weather", csv=f"{name}.csv") for name in "ab")
+    with pytest.raises(ValueError, match=r"got \('weather', 'a.csv'\) and \('weather', 'b.csv'\)"):
+        TrainingConfig(RNNConfig(5, 0), train_data=first, validation_data=second)
+
+
+def test_sets_of_one_task_may_differ_in_all_else() -> None:
+    validation = TaskConfig("lines", 3, seed=9, split="validation")
+    config = TrainingConfig(
+        RNNConfig(2, 0), train_data=TaskConfig("lines", 7), validation_data=validation
+    )
+    values = json.loads(json.dumps(config.to_dict()))
+    assert TaskConfig.from_dict(values["train_data"]) == config.train_data
+    assert TaskConfig.from_dict(values["validation_data"]) == validation
+    other = replace(config, train_data=TaskConfig("lines", 8))
+    assert differences(config.to_dict(), other.to_dict()) == [
+        "train_data.num_sequences=8 instead of 7"
+    ]
 
 
 def test_unknown_presets_and_devices_are_refused() -> None:
@@ -397,6 +498,28 @@ def test_differences_ignore_where_it_runs() -> None:
 def test_a_model_that_does_not_fit_the_data_is_refused(tmp_path: Path, data_dir: Path) -> None:
     config = replace(RUNS["rnn"], model=RNNConfig(obs_size=6, hidden_size=8, mlp_size=8))
     with pytest.raises(ValueError, match=r"observations of size 6, .* have size 4"):
+        run(config, tmp_path / "run", data_dir)
+
+
+@pytest.mark.parametrize("shots", [True, False])
+@pytest.mark.parametrize(
+    "model",
+    [RNNConfig, JumpyRNNConfig, LatentJumpConfig, EventJumpConfig],
+    ids=lambda m: m.__name__,
+)
+def test_models_with_shots_and_data_without_do_not_fit(
+    model: Any, shots: bool, tmp_path: Path, data_dir: Path
+) -> None:
+    config = replace(RUNS["rnn"], model=model(action_size=0 if shots else 2))
+    if not shots:
+        sets: dict[str, Any] = {
+            "train_data": TaskConfig("billiards2d", 20),
+            "validation_data": TaskConfig("billiards2d", 5, split="validation"),
+        }
+        config = replace(config, **sets)
+    sizes = (0, 2) if shots else (2, 0)
+    message = "actions of size {}, but those of the dataset have size {}".format(*sizes)
+    with pytest.raises(ValueError, match=message):
         run(config, tmp_path / "run", data_dir)
 
 

@@ -58,12 +58,14 @@ class WindowSampler:
             )
         self._obs = torch.from_numpy(dataset.obs).to(device)
         self._action = torch.from_numpy(dataset.action).to(device)
+        self._end = _next_action(self._action)
         self._device = device
         self._window = window
 
     def sample(self, batch_size: int, generator: torch.Generator) -> dict[str, Tensor]:
         """``window`` (B, W, D), now first, then one frame ago, ...; ``action`` (B, A) taken now;
-        ``future`` (B, T - W, D), of which ``length`` (B,) frames are known; normal ``noise``."""
+        ``future`` (B, T - W, D), of which ``length`` (B,) frames are known: those up to the end or
+        to the next action, after which things no longer follow from now; normal ``noise``."""
         n, T, D = self._obs.shape
         W = self._window
         rows = torch.randint(n, (batch_size, 1), generator=generator)
@@ -77,9 +79,18 @@ class WindowSampler:
             "window": as_frames(self._obs[rows, now - torch.arange(W, device=now.device)]),
             "action": self._action[rows[:, 0], now[:, 0]],
             "future": as_frames(self._obs[rows, ahead]),
-            "length": T - 1 - now[:, 0],
+            "length": (self._end[rows, now] - now)[:, 0],
             "noise": noise,
         }
+
+
+def _next_action(action: Tensor) -> Tensor:
+    """For every frame of (n, T, A), the next one with an action, or the last one: (n, T)."""
+    last = action.shape[1] - 1
+    frames = torch.arange(last + 1, device=action.device)
+    acted = torch.where((action != 0.0).any(dim=-1), frames, last)
+    later = torch.cat([acted[:, 1:], torch.full_like(acted[:, :1], last)], dim=1)
+    return later.flip(1).cummin(dim=1).values.flip(1)
 
 
 SAMPLERS: dict[str, Any] = {

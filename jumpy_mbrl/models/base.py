@@ -103,7 +103,7 @@ class WorldModel(nn.Module, ABC):
     Attributes:
         obs_size: D.
         action_size: A; 0 for a model without actions.
-        batch_kind: which sampler feeds ``loss``: ``"sequences"`` or ``"events"``.
+        batch_kind: which sampler feeds ``loss``, one of ``jumpy_mbrl.data.sampling.SAMPLERS``.
     """
 
     obs_size: int

@@ -97,7 +97,7 @@ def _propose(
 ) -> tuple[Tensor, Tensor]:
     """Largest error on later frames (B,), and velocities at the last frame (B, D)."""
     imagined = _play(model, obs, action, start, obs[:, start + 1] - obs[:, start])
-    error = (imagined.obs - obs[:, start + 1 :]).abs().amax(dim=(1, 2))
+    error = _largest(imagined.obs - obs[:, start + 1 :], (1, 2))
     return error, model.velocities_of(imagined.state)
 
 
@@ -173,14 +173,19 @@ def _fit(
     errors, tried = [], []
     for _ in range(_STEPS):
         miss, slope = _linearise(model, obs, action, start, velocity)
-        errors.append(miss.abs().amax(dim=2))
+        errors.append(_largest(miss, 2))
         tried.append(velocity)
         step, _ = torch.linalg.solve_ex(slope @ slope.mT + damping, slope @ miss.unsqueeze(-1))
         velocity = velocity - step.squeeze(-1).nan_to_num().clamp(-_LONGEST_STEP, _LONGEST_STEP)
-    errors.append(_misses(model, obs, action, start, velocity).abs().amax(dim=2))
+    errors.append(_largest(_misses(model, obs, action, start, velocity), 2))
     tried.append(velocity)
     best = torch.cat(errors, dim=1).min(dim=1)
     return best.values, _pick(torch.cat(tried, dim=1), best.indices.unsqueeze(1)).squeeze(1)
+
+
+def _largest(miss: Tensor, dims: int | tuple[int, ...]) -> Tensor:
+    """The largest of the misses along some dimensions; NaN, which no motion explains, is worst."""
+    return miss.abs().nan_to_num(nan=torch.inf, posinf=torch.inf).amax(dim=dims)
 
 
 def _starts(obs: Tensor, start: int, axes: int) -> Tensor:

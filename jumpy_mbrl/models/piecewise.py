@@ -55,8 +55,13 @@ class PiecewiseLinearModel(WorldModel):
     def _leap(self, state: State, duration: Tensor) -> State:
         """Follows the state's line for ``duration`` (B,) frames, without ticking."""
         hidden = state.hidden + state.velocity * duration.unsqueeze(-1)
+        # Where no time passes, what was observed stays: it may be a real frame, not a decoded one.
+        stays = (duration == 0.0).unsqueeze(-1)
         return replace(
-            state, hidden=hidden, remaining=state.remaining - duration, obs=self.decode(hidden)
+            state,
+            hidden=hidden,
+            remaining=state.remaining - duration,
+            obs=torch.where(stays, state.obs, self.decode(hidden)),
         )
 
 

@@ -289,7 +289,7 @@ def _check_fit(model: WorldModel, data: SequenceData) -> None:
         ("observations", model.obs_size, data.obs),
         ("actions", model.action_size, data.action),
     ):
-        if array.shape[2] not in (made_for, 0 if name == "actions" else made_for):
+        if array.shape[2] != made_for:
             raise ValueError(
                 f"the model is made for {name} of size {made_for}, but those of the dataset have "
                 f"size {array.shape[2]}; change the model's sizes or the data"

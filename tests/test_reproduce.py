@@ -1,0 +1,419 @@
+"""The command line that measures the papers' table again, from its arguments to its files."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from jumpy_mbrl.data.tasks import TASKS, TaskConfig, make_task
+from jumpy_mbrl.evaluation import table1
+from jumpy_mbrl.models import from_pretrained
+from jumpy_mbrl.training import TrainingConfig, TrainingDivergedError, task_preset, validate
+from jumpy_mbrl.training import loop as training_loop
+
+SCRIPT = Path(__file__).parents[1] / "scripts" / "reproduce.py"
+SMALL = {"hidden_size": 8, "mlp_size": 8}
+
+
+def tiny_preset(task: str, model: str, csv: str | None = None) -> TrainingConfig:
+    """The preset with a tiny model and budget."""
+    config = task_preset(task, model, csv)
+    known = {field.name for field in fields(config.model)}
+    sizes: Any = {name: value for name, value in SMALL.items() if name in known}
+    data: Any = {
+        "train_data": TaskConfig(task, num_sequences=40, csv=csv),
+        "validation_data": TaskConfig(task, num_sequences=8, split="validation", csv=csv),
+    }
+    return replace(
+        config,
+        model=replace(config.model, **sizes),
+        **data,
+        steps=4,
+        batch_size=8,
+        validation_interval=2,
+        checkpoint_interval=2,
+        device="cpu",
+    )
+
+
+def load_script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The script, with tiny presets and few sequences."""
+    spec = importlib.util.spec_from_file_location("reproduce", SCRIPT)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "task_preset", tiny_preset)
+    monkeypatch.setattr(module, "SEQUENCES", 10)
+    monkeypatch.setattr(module, "QUICK_SEQUENCES", 5)
+    return module
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    return load_script(monkeypatch)
+
+
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if matplotlib were missing: drawing takes longer than all the rest."""
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+
+
+def run(script: ModuleType, folder: Path, *options: str) -> int:
+    places = ["--out", str(folder / "out"), "--runs-dir", str(folder / "runs")]
+    code: int = script.main([*places, *options])
+    return code
+
+
+def report_of(folder: Path, name: str = "table1.json") -> dict[str, Any]:
+    report: dict[str, Any] = json.loads((folder / "out" / name).read_text())
+    return report
+
+
+def without_times(tasks: dict[str, Any]) -> dict[str, Any]:
+    return {
+        task: {name: {**entry, "training_seconds": None} for name, entry in entries.items()}
+        for task, entries in tasks.items()
+    }
+
+
+ONE = ("--tasks", "circles", "--models", "rnn")
+
+
+# -- the whole path --------------------------------------------------------------------------
+
+
+def test_the_whole_path(
+    script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tasks, models = ["circles", "billiards2d"], ["jump-2", "jumpy-rnn", "ours"]
+    assert run(script, tmp_path, "--tasks", *tasks, "--models", *models) == 0
+    printed = capsys.readouterr().out
+    assert "[6/6]" in printed and "# The papers' table 1, measured again" in printed
+
+    report = report_of(tmp_path)
+    assert report["quick"] is False and report["note"] is None
+    assert set(report["tasks"]) == set(tasks)
+    assert report["papers"]["circles"]["rnn"]["sample_mse"] == 3.98e-4
+    for task in tasks:
+        assert set(report["tasks"][task]) == set(models)
+        data = make_task(TaskConfig(task, num_sequences=10, split="evaluation"))
+        for name, entry in report["tasks"][task].items():
+            assert entry["error"] is None and entry["steps"] == 4
+            expected = validate(from_pretrained(tmp_path / "runs" / task / name / "best"), data)
+            assert entry["test"]["sample_mse"] == pytest.approx(expected["mse"], rel=1e-4)
+            assert entry["test"]["mean_jump"] == expected["mean_jump"]
+    assert report["tasks"]["circles"]["jump-2"]["test"]["mean_jump"] == 2.0
+    assert len(report["tasks"]["circles"]["jumpy-rnn"]["forced_jumps"]) == 5
+
+    names = {f"{kind}-{task}.png" for kind in ("samples", "jumps") for task in tasks}
+    found = {path.name for path in (tmp_path / "out").iterdir()}
+    assert found == {"table1.json", "table1.md", "samples.json"} | names
+    assert "| circles | jumpy-rnn |" in (tmp_path / "out/table1.md").read_text()
+    assert not (tmp_path / "runs" / "capacity").exists()
+    info = json.loads((tmp_path / "runs/circles/ours/best/config.json").read_text())
+    command = "python scripts/reproduce.py --tasks circles --models ours"
+    assert info["training"]["command"] == command
+
+
+def test_figures_from_results_alone(
+    script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(script, tmp_path, *ONE) == 0
+    out = tmp_path / "out"
+    made = {
+        path.name: path.read_bytes() for path in out.iterdir() if path.suffix in (".png", ".md")
+    }
+    for name in made:
+        (out / name).unlink()
+    (tmp_path / "runs").rename(tmp_path / "runs elsewhere")
+    assert run(script, tmp_path, "--figures-only") == 0
+    assert {name: (out / name).read_bytes() for name in made} == made
+    assert not (tmp_path / "runs").exists()
+    assert "samples-circles.png" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_run_stops_half_way_and_goes_on(
+    script: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert run(script, tmp_path / "whole", *ONE) == 0
+    update = training_loop._Run._update
+
+    def interrupted(self: Any) -> Any:
+        if self.step == 3:
+            raise KeyboardInterrupt
+        return update(self)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(training_loop._Run, "_update", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(script, tmp_path / "halves", *ONE)
+    assert not (tmp_path / "halves/out/table1.json").exists()
+    assert run(script, tmp_path / "halves", *ONE) == 0
+    whole, halves = (report_of(tmp_path / name)["tasks"] for name in ("whole", "halves"))
+    assert without_times(whole) == without_times(halves)
+
+    # All is done now: nothing is trained, and the results are the same.
+    with monkeypatch.context() as patched:
+        patched.setattr(table1, "train", None)
+        assert run(script, tmp_path / "halves", *ONE) == 0
+    assert report_of(tmp_path / "halves")["tasks"] == halves
+
+
+def test_a_failed_run_is_reported_and_the_others_go_on(
+    script: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    check = training_loop._Run._check_finite
+
+    def diverge(self: Any, loss: float, norm: float) -> None:
+        if type(self.model).__name__ == "RNN":
+            raise TrainingDivergedError("the loss is NaN")
+        check(self, loss, norm)
+
+    monkeypatch.setattr(training_loop._Run, "_check_finite", diverge)
+    options = ("--tasks", "circles", "--models", "rnn", "jumpy-rnn")
+    assert run(script, tmp_path, *options) == 1
+    printed = capsys.readouterr()
+    assert "circles/rnn: failed: TrainingDivergedError: the loss is NaN" in printed.out
+    assert printed.err == "reproduce: 1 of 2 runs failed, see the table\n"
+    entries = report_of(tmp_path)["tasks"]["circles"]
+    assert entries["rnn"]["error"] == "TrainingDivergedError: the loss is NaN"
+    assert entries["jumpy-rnn"]["error"] is None
+    page = (tmp_path / "out/table1.md").read_text()
+    assert "| circles | rnn | failed: TrainingDivergedError: the loss is NaN |" in page
+    assert (tmp_path / "out/jumps-circles.png").is_file()
+
+    monkeypatch.undo()
+    second = load_script(monkeypatch)
+    assert run(second, tmp_path, *options) == 0
+    assert report_of(tmp_path)["tasks"]["circles"]["rnn"]["error"] is None
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_other_results_are_kept(script: ModuleType, tmp_path: Path) -> None:
+    assert run(script, tmp_path, *ONE) == 0
+    assert run(script, tmp_path, "--tasks", "lines", "--models", "rnn", "--seed", "3") == 0
+    tasks = report_of(tmp_path)["tasks"]
+    assert {task: list(entries) for task, entries in tasks.items()} == {
+        "circles": ["rnn"],
+        "lines": ["rnn"],
+    }
+    assert (tasks["circles"]["rnn"]["seed"], tasks["lines"]["rnn"]["seed"]) == (0, 3)
+    assert set(report_of(tmp_path, "samples.json")) == {"circles", "lines"}
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_made_up_weather_is_named_as_such(script: ModuleType, tmp_path: Path) -> None:
+    assert run(script, tmp_path, "--tasks", "synthetic-weather", "--models", "rnn") == 0
+    page = (tmp_path / "out/table1.md").read_text()
+    assert "| synthetic-weather | rnn |" in page and "| weather |" not in page
+
+
+def test_capacity(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(script, "CAPACITIES", (4, 8))
+    options = ("--tasks", "circles", "--models", "jumpy-rnn", "--capacity")
+    assert run(script, tmp_path, *options) == 0
+    sizes = report_of(tmp_path, "capacity.json")["sizes"]
+    assert set(sizes) == {"4", "8"}
+    assert sizes["4"]["config"]["model"]["config"]["hidden_size"] == 4
+    assert sizes["4"]["weights"] < sizes["8"]["weights"]
+    # The size of the table's own model is trained once, for both.
+    assert sizes["8"] == report_of(tmp_path)["tasks"]["circles"]["jumpy-rnn"]
+    assert [path.name for path in (tmp_path / "runs/capacity").iterdir()] == ["4"]
+    assert (tmp_path / "out/capacity.png").is_file()
+
+
+def test_without_matplotlib_the_rest_works(
+    script: ModuleType,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert run(script, tmp_path, *ONE) == 0
+    printed = capsys.readouterr().out
+    assert "the figures were not drawn" in printed and "jumpy-mbrl[viz]" in printed
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["samples.json", "table1.json", "table1.md"]
+
+
+# -- side by side ----------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_processes_give_the_same_results(script: ModuleType, tmp_path: Path) -> None:
+    options = ("--tasks", "circles", "--models", "rnn", "ours")
+    assert run(script, tmp_path / "one", *options) == 0
+    assert run(script, tmp_path / "two", *options, "--workers", "2") == 0
+    one, two = (report_of(tmp_path / name)["tasks"] for name in ("one", "two"))
+    assert without_times(one) == without_times(two)
+
+
+def test_a_worker_that_dies_is_a_failed_run(script: ModuleType) -> None:
+    job = next(iter(script.make_jobs(script.Args(tasks=("lines",), models=("rnn",))).values()))
+
+    def die() -> None:
+        raise BrokenPipeError
+
+    entry = script._result_of(job, die)["entry"]
+    assert entry["error"] == "the worker died (BrokenPipeError); run the command again"
+
+
+@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # Ray has warnings of its own
+def test_ray_gives_the_same_results(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ray: Any = pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    options = ("--tasks", "circles", "--models", "rnn", "ours")
+    assert run(script, tmp_path / "one", *options) == 0
+    assert run(script, tmp_path / "two", *options, "--ray", "local", "--workers", "2") == 0
+    assert not ray.is_initialized()
+    one, two = (report_of(tmp_path / name)["tasks"] for name in ("one", "two"))
+    assert without_times(one) == without_times(two)
+    assert from_pretrained(tmp_path / "two/runs/circles/ours/best").obs_size == 2
+
+
+def test_ray_that_is_not_installed(
+    script: ModuleType,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert run(script, tmp_path, *ONE, "--ray", "local") == 2
+    assert capsys.readouterr().err.endswith("pip install 'jumpy-mbrl[ray]'\n")
+
+
+# -- what is run -----------------------------------------------------------------------------
+
+
+def test_what_is_run_by_default(script: ModuleType, tmp_path: Path) -> None:
+    csv = tmp_path / "jena.csv"
+    csv.write_text("")
+    papers = [task for task in TASKS if "weather" not in task]
+    assert script.Args().task_names() == papers
+    assert script.Args(csv=str(csv)).task_names() == [*papers, "weather"]
+    assert script.Args().model_names() == ["rnn", "jump-2", "jumpy-rnn", "ode-rnn", "ours"]
+    assert script.Args(quick=True).model_names() == ["rnn", "jumpy-rnn", "ours"]
+    assert script.Args(models=("rnn", "rnn")).model_names() == ["rnn"]
+    assert script.Args().out_dir() == Path("results/tasks")
+    assert script.Args().folder_of_runs() == Path("runs/tasks")
+    quick = script.Args(quick=True)
+    assert quick.out_dir() != Path("results/tasks") and quick.folder_of_runs() != Path("runs/tasks")
+    jobs = script.make_jobs(script.Args(csv=str(csv), seed=5))
+    assert {job.config.seed for job in jobs.values()} == {5}
+    assert {job.task.seed for job in jobs.values()} == {0}
+    assert jobs["weather", "rnn"].task.csv == str(csv)
+    assert jobs["weather", "rnn"].command.endswith("--models rnn --csv jena.csv --seed 5")
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_quick_run_says_that_its_figures_mean_nothing(
+    script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(script, tmp_path, *ONE, "--quick") == 0
+    assert "figures mean nothing" in capsys.readouterr().out.splitlines()[0]
+    assert "mean nothing" in (tmp_path / "out/table1.md").read_text()
+    report = report_of(tmp_path)
+    assert report["quick"] is True and "mean nothing" in report["note"]
+    entry = report["tasks"]["circles"]["rnn"]
+    assert entry["steps"] == 20 and entry["training_frames"] == 200 * 25
+    assert entry["test"]["n"] == 5
+    # Real results never mix with quick ones.
+    assert run(script, tmp_path, *ONE) == 2
+    error = capsys.readouterr().err
+    assert "holds results of a quick run; choose another --out" in error
+
+
+@pytest.mark.parametrize("model", ["rnn", "jump-2", "jumpy-rnn", "ode-rnn", "ours"])
+@pytest.mark.parametrize("task", [task for task in TASKS if task != "weather"])
+def test_a_quick_budget_keeps_the_model(script: ModuleType, task: str, model: str) -> None:
+    full = task_preset(task, model)
+    quick = script.quick_budget(full)
+    assert quick.model == full.model and quick.learning_rate == full.learning_rate
+    assert quick.steps * quick.batch_size < full.steps * full.batch_size / 1000
+    assert quick.train_data.num_sequences == 200
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--tasks", "circle"], "unknown task 'circle', expected one of"),
+        (["--tasks", "circle"], "did you mean 'circles'?"),
+        (["--models", "jumpy-rn"], "did you mean 'jumpy-rnn'?"),
+        (["--tasks", "weather"], "the task 'weather' needs csv"),
+        (["--csv", "nowhere.csv"], "--csv must be a file, got 'nowhere.csv'"),
+        (["--csv", __file__, "--tasks", "lines"], "which --tasks does not name"),
+        (["--workers", "0"], "--workers must be at least 1, got 0"),
+        (["--threads", "0"], "--threads must be at least 1, got 0"),
+        (["--seed", "-1"], "--seed must lie in [0, 2**63), got -1"),
+        (["--ray-gpus", "-1"], "--ray-gpus must not be negative, got -1.0"),
+        (["--ray-gpus", "nan"], "--ray-gpus must not be negative, got nan"),
+        (["--figures-only"], "expected table1.json in"),
+    ],
+)
+def test_bad_input_is_one_line(
+    script: ModuleType,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    message: str,
+) -> None:
+    assert run(script, tmp_path, *options) == 2
+    printed = capsys.readouterr()
+    assert printed.out == "" and len(printed.err.splitlines()) == 1
+    assert printed.err.startswith("reproduce: ") and message in printed.err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("table1.json", "{", "expected JSON in"),
+        ("table1.json", "{}", "to hold format 'jumpy-mbrl table 1', so it is not ours"),
+        ("capacity.json", "[]", "so it is not ours"),
+        ("samples.json", "no", "expected JSON in"),
+    ],
+)
+def test_results_that_are_damaged_are_refused(
+    script: ModuleType,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    text: str,
+    message: str,
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text(text)
+    assert run(script, tmp_path, *ONE) == 2
+    assert message in capsys.readouterr().err
+    assert (tmp_path / "out" / name).read_text() == text
+    assert not (tmp_path / "runs").exists()
+
+
+def test_as_a_program_it_exits_with_2_and_no_traceback() -> None:
+    command = [sys.executable, str(SCRIPT), "--tasks", "line"]
+    environment = {**os.environ, "PYTHONPATH": str(SCRIPT.parents[1])}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("reproduce: unknown task 'line'")
+    assert len(done.stderr.splitlines()) == 1

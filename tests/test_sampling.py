@@ -1,0 +1,126 @@
+"""The sampler of moments: the right frames before and after, and early moments more often."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from jumpy_mbrl.data.dataset import DatasetConfig, TrajectoryDataset
+from jumpy_mbrl.data.events import LineEventSampler
+from jumpy_mbrl.data.sampling import SequenceSampler, WindowSampler, make_sampler
+from jumpy_mbrl.data.tasks import TaskConfig, TaskDataset, make_task
+from jumpy_mbrl.envs.config import TableConfig
+
+T = 12
+
+
+def numbered(number: int = 30, actions: bool = False) -> TrajectoryDataset:
+    """Row r has 100 r + t (+ 0.25 for each further coordinate) in frame t."""
+    obs = 100.0 * np.arange(number)[:, None] + np.arange(T)
+    obs = obs[..., None] + 0.25 * np.arange(4)
+    action = np.zeros((number, T, 2))
+    if actions:
+        action[:, 3] = obs[:, 3, :2] / 100.0
+    config = DatasetConfig(table=TableConfig(num_frames=T), num_trajectories=number)
+    return TrajectoryDataset(obs.astype(np.float32), action.astype(np.float32), config)
+
+
+def sample(data: Any, number: int, window: int = 4, seed: int = 0) -> dict[str, Tensor]:
+    return WindowSampler(data, window=window).sample(number, torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("window", [1, 2, 4, T - 1])
+def test_windows_and_futures_are_the_right_frames(window: int) -> None:
+    data = numbered(actions=True)
+    batch = sample(data, 300, window)
+    assert {name: tuple(tensor.shape) for name, tensor in batch.items()} == {
+        "window": (300, window, 4),
+        "action": (300, 2),
+        "future": (300, T - window, 4),
+        "length": (300,),
+        "noise": (300, window, 4),
+    }
+    for k in range(300):
+        row, now = divmod(round(float(batch["window"][k, 0, 0])), 100)
+        assert window - 1 <= now < T - 1
+        for age in range(window):
+            expected = torch.from_numpy(data.obs[row, now - age])
+            assert torch.equal(batch["window"][k, age], expected)
+        assert torch.equal(batch["action"][k], torch.from_numpy(data.action[row, now]))
+        length = int(batch["length"][k])
+        # What follows a later action is not this moment's to foresee.
+        assert length == (3 - now if now < 3 else T - 1 - now)
+        for ahead in range(1, length + 1):
+            expected = torch.from_numpy(data.obs[row, now + ahead])
+            assert torch.equal(batch["future"][k, ahead - 1], expected)
+    assert bool(batch["future"].isfinite().all()), "what is not known is still a frame"
+
+
+def test_without_actions_the_future_lasts_to_the_end() -> None:
+    for data in (numbered(), make_task(TaskConfig("lines", 30))):
+        batch = sample(data, 500, window=1)
+        now = (batch["window"][:, 0, 0] % 100).round().long()
+        assert torch.equal(batch["length"], data.obs.shape[1] - 1 - now)
+        assert batch["action"].shape == (500, data.action.shape[2])
+
+
+def test_early_moments_are_drawn_more_often() -> None:
+    batch = sample(numbered(), 40_000)
+    now = (T - 1 - batch["length"]).long()
+    counts = torch.bincount(now, minlength=T)
+    assert counts[:3].tolist() == [0, 0, 0] and int(counts[T - 1]) == 0
+    # now = 3 + floor(8 u^2), so P(now - 3 < k) = sqrt(k / 8).
+    share = counts[3:11].cumsum(0) / 40_000
+    expected = (torch.arange(1.0, 9.0) / 8).sqrt()
+    torch.testing.assert_close(share, expected, atol=0.01, rtol=0)
+    rows = (batch["window"][:, 0, 0] / 100).long()
+    assert int(torch.bincount(rows, minlength=30).min()) > 1100
+
+
+def test_noise_is_standard_normal() -> None:
+    noise = sample(numbered(), 5000)["noise"]
+    assert float(noise.mean()) == pytest.approx(0.0, abs=0.02)
+    assert float(noise.std()) == pytest.approx(1.0, abs=0.02)
+
+
+def test_draws_follow_the_generator_alone() -> None:
+    first, again, other = (sample(numbered(), 9, seed=seed) for seed in (4, 4, 5))
+    for name in first:
+        assert torch.equal(first[name], again[name])
+    assert not torch.equal(first["window"], other["window"])
+
+
+@pytest.mark.parametrize("kind", ["windows", "sequences"])
+def test_pictures_are_scaled(kind: str) -> None:
+    config = TaskConfig("pixel-billiards1d", 2)
+    obs = np.zeros((2, 45, 784), np.uint8)
+    obs[0], obs[1, ::2] = 255, 51
+    batch = make_sampler(kind, TaskDataset(obs, config)).sample(50, torch.Generator())
+    for name in ("window", "future") if kind == "windows" else ("obs",):
+        assert batch[name].dtype == torch.float32
+        values = batch[name].unique()
+        torch.testing.assert_close(values, torch.tensor([0.0, 0.2, 1.0]), atol=1e-7, rtol=0)
+
+
+def test_samplers_take_their_settings() -> None:
+    data = make_task(TaskConfig("billiards1d", 300))
+    generator = torch.Generator()
+    made = make_sampler("windows", data, window=7)
+    assert isinstance(made, WindowSampler)
+    assert made.sample(3, generator)["window"].shape == (3, 7, 2)
+    assert make_sampler("windows", data).sample(3, generator)["window"].shape == (3, 4, 2)
+    assert isinstance(make_sampler("line-events", data), LineEventSampler)
+    batch = make_sampler("sequences", data).sample(3, generator)
+    assert batch["obs"].shape == (3, 45, 2) and batch["action"].shape == (3, 45, 0)
+    assert isinstance(make_sampler("sequences", data), SequenceSampler)
+    with pytest.raises(ValueError, match=r"unknown kind of batch 'window'.*mean 'windows'"):
+        make_sampler("window", data)
+
+
+def test_sequences_no_longer_than_the_window_are_refused() -> None:
+    with pytest.raises(ValueError, match=f"more than {T} frames, the model's window, got {T}"):
+        WindowSampler(numbered(), window=T)

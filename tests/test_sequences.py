@@ -1,0 +1,222 @@
+"""Scores of models on sequences: against errors known by hand, and against validate."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from jumpy_mbrl.data.dataset import DatasetConfig, make_dataset
+from jumpy_mbrl.data.tasks import TaskConfig, TaskDataset, make_task
+from jumpy_mbrl.envs.config import TableConfig
+from jumpy_mbrl.evaluation.sequences import TaskScore, one_step_moments, sample, score
+from jumpy_mbrl.models import RNN, JumpyRNN, JumpyRNNConfig, RNNConfig
+from jumpy_mbrl.models.base import Imagined, State, WorldModel
+from jumpy_mbrl.models.latent_jump import LatentJump, LatentJumpConfig
+from jumpy_mbrl.training import validate
+
+
+class Still(WorldModel):
+    """Believes that nothing moves, and ticks every third frame."""
+
+    def __init__(self, obs_size: int) -> None:
+        super().__init__()
+        self.obs_size, self.action_size = obs_size, 0
+        self.unused = nn.Parameter(torch.zeros(1))
+
+    def initial_state(self, batch_size: int) -> State:
+        return self.observe(torch.zeros(batch_size, 1, self.obs_size))
+
+    def observe(self, obs: Tensor, action: Tensor | None = None) -> State:
+        last = obs[:, -1]
+        return State(last, torch.zeros_like(last), last.new_zeros(len(last)), last)
+
+    def _rollout(self, state: State, times: Tensor, end: float, action: Tensor | None) -> Imagined:
+        ticks = torch.arange(0.0, end, 3.0).expand(state.batch_size, -1)
+        return Imagined(state.obs.unsqueeze(1).expand(-1, len(times), -1), ticks, state)
+
+    def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        raise NotImplementedError
+
+
+def small(kind: str, obs_size: int) -> WorldModel:
+    torch.manual_seed(0)
+    if kind == "rnn":
+        return RNN(RNNConfig(obs_size, 0, 8, 8, residual=False)).eval()
+    if kind == "jumpy-rnn":
+        model = JumpyRNN(JumpyRNNConfig(obs_size, 0, 8, 8))
+        nn.init.constant_(model.duration.bias, 2.3)  # Otherwise it starts with single frames.
+        return model.eval()
+    return LatentJump(LatentJumpConfig(obs_size, 0, 2, 8, 8)).eval()
+
+
+def data_of(task: str, count: int = 12) -> TaskDataset:
+    return make_task(TaskConfig(task, num_sequences=count, split="evaluation"))
+
+
+# -- score -----------------------------------------------------------------------------------
+
+
+def test_errors_known_by_hand() -> None:
+    data = data_of("lines", 5)
+    found = score(Still(2), data)
+    # The first coordinate is the time itself, the second never changes.
+    assert found.sample_mse == pytest.approx(np.mean(np.arange(1, 21) ** 2) / 2)
+    assert found.one_step_mse == pytest.approx(0.5)
+    assert found.sample_se == pytest.approx(0.0, abs=1e-6)
+    assert (found.n, found.ticks) == (5, 7.0)
+    assert found.mean_jump == pytest.approx(20 / 7)
+
+
+def test_standard_error_is_that_of_the_mean_over_sequences() -> None:
+    data = data_of("circles", 9)
+    errors = (data.obs[:, 1:] - data.obs[:, :1]) ** 2
+    each = errors.astype(np.float64).mean(axis=(1, 2))
+    found = score(Still(2), data)
+    assert found.sample_mse == pytest.approx(each.mean(), rel=1e-6)
+    assert found.sample_se == pytest.approx(each.std(ddof=1) / 3.0, rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["rnn", "jumpy-rnn", "latent-jump"])
+@pytest.mark.parametrize("batch_size", [5, 1000])
+def test_it_agrees_with_validate(kind: str, batch_size: int) -> None:
+    data = data_of("billiards2d")
+    model = small(kind, 4)
+    expected = validate(model, data)
+    found = score(model, data, batch_size)
+    assert found.sample_mse == pytest.approx(expected["mse"], rel=1e-5)
+    assert found.mean_jump == expected["mean_jump"]
+    assert found.mean_jump == 41 / found.ticks
+
+
+def test_pictures_are_compared_from_0_to_1() -> None:
+    data = data_of("pixel-billiards1d", 3)
+    found = score(Still(784), data)
+    assert data.obs.dtype == np.uint8
+    assert found.sample_mse == pytest.approx(validate(Still(784), data)["mse"], rel=1e-5)
+    assert 0.0 < found.one_step_mse < found.sample_mse < 1.0
+
+
+def test_shots_are_given_where_they_are_taken() -> None:
+    data = make_dataset(DatasetConfig(table=TableConfig(num_frames=9), num_trajectories=6))
+    torch.manual_seed(0)
+    model = RNN(RNNConfig(hidden_size=8, mlp_size=8)).eval()
+    expected = validate(model, data)
+    assert score(model, data).sample_mse == pytest.approx(expected["mse"], rel=1e-5)
+    unshot = replace(data, action=np.zeros_like(data.action))
+    assert score(model, unshot).sample_mse != pytest.approx(expected["mse"], rel=1e-5)
+
+
+def test_a_single_sequence_has_no_standard_error() -> None:
+    found = score(small("rnn", 2), data_of("circles", 1))
+    assert found.sample_se is None and found.to_dict()["sample_se"] is None
+
+
+def test_json_has_no_nan() -> None:
+    values = TaskScore(2, float("nan"), float("inf"), 0.5, 1.0, 3.0).to_dict()
+    assert values["sample_mse"] is None and values["sample_se"] is None
+    assert (values["n"], values["one_step_mse"]) == (2, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("warm_up", "frames", "expected"),
+    [(1, 21, [1, 7, 14, 20]), (4, 5, [4]), (4, 7, [4, 5, 6]), (20, 80, [20, 40, 59, 79])],
+)
+def test_moments_of_one_step_errors(warm_up: int, frames: int, expected: list[int]) -> None:
+    assert one_step_moments(warm_up, frames) == expected
+
+
+def test_scores_that_cannot_be_computed_are_refused() -> None:
+    data = data_of("lines", 2)
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        score(Still(2), data, 0)
+
+    class AllShown:
+        obs, action, config, warm_up = data.obs, data.action, data.config, 21
+
+    with pytest.raises(ValueError, match="more frames than the 21 that are shown"):
+        score(Still(2), AllShown())
+
+
+# -- sample ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["rnn", "jumpy-rnn", "latent-jump"])
+def test_times_and_ticks_are_on_the_clock_of_the_sequence(kind: str) -> None:
+    obs = torch.from_numpy(data_of("billiards2d", 3).obs)
+    model = small(kind, 4)
+    times = [3.0, 3.25, 7.0, 9.75, 60.0]  # Beyond the last frame too.
+    found = sample(model, obs, None, 4, times)
+    expected = model.imagine(model.observe(obs[:, :4]), [time - 3.0 for time in times])
+    assert torch.equal(found.obs, expected.obs)
+    assert torch.equal(found.ticks, expected.ticks)
+    assert float(found.tick_times.detach().min()) == 3.0
+    assert torch.equal(found.tick_times, expected.tick_times + 3.0)
+
+
+@pytest.mark.parametrize("warm_up", [2, 3, 10, 45])
+def test_any_warm_up_that_the_model_can_use(warm_up: int) -> None:
+    obs = torch.from_numpy(data_of("billiards2d", 3).obs)
+    for kind in ("rnn", "jumpy-rnn", "latent-jump"):
+        found = sample(small(kind, 4), obs, None, warm_up, [warm_up - 1.0, warm_up + 0.5])
+        assert found.obs.shape == (3, 2, 4) and bool(found.obs.isfinite().all())
+        assert torch.allclose(found.state.obs, found.obs[:, -1], atol=1e-5)
+
+
+def test_only_the_frames_shown_are_read() -> None:
+    obs = torch.from_numpy(data_of("billiards2d", 3).obs)
+    spoilt = obs.clone()
+    spoilt[:, 6:] = torch.nan
+    model = small("jumpy-rnn", 4)
+    times = [5.5, 8.0]
+    assert torch.equal(
+        sample(model, obs, None, 6, times).obs, sample(model, spoilt, None, 6, times).obs
+    )
+
+
+@pytest.mark.parametrize("kind", ["rnn", "jumpy-rnn", "latent-jump"])
+def test_gradients_lead_to_the_frames_shown_alone(kind: str) -> None:
+    obs = torch.from_numpy(data_of("circles", 2).obs).requires_grad_()
+    sample(small(kind, 2), obs, None, 2, [4.0]).obs.sum().backward()
+    assert obs.grad is not None and bool((obs.grad[:, 1] != 0).any())
+    assert bool((obs.grad[:, 2:] == 0).all())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"warm_up": 0}, "warm_up must be from 1 to 25, the number of frames"),
+        ({"warm_up": -3}, "warm_up must be from 1 to 25"),
+        ({"warm_up": 26}, "warm_up must be from 1 to 25, .* got 26"),
+        ({"warm_up": 2.0}, "warm_up must be an integer, got 2.0"),
+        ({"warm_up": True}, "warm_up must be an integer, got True"),
+        ({"times": [2.9]}, "must not lie before the last frame shown, which is 3, got 2.9"),
+        ({"times": [-1.0, 5.0]}, "must not lie before the last frame shown"),
+        ({"times": [4.0, float("nan")]}, "times must be finite"),
+        ({"times": [float("inf")]}, "times must be finite"),
+        ({"times": [5.0, 4.0]}, "ascending order"),
+        ({"times": []}, "non-empty"),
+        ({"obs": torch.zeros(25, 2)}, r"obs must have shape \(B, T, D\), got \(25, 2\)"),
+        ({"obs": torch.zeros(1, 25, 3)}, r"obs must have shape \(B, T, 2\)"),
+        ({"obs": torch.full((1, 25, 2), torch.nan)}, "NaN or infinity"),
+    ],
+)
+def test_bad_input_is_refused(change: dict[str, Any], message: str) -> None:
+    values = {
+        "obs": torch.zeros(1, 25, 2),
+        "action": None,
+        "warm_up": 4,
+        "times": [4.0],
+        **change,
+    }
+    with pytest.raises(ValueError, match=message):
+        sample(small("jumpy-rnn", 2), **values)
+
+
+def test_too_few_frames_for_the_model_are_refused() -> None:
+    with pytest.raises(ValueError, match="at least 2 frames, got 1"):
+        sample(small("latent-jump", 2), torch.zeros(1, 25, 2), None, 1, [4.0])

@@ -1,0 +1,284 @@
+"""The papers' prediction tasks: their formulas, their physics, and that splits are apart."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from jumpy_mbrl.data import tasks
+from jumpy_mbrl.data.seeds import SPLITS
+from jumpy_mbrl.data.tasks import TASKS, TaskConfig, TaskDataset, make_task
+from jumpy_mbrl.data.weather import Weather, make_weather, weather_sequences
+from jumpy_mbrl.envs.physics import simulate
+from jumpy_mbrl.envs.pixels import PRESETS, draw_pixels
+
+# Frames, frames shown, size of an observation: table 1 and section 3 of the papers.
+SHAPES = {
+    "lines": (21, 1, 2),
+    "circles": (25, 1, 2),
+    "billiards1d": (45, 4, 2),
+    "billiards2d": (45, 4, 4),
+    "pixel-billiards1d": (45, 4, 784),
+    "pixel-billiards2d": (45, 4, 784),
+    "weather": (80, 20, 5),
+    "synthetic-weather": (80, 20, 5),
+}
+QUICK = [name for name, task in TASKS.items() if task.source != "weather"]
+FRAME = 0.05
+"""Time units between two frames: how far a ball of unit speed rolls."""
+RADIUS = 0.1
+
+
+def made(task: str, number: int = 200, **settings: Any) -> np.ndarray:
+    return make_task(TaskConfig(task, number, **settings)).obs
+
+
+# -- what every task has ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("task", QUICK)
+def test_shapes_and_types(task: str) -> None:
+    data = make_task(TaskConfig(task, 3))
+    frames, shown, size = SHAPES[task]
+    assert data.obs.shape == (3, frames, size)
+    assert data.obs.dtype == (np.uint8 if task.startswith("pixel") else np.float32)
+    assert len(data) == 3
+    assert data.warm_up == shown
+    assert data.action.shape == (3, frames, 0)
+    assert data.action.dtype == np.float32
+
+
+def test_every_task_is_that_of_the_papers() -> None:
+    assert list(TASKS) == list(SHAPES)
+    for name, task in TASKS.items():
+        assert (task.frames, task.warm_up, task.obs_size) == SHAPES[name]
+
+
+@pytest.mark.parametrize("task", QUICK)
+def test_the_config_alone_decides(task: str) -> None:
+    first = made(task, 5)
+    np.random.default_rng(0).random(7)
+    assert np.array_equal(first, made(task, 5))
+    assert not np.array_equal(first, made(task, 5, seed=1))
+
+
+@pytest.mark.parametrize("task", QUICK)
+def test_no_sequence_is_in_two_splits(task: str) -> None:
+    number = 20 if task.startswith("pixel") else 500
+    rows = np.concatenate([made(task, number, split=split) for split in SPLITS])
+    assert len(np.unique(rows.reshape(len(rows), -1), axis=0)) == 3 * number
+
+
+# -- formulas --------------------------------------------------------------------------------
+
+
+def test_lines_are_flat_and_run_one_unit_a_frame() -> None:
+    obs = made("lines", 4000)
+    assert np.array_equal(obs[:, :, 0], np.tile(np.arange(21, dtype=np.float32), (4000, 1)))
+    height = obs[:, 0, 1]
+    assert np.array_equal(obs[:, :, 1], np.repeat(height[:, None], 21, axis=1))
+    assert 0.0 < height.min() < 0.01 and 0.99 < height.max() < 1.0
+    assert height.mean() == pytest.approx(0.5, abs=0.02)
+
+
+def test_circles_have_one_radius_and_a_quarter_of_it_is_run_in_a_frame() -> None:
+    obs = made("circles", 4000).astype(np.float64)
+    radius = np.hypot(obs[..., 0], obs[..., 1])
+    np.testing.assert_allclose(radius, np.repeat(radius[:, :1], 25, axis=1), atol=3e-7)
+    assert 1.0 - 1e-6 < radius.min() < 1.01 and 1.99 < radius.max() < 2.0 + 1e-6
+    angle = np.unwrap(np.arctan2(obs[..., 1], obs[..., 0]), axis=1)
+    np.testing.assert_allclose(np.diff(angle, axis=1) * radius[:, 1:], 0.25, atol=2e-6)
+    # All phases alike: their mean direction is nowhere.
+    assert np.abs(np.exp(1j * angle[:, 0]).mean()) < 0.05
+
+
+# -- billiards -------------------------------------------------------------------------------
+
+
+def starts(monkeypatch: pytest.MonkeyPatch, task: str, number: int) -> tuple[np.ndarray, ...]:
+    """Positions, velocities and shots that the physics was given, and what came of them."""
+    given: list[np.ndarray] = []
+
+    def spy(positions: Any, velocities: Any, shots: Any, table: Any) -> Any:
+        given.extend([positions.copy(), velocities.copy(), shots.copy()])
+        return simulate(positions, velocities, shots, table)
+
+    monkeypatch.setattr(tasks, "simulate", spy)
+    obs = made(task, number)
+    assert len(given) == 3
+    return (*given, obs)
+
+
+@pytest.mark.parametrize("task", ["billiards1d", "billiards2d"])
+def test_balls_start_with_unit_speed_and_apart(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    positions, velocities, shots, obs = starts(monkeypatch, task, 2000)
+    np.testing.assert_allclose(np.linalg.norm(velocities, axis=2), 1.0, rtol=0, atol=1e-15)
+    assert not shots.any()
+    assert positions[..., 1].min() >= RADIUS and positions[..., 1].max() <= 1 - RADIUS
+    apart = np.linalg.norm(positions[:, 0] - positions[:, 1], axis=1)
+    assert apart.min() >= 2 * RADIUS - 1e-12
+    first = positions[..., 1] if task == "billiards1d" else positions.reshape(2000, 4)
+    np.testing.assert_allclose(obs[:, 0], first, atol=1e-7)
+    if task == "billiards1d":
+        assert np.all(positions[..., 0] == 0.5) and not velocities[..., 0].any()
+        assert np.mean(velocities[..., 1] > 0) == pytest.approx(0.5, abs=0.04)
+    else:
+        assert np.abs(velocities.mean(axis=0)).max() < 0.06
+
+
+def test_balls_in_the_plane_keep_to_the_room_and_apart() -> None:
+    balls = made("billiards2d", 500).astype(np.float64).reshape(500, 45, 2, 2)
+    assert balls.min() > RADIUS - 1e-6 and balls.max() < 1 - RADIUS + 1e-6
+    assert np.linalg.norm(balls[:, :, 0] - balls[:, :, 1], axis=-1).min() > 2 * RADIUS - 1e-6
+    moves = np.diff(balls, axis=1)
+    # Energy: two balls of unit speed have a total of 2 squares; a turn in between only loses.
+    assert (moves**2).sum(axis=(2, 3)).max() < 2 * FRAME**2 * (1 + 1e-4)
+    first = np.linalg.norm(moves[:, 0], axis=-1)
+    assert np.mean(np.abs(first - FRAME) < 1e-6) > 0.7
+
+
+def test_balls_on_a_line_never_pass_each_other() -> None:
+    obs = made("billiards1d", 2000).astype(np.float64)
+    gap = obs[..., 1] - obs[..., 0]
+    assert np.abs(gap).min() > 2 * RADIUS - 1e-6
+    assert np.array_equal(np.sign(gap), np.repeat(np.sign(gap[:, :1]), 45, axis=1))
+    assert 0.4 < np.mean(gap[:, 0] > 0) < 0.6
+    moves = np.abs(np.diff(obs, axis=1))
+    assert moves.max() < FRAME + 1e-6
+    # Equal balls swap velocities, so both always have unit speed, but where they turn.
+    assert np.mean(np.abs(moves - FRAME) < 1e-6) > 0.7
+
+
+def test_the_second_ball_is_uniform_over_the_room_that_the_first_leaves() -> None:
+    obs = made("billiards1d", 20_000)[:, 0].astype(np.float64)
+    a, b = obs[:, 0], obs[:, 1]
+    assert a.mean() == pytest.approx(0.5, abs=0.01)
+    assert a.std() == pytest.approx(0.8 / np.sqrt(12), abs=0.01)
+    below, above = np.maximum(a - 0.3, 0.0), np.maximum(0.7 - a, 0.0)
+    room = np.where(b < a, b - 0.1, below + b - a - 0.2)
+    share = np.sort(room / (below + above))
+    assert np.abs(share - np.linspace(0, 1, len(share))).max() < 0.02
+
+
+# -- pictures --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("axes", [1, 2])
+def test_pictures_show_the_balls_of_the_same_seed(axes: int) -> None:
+    pictures = made(f"pixel-billiards{axes}d", 4, seed=7)
+    places = made(f"billiards{axes}d", 4, seed=7)
+    if axes == 1:
+        places = np.stack([np.full_like(places, 0.5), places], axis=-1)
+    for row, frame in ((0, 0), (1, 13), (3, 44)):
+        picture = draw_pixels(places[row, frame].reshape(2, 2), None, PRESETS["paper"])
+        assert picture.shape == (28, 28, 1)
+        assert np.array_equal(pictures[row, frame], picture.ravel())
+
+
+# -- weather ---------------------------------------------------------------------------------
+
+
+def test_synthetic_weather_is_one_series_cut_in_three() -> None:
+    splits = {split: made("synthetic-weather", 10**6, split=split) for split in SPLITS}
+    for obs in splits.values():
+        assert obs.shape[1:] == (80, 5) and obs.dtype == np.float32
+    # Training overlaps by 60 of 80 steps; the other splits do not, and are a tenth each.
+    train, validation, evaluation = (splits[split] for split in SPLITS)
+    assert np.array_equal(train[0, 20:], train[1, :60])
+    assert len(evaluation) == pytest.approx(len(validation), abs=1)
+    assert len(train) == pytest.approx(8 * 4 * len(validation), rel=0.01)
+    # Standardised by training; the time of day is the same for all.
+    assert np.abs(train.mean(axis=(0, 1))).max() < 0.02
+    assert np.abs(train.std(axis=(0, 1)) - 1).max() < 0.02
+    few = made("synthetic-weather", 30, split="validation")
+    assert np.array_equal(few, validation[:30])
+    assert not np.array_equal(few, made("synthetic-weather", 30, split="validation", seed=1))
+
+
+def write_csv(weather: Weather, path: Path) -> Path:
+    lines = ['"Date Time","p (mbar)","T (degC)","rho (g/m**3)"']
+    for moment, (temperature, pressure, density) in zip(weather.time, weather.values, strict=True):
+        date = datetime.datetime.fromtimestamp(moment, datetime.UTC)
+        text = date.strftime("%d.%m.%Y %H:%M:%S")
+        lines.append(f"{text},{float(pressure)!r},{float(temperature)!r},{float(density)!r}")
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_measured_weather_is_read_from_its_file(tmp_path: Path) -> None:
+    weather = make_weather(20, np.random.default_rng(3))
+    path = str(write_csv(weather, tmp_path / "weather.csv"))
+    data = make_task(TaskConfig("weather", 1000, csv=path))
+    assert np.array_equal(data.obs, weather_sequences(weather, "train", stride=20))
+    assert data.warm_up == 20
+    assert np.array_equal(data.obs, make_task(TaskConfig("weather", 1000, seed=5, csv=path)).obs)
+    assert len(make_task(TaskConfig("weather", 2, csv=path))) == 2
+
+
+def test_a_missing_weather_file_is_described(tmp_path: Path) -> None:
+    config = TaskConfig("weather", csv=str(tmp_path / "nowhere.csv"))
+    with pytest.raises(ValueError, match=r"nowhere\.csv"):
+        make_task(config)
+
+
+# -- configs ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        TaskConfig(),
+        TaskConfig("lines", 3, seed=2**63 - 1, split="evaluation"),
+        TaskConfig("weather", 7, csv="folder/jena.csv"),
+        TaskConfig("circles", np.int64(4), seed=np.int64(9)),  # type: ignore[arg-type]
+    ],
+)
+def test_configs_survive_json(config: TaskConfig) -> None:
+    assert TaskConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"task": "line"}, "unknown task 'line'.*did you mean 'lines'"),
+        ({"num_sequences": 0}, "num_sequences to be an integer of at least 1, got 0"),
+        ({"num_sequences": 2.0}, "of at least 1, got 2.0"),
+        ({"num_sequences": True}, "of at least 1, got True"),
+        ({"seed": -1}, "expected seed to be an integer in .*got -1"),
+        ({"split": "test"}, "unknown split 'test'"),
+        ({"task": "weather"}, "needs csv, .*take the task 'synthetic-weather'"),
+        ({"task": "lines", "csv": "a.csv"}, "csv for the task 'weather' only, got it for 'lines'"),
+        ({"sequences": 4}, "unknown task setting 'sequences'.*did you mean 'num_sequences'"),
+    ],
+)
+def test_impossible_configs_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TaskConfig.from_dict(settings)
+
+
+@pytest.mark.parametrize(
+    ("obs", "message"),
+    [
+        (np.zeros((3, 20, 2), np.float32), r"shape \(n, 21, 2\) for 'lines', got \(3, 20, 2\)"),
+        (np.zeros((21, 2), np.float32), r"shape \(n, 21, 2\)"),
+        (np.zeros((3, 21, 2)), "float32 or uint8 frames, got float64"),
+    ],
+)
+def test_frames_of_another_kind_are_refused(obs: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TaskDataset(obs, TaskConfig("lines"))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_frames_that_are_not_finite_are_refused(value: float) -> None:
+    data = make_task(TaskConfig("lines", 4))
+    obs = data.obs.copy()
+    obs[2, 5, 1] = value
+    with pytest.raises(ValueError, match=r"NaN or infinity in rows \[2\]"):
+        replace(data, obs=obs)
