@@ -85,9 +85,9 @@ def supervised_frames(model: WorldModel, data: SequenceData, batch_size: int) ->
     * windows: from each moment a line is judged at every frame ahead that is known, up to the
       horizon: ``batch_size`` times the mean number of those. Frames after the end of a line count
       in full, although the loss weighs them less.
-    * events: an event stands for the straight run that it ends. Events of all kinds share the
-      dataset's frames alike, so these are n (T - 1) over the events found in the dataset, times
-      those in the batch, which are ``batch_size`` of every kind.
+    * events: an event stands for the straight run that it ends; a passing is itself such a run.
+      Events of all kinds share the dataset's frames alike, so these are n (T - 1) over the events
+      found in the dataset, times those in the batch, which are ``batch_size`` of every kind.
 
     Args:
         model: decides which batches.
