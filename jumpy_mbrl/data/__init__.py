@@ -1,4 +1,4 @@
-"""Data: trajectories from the exact physics, and the random streams that keep splits apart."""
+"""Data: trajectories of shot tables, sequences of tasks, and streams that keep splits apart."""
 
 from jumpy_mbrl.data.dataset import (
     DatasetConfig,
@@ -7,11 +7,16 @@ from jumpy_mbrl.data.dataset import (
     make_dataset,
 )
 from jumpy_mbrl.data.seeds import evaluation_table_seeds
+from jumpy_mbrl.data.tasks import TASKS, TaskConfig, TaskDataset, make_task
 
 __all__ = [
+    "TASKS",
     "DatasetConfig",
+    "TaskConfig",
+    "TaskDataset",
     "TrajectoryDataset",
     "evaluation_table_seeds",
     "load_or_make",
     "make_dataset",
+    "make_task",
 ]

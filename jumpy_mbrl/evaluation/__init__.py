@@ -1,4 +1,4 @@
-"""The shot protocol: held-out tables, four frames, one shot, the real outcome."""
+"""Evaluation: shots on held-out tables in the real environment, and predictions of sequences."""
 
 from jumpy_mbrl.evaluation.recording import ShotRecord, record_shot
 from jumpy_mbrl.evaluation.scoring import (
@@ -9,6 +9,7 @@ from jumpy_mbrl.evaluation.scoring import (
     evaluate_agent,
     wilson_interval,
 )
+from jumpy_mbrl.evaluation.sequences import TaskScore, sample, score
 from jumpy_mbrl.evaluation.tables import Outcomes, Tables, make_tables, play
 
 __all__ = [
@@ -18,10 +19,13 @@ __all__ = [
     "Outcomes",
     "ShotRecord",
     "Tables",
+    "TaskScore",
     "calibration",
     "evaluate_agent",
     "make_tables",
     "play",
     "record_shot",
+    "sample",
+    "score",
     "wilson_interval",
 ]

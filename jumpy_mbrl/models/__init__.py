@@ -2,7 +2,10 @@
 
 from jumpy_mbrl.models.base import Imagined, State, WorldModel
 from jumpy_mbrl.models.event_jump import EventJump, EventJumpConfig
+from jumpy_mbrl.models.fold_jump import FoldJump, FoldJumpConfig
 from jumpy_mbrl.models.jumpy_rnn import JumpyRNN, JumpyRNNConfig
+from jumpy_mbrl.models.latent_jump import LatentJump, LatentJumpConfig
+from jumpy_mbrl.models.ode_rnn import ODERNN, ODERNNConfig
 from jumpy_mbrl.models.pretrained import (
     from_pretrained,
     pretrained_info,
@@ -14,12 +17,18 @@ from jumpy_mbrl.models.rnn import RNN, RNNConfig
 
 __all__ = [
     "MODELS",
+    "ODERNN",
     "RNN",
     "EventJump",
     "EventJumpConfig",
+    "FoldJump",
+    "FoldJumpConfig",
     "Imagined",
     "JumpyRNN",
     "JumpyRNNConfig",
+    "LatentJump",
+    "LatentJumpConfig",
+    "ODERNNConfig",
     "RNNConfig",
     "State",
     "WorldModel",
