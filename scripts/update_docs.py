@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -102,11 +103,11 @@ def plan_table(report: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def bench_table(report: dict[str, Any]) -> str:
-    """Markdown for what bench.py wrote: the machine, and a row a measurement."""
+def bench_table(report: dict[str, Any], what: str = "envs") -> str:
+    """Markdown for what "bench.py WHAT" wrote: the machine, and a row a measurement."""
     device = ", ".join(f"{key} {value}" for key, value in report["device"].items())
     lines = [
-        f"One run of `python scripts/bench.py envs --json results/bench_envs.json` ({device}):",
+        f"One run of `python scripts/bench.py {what} --json results/bench_{what}.json` ({device}):",
         "",
         "| what | measured | beside | target |",
         "|---|---|---|---|",
@@ -125,6 +126,12 @@ def bench_table(report: dict[str, Any]) -> str:
 TABLES = (
     Table("results", "README.md", "results/plan_eval/results.json", plan_table),
     Table("bench", "docs/performance.md", "results/bench_envs.json", bench_table),
+    Table(
+        "bench-train",
+        "docs/performance.md",
+        "results/bench_train.json",
+        partial(bench_table, what="train"),
+    ),
 )
 
 
