@@ -13,6 +13,8 @@ EPISODES ?= 1000
 python := $(VENV)/bin/python
 # Newer than pyproject.toml and constraints.txt once everything they ask for is installed.
 stamp := $(VENV)/.installed
+# The same for what only tests need: the extra "video" is large.
+test_stamp := $(VENV)/.installed-for-tests
 
 .DEFAULT_GOAL := plan
 .PHONY: plan test lint setup clean
@@ -21,7 +23,7 @@ plan: setup
 	@echo "==> Evaluating the planners on $(EPISODES) held-out tables"
 	$(python) scripts/plan_eval.py --episodes $(EPISODES)
 
-test: setup
+test: $(test_stamp)
 	@echo "==> Running the tests"
 	$(python) -m pytest -n 2 tests
 
@@ -45,6 +47,12 @@ $(stamp): pyproject.toml constraints.txt
 	$(python) -m pip install -qq --disable-pip-version-check -c constraints.txt \
 		--no-build-isolation --editable '.[fast,viz,dev]'
 	@touch $(stamp)
+
+$(test_stamp): $(stamp)
+	@echo "==> Installing what only the tests need"
+	$(python) -m pip install -qq --disable-pip-version-check -c constraints.txt \
+		--no-build-isolation --editable '.[fast,viz,video,dev]'
+	@touch $(test_stamp)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
