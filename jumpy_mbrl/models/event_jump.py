@@ -15,7 +15,8 @@ Letters: B batch, N balls, P pairs, D = 2N. Time in frames, velocities per frame
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -106,11 +107,13 @@ class EventJump(EventDrivenModel):
         self._first: Tensor
         self._second: Tensor
 
-    def for_balls(self, num_balls: int) -> EventJump:
+    def for_balls(self, num_balls: int) -> Self:
         """The same learned physics for a table with another number of balls (shares weights)."""
-        other = EventJump(EventJumpConfig(**{**vars(self.config), "num_balls": num_balls}))
+        other = type(self)(replace(self.config, num_balls=num_balls))
         for name, module in self.named_children():
             setattr(other, name, module)
+        for name, parameter in self.named_parameters(recurse=False):
+            setattr(other, name, parameter)
         return other.to(next(self.parameters()).device)
 
     # -- when: the learned event surfaces --------------------------------------------------

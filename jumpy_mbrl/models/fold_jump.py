@@ -58,14 +58,6 @@ class FoldJump(EventJump):
         del self.single_level, self.single_jump
         self.reach = nn.Parameter(torch.tensor(0.5))
 
-    def for_balls(self, num_balls: int) -> FoldJump:
-        """See ``EventJump.for_balls``."""
-        other = FoldJump(FoldJumpConfig(**{**vars(self.config), "num_balls": num_balls}))
-        for name, module in self.named_children():
-            setattr(other, name, module)
-        other.reach = self.reach
-        return other.to(self.reach.device)
-
     # -- the unfolded room -----------------------------------------------------------------
 
     def decode(self, hidden: Tensor) -> Tensor:
@@ -166,20 +158,9 @@ class FoldJump(EventJump):
 
     # -- learning --------------------------------------------------------------------------
 
-    def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """See ``EventJump.loss``; the walls are where single balls turn around."""
-        u = batch["u"]
-        losses = {
-            "wall": self._wall_loss(batch["single"]),
-            **self._pair_losses(batch["pair"], u[:, 1], u[:, 2]),
-            **self._passing_losses(batch["passing"], batch["passing_frames"], u[:, 3]),
-        }
-        if self.action_size:
-            losses["shot"] = self._shot_loss(batch["shot"])
-        return torch.stack(list(losses.values())).sum(), losses
-
-    def _wall_loss(self, event: Tensor) -> Tensor:
+    def _single_losses(self, event: Tensor, u: Tensor) -> dict[str, Tensor]:
+        """The walls are where single balls turn around."""
         position, before, after = event.unbind(1)
         axis = (after - before).abs().argmax(dim=1, keepdim=True)
         distance = (position - 0.5).abs().gather(1, axis)
-        return F.huber_loss(self.reach.expand_as(distance), distance, delta=0.01)
+        return {"wall": F.huber_loss(self.reach.expand_as(distance), distance, delta=0.01)}
