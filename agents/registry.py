@@ -9,10 +9,10 @@ from jumpy_mbrl.agents.base import Agent
 from jumpy_mbrl.agents.objectives import ReachRegion
 from jumpy_mbrl.agents.planner import PROTOCOLS, GradientPlanner, PlannerConfig
 from jumpy_mbrl.agents.simple import NoShot, RandomShot
+from jumpy_mbrl.devices import resolve_device
 from jumpy_mbrl.envs.config import TableConfig, unknown_name
 from jumpy_mbrl.models.pretrained import from_pretrained
 from jumpy_mbrl.models.simulator import SimulatorModel
-from jumpy_mbrl.training.config import resolve_device
 
 
 @dataclass(frozen=True)

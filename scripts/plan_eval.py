@@ -29,6 +29,7 @@ from tqdm import tqdm
 
 from jumpy_mbrl.agents import AGENTS, PROTOCOLS, Agent, GradientPlanner, load_agent
 from jumpy_mbrl.data.seeds import evaluation_table_seeds
+from jumpy_mbrl.devices import resolve_device
 from jumpy_mbrl.envs.config import unknown_name
 from jumpy_mbrl.evaluation import (
     BATCH_SIZE,
@@ -42,7 +43,6 @@ from jumpy_mbrl.evaluation import (
 )
 from jumpy_mbrl.files import atomic_write
 from jumpy_mbrl.models.pretrained import versions
-from jumpy_mbrl.training.config import resolve_device
 
 _CONTACTS_SHOWN = (4, 7)
 

@@ -19,8 +19,8 @@ from typing import Annotated
 
 import tyro
 
+from jumpy_mbrl.devices import resolve_device
 from jumpy_mbrl.training import PRESETS, TrainingConfig, TrainingDivergedError, preset, train
-from jumpy_mbrl.training.config import resolve_device
 
 _DEFAULT_PRESET = "jumpy-rnn"
 

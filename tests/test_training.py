@@ -26,6 +26,7 @@ from jumpy_mbrl.data.events import EventSampler
 from jumpy_mbrl.data.loading import load_data
 from jumpy_mbrl.data.sampling import SequenceSampler, make_sampler
 from jumpy_mbrl.data.tasks import TaskConfig, make_task
+from jumpy_mbrl.devices import resolve_device
 from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.models import RNN, JumpyRNNConfig, RNNConfig, from_pretrained, pretrained_info
 from jumpy_mbrl.models.event_jump import EventJumpConfig
@@ -40,7 +41,7 @@ from jumpy_mbrl.training import (
 )
 from jumpy_mbrl.training import loop as training_loop
 from jumpy_mbrl.training.checkpoint import Checkpoint
-from jumpy_mbrl.training.config import differences, resolve_device
+from jumpy_mbrl.training.config import differences
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "scripts" / "train_world_model.py"

@@ -12,8 +12,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 from jumpy_mbrl.data.seeds import data_rng
 from jumpy_mbrl.data.tasks import TASKS, WEATHER_DAYS, TaskConfig, TaskDataset, make_task
 from jumpy_mbrl.data.weather import FEATURES, Scaling, make_weather, read_weather, weather_scaling
+from jumpy_mbrl.devices import cpu_threads, resolve_device
 from jumpy_mbrl.evaluation.sequences import ONE_STEP_FRAMES, sample, score
 from jumpy_mbrl.files import atomic_write, write_json
 from jumpy_mbrl.models import from_pretrained
@@ -33,7 +33,7 @@ from jumpy_mbrl.models.jumpy_rnn import JumpyRNN
 from jumpy_mbrl.models.pretrained import pretrained_info, versions
 from jumpy_mbrl.training import TrainingConfig, TrainingDivergedError, train
 from jumpy_mbrl.training.checkpoint import Checkpoint
-from jumpy_mbrl.training.config import differences, resolve_device
+from jumpy_mbrl.training.config import differences
 from jumpy_mbrl.training.loop import BEST, CHECKPOINT, CONFIG
 from jumpy_mbrl.training.presets import TASK_MODELS
 
@@ -152,7 +152,7 @@ def run_job(job: Job, runs_dir: str, threads: int = 0, progress: bool = False) -
     """
     folder = Path(runs_dir) / job.folder
     try:
-        with _threads(threads):
+        with cpu_threads(threads):
             train_job(job, folder, threads, progress)
             return score_job(job, folder)
     except Exception as error:
@@ -322,16 +322,6 @@ def _record(job: Job) -> dict[str, Any]:
 
 def _device_name(device: torch.device) -> str:
     return "cpu" if device.type == "cpu" else torch.cuda.get_device_name(device)
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 # -- sequences to draw ---------------------------------------------------------------------------

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import torch
-
 from jumpy_mbrl.data.dataset import DatasetConfig
 from jumpy_mbrl.data.loading import DataConfig
 from jumpy_mbrl.data.tasks import TaskConfig
@@ -116,25 +114,6 @@ def differences(expected: Mapping[str, Any], given: Mapping[str, Any]) -> list[s
         for name in sorted({*before, *after})
         if name not in _FREE_ON_RESUME and before.get(name) != after.get(name)
     ]
-
-
-def resolve_device(name: str) -> torch.device:
-    """The device that ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"`` stands for.
-
-    Raises:
-        ValueError: for an unknown device, or a CUDA one that this machine does not have.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    kind, _, number = name.partition(":")
-    if kind not in ("cpu", "cuda") or (number and not number.isdigit()):
-        raise ValueError(unknown_name("device", name, ("auto", "cpu", "cuda")))
-    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
-        raise ValueError(
-            f"device {name!r} was asked for, but torch sees {torch.cuda.device_count()} CUDA "
-            "devices here; use 'cpu' or 'auto'"
-        )
-    return torch.device(name)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -16,12 +16,13 @@ from tqdm import tqdm
 
 from jumpy_mbrl.data.loading import SequenceData, as_frames, load_data
 from jumpy_mbrl.data.sampling import Sampler, make_sampler
+from jumpy_mbrl.devices import cpu_threads, resolve_device
 from jumpy_mbrl.files import write_json
 from jumpy_mbrl.models.base import WorldModel
 from jumpy_mbrl.models.pretrained import save_pretrained, versions
 from jumpy_mbrl.models.registry import make_model
 from jumpy_mbrl.training.checkpoint import Checkpoint
-from jumpy_mbrl.training.config import TrainingConfig, differences, resolve_device
+from jumpy_mbrl.training.config import TrainingConfig, differences
 
 CHECKPOINT = "checkpoint.safetensors"
 CONFIG = "config.json"
@@ -73,7 +74,7 @@ def train(
     device = resolve_device(config.device)
     folder = Path(run_dir)
     checkpoint = _prepare(folder, config, resume)
-    with _threads(config.threads), _board(folder) as board:
+    with cpu_threads(config.threads), _board(folder) as board:
         run = _Run(config, folder, device, Path(data_dir))
         if checkpoint is not None:
             run.restore(checkpoint)
@@ -323,13 +324,3 @@ def _board(folder: Path) -> Iterator[_Board]:
         return
     with SummaryWriter(str(folder)) as writer:
         yield writer
-
-
-@contextlib.contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
