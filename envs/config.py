@@ -9,7 +9,7 @@ import dataclasses
 import difflib
 import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -117,10 +117,7 @@ class TableConfig:
         Raises:
             ValueError: for an unknown field, with the nearest known one.
         """
-        known = [field.name for field in dataclasses.fields(self)]
-        for name in changes:
-            if name not in known:
-                raise ValueError(unknown_name("table setting", name, known))
+        check_names("table setting", changes, [field.name for field in dataclasses.fields(self)])
         return dataclasses.replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
@@ -400,6 +397,13 @@ def check_start(start: str) -> None:
     """Raises a `ValueError` unless `start` is one of `STARTS`."""
     if start not in STARTS:
         raise ValueError(unknown_name("start", start, STARTS))
+
+
+def check_names(what: str, names: Iterable[object], known: Collection[str]) -> None:
+    """Raises a `ValueError` for the first of `names` that is not `known`."""
+    for name in names:
+        if name not in known:
+            raise ValueError(unknown_name(what, name, known))
 
 
 def unknown_name(what: str, name: object, known: Iterable[str]) -> str:

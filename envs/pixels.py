@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from jumpy_mbrl.envs.config import Target, unknown_name
+from jumpy_mbrl.envs.config import Target, check_names, unknown_name
 
 Color = tuple[int, int, int]
 Frame = NDArray[np.uint8]
@@ -108,9 +108,7 @@ def make_pixel_config(
             raise ValueError(unknown_name("pixels preset", pixels, PRESETS))
         pixels = PRESETS[pixels]
     elif isinstance(pixels, Mapping):
-        for name in pixels:
-            if name not in ("size", "channels"):
-                raise ValueError(unknown_name("pixels setting", name, ("size", "channels")))
+        check_names("pixels setting", pixels, ("size", "channels"))
         pixels = PixelConfig(**pixels)
     elif not isinstance(pixels, PixelConfig):
         raise ValueError(

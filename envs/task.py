@@ -21,6 +21,7 @@ from jumpy_mbrl.envs.config import (
     Start,
     TableConfig,
     Target,
+    check_names,
     check_positions,
     check_start,
     check_target,
@@ -116,9 +117,7 @@ class Task:
         """
         config = self.config
         options = options or {}
-        for name in options:
-            if name not in RESET_OPTIONS:
-                raise ValueError(unknown_name("reset option", name, RESET_OPTIONS))
+        check_names("reset option", options, RESET_OPTIONS)
         # Positions come last: they may take any number of draws, and a crowded table, which only
         # given positions can fill, must not need them. The rest of a seed stays what it was.
         velocities = draw_velocities(config, rng, self.start, self.line)

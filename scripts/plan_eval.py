@@ -30,7 +30,7 @@ from tqdm import tqdm
 from jumpy_mbrl.agents import AGENTS, PROTOCOLS, Agent, GradientPlanner, load_agent
 from jumpy_mbrl.data.seeds import evaluation_table_seeds
 from jumpy_mbrl.devices import resolve_device
-from jumpy_mbrl.envs.config import unknown_name
+from jumpy_mbrl.envs.config import check_names, unknown_name
 from jumpy_mbrl.evaluation import (
     BATCH_SIZE,
     AgentResult,
@@ -80,9 +80,7 @@ class Args:
             raise ValueError(f"--threads must not be negative, got {self.threads}")
         if not self.agents:
             raise ValueError(f"--agents needs at least one of {list(AGENTS)}")
-        for name in self.agents:
-            if name not in AGENTS:
-                raise ValueError(unknown_name("agent", name, AGENTS))
+        check_names("agent", self.agents, AGENTS)
         if self.protocol not in PROTOCOLS:
             raise ValueError(unknown_name("protocol", self.protocol, PROTOCOLS))
         evaluation_table_seeds(self.seed, self.episodes)

@@ -16,16 +16,11 @@ task returns its run; but only where --runs-dir is shared can an interrupted run
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from collections.abc import Callable, Generator, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import partial
-from importlib import import_module
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -35,22 +30,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import tyro
 
 from jumpy_mbrl.data.tasks import TASKS, TaskConfig
-from jumpy_mbrl.envs.config import unknown_name
-from jumpy_mbrl.evaluation.table1 import (
-    DEFINITIONS,
-    PAPERS,
-    QUICK_WARNING,
-    SEQUENCES,
-    Job,
-    failure,
-    format_report,
-    in_order,
-    keep_files,
-    run_job,
-    run_job_apart,
-)
-from jumpy_mbrl.files import atomic_write, write_json
+from jumpy_mbrl.envs.config import check_names
 from jumpy_mbrl.models.jumpy_rnn import JumpyRNNConfig
+from jumpy_mbrl.reproduction.results import PAGE, TABLE, Results
+from jumpy_mbrl.reproduction.runs import SEQUENCES, Job
+from jumpy_mbrl.reproduction.table import PAPERS, QUICK_WARNING
+from jumpy_mbrl.reproduction.workers import run_all
 from jumpy_mbrl.training import TrainingConfig, task_preset
 from jumpy_mbrl.training.presets import TASK_MODELS
 
@@ -60,11 +45,6 @@ CAPACITIES = (4, 8, 16, 32, 64, 128, 256)
 """Hidden sizes of figure 4."""
 CAPACITY_TASK, CAPACITY_MODEL = "circles", "jumpy-rnn"
 QUICK_SEQUENCES = 50
-FORMAT = "jumpy-mbrl table 1"
-
-TABLE, PAGE, SAMPLES, CAPACITY = "table1.json", "table1.md", "samples.json", "capacity.json"
-
-Results = Generator[tuple[Job, dict[str, Any]], None, None]
 
 
 @dataclass(frozen=True)
@@ -107,12 +87,8 @@ class Args:
             raise ValueError(f"--seed must lie in [0, 2**63), got {self.seed}")
         if not self.ray_gpus >= 0.0:
             raise ValueError(f"--ray-gpus must not be negative, got {self.ray_gpus}")
-        for task in self.tasks:
-            if task not in TASKS:
-                raise ValueError(unknown_name("task", task, TASKS))
-        for model in self.models:
-            if model not in TASK_MODELS:
-                raise ValueError(unknown_name("model", model, TASK_MODELS))
+        check_names("task", self.tasks, TASKS)
+        check_names("model", self.models, TASK_MODELS)
         if self.csv is not None and self.tasks and "weather" not in self.tasks:
             raise ValueError("--csv is for the task weather, which --tasks does not name")
         if self.csv is not None and not Path(self.csv).is_file():
@@ -144,7 +120,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         args.check()
         if args.figures_only:
-            return redraw(args.out_dir())
+            finish(Results.load(args.out_dir()))
+            return 0
         return reproduce(args)
     except (ValueError, OSError, ImportError) as error:
         print(f"reproduce: {error}", file=sys.stderr)
@@ -155,29 +132,51 @@ def reproduce(args: Args) -> int:
     """Runs all jobs, keeps every result at once, and writes table and figures."""
     table_jobs = make_jobs(args)
     capacity_jobs = make_capacity_jobs(args) if args.capacity else {}
-    out = args.out_dir()
-    report, samples, capacity = open_results(out, args.quick)
+    results = Results.open(args.out_dir(), args.quick)
     jobs = {job.folder: job for job in (*table_jobs.values(), *capacity_jobs.values())}
     if args.quick:
         print(QUICK_WARNING)
     failed = 0
-    args.folder_of_runs().mkdir(parents=True, exist_ok=True)
-    with closing(run_all(list(jobs.values()), args)) as results:
-        for number, (job, result) in enumerate(results, start=1):
+    runs_dir = args.folder_of_runs()
+    runs_dir.mkdir(parents=True, exist_ok=True)
+    finished = run_all(
+        list(jobs.values()), runs_dir, args.workers, args.threads, args.ray, args.ray_gpus
+    )
+    with closing(finished):
+        for number, (job, result) in enumerate(finished, start=1):
             for (task, model), table_job in table_jobs.items():
                 if table_job.folder == job.folder:
-                    report["tasks"].setdefault(task, {})[model] = result["entry"]
-                    samples.setdefault(task, {})[model] = result["samples"]
+                    results.add(task, model, result)
             for size, capacity_job in capacity_jobs.items():
                 if capacity_job.folder == job.folder:
-                    capacity["sizes"][str(size)] = result["entry"]
-            save(out, report, samples, capacity)
+                    results.add_capacity(size, result)
+            results.save()
             failed += result["entry"]["error"] is not None
             print(f"[{number}/{len(jobs)}] {_line(job, result['entry'])}", flush=True)
-    finish(out, report, samples, capacity)
+    finish(results)
     if failed:
         print(f"reproduce: {failed} of {len(jobs)} runs failed, see the table", file=sys.stderr)
     return int(failed > 0)
+
+
+def finish(results: Results) -> None:
+    """Writes the Markdown table and the figures, and says where."""
+    print(results.write_page())
+    try:
+        figures = results.draw()
+    except ImportError as error:
+        print(f"the figures were not drawn: {error}")
+        return
+    paths = (results.out / TABLE, results.out / PAGE, *figures)
+    print("wrote " + ", ".join(str(path) for path in paths))
+
+
+def _line(job: Job, entry: Mapping[str, Any]) -> str:
+    if entry["error"] is not None:
+        return f"{job.folder}: failed: {' '.join(entry['error'].split())}"
+    test = entry["test"]
+    error = "not finite" if test["sample_mse"] is None else f"{test['sample_mse']:.3g}"
+    return f"{job.folder}: sample MSE {error}, mean jump {test['mean_jump']:.3g}"
 
 
 # -- what to run -----------------------------------------------------------------------------
@@ -240,180 +239,6 @@ def quick_budget(config: TrainingConfig) -> TrainingConfig:
         validation_interval=10,
         checkpoint_interval=10,
     )
-
-
-# -- running side by side ----------------------------------------------------------------------
-
-
-def run_all(jobs: list[Job], args: Args) -> Results:
-    """Every job with its result, as they finish.
-
-    Raises:
-        ImportError: if --ray is asked for and Ray is not installed.
-    """
-    runs_dir = args.folder_of_runs()
-    if args.ray is not None:
-        yield from _run_on_ray(jobs, runs_dir, args)
-    elif args.workers == 1:
-        for job in jobs:
-            yield job, run_job(job, str(runs_dir), args.threads, sys.stderr.isatty())
-    else:
-        yield from _run_in_processes(jobs, runs_dir, args)
-
-
-def _run_in_processes(jobs: list[Job], runs_dir: Path, args: Args) -> Results:
-    # Spawned, as a forked process inherits the threads of torch in an unknown state.
-    with ProcessPoolExecutor(args.workers, mp_context=get_context("spawn")) as pool:
-        futures = {pool.submit(run_job, job, str(runs_dir), args.threads): job for job in jobs}
-        try:
-            for future in as_completed(futures):
-                job = futures[future]
-                yield job, _result_of(job, future.result)
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _run_on_ray(jobs: list[Job], runs_dir: Path, args: Args) -> Results:
-    try:
-        ray: Any = import_module("ray")
-    except ImportError:
-        raise ImportError(
-            "--ray needs Ray, which is not installed; pip install 'jumpy-mbrl[ray]'"
-        ) from None
-    here = {"num_cpus": args.workers * args.threads, "include_dashboard": False}
-    options = here if args.ray == "local" else {"address": args.ray}
-    ray.init(**options, log_to_driver=False)
-    try:
-        remote = ray.remote(num_cpus=args.threads, num_gpus=args.ray_gpus)(run_job_apart)
-        folder = str(runs_dir.resolve())
-        waiting = {remote.remote(job, folder, args.threads): job for job in jobs}
-        while waiting:
-            (done,), _ = ray.wait(list(waiting), num_returns=1)
-            job = waiting.pop(done)
-            result = _result_of(job, partial(ray.get, done))
-            keep_files(result.pop("files", {}), runs_dir / job.folder)
-            yield job, result
-    finally:
-        ray.shutdown()
-
-
-def _result_of(job: Job, get: Callable[[], Any]) -> dict[str, Any]:
-    """The result, or the failure of a worker that died; running again goes on with its run."""
-    try:
-        result: dict[str, Any] = get()
-        return result
-    except Exception as error:
-        return failure(job, f"the worker died ({type(error).__name__}); run the command again")
-
-
-def _line(job: Job, entry: Mapping[str, Any]) -> str:
-    if entry["error"] is not None:
-        return f"{job.folder}: failed: {' '.join(entry['error'].split())}"
-    test = entry["test"]
-    error = "not finite" if test["sample_mse"] is None else f"{test['sample_mse']:.3g}"
-    return f"{job.folder}: sample MSE {error}, mean jump {test['mean_jump']:.3g}"
-
-
-# -- results -------------------------------------------------------------------------------------
-
-
-def open_results(
-    out: Path, quick: bool
-) -> tuple[dict[str, Any], dict[str, dict[str, Any]], dict[str, Any]]:
-    """Report, samples and capacity as far as ``out`` holds them.
-
-    Raises:
-        ValueError: if it holds results of the other kind, quick or not.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    report, samples, capacity = load(out)
-    for name, content in ((TABLE, report), (CAPACITY, capacity)):
-        if content is not None and content["quick"] != quick:
-            kind = "a quick run" if content["quick"] else "real runs"
-            raise ValueError(f"{out / name} holds results of {kind}; choose another --out")
-    return (
-        report or {"format": FORMAT, "quick": quick, "tasks": {}},
-        samples,
-        capacity or {"format": FORMAT, "quick": quick, "sizes": {}},
-    )
-
-
-def load(out: Path) -> tuple[dict[str, Any] | None, dict[str, Any], dict[str, Any] | None]:
-    """Report and capacity, or None where there are none, and the samples.
-
-    Raises:
-        ValueError: if a file is damaged or not ours.
-    """
-    found: dict[str, Any] = {}
-    for name in (TABLE, CAPACITY, SAMPLES):
-        path = out / name
-        if not path.is_file():
-            continue
-        try:
-            found[name] = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"expected JSON in {path}, got something else: {error}") from None
-        content = found[name]
-        ours = isinstance(content, dict) and (name == SAMPLES or content.get("format") == FORMAT)
-        if not ours:
-            raise ValueError(f"expected {path} to hold format {FORMAT!r}, so it is not ours")
-    return found.get(TABLE), found.get(SAMPLES, {}), found.get(CAPACITY)
-
-
-def save(
-    out: Path,
-    report: dict[str, Any],
-    samples: dict[str, dict[str, Any]],
-    capacity: dict[str, Any],
-) -> None:
-    """Writes the results, each file atomically."""
-    if report["tasks"]:
-        report["papers"] = PAPERS
-        report["definitions"] = DEFINITIONS
-        report["note"] = QUICK_WARNING if report["quick"] else None
-        report["tasks"] = in_order(report["tasks"])
-        write_json(out / TABLE, report)
-        with atomic_write(out / SAMPLES) as temporary:
-            text = json.dumps(samples, allow_nan=False, separators=(",", ":"))
-            temporary.write_text(text + "\n", encoding="utf-8")
-    if capacity["sizes"]:
-        capacity["note"] = QUICK_WARNING if capacity["quick"] else None
-        write_json(out / CAPACITY, capacity)
-
-
-def finish(
-    out: Path,
-    report: dict[str, Any],
-    samples: dict[str, dict[str, Any]],
-    capacity: dict[str, Any] | None,
-) -> None:
-    """Writes the Markdown table and the figures, and says where."""
-    text = format_report(report)
-    with atomic_write(out / PAGE) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    print(text)
-    try:
-        from jumpy_mbrl.task_figures import save_task_figures
-
-        paths = save_task_figures(report, samples, capacity, out)
-        print("wrote " + ", ".join(str(path) for path in (out / TABLE, out / PAGE, *paths)))
-    except ImportError as error:
-        print(f"the figures were not drawn: {error}")
-
-
-def redraw(out: Path) -> int:
-    """Writes the table and the figures from the results in ``out`` alone.
-
-    Raises:
-        ValueError: if there are none.
-    """
-    report, samples, capacity = load(out)
-    if report is None:
-        raise ValueError(
-            f"expected {TABLE} in {out}, but there is none; run without --figures-only"
-        )
-    finish(out, {**report, "tasks": in_order(report["tasks"])}, samples, capacity)
-    return 0
 
 
 if __name__ == "__main__":

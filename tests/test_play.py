@@ -1,11 +1,11 @@
 """Playing with the mouse: made-up events in a window that is none."""
 
-import importlib.util
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,12 +17,6 @@ from jumpy_mbrl.envs.rendering import Window, draw_view
 from jumpy_mbrl.game import FULL_PULL, TARGETS, Game, Phase
 
 SCRIPT = Path(__file__).parent.parent / "scripts" / "play.py"
-spec = importlib.util.spec_from_file_location("play", SCRIPT)
-assert spec is not None
-assert spec.loader is not None
-play = importlib.util.module_from_spec(spec)
-sys.modules["play"] = play
-spec.loader.exec_module(play)
 
 TICK = 1 / 60
 
@@ -30,7 +24,8 @@ TICK = 1 / 60
 class Player:
     """Moves the mouse and presses keys, and lets the program run."""
 
-    def __init__(self, size: tuple[int, int] | None = None) -> None:
+    def __init__(self, play: ModuleType, size: tuple[int, int] | None = None) -> None:
+        self.hint: str = play.HINT
         self.game = Game(NoShot, seed=0)
         self.app = play.App(self.game, Window(fps=0))
         self.turn()
@@ -49,7 +44,7 @@ class Player:
             self.turn()
 
     def mouse(self, kind: int, x: float, y: float, button: int = 1) -> None:
-        layout = self.app.window.layout(self.game.view(play.HINT))
+        layout = self.app.window.layout(self.game.view(self.hint))
         column, row = layout.to_picture(x, y)
         details: dict[str, Any] = {"pos": (round(column), round(row))}
         if kind != pygame.MOUSEMOTION:
@@ -68,10 +63,15 @@ class Player:
         self.turn()
 
 
+@pytest.fixture(scope="module")
+def play(load_script: Callable[[str], ModuleType]) -> ModuleType:
+    return load_script("play")
+
+
 @pytest.fixture(params=[None, (400, 700), (1000, 640)], ids=["natural", "tall", "wide"])
-def player(request: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Player]:
+def player(play: ModuleType, request: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Player]:
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
-    player = Player(request.param)
+    player = Player(play, request.param)
     yield player
     player.app.window.close()
     player.game.close()
@@ -86,7 +86,7 @@ def test_a_drag_is_a_shot_and_is_scored(player: Player) -> None:
     assert player.game.scores["you"].played == 1
     screen = pygame.surfarray.array3d(pygame.display.get_surface()).transpose(1, 0, 2)
     height, width = screen.shape[:2]
-    np.testing.assert_array_equal(screen, draw_view(player.game.view(play.HINT), width, height))
+    np.testing.assert_array_equal(screen, draw_view(player.game.view(player.hint), width, height))
 
 
 def test_while_pulling_the_cue_and_the_arrow_are_drawn(player: Player) -> None:
@@ -124,7 +124,9 @@ def test_keys(player: Player) -> None:
     assert not player.app.window.is_open
 
 
-def test_run_plays_until_the_window_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_plays_until_the_window_is_closed(
+    play: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     app = play.App(Game(seed=0), Window(fps=200))
     turn = app.turn
@@ -146,7 +148,7 @@ def test_run_plays_until_the_window_is_closed(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_main_prints_the_score(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    play: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(play.App, "run", lambda self: self.game.close())
     play.main(play.Args(seed=1))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 from types import ModuleType
@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from jumpy_mbrl.data.tasks import TASKS, TaskConfig, make_task
-from jumpy_mbrl.evaluation import table1
 from jumpy_mbrl.models import from_pretrained
+from jumpy_mbrl.reproduction import runs
 from jumpy_mbrl.training import TrainingConfig, TrainingDivergedError, task_preset, validate
 from jumpy_mbrl.training import loop as training_loop
 
@@ -45,22 +45,14 @@ def tiny_preset(task: str, model: str, csv: str | None = None) -> TrainingConfig
     )
 
 
-def load_script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+@pytest.fixture
+def script(load_script: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The script, with tiny presets and few sequences."""
-    spec = importlib.util.spec_from_file_location("reproduce", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, module)
-    spec.loader.exec_module(module)
+    module = load_script("reproduce")
     monkeypatch.setattr(module, "task_preset", tiny_preset)
     monkeypatch.setattr(module, "SEQUENCES", 10)
     monkeypatch.setattr(module, "QUICK_SEQUENCES", 5)
     return module
-
-
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    return load_script(monkeypatch)
 
 
 @pytest.fixture
@@ -168,7 +160,7 @@ def test_a_run_stops_half_way_and_goes_on(
 
     # All is done now: nothing is trained, and the results are the same.
     with monkeypatch.context() as patched:
-        patched.setattr(table1, "train", None)
+        patched.setattr(runs, "train", None)
         assert run(script, tmp_path / "halves", *ONE) == 0
     assert report_of(tmp_path / "halves")["tasks"] == halves
 
@@ -186,9 +178,10 @@ def test_a_failed_run_is_reported_and_the_others_go_on(
             raise TrainingDivergedError("the loss is NaN")
         check(self, loss, norm)
 
-    monkeypatch.setattr(training_loop._Run, "_check_finite", diverge)
     options = ("--tasks", "circles", "--models", "rnn", "jumpy-rnn")
-    assert run(script, tmp_path, *options) == 1
+    with monkeypatch.context() as patched:
+        patched.setattr(training_loop._Run, "_check_finite", diverge)
+        assert run(script, tmp_path, *options) == 1
     printed = capsys.readouterr()
     assert "circles/rnn: failed: TrainingDivergedError: the loss is NaN" in printed.out
     assert printed.err == "reproduce: 1 of 2 runs failed, see the table\n"
@@ -199,9 +192,7 @@ def test_a_failed_run_is_reported_and_the_others_go_on(
     assert "| circles | rnn | failed: TrainingDivergedError: the loss is NaN |" in page
     assert (tmp_path / "out/jumps-circles.png").is_file()
 
-    monkeypatch.undo()
-    second = load_script(monkeypatch)
-    assert run(second, tmp_path, *options) == 0
+    assert run(script, tmp_path, *options) == 0
     assert report_of(tmp_path)["tasks"]["circles"]["rnn"]["error"] is None
 
 
@@ -263,16 +254,6 @@ def test_processes_give_the_same_results(script: ModuleType, tmp_path: Path) -> 
     assert run(script, tmp_path / "two", *options, "--workers", "2") == 0
     one, two = (report_of(tmp_path / name)["tasks"] for name in ("one", "two"))
     assert without_times(one) == without_times(two)
-
-
-def test_a_worker_that_dies_is_a_failed_run(script: ModuleType) -> None:
-    job = next(iter(script.make_jobs(script.Args(tasks=("lines",), models=("rnn",))).values()))
-
-    def die() -> None:
-        raise BrokenPipeError
-
-    entry = script._result_of(job, die)["entry"]
-    assert entry["error"] == "the worker died (BrokenPipeError); run the command again"
 
 
 @pytest.mark.usefixtures("no_pictures")

@@ -1,8 +1,7 @@
 """The soak: a short one is clean, and each kind of violation is found and fails it."""
 
-import importlib.util
-import sys
-from pathlib import Path
+from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -11,36 +10,40 @@ import pytest
 from jumpy_mbrl.envs import physics, table
 from jumpy_mbrl.envs.config import TableConfig, check_positions
 
-SCRIPT = Path(__file__).parent.parent / "scripts" / "soak.py"
-spec = importlib.util.spec_from_file_location("soak", SCRIPT)
-assert spec is not None
-assert spec.loader is not None
-soak = importlib.util.module_from_spec(spec)
-sys.modules["soak"] = soak
-spec.loader.exec_module(soak)
+Run = Callable[..., tuple[int, str]]
 
 
-def run(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str]:
-    """The exit code and what was printed."""
-    code = soak.main(argv)
-    captured = capsys.readouterr()
-    return code, captured.out + captured.err
+@pytest.fixture(scope="module")
+def soak(load_script: Callable[[str], ModuleType]) -> ModuleType:
+    return load_script("soak")
 
 
-def test_a_short_soak_is_clean(capsys: pytest.CaptureFixture[str]) -> None:
-    code, printed = run(capsys, "--frames", "20000")
+@pytest.fixture
+def run(soak: ModuleType, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs the command line; returns the exit code and what was printed."""
+
+    def run(*argv: str) -> tuple[int, str]:
+        code = soak.main(argv)
+        captured = capsys.readouterr()
+        return code, captured.out + captured.err
+
+    return run
+
+
+def test_a_short_soak_is_clean(run: Run) -> None:
+    code, printed = run("--frames", "20000")
     assert code == 0, printed
     assert "0 violations" in printed
 
 
-def test_it_stops_in_time(capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_stops_in_time(soak: ModuleType) -> None:
     report = soak.soak(soak.Args(seconds=0.3))
     assert report.episodes > 1
     assert report.frames < 100_000
     assert report.violations == []
 
 
-def test_every_kind_of_table_is_played() -> None:
+def test_every_kind_of_table_is_played(soak: ModuleType) -> None:
     configs = [soak.draw_config(np.random.default_rng(seed)) for seed in range(300)]
     assert {config.num_balls for config in configs} == set(range(1, 9))
     assert min(config.dt for config in configs) < 0.002
@@ -94,26 +97,24 @@ def stop_with_an_error(x: Any, v: Any) -> None:
     ],
 )
 def test_violations_are_found_and_fail(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], damage: Any, message: str
+    run: Run, monkeypatch: pytest.MonkeyPatch, damage: Any, message: str
 ) -> None:
     broken(monkeypatch, damage)
-    code, printed = run(capsys, "--frames", "300", "--seed", "7")
+    code, printed = run("--frames", "300", "--seed", "7")
     assert code == 1
     assert message in printed
     assert "seed 7" in printed or "seed 8" in printed
 
 
-def test_growing_memory_fails(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_growing_memory_fails(soak: ModuleType, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     peaks = iter([100.0, 120.0])
     monkeypatch.setattr(soak, "peak_memory", lambda: next(peaks))
-    code, printed = run(capsys, "--frames", "500")
+    code, printed = run("--frames", "500")
     assert code == 1
     assert "memory grew by 20.0 MiB" in printed
 
 
-def test_energy_is_compared_with_that_of_the_last_shot() -> None:
+def test_energy_is_compared_with_that_of_the_last_shot(soak: ModuleType) -> None:
     config = TableConfig(num_balls=1)
     velocities = np.array([[1.0, -1.5]])
     action = np.array([1.0, -3.0], dtype=np.float32)
@@ -124,7 +125,7 @@ def test_energy_is_compared_with_that_of_the_last_shot() -> None:
 
 
 @pytest.mark.parametrize("argv", [("--frames", "0"), ("--seconds", "0"), ("--seconds", "nan")])
-def test_nonsense_is_refused(capsys: pytest.CaptureFixture[str], argv: Any) -> None:
-    code, printed = run(capsys, *argv)
+def test_nonsense_is_refused(run: Run, argv: Any) -> None:
+    code, printed = run(*argv)
     assert code == 2
     assert f"error: expected {argv[0]}" in printed

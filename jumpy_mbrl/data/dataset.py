@@ -28,6 +28,7 @@ from jumpy_mbrl.data.seeds import Split, check_seed, check_split, data_rng
 from jumpy_mbrl.envs.config import (
     Start,
     TableConfig,
+    check_names,
     check_start,
     sample_tables,
     unknown_name,
@@ -93,10 +94,7 @@ class DatasetConfig:
         Raises:
             ValueError: for unknown fields or impossible values.
         """
-        known = [entry.name for entry in dataclasses.fields(cls)]
-        for name in values:
-            if name not in known:
-                raise ValueError(unknown_name("dataset setting", name, known))
+        check_names("dataset setting", values, [entry.name for entry in dataclasses.fields(cls)])
         rest = {name: value for name, value in values.items() if name != "table"}
         return cls(table=TableConfig.from_dict(values.get("table", {})), **rest)
 

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from jumpy_mbrl.data.seeds import Split, check_seed, check_split, data_rng
 from jumpy_mbrl.data.weather import make_weather, read_weather, weather_sequences
-from jumpy_mbrl.envs.config import TableConfig, sample_positions, unknown_name
+from jumpy_mbrl.envs.config import TableConfig, check_names, sample_positions, unknown_name
 from jumpy_mbrl.envs.physics import simulate
 from jumpy_mbrl.envs.pixels import PRESETS, draw_pixels
 
@@ -126,10 +126,7 @@ class TaskConfig:
         Raises:
             ValueError: for unknown fields or impossible values.
         """
-        known = [entry.name for entry in dataclasses.fields(cls)]
-        for name in values:
-            if name not in known:
-                raise ValueError(unknown_name("task setting", name, known))
+        check_names("task setting", values, [entry.name for entry in dataclasses.fields(cls)])
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The pictures of the papers' tasks: samples with their ticks, jumps over training, capacity.
 
-All are drawn from results alone (`table1.json`, `samples.json` and `capacity.json` of
-scripts/reproduce.py). Needs matplotlib (the ``viz`` extra), imported only when something is drawn.
+All are drawn from results alone (`table1.json`, `samples.json` and `capacity.json`; see
+`jumpy_mbrl.reproduction.results`). Needs matplotlib (the ``viz`` extra), imported only when
+something is drawn.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jumpy_mbrl.data.tasks import TASKS
-from jumpy_mbrl.evaluation.table1 import PAPERS, in_order
 from jumpy_mbrl.files import atomic_write
+from jumpy_mbrl.reproduction.table import PAPERS, in_order
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -102,7 +103,7 @@ def save_samples_figure(
 
     Args:
         task: its name.
-        samples: by model, from ``jumpy_mbrl.evaluation.table1.record_samples``.
+        samples: by model, from ``jumpy_mbrl.reproduction.samples.record_samples``.
         path: of the picture; the suffix says which format.
         quick: say that the figures mean nothing.
 

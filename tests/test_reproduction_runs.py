@@ -1,4 +1,4 @@
-"""One run of the papers' table, from training to its entry, and the table itself."""
+"""One run of the papers' table, from training to its entry."""
 
 from __future__ import annotations
 
@@ -8,27 +8,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
 from jumpy_mbrl.data.dataset import DatasetConfig
 from jumpy_mbrl.data.tasks import TASKS, TaskConfig, make_task
-from jumpy_mbrl.evaluation import table1
-from jumpy_mbrl.evaluation.table1 import (
-    FILM_FRAMES,
-    PAPERS,
+from jumpy_mbrl.models import RNN, JumpyRNN, JumpyRNNConfig, RNNConfig, from_pretrained
+from jumpy_mbrl.reproduction import runs
+from jumpy_mbrl.reproduction.runs import (
     Job,
+    failure,
     forced_jumps,
-    format_report,
-    in_order,
     is_finished,
     keep_files,
-    record_samples,
     run_job,
     run_job_apart,
 )
-from jumpy_mbrl.models import RNN, JumpyRNN, JumpyRNNConfig, RNNConfig, from_pretrained
 from jumpy_mbrl.training import TrainingConfig, TrainingDivergedError, validate
 from jumpy_mbrl.training import loop as training_loop
 
@@ -58,8 +53,8 @@ def job_of(config: TrainingConfig | None = None, folder: str = "circles/jumpy-rn
     return Job(config or tiny(), folder, sequences=10, command="python it")
 
 
-def run(job: Job, runs: Path) -> dict[str, Any]:
-    return run_job(job, str(runs), threads=1)
+def run(job: Job, folder: Path) -> dict[str, Any]:
+    return run_job(job, str(folder), threads=1)
 
 
 # -- one run ---------------------------------------------------------------------------------
@@ -98,7 +93,7 @@ def test_a_finished_run_is_scored_and_not_trained_again(
         raise OSError("it was trained")
 
     first = run(job_of(), tmp_path)
-    monkeypatch.setattr(table1, "train", refuse)
+    monkeypatch.setattr(runs, "train", refuse)
     assert run(job_of(), tmp_path) == first
     assert run(job_of(), tmp_path / "new")["entry"]["error"] == "OSError: it was trained"
 
@@ -185,7 +180,7 @@ def test_no_folder_of_this_machine_gets_into_the_record() -> None:
         "train_data": TaskConfig("weather", 5, csv="/home/me/jena.csv"),
         "validation_data": TaskConfig("weather", 5, split="validation", csv="/home/me/jena.csv"),
     }
-    record = table1.failure(job_of(tiny("synthetic-weather", "rnn", **data)), "no file")["entry"]
+    record = failure(job_of(tiny("synthetic-weather", "rnn", **data)), "no file")["entry"]
     assert record["config"]["train_data"]["csv"] == "jena.csv"
     assert "/home" not in json.dumps(record)
 
@@ -250,151 +245,3 @@ def test_only_models_with_learned_jumps_are_forced() -> None:
     data = make_task(TaskConfig("lines", num_sequences=2))
     assert forced_jumps(RNN(RNNConfig(2, 0, 8, 8)), data) == []
     assert forced_jumps(JumpyRNN(JumpyRNNConfig(2, 0, 8, 8, constant_jump=2)), data) == []
-
-
-# -- samples ---------------------------------------------------------------------------------
-
-
-def test_samples_of_coordinates() -> None:
-    torch.manual_seed(0)
-    data = make_task(TaskConfig("billiards2d", num_sequences=3))
-    model = RNN(RNNConfig(4, 0, 8, 8)).eval()
-    found = record_samples(model, data)
-    assert len(found["truth"]) == len(found["ways"]) == 2
-    assert found["truth"][1] == pytest.approx(data.obs[1], rel=1e-4)
-    way = found["ways"][0]
-    assert (way["time"][0], way["time"][1], way["time"][-1]) == (3.0, 3.25, 44.0)
-    assert np.shape(way["obs"]) == (len(way["time"]), 4)
-    assert way["tick_times"] == [3.0 + k for k in range(41)]
-    assert np.shape(way["tick_obs"]) == (41, 4)
-    assert way["tick_obs"][1] == way["obs"][4]
-    assert way["obs"][0] == pytest.approx(data.obs[0, 3], rel=1e-4)
-
-
-def test_samples_of_pictures() -> None:
-    torch.manual_seed(0)
-    data = make_task(TaskConfig("pixel-billiards1d", num_sequences=2))
-    found = record_samples(RNN(RNNConfig(784, 0, 8, 8, residual=False)).eval(), data)
-    assert len(found["truth"]) == 1 and len(found["film"]) == FILM_FRAMES
-    assert (found["film"][0], found["film"][-1]) == (4.0, 44.0)
-    first = np.frombuffer(bytes.fromhex(found["truth"][0][0]), dtype=np.uint8)
-    assert np.array_equal(first, data.obs[0, 4])
-    pictures = [bytes.fromhex(text) for text in found["ways"][0]["obs"]]
-    assert {len(picture) for picture in pictures} == {784}
-
-
-def test_samples_of_weather_are_in_units() -> None:
-    torch.manual_seed(0)
-    data = make_task(TaskConfig("synthetic-weather", num_sequences=4, split="evaluation"))
-    found = record_samples(RNN(RNNConfig(5, 0, 8, 8)).eval(), data)
-    truth = np.array(found["truth"])
-    assert truth.shape == (3, 80, 2)
-    assert truth[..., 0].min() > -40.0 and truth[..., 0].max() < 50.0
-    assert truth[..., 1].min() > 900.0 and truth[..., 1].max() < 1100.0
-    assert np.shape(found["ways"][2]["tick_obs"]) == (60, 2)
-
-
-def test_samples_that_are_not_finite_are_none() -> None:
-    data = make_task(TaskConfig("circles", num_sequences=2))
-    model = RNN(RNNConfig(2, 0, 8, 8)).eval()
-    torch.nn.init.constant_(model.decoder.last.bias, torch.nan)
-    way = record_samples(model, data)["ways"][0]
-    assert way["obs"][-1] == [None, None]
-    json.dumps(way, allow_nan=False)
-
-
-# -- the table -------------------------------------------------------------------------------
-
-
-def test_figures_of_the_papers() -> None:
-    assert PAPERS["billiards2d"]["rnn"]["sample_mse"] == 2.1e-2
-    assert PAPERS["billiards2d"]["jumpy-rnn"] == {
-        "train_mse": 3.55e-5,
-        "test_mse": 3.73e-5,
-        "sample_mse": 1.76e-2,
-        "mean_jump": 4.5,
-    }
-    assert PAPERS["lines"]["jumpy-rnn"]["mean_jump"] == 20
-    assert PAPERS["weather"]["jump-2"]["sample_mse"] == 1.38e-2
-    assert set(PAPERS) == set(TASKS) - {"synthetic-weather"}
-
-
-def scores(sample_mse: float | None, **changes: Any) -> dict[str, Any]:
-    return {
-        "n": 10,
-        "sample_mse": sample_mse,
-        "sample_se": None if sample_mse is None else 0.1 * sample_mse,
-        "one_step_mse": 2e-4,
-        "mean_jump": 12.345,
-        "ticks": 2.0,
-        **changes,
-    }
-
-
-def entry_of(sample_mse: float | None, **changes: Any) -> dict[str, Any]:
-    return {
-        "error": None,
-        "train": scores(sample_mse, one_step_mse=1e-4),
-        "test": scores(sample_mse),
-        "weights": 190_659,
-        "steps": 10_000,
-        "training_seconds": 1234.5,
-        "training_frames": 225_000,
-        **changes,
-    }
-
-
-def rows_of(text: str) -> list[list[str]]:
-    lines = [line for line in text.splitlines() if line.startswith("| ")]
-    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
-
-
-def test_the_table_in_markdown() -> None:
-    tasks = {
-        "synthetic-weather": {"ours": entry_of(None, training_seconds=None)},
-        "circles": {
-            "ours": entry_of(5.25e-4),
-            "rnn": {"error": "OSError: disk |\nfull"},
-        },
-    }
-    text = format_report({"quick": False, "tasks": tasks})
-    rows = rows_of(text)
-    header = ["task", "papers' RNN", "papers' jumpy RNN", "rnn", "ours"]
-    assert rows[0] == header
-    assert rows[2] == ["circles", "3.98e-04 (1)", "5.25e-04 (17)", "failed", "5.25e-04 (12.3)"]
-    assert rows[3] == ["synthetic-weather", "-", "-", "-", "not finite (12.3)"]
-    full = rows[4:]
-    assert full[0][:6] == ["task", "model", "train MSE", "test MSE", "sample MSE", "mean jump"]
-    assert full[2][:3] == ["circles", "*papers' rnn*", "*3.00e-06*"]
-    assert full[4][:3] == ["circles", "rnn", "failed: OSError: disk \\| full"]
-    assert full[5] == [
-        "circles",
-        "ours",
-        "1.00e-04",
-        "2.00e-04",
-        "5.25e-04 ± 5.3e-05",
-        "12.3",
-        "190,659",
-        "10,000",
-        "1,234",
-        "225,000",
-    ]
-    assert full[6][:2] == ["synthetic-weather", "ours"] and full[6][-2] == "-"
-    assert {line.count(" | ") for line in text.splitlines() if line.startswith("| circles")} == {
-        4,
-        9,
-    }
-    assert "mean nothing" not in text
-
-
-def test_a_quick_table_says_so() -> None:
-    text = format_report({"quick": True, "tasks": {"circles": {"rnn": entry_of(1.0)}}})
-    assert "figures mean nothing" in text
-
-
-def test_tasks_and_models_stand_in_the_order_of_the_papers() -> None:
-    tasks = {"circles": {"ours": 1, "rnn": 2}, "lines": {"jumpy-rnn": 3, "jump-2": 4}}
-    found = in_order(tasks)
-    assert list(found) == ["lines", "circles"]
-    assert list(found["circles"]) == ["rnn", "ours"]
-    assert list(found["lines"]) == ["jump-2", "jumpy-rnn"]

@@ -1,0 +1,145 @@
+"""What the runs gave, in a folder that results can be added to at any time.
+
+The folder holds the entries of the table, the sequences to draw, the entries of figure 4, the table
+as Markdown, and the figures.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jumpy_mbrl.files import atomic_write, write_json
+from jumpy_mbrl.reproduction.figures import save_task_figures
+from jumpy_mbrl.reproduction.table import (
+    DEFINITIONS,
+    PAPERS,
+    QUICK_WARNING,
+    format_report,
+    in_order,
+)
+
+FORMAT = "jumpy-mbrl table 1"
+
+TABLE, PAGE, SAMPLES, CAPACITY = "table1.json", "table1.md", "samples.json", "capacity.json"
+
+
+@dataclass
+class Results:
+    """The results in a folder.
+
+    Attributes:
+        out: the folder.
+        report: of `TABLE`: entries in ``tasks``, by task and model, and what explains them.
+        samples: of `SAMPLES`: sequences to draw, by task and model; None for runs that failed.
+        capacity: of `CAPACITY`: entries in ``sizes``, by hidden size.
+    """
+
+    out: Path
+    report: dict[str, Any]
+    samples: dict[str, dict[str, Any]]
+    capacity: dict[str, Any]
+
+    @classmethod
+    def open(cls, out: Path, quick: bool) -> Results:
+        """Results to add to: those in ``out``, which is made if need be.
+
+        Raises:
+            ValueError: if a file is damaged or not ours, or of the other kind, quick or not.
+        """
+        out.mkdir(parents=True, exist_ok=True)
+        results = cls._read(out, quick)
+        for name, content in ((TABLE, results.report), (CAPACITY, results.capacity)):
+            if content["quick"] != quick:
+                kind = "a quick run" if content["quick"] else "real runs"
+                raise ValueError(f"{out / name} holds results of {kind}; choose another --out")
+        return results
+
+    @classmethod
+    def load(cls, out: Path) -> Results:
+        """Results to look at: those in ``out``.
+
+        Raises:
+            ValueError: if there is no table, or a file is damaged or not ours.
+        """
+        results = cls._read(out, quick=False)
+        if not (out / TABLE).is_file():
+            raise ValueError(
+                f"expected {TABLE} in {out}, but there is none; run without --figures-only"
+            )
+        return results
+
+    @classmethod
+    def _read(cls, out: Path, quick: bool) -> Results:
+        """What is in ``out``; of what is not, nothing, and ``quick`` or not."""
+        empty = {"format": FORMAT, "quick": quick}
+        return cls(
+            out,
+            report=_read_file(out / TABLE) or {**empty, "tasks": {}},
+            capacity=_read_file(out / CAPACITY) or {**empty, "sizes": {}},
+            samples=_read_file(out / SAMPLES) or {},
+        )
+
+    def add(self, task: str, model: str, result: Mapping[str, Any]) -> None:
+        """Takes what `run_job` returned for a run of the table."""
+        self.report["tasks"].setdefault(task, {})[model] = result["entry"]
+        self.samples.setdefault(task, {})[model] = result["samples"]
+
+    def add_capacity(self, hidden_size: int, result: Mapping[str, Any]) -> None:
+        """Takes what `run_job` returned for a run of figure 4."""
+        self.capacity["sizes"][str(hidden_size)] = result["entry"]
+
+    def save(self) -> None:
+        """Writes the results, each file atomically."""
+        if self.report["tasks"]:
+            self.report["papers"] = PAPERS
+            self.report["definitions"] = DEFINITIONS
+            self.report["note"] = QUICK_WARNING if self.report["quick"] else None
+            self.report["tasks"] = in_order(self.report["tasks"])
+            write_json(self.out / TABLE, self.report)
+            text = json.dumps(self.samples, allow_nan=False, separators=(",", ":"))
+            _write_text(self.out / SAMPLES, text + "\n")
+        if self.capacity["sizes"]:
+            self.capacity["note"] = QUICK_WARNING if self.capacity["quick"] else None
+            write_json(self.out / CAPACITY, self.capacity)
+
+    def write_page(self) -> str:
+        """Writes the table as Markdown, and returns it."""
+        text = format_report(self.report)
+        _write_text(self.out / PAGE, text)
+        return text
+
+    def draw(self) -> list[Path]:
+        """Draws the figures, and returns their paths.
+
+        Raises:
+            ImportError: if matplotlib is not installed.
+        """
+        return save_task_figures(self.report, self.samples, self.capacity, self.out)
+
+
+def _read_file(path: Path) -> dict[str, Any] | None:
+    """What a file holds, or None if there is none.
+
+    Raises:
+        ValueError: if it is damaged or not ours.
+    """
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"expected JSON in {path}, got something else: {error}") from None
+    ours = isinstance(content, dict) and (path.name == SAMPLES or content.get("format") == FORMAT)
+    if not ours:
+        raise ValueError(f"expected {path} to hold format {FORMAT!r}, so it is not ours")
+    found: dict[str, Any] = content
+    return found
+
+
+def _write_text(path: Path, text: str) -> None:
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

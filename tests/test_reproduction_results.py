@@ -1,0 +1,75 @@
+"""The folder of results; damaged files and figures are tested through the command line too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jumpy_mbrl.reproduction.results import CAPACITY, PAGE, SAMPLES, TABLE, Results
+from jumpy_mbrl.reproduction.table import DEFINITIONS, PAPERS
+
+FAILED: dict[str, Any] = {"entry": {"error": "OSError: disk full"}, "samples": None}
+
+
+def names_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_results_are_added_to(tmp_path: Path) -> None:
+    out = tmp_path / "new" / "folder"
+    first = Results.open(out, quick=False)
+    first.add("circles", "ours", FAILED)
+    first.add("circles", "rnn", {**FAILED, "samples": {"truth": [[0.5]]}})
+    first.save()
+    assert names_in(out) == {TABLE, SAMPLES}
+
+    second = Results.open(out, quick=False)
+    second.add("lines", "rnn", FAILED)
+    second.add_capacity(64, FAILED)
+    second.save()
+    assert names_in(out) == {TABLE, SAMPLES, CAPACITY}
+    assert list(second.report["tasks"]) == ["lines", "circles"]
+    assert list(second.report["tasks"]["circles"]) == ["rnn", "ours"]
+
+    found = Results.load(out)
+    assert found == second
+    assert found.report["papers"] == PAPERS and found.report["definitions"] == DEFINITIONS
+    assert found.report["note"] is None and found.capacity["note"] is None
+    assert found.samples["circles"] == {"ours": None, "rnn": {"truth": [[0.5]]}}
+    assert found.capacity["sizes"] == {"64": FAILED["entry"]}
+
+
+def test_nothing_is_written_of_no_results(tmp_path: Path) -> None:
+    Results.open(tmp_path, quick=True).save()
+    assert names_in(tmp_path) == set()
+    with pytest.raises(ValueError, match=r"expected table1\.json in .*, but there is none"):
+        Results.load(tmp_path)
+    with pytest.raises(ValueError, match="there is none"):
+        Results.load(tmp_path / "nowhere")
+    assert names_in(tmp_path) == set()
+
+
+@pytest.mark.parametrize("quick", [True, False])
+@pytest.mark.parametrize("name", [TABLE, CAPACITY])
+def test_quick_and_real_results_never_mix(tmp_path: Path, name: str, quick: bool) -> None:
+    results = Results.open(tmp_path, quick)
+    results.add("lines", "rnn", FAILED)
+    results.add_capacity(8, FAILED)
+    results.save()
+    for other in {TABLE, CAPACITY} - {name}:
+        (tmp_path / other).unlink()
+    kind = "a quick run" if quick else "real runs"
+    with pytest.raises(ValueError, match=f"{name} holds results of {kind}; choose another"):
+        Results.open(tmp_path, not quick)
+    assert Results.open(tmp_path, quick).report["quick"] is quick
+
+
+def test_the_page_is_the_text(tmp_path: Path) -> None:
+    results = Results.open(tmp_path, quick=True)
+    results.add("lines", "rnn", FAILED)
+    text = results.write_page()
+    assert (tmp_path / PAGE).read_text(encoding="utf-8") == text
+    assert "| lines | rnn | failed: OSError: disk full |" in text
+    assert "figures mean nothing" in text
