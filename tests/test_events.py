@@ -185,3 +185,35 @@ def test_the_sampler_is_a_function_of_its_generator() -> None:
         assert draws[0][name].shape[0] == 16
         assert torch.equal(draws[0][name], draws[1][name])
     assert not torch.equal(draws[0]["pair"], draws[2]["pair"])
+
+
+# -- positions that are not exact ----------------------------------------------------------------
+
+
+def shaken(size: float, number: int = 2000) -> TrajectoryDataset:
+    data = make_dataset(DatasetConfig(num_trajectories=number, seed=3))
+    noise = np.random.default_rng(0).normal(0.0, size, data.obs.shape)
+    return dataset_of(data.obs + noise, data.action)
+
+
+def test_noise_is_measured_and_events_are_found_in_spite_of_it() -> None:
+    exact = EventTable.from_dataset(make_dataset(DatasetConfig(num_trajectories=2000, seed=3)))
+    found = EventTable.from_dataset(shaken(2e-4))
+    assert 0.5 * len(exact.pair) < len(found.pair) < 1.1 * len(exact.pair)
+    assert 0.5 * len(exact.single) < len(found.single) < 1.1 * len(exact.single)
+    # Two balls touch at two radii, and keep their momentum.
+    distance = np.linalg.norm(found.pair[:, 0], axis=1)
+    assert np.median(np.abs(distance - 0.2)) < 2e-3
+    momentum = found.pair[:, 1] + found.pair[:, 2] - found.pair[:, 3] - found.pair[:, 4]
+    assert np.median(np.abs(momentum)) < 1.5e-3
+
+
+def test_the_more_noise_the_fewer_events_are_sure() -> None:
+    pairs = [len(EventTable.from_dataset(shaken(size, 1000)).pair) for size in (0.0, 1e-4, 1e-3)]
+    assert pairs[0] > pairs[1] > pairs[2] > 0
+
+
+def test_balls_at_rest_say_nothing_about_noise() -> None:
+    obs = np.broadcast_to(np.array([0.3, 0.3, 0.7, 0.7]), (2, 8, 4))
+    found = EventTable.from_dataset(dataset_of(obs))
+    assert len(found.single) == len(found.pair) == 0

@@ -13,6 +13,7 @@ from jumpy_mbrl.data.dataset import DatasetConfig, make_dataset
 from jumpy_mbrl.envs.config import TableConfig, sample_tables
 from jumpy_mbrl.models.base import Imagined, State
 from jumpy_mbrl.models.event_jump import EventJump, EventJumpConfig
+from jumpy_mbrl.models.filtering import smooth
 from jumpy_mbrl.models.simulator import SimulatorModel
 
 
@@ -248,3 +249,52 @@ def test_double_precision_and_learned_models_are_searched_with_too() -> None:
     assert state.hidden.dtype == torch.float64
     assert bool(state.hidden.isfinite().all())
     assert torch.equal(state.hidden, model.observe(obs.double()).hidden)
+
+
+# -- smoothing -----------------------------------------------------------------------------------
+
+
+def noisy(frames: Tensor, size: float) -> Tensor:
+    return frames + size * torch.randn(frames.shape, generator=torch.Generator().manual_seed(0))
+
+
+def velocity_errors(state: State, true: Tensor) -> Tensor:
+    return (SimulatorModel().velocities_of(state) - true).abs().amax(dim=1)
+
+
+def test_smoothing_halves_what_noise_does_to_velocities() -> None:
+    frames, true = moving(TableConfig(), 400)
+    seen, model = noisy(frames, 2e-4), SimulatorModel()
+    state = model.observe(seen)
+    plain = velocity_errors(state, true)
+    smoothed = smooth(model, seen, state)
+    better = velocity_errors(smoothed, true)
+    assert better.median() < 0.5 * plain.median()
+    assert better.quantile(0.9) < 0.6 * plain.quantile(0.9)
+    assert (smoothed.hidden[:, :4] - frames[:, -1]).abs().mean() < 2e-4
+
+
+def test_smoothing_leaves_exact_frames_as_they_are() -> None:
+    frames, true = moving(TableConfig(), 400)
+    model = SimulatorModel()
+    state = model.observe(frames)
+    smoothed = smooth(model, frames, state)
+    assert (smoothed.hidden[:, :4] - frames[:, -1]).abs().max() < 1e-4
+    assert velocity_errors(smoothed, true).median() < 1e-6
+
+
+def test_smoothing_two_frames_keeps_their_difference() -> None:
+    frames, _ = moving(TableConfig(), 50)
+    model = SimulatorModel()
+    seen = noisy(frames[:, :2], 1e-3)
+    smoothed = smooth(model, seen, model.observe(seen))
+    torch.testing.assert_close(smoothed.hidden[:, :4], seen[:, 1], rtol=0, atol=1e-4)
+
+
+def test_gradients_reach_the_frames_through_smoothing() -> None:
+    frames, _ = moving(TableConfig(), 5)
+    seen = noisy(frames, 1e-4).requires_grad_()
+    model = SimulatorModel()
+    smooth(model, seen, model.observe(seen)).velocity.sum().backward()
+    assert seen.grad is not None and bool(seen.grad.isfinite().all())
+    assert bool((seen.grad != 0.0).flatten(1).any(dim=1).all())

@@ -25,9 +25,11 @@ from jumpy_mbrl.data.loading import SequenceData
 Array = NDArray[np.float64]
 
 _STRAIGHT = 2e-6
-"""Two displacements this close are equal: a few roundings of a float32 coordinate."""
-_INSTANT_NOISE = 1e-6
-"""Error of a break's instant, times the change of velocity there: again a few roundings."""
+"""Two displacements this close are equal: a few roundings of a float32 coordinate. Where positions
+are less exact, the data themselves say by how much; all that follows from it scales with it."""
+_STRAIGHT_SIGMAS = 4.0
+_LOWER_QUARTILE = 0.3186
+"""Of the size of a normal number."""
 _BOUNDS_SLACK = 2e-3
 """Balls are seen at frames, not at the wall itself: how far beyond it may be."""
 _CHUNK = 4096
@@ -72,7 +74,8 @@ class EventTable:
         # Several events in one interval can look like one, but at a place where no ball can be.
         balls = obs.reshape(-1, 2)
         bounds = balls.min(axis=0), balls.max(axis=0)
-        chunks = [_segment(*chunk, bounds) for chunk in _chunks(obs, action)]
+        tolerance = _tolerance(obs)
+        chunks = [_segment(*chunk, bounds, tolerance) for chunk in _chunks(obs, action)]
         return cls(
             **{f.name: np.concatenate([getattr(c, f.name) for c in chunks]) for f in fields(cls)}
         )
@@ -133,26 +136,39 @@ def _chunks(obs: NDArray[Any], action: NDArray[Any]) -> Iterator[tuple[Array, Ar
         yield obs[part].astype(np.float64), action[part].astype(np.float64)
 
 
-def _segment(obs: Array, action: Array, bounds: tuple[Array, Array]) -> EventTable:
+def _tolerance(obs: NDArray[Any]) -> float:
+    """Up to which difference two displacements are equal, in sides of the table per frame."""
+    bends = np.abs(np.diff(obs[:_CHUNK].astype(np.float64), n=2, axis=1))
+    bends = bends[bends > 0.0]  # A coordinate may not move at all.
+    if bends.size == 0:
+        return _STRAIGHT
+    # Most bends are noise, which is normal enough; where many are events, few of the least are.
+    noise = float(np.quantile(bends, 0.25)) / _LOWER_QUARTILE
+    return max(_STRAIGHT, _STRAIGHT_SIGMAS * noise)
+
+
+def _segment(
+    obs: Array, action: Array, bounds: tuple[Array, Array], tolerance: float
+) -> EventTable:
     n, T, D = obs.shape
     positions = obs.reshape(n, T, D // 2, 2)
     moves = np.diff(positions, axis=1)
-    straight = _straight(moves)
-    instants, known = _break_instants(positions, moves, straight, action)
+    straight = _straight(moves, tolerance)
+    instants, known = _break_instants(positions, moves, straight, action, tolerance)
     known &= _within(positions, moves, instants, bounds)
     passing, passing_frames = _passing(positions, moves, straight, action)
     return EventTable(
         single=_single_events(positions, moves, straight, instants, known),
-        pair=_pair_events(positions, moves, instants, known),
+        pair=_pair_events(positions, moves, instants, known, tolerance),
         passing=passing,
         passing_frames=passing_frames,
         shot=_shots(moves, straight, action) if action.shape[2] else np.zeros((0, 3, 2)),
     )
 
 
-def _straight(moves: Array) -> NDArray[np.bool_]:
+def _straight(moves: Array, tolerance: float) -> NDArray[np.bool_]:
     """Which intervals (n, T-1, N) are known to hold no event."""
-    same = np.abs(np.diff(moves, axis=1)).max(axis=-1) < _STRAIGHT
+    same = np.abs(np.diff(moves, axis=1)).max(axis=-1) < tolerance
     straight = np.zeros(moves.shape[:-1], dtype=bool)
     straight[:, 1:] |= same
     straight[:, :-1] |= same
@@ -166,7 +182,11 @@ def _acted(action: Array) -> NDArray[np.bool_]:
 
 
 def _break_instants(
-    positions: Array, moves: Array, straight: NDArray[np.bool_], action: Array
+    positions: Array,
+    moves: Array,
+    straight: NDArray[np.bool_],
+    action: Array,
+    tolerance: float,
 ) -> tuple[Array, NDArray[np.bool_]]:
     """When in interval t, between straight neighbours, a ball's line broke, and if that is known.
 
@@ -183,7 +203,7 @@ def _break_instants(
     miss = np.abs(gap + change * instants[..., None]).max(axis=-1)
     neighbours = np.zeros_like(straight)
     neighbours[:, 1:-1] = straight[:, :-2] & straight[:, 2:]
-    known = ~straight & neighbours & (square > (10 * _STRAIGHT) ** 2) & (miss < 5 * _STRAIGHT)
+    known = ~straight & neighbours & (square > (10 * tolerance) ** 2) & (miss < 5 * tolerance)
     known &= (instants > -1e-3) & (instants < 1 + 1e-3)
     acted = _acted(action)
     known[:, :, 0] &= ~(acted[:, :-1] | acted[:, 1:])
@@ -216,7 +236,11 @@ def _single_events(
 
 
 def _pair_events(
-    positions: Array, moves: Array, instants: Array, known: NDArray[np.bool_]
+    positions: Array,
+    moves: Array,
+    instants: Array,
+    known: NDArray[np.bool_],
+    tolerance: float,
 ) -> Array:
     found = [np.zeros((0, 5, 2))]
     for first in range(positions.shape[2]):
@@ -225,7 +249,7 @@ def _pair_events(
             apart = np.abs(instants[row, t, first] - instants[row, t, second])
             changes = (moves[row, t + 1] - moves[row, t - 1])[:, [first, second]]
             weakest = np.linalg.norm(changes, axis=-1).min(axis=-1)
-            together = apart < _INSTANT_NOISE * (1.0 + 1.0 / weakest)
+            together = apart < 0.5 * tolerance * (1.0 + 1.0 / weakest)
             row, t = row[together], t[together]
             instant = (instants[row, t, first] + instants[row, t, second]) / 2
             velocities = [
@@ -235,7 +259,7 @@ def _pair_events(
             offset = positions[row, t, second] - positions[row, t, first]
             offset = offset + relative * instant[:, None]
             # Two balls that did not approach each other cannot have met: several events look so.
-            approached = np.sum(offset * relative, axis=-1) < -_STRAIGHT
+            approached = np.sum(offset * relative, axis=-1) < -tolerance
             found.append(np.stack([offset, *velocities], axis=1)[approached])
     return np.concatenate(found)
 

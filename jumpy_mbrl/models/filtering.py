@@ -40,6 +40,8 @@ _LONGEST_STEP = 0.1
 """Of a velocity, along each axis, in sides per frame; wild velocities are costly to play."""
 _AT_ONCE = 256
 """Rows searched for together, which bounds the memory."""
+_SMOOTHING_STEPS = 2
+_SMOOTHING_DAMPING = 1e-6
 
 S_co = TypeVar("S_co", bound=State, covariant=True)
 
@@ -230,3 +232,43 @@ def _misses(
 def _pick(velocity: Tensor, index: Tensor) -> Tensor:
     """Of (R, S, D) those numbered (R, K)."""
     return velocity.gather(1, index.unsqueeze(-1).expand(-1, -1, velocity.shape[2]))
+
+
+# -- smoothing: for frames that are not exact ----------------------------------------------------
+
+
+def smooth(model: StatedModel[S_co], obs: Tensor, state: State) -> S_co:
+    """The state at the last of the frames (B, T, D) that misses none of them more than it must.
+
+    Positions and velocities are fitted to all frames at once, by Gauss-Newton steps from those of
+    ``state``, in the film played backwards: so what happens to the balls has to be such that it
+    can be undone. Where a step makes the misses larger, it is not made.
+    """
+    moving = torch.cat([obs[:, -1], model.velocities_of(state)], dim=1)
+    backwards = obs.flip(1)
+    miss, slope = _linearise_backwards(model, backwards, moving)
+    for _ in range(_SMOOTHING_STEPS):
+        square = slope @ slope.mT
+        square = square + _SMOOTHING_DAMPING * torch.eye(square.shape[1]).to(square)
+        step, _ = torch.linalg.solve_ex(square, slope @ miss.unsqueeze(-1))
+        tried = moving - step.squeeze(-1).nan_to_num()
+        tried_miss, tried_slope = _linearise_backwards(model, backwards, tried)
+        better = tried_miss.square().sum(dim=1) < miss.square().sum(dim=1)
+        moving = torch.where(better.unsqueeze(1), tried, moving)
+        miss = torch.where(better.unsqueeze(1), tried_miss, miss)
+        slope = torch.where(better.view(-1, 1, 1), tried_slope, slope)
+    positions, velocities = moving.chunk(2, dim=1)
+    return model.state_from(positions, velocities)
+
+
+def _linearise_backwards(
+    model: StatedModel[S_co], backwards: Tensor, moving: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The misses (B, M) of positions and velocities (B, 2D), and their slopes (B, 2D, M)."""
+    B, T, D = backwards.shape
+    nudge = _NUDGE * torch.eye(2 * D, dtype=moving.dtype, device=moving.device)
+    nearby = moving.unsqueeze(1) + torch.cat([torch.zeros_like(nudge[:1]), nudge])
+    positions, velocities = nearby.flatten(0, 1).chunk(2, dim=1)
+    imagined = model.imagine(model.state_from(positions, -velocities), [float(t) for t in range(T)])
+    misses = (imagined.obs.view(B, 2 * D + 1, T, D) - backwards.unsqueeze(1)).flatten(2)
+    return misses[:, 0], ((misses[:, 1:] - misses[:, :1]) / _NUDGE).detach()
