@@ -71,6 +71,9 @@ class Args:
     """Path of jena_climate_2009_2016.csv, for the task weather."""
     capacity: bool = False
     """Train jumpy RNNs of hidden sizes from 4 to 256 on circles too (figure 4)."""
+    steps: int | None = None
+    """Make this many steps instead of the presets', where those would take too long; the table
+    tells how many were made."""
     quick: bool = False
     """Tiny budgets: the whole path in minutes. The figures then mean nothing."""
     figures_only: bool = False
@@ -83,6 +86,10 @@ class Args:
         for name in ("workers", "threads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name} must be at least 1, got {getattr(self, name)}")
+        if self.steps is not None and (self.steps < 1 or self.quick):
+            raise ValueError(
+                f"--steps must be at least 1, and not be given with --quick, got {self.steps}"
+            )
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"--seed must lie in [0, 2**63), got {self.seed}")
         if not self.ray_gpus >= 0.0:
@@ -212,13 +219,14 @@ def make_capacity_jobs(args: Args) -> dict[int, Job]:
 
 def _config(args: Args, task: str, model: str) -> TrainingConfig:
     config = task_preset(task, model, args.csv if task == "weather" else None)
-    config = replace(config, seed=args.seed)
+    config = replace(config, seed=args.seed, steps=args.steps or config.steps)
     return quick_budget(config) if args.quick else config
 
 
 def _job(args: Args, task: str, model: str, config: TrainingConfig) -> Job:
     options = f" --csv {Path(args.csv).name}" if args.csv and task == "weather" else ""
     options += f" --seed {args.seed}" if args.seed else ""
+    options += f" --steps {args.steps}" if args.steps else ""
     options += " --quick" if args.quick else ""
     command = f"python scripts/reproduce.py --tasks {task} --models {model}{options}"
     sequences = QUICK_SEQUENCES if args.quick else SEQUENCES

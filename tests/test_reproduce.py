@@ -199,13 +199,15 @@ def test_a_failed_run_is_reported_and_the_others_go_on(
 @pytest.mark.usefixtures("no_pictures")
 def test_other_results_are_kept(script: ModuleType, tmp_path: Path) -> None:
     assert run(script, tmp_path, *ONE) == 0
-    assert run(script, tmp_path, "--tasks", "lines", "--models", "rnn", "--seed", "3") == 0
+    options = ("--seed", "3", "--steps", "3")
+    assert run(script, tmp_path, "--tasks", "lines", "--models", "rnn", *options) == 0
     tasks = report_of(tmp_path)["tasks"]
     assert {task: list(entries) for task, entries in tasks.items()} == {
         "circles": ["rnn"],
         "lines": ["rnn"],
     }
     assert (tasks["circles"]["rnn"]["seed"], tasks["lines"]["rnn"]["seed"]) == (0, 3)
+    assert (tasks["circles"]["rnn"]["steps"], tasks["lines"]["rnn"]["steps"]) == (4, 3)
     assert set(report_of(tmp_path, "samples.json")) == {"circles", "lines"}
 
 
@@ -347,6 +349,8 @@ def test_a_quick_budget_keeps_the_model(script: ModuleType, task: str, model: st
         (["--workers", "0"], "--workers must be at least 1, got 0"),
         (["--threads", "0"], "--threads must be at least 1, got 0"),
         (["--seed", "-1"], "--seed must lie in [0, 2**63), got -1"),
+        (["--steps", "0"], "--steps must be at least 1"),
+        (["--steps", "5", "--quick"], "not be given with --quick"),
         (["--ray-gpus", "-1"], "--ray-gpus must not be negative, got -1.0"),
         (["--ray-gpus", "nan"], "--ray-gpus must not be negative, got nan"),
         (["--figures-only"], "expected table1.json in"),

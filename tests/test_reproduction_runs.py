@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -21,6 +22,7 @@ from jumpy_mbrl.reproduction.runs import (
     forced_jumps,
     is_finished,
     keep_files,
+    mean_sequence_mse,
     run_job,
     run_job_apart,
 )
@@ -245,3 +247,16 @@ def test_only_models_with_learned_jumps_are_forced() -> None:
     data = make_task(TaskConfig("lines", num_sequences=2))
     assert forced_jumps(RNN(RNNConfig(2, 0, 8, 8)), data) == []
     assert forced_jumps(JumpyRNN(JumpyRNNConfig(2, 0, 8, 8, constant_jump=2)), data) == []
+
+
+def test_the_mean_sequence_is_what_knows_nothing_of_what_is_shown() -> None:
+    train_data = make_task(TaskConfig("lines", 3))
+    test_data = make_task(TaskConfig("lines", 4, split="evaluation"))
+    heights = test_data.obs[:, 0, 1] - train_data.obs[:, 0, 1].mean()
+    expected = np.square(heights).mean() / 2  # Time, the other half, is always the same.
+    assert mean_sequence_mse(train_data, test_data) == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_mean_of_pictures_is_from_0_to_1() -> None:
+    data = make_task(TaskConfig("pixel-billiards1d", 20))
+    assert 0.001 < mean_sequence_mse(data, data) < 0.05

@@ -16,7 +16,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from jumpy_mbrl.data.tasks import TaskConfig, TaskDataset, make_task
 from jumpy_mbrl.devices import cpu_threads, resolve_device
@@ -36,6 +38,8 @@ SEQUENCES = 1000
 """How many of the training and of the evaluation sequences a model is scored on."""
 TIMING = "timing.json"
 """Beside the checkpoint: the seconds of the sessions that ended, and the steps made in them."""
+MEAN_SEQUENCES = 1000
+"""Training sequences that are averaged."""
 FORCED_JUMPS = (1, 2, 4, 8, 16)
 """Frames of the constant jumps that a trained jumpy RNN is forced to (the gray curves)."""
 
@@ -211,6 +215,7 @@ def score_job(job: Job, folder: Path) -> dict[str, Any]:
         "error": None,
         "train": score(model, replace(train_data, obs=train_data.obs[: job.sequences])).to_dict(),
         "test": score(model, test_data).to_dict(),
+        "mean_sequence_mse": mean_sequence_mse(train_data, test_data),
         "forced_jumps": forced_jumps(model, test_data),
         "weights": sum(parameter.numel() for parameter in model.parameters()),
         "steps": checkpoint.step,
@@ -224,6 +229,18 @@ def score_job(job: Job, folder: Path) -> dict[str, Any]:
         **_record(job),
     }
     return {"entry": entry, "samples": record_samples(model, test_data)}
+
+
+def mean_sequence_mse(train_data: TaskDataset, test_data: TaskDataset) -> float:
+    """Sample MSE of imagining the mean of the training sequences, whatever is shown."""
+    mean = _as_float(train_data.obs[:MEAN_SEQUENCES]).mean(axis=0)
+    error = _as_float(test_data.obs) - mean
+    return float(np.square(error[:, test_data.warm_up :]).mean())
+
+
+def _as_float(obs: NDArray[Any]) -> NDArray[np.float64]:
+    """Frames as models read them: pictures from 0 to 1."""
+    return obs / 255.0 if obs.dtype == np.uint8 else obs.astype(np.float64)
 
 
 def forced_jumps(model: WorldModel, data: TaskDataset) -> list[dict[str, Any]]:

@@ -20,6 +20,10 @@ DEFINITIONS = {
         "of all frames after those shown, imagined in one go with the jumps that the model "
         "predicts, on evaluation sequences, which nothing was chosen by; ± one standard error"
     ),
+    "mean": (
+        "sample MSE of imagining the mean of the training sequences, whatever is shown. Where the "
+        "papers' figures are above it, their data were scaled differently"
+    ),
     "mean jump": "predicted frames per tick, in the same rollouts",
     "training": "seconds with data, validation and checkpoints, side by side with other runs",
 }
@@ -112,12 +116,14 @@ def _summary(tasks: Mapping[str, Mapping[str, Any]]) -> list[str]:
         papers = PAPERS.get(task, {})
         row = [task]
         row += [_brief(papers.get(name)) for name in ("rnn", "jumpy-rnn")]
+        means = [entry["mean_sequence_mse"] for entry in entries.values() if not entry["error"]]
+        row.append(_number(means[0]) if means else "-")
         for name in models:
             entry = entries.get(name)
             failed = entry is not None and entry["error"] is not None
             row.append("failed" if failed else _brief(entry and entry["test"]))
         rows.append(row)
-    return _markdown(("task", "papers' RNN", "papers' jumpy RNN", *models), rows)
+    return _markdown(("task", "papers' RNN", "papers' jumpy RNN", "mean", *models), rows)
 
 
 def _full_rows(tasks: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
