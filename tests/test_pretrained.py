@@ -20,6 +20,8 @@ from jumpy_mbrl.models import (
     EventJumpConfig,
     JumpyRNNConfig,
     RNNConfig,
+    SpriteJump,
+    SpriteJumpConfig,
     WorldModel,
     from_pretrained,
     make_model,
@@ -35,6 +37,7 @@ CONFIGS: list[ModelConfig] = [
     JumpyRNNConfig(hidden_size=6, mlp_size=5, epsilon=0.25),
     JumpyRNNConfig(hidden_size=6, mlp_size=5, split="heads"),
     EventJumpConfig(hidden_size=8),
+    SpriteJumpConfig(hidden_size=8, size=8, action_size=0),
 ]
 
 
@@ -122,11 +125,16 @@ def test_gradients_reach_the_action_through_a_loaded_model(saved: Path) -> None:
 @pytest.mark.parametrize("name", shipped_models())
 def test_shipped_models_load_and_say_how_they_were_made(name: str) -> None:
     model = from_pretrained(name)
-    state = model.observe(torch.tensor([[[0.2, 0.2, 0.7, 0.7]] * 4])[:, :, : model.obs_size])
+    frame = torch.tensor([0.2, 0.2, 0.7, 0.7])[: model.obs_size]
+    if isinstance(model, SpriteJump):
+        frame = model.initial_state(1).obs[0].detach()
+    state = model.observe(frame.expand(1, 4, -1))
     action = torch.zeros(1, 2) if model.action_size else None
     assert bool(model.imagine(state, [1.0, 10.0], action).obs.isfinite().all())
     info = pretrained_info(name)
-    assert info["training"]["command"].startswith("python scripts/train_world_model.py")
+    assert info["training"]["command"].startswith(
+        ("python scripts/train_world_model.py", "python scripts/reproduce.py")
+    )
     assert info["metrics"]["validation_mse"] < 0.1
 
 

@@ -6,14 +6,20 @@ its generator draws what the uninterrupted run would have drawn.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from jumpy_mbrl.data.events import EventSampler, LineEventSampler
-from jumpy_mbrl.data.loading import SequenceData, as_frames
+from jumpy_mbrl.data.loading import DataConfig, SequenceData, as_frames
 from jumpy_mbrl.envs.config import unknown_name
+
+_READ_AT_ONCE = 100
+"""Sequences of pictures that are read together."""
 
 
 class Sampler(Protocol):
@@ -84,6 +90,78 @@ class WindowSampler:
         }
 
 
+class SeeingModel(Protocol):
+    """A model that learns to see before it learns what happens.
+
+    Attributes:
+        axes: coordinates of a body, 2 or 1.
+        is_looking: whether it still learns to see.
+    """
+
+    @property
+    def axes(self) -> int: ...
+
+    @property
+    def is_looking(self) -> bool: ...
+
+    def read(self, obs: Tensor) -> Tensor:
+        """Places (..., axes * N) of the bodies in pictures (..., D)."""
+        ...
+
+
+class PictureEventSampler:
+    """Draws single pictures while a model learns to see, then events among the places it sees.
+
+    Args:
+        dataset: n sequences of T pictures.
+        device: where batches go.
+        model: what reads the pictures.
+    """
+
+    def __init__(
+        self, dataset: SequenceData, device: torch.device | None = None, *, model: SeeingModel
+    ) -> None:
+        self._dataset = dataset
+        self._device = device
+        self._model = model
+        self._events: EventSampler | None = None
+
+    def sample(self, batch_size: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """``pictures`` (B / 8, D), of which each teaches more than an event, or what
+        `EventSampler` draws."""
+        if self._model.is_looking:
+            return {"pictures": self._pictures(max(batch_size // 8, 1), generator)}
+        if self._events is None:
+            kind = EventSampler if self._model.axes == 2 else LineEventSampler
+            self._events = kind(self._seen(), self._device)
+        return self._events.sample(batch_size, generator)
+
+    def _pictures(self, batch_size: int, generator: torch.Generator) -> Tensor:
+        n, T = self._dataset.obs.shape[:2]
+        rows = torch.randint(n, (batch_size,), generator=generator).numpy()
+        frames = torch.randint(T, (batch_size,), generator=generator).numpy()
+        return as_frames(torch.from_numpy(self._dataset.obs[rows, frames]).to(self._device))
+
+    @torch.no_grad()
+    def _seen(self) -> _Seen:
+        data = self._dataset
+        places = [
+            self._model.read(as_frames(torch.from_numpy(part).to(self._device))).cpu().numpy()
+            for part in np.array_split(data.obs, max(len(data.obs) // _READ_AT_ONCE, 1))
+        ]
+        return _Seen(np.concatenate(places), data.action, data.warm_up, data.config)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """Sequences of places, as `SequenceData`."""
+
+    obs: NDArray[np.float32]
+    action: NDArray[np.float32]
+    warm_up: int
+    config: DataConfig
+
+
 def _next_action(action: Tensor) -> Tensor:
     """For every frame of (n, T, A), the next one with an action, or the last one: (n, T)."""
     last = action.shape[1] - 1
@@ -98,6 +176,7 @@ SAMPLERS: dict[str, Any] = {
     "events": EventSampler,
     "line-events": LineEventSampler,
     "windows": WindowSampler,
+    "picture-events": PictureEventSampler,
 }
 
 

@@ -14,6 +14,7 @@ from jumpy_mbrl.models.pretrained import (
 )
 from jumpy_mbrl.models.registry import MODELS, make_model
 from jumpy_mbrl.models.rnn import RNN, RNNConfig
+from jumpy_mbrl.models.sprite_jump import SpriteJump, SpriteJumpConfig
 
 __all__ = [
     "MODELS",
@@ -30,6 +31,8 @@ __all__ = [
     "LatentJumpConfig",
     "ODERNNConfig",
     "RNNConfig",
+    "SpriteJump",
+    "SpriteJumpConfig",
     "State",
     "WorldModel",
     "from_pretrained",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from jumpy_mbrl.envs.config import unknown_name
+from jumpy_mbrl.envs.config import check_names, unknown_name
 from jumpy_mbrl.models.base import WorldModel
 from jumpy_mbrl.models.event_jump import EventJump, EventJumpConfig
 from jumpy_mbrl.models.fold_jump import FoldJump, FoldJumpConfig
@@ -14,9 +14,16 @@ from jumpy_mbrl.models.jumpy_rnn import JumpyRNN, JumpyRNNConfig
 from jumpy_mbrl.models.latent_jump import LatentJump, LatentJumpConfig
 from jumpy_mbrl.models.ode_rnn import ODERNN, ODERNNConfig
 from jumpy_mbrl.models.rnn import RNN, RNNConfig
+from jumpy_mbrl.models.sprite_jump import SpriteJump, SpriteJumpConfig
 
 ModelConfig = (
-    RNNConfig | ODERNNConfig | JumpyRNNConfig | LatentJumpConfig | EventJumpConfig | FoldJumpConfig
+    RNNConfig
+    | ODERNNConfig
+    | JumpyRNNConfig
+    | LatentJumpConfig
+    | EventJumpConfig
+    | FoldJumpConfig
+    | SpriteJumpConfig
 )
 
 
@@ -35,6 +42,7 @@ MODELS: dict[str, ModelEntry] = {
     "event-jump": ModelEntry(EventJump, EventJumpConfig),
     "fold-jump": ModelEntry(FoldJump, FoldJumpConfig),
     "latent-jump": ModelEntry(LatentJump, LatentJumpConfig),
+    "sprite-jump": ModelEntry(SpriteJump, SpriteJumpConfig),
 }
 """Every kind by the name that presets and saved models use."""
 
@@ -76,10 +84,7 @@ def model_config_from(description: Mapping[str, Any]) -> ModelConfig:
     if not isinstance(values, Mapping):
         raise ValueError(f"expected the settings of the {name} as a mapping, got {values!r}")
     entry = MODELS[name]
-    known = [field.name for field in fields(entry.config)]
-    for key in values:
-        if key not in known:
-            raise ValueError(unknown_name(f"{name} setting", key, known))
+    check_names(f"{name} setting", values, [field.name for field in fields(entry.config)])
     try:
         config: ModelConfig = entry.config(**values)
     except TypeError as error:

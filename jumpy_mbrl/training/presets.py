@@ -25,6 +25,7 @@ from jumpy_mbrl.models.latent_jump import LatentJumpConfig
 from jumpy_mbrl.models.ode_rnn import ODERNNConfig
 from jumpy_mbrl.models.registry import ModelConfig
 from jumpy_mbrl.models.rnn import RNNConfig
+from jumpy_mbrl.models.sprite_jump import SpriteJumpConfig
 from jumpy_mbrl.training.config import TrainingConfig
 
 PAPER_MODELS = ("rnn", "ode-rnn", "jump-2", "jump-4", "jump-8", "jumpy-rnn")
@@ -110,6 +111,14 @@ def _our_run(task: str, csv: str | None = None) -> TrainingConfig:
             _EVENT_JUMP,
             model=FoldJumpConfig(axes=axes, action_size=0),
             **_task_data(task, num_sequences=100_000),
+        )
+    if about.source == "pixels":
+        axes = 1 if task.endswith("1d") else 2
+        return replace(
+            _EVENT_JUMP,
+            model=SpriteJumpConfig(axes=axes, action_size=0),
+            **_task_data(task),
+            steps=8000,
         )
     return TrainingConfig(
         model=LatentJumpConfig(obs_size=about.obs_size, **_LATENT_JUMP.get(task, {})),
