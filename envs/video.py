@@ -19,7 +19,9 @@ from jumpy_mbrl.files import atomic_write
 MIN_GIF_FPS, MAX_GIF_FPS = 0.01, 50.0
 """Slower ones the format cannot hold; faster ones viewers slow down."""
 
-_COLORS = 256
+_COLORS = 255
+_UNCHANGED = 255
+"""The colour, a transparent one, of pixels that are as in the picture before."""
 _PALETTE_PIXELS = 6_000_000
 
 
@@ -28,7 +30,8 @@ def save_gif(
 ) -> None:
     """Writes pictures as a GIF that repeats for ever, atomically.
 
-    All pictures share one palette of 256 colours, chosen from many of them, so nothing flickers.
+    All pictures share one palette of 255 colours, chosen from many of them, so nothing flickers.
+    Of each picture only what changes is written.
 
     Args:
         frames: pictures of one size, (h, w, 3), (h, w, 1) or (h, w) uint8, as `render` gives them.
@@ -55,6 +58,7 @@ def save_gif(
         Image.fromarray(picture).quantize(palette=palette, dither=Image.Dither.NONE)
         for picture in pictures
     ]
+    images = [images[0], *map(_changes, images, images[1:])]
     begins = [round(100.0 * index / fps) for index in range(len(images) + 1)]
     durations = [10 * (end - begin) for begin, end in itertools.pairwise(begins)]
     with atomic_write(path) as temporary:
@@ -66,6 +70,7 @@ def save_gif(
             duration=durations,
             loop=0,
             disposal=1,
+            transparency=_UNCHANGED,
             optimize=False,
         )
 
@@ -83,6 +88,14 @@ def _read(index: int, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
             f"frame {index}"
         )
     return np.ascontiguousarray(np.broadcast_to(picture, (*picture.shape[:2], 3)))
+
+
+def _changes(before: Image.Image, after: Image.Image) -> Image.Image:
+    """The later of two pictures with one palette, transparent where it is as the earlier one."""
+    same = np.asarray(before) == np.asarray(after)
+    changes = after.copy()
+    changes.paste(_UNCHANGED, mask=Image.fromarray(same))
+    return changes
 
 
 def _palette(pictures: list[NDArray[np.uint8]]) -> Image.Image:
