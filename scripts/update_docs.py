@@ -18,6 +18,7 @@ import tyro
 
 from jumpy_mbrl.agents import AGENTS
 from jumpy_mbrl.files import atomic_write
+from jumpy_mbrl.reproduction.table import summary
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,17 @@ def plan_table(report: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def task_table(report: dict[str, Any]) -> str:
+    """Markdown for what reproduce wrote: sample errors and mean jumps side by side."""
+    lines = [
+        "Printed by `python scripts/reproduce.py` (all figures: `results/tasks/table1.md`). Sample "
+        "MSE, and in brackets the mean jump, on evaluation sequences:",
+        "",
+        *summary(report["tasks"]),
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def bench_table(report: dict[str, Any], what: str = "envs") -> str:
     """Markdown for what "bench.py WHAT" wrote: the machine, and a row a measurement."""
     device = ", ".join(f"{key} {value}" for key, value in report["device"].items())
@@ -125,6 +137,7 @@ def bench_table(report: dict[str, Any], what: str = "envs") -> str:
 
 TABLES = (
     Table("results", "README.md", "results/plan_eval/results.json", plan_table),
+    Table("tasks", "README.md", "results/tasks/table1.json", task_table),
     Table("bench", "docs/performance.md", "results/bench_envs.json", bench_table),
     Table(
         "bench-train",

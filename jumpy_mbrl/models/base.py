@@ -218,7 +218,7 @@ def check_frames(obs: Tensor, obs_size: int, min_frames: int) -> None:
     if obs.ndim != 3 or obs.shape[2] != obs_size:
         raise ValueError(
             f"obs must have shape (B, T, {obs_size}), got {tuple(obs.shape)}; "
-            "D is twice the number of balls the model was made for"
+            "the model was made for observations of that size"
         )
     if obs.shape[1] < min_frames:
         raise ValueError(f"obs must hold at least {min_frames} frames, got {obs.shape[1]}")

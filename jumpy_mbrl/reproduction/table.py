@@ -88,7 +88,7 @@ def format_report(report: Mapping[str, Any]) -> str:
     if report["quick"]:
         lines += [f"**{QUICK_WARNING}**", ""]
     lines += ["Sample MSE, and in brackets the mean jump:", ""]
-    lines += _summary(report["tasks"])
+    lines += summary(report["tasks"])
     lines += ["", "All figures; the papers' stand in italics above ours:", ""]
     lines += _markdown(_COLUMNS, _full_rows(report["tasks"]), names=2)
     lines += ["", *(f"* **{name}**: {text}." for name, text in _definitions()), ""]
@@ -108,7 +108,8 @@ def _definitions() -> list[tuple[str, str]]:
     return [(name, text.rstrip(".")) for name, text in DEFINITIONS.items()]
 
 
-def _summary(tasks: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def summary(tasks: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Lines of Markdown: sample MSE, and in brackets mean jump, a row a task."""
     found = in_order(tasks)
     models = [name for name in TASK_MODELS if any(name in entries for entries in found.values())]
     rows = []
