@@ -5,6 +5,10 @@ python scripts/train_world_model.py --preset jumpy-rnn --run-dir runs/jumpy-rnn
 Every setting of the preset can be changed by an option. A run that was interrupted goes on exactly
 with --resume and the options it was started with. The best weights are then in RUN_DIR/best, the
 TensorBoard scalars in RUN_DIR.
+
+torchrun --nproc-per-node 2 scripts/train_world_model.py --preset jumpy-rnn --run-dir runs/jumpy-rnn
+
+The same in two processes, on a CUDA device each or on the CPU. Each takes half of every batch.
 """
 
 from __future__ import annotations
@@ -19,8 +23,8 @@ from typing import Annotated
 
 import tyro
 
-from jumpy_mbrl.devices import resolve_device
 from jumpy_mbrl.training import PRESETS, TrainingConfig, TrainingDivergedError, preset, train
+from jumpy_mbrl.training.distributed import WorkersLostError, launched
 
 _DEFAULT_PRESET = "jumpy-rnn"
 
@@ -45,20 +49,22 @@ class Arguments:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code (2 after a one-line error)."""
     argv = sys.argv[1:] if argv is None else list(argv)
+    rank, workers = launched()
     try:
         arguments = parse(argv)
-        resolve_device(arguments.config.device)
         best = train(
             arguments.config,
             arguments.run_dir,
             resume=arguments.resume,
             data_dir=arguments.data_dir,
-            command=record(argv),
+            command=record(argv, workers),
         )
-    except (ValueError, OSError, TrainingDivergedError) as error:
-        print(f"train_world_model: {error}", file=sys.stderr)
+    except (ValueError, OSError, TrainingDivergedError, WorkersLostError) as error:
+        who = f"worker {rank} of {workers}: " if workers > 1 else ""
+        print(f"train_world_model: {who}{error}", file=sys.stderr, flush=True)
         return 2
-    print(f"best weights: {best}")
+    if rank == 0:
+        print(f"best weights: {best}")
     return 0
 
 
@@ -81,7 +87,7 @@ def parse(argv: Sequence[str]) -> Arguments:
     )
 
 
-def record(argv: Sequence[str]) -> str:
+def record(argv: Sequence[str], workers: int = 1) -> str:
     """The command that repeats the run anywhere: without this machine's folders and --resume."""
     places = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     places.add_argument("--run-dir", type=Path)
@@ -89,7 +95,8 @@ def record(argv: Sequence[str]) -> str:
     places.add_argument("--resume", action="store_true")
     found, rest = places.parse_known_args(list(argv))
     run_dir: Path = found.run_dir
-    command = ["python", "scripts/train_world_model.py", *rest, "--run-dir", run_dir.name]
+    start = ["python"] if workers == 1 else ["torchrun", "--nproc-per-node", str(workers)]
+    command = [*start, "scripts/train_world_model.py", *rest, "--run-dir", run_dir.name]
     return shlex.join(command)
 
 

@@ -16,13 +16,15 @@ from tqdm import tqdm
 
 from jumpy_mbrl.data.loading import SequenceData, as_frames, load_data
 from jumpy_mbrl.data.sampling import Sampler, make_sampler
-from jumpy_mbrl.devices import cpu_threads, resolve_device
+from jumpy_mbrl.devices import cpu_threads
 from jumpy_mbrl.files import write_json
 from jumpy_mbrl.models.base import WorldModel
 from jumpy_mbrl.models.pretrained import save_pretrained, versions
 from jumpy_mbrl.models.registry import make_model
 from jumpy_mbrl.training.checkpoint import Checkpoint
 from jumpy_mbrl.training.config import TrainingConfig, differences
+from jumpy_mbrl.training.distributed import Workers, join
+from jumpy_mbrl.training.loss import Loss, check_compiler
 
 CHECKPOINT = "checkpoint.safetensors"
 CONFIG = "config.json"
@@ -51,7 +53,9 @@ def train(
     """Trains a world model and saves the weights that were best on the validation data.
 
     Killed at any moment and resumed, a run on a CPU ends with the same bytes as without the
-    interruption (on one machine, with the same number of threads).
+    interruption (on one machine, with the same number of threads). Started by torchrun, its
+    workers train one model together (see ``jumpy_mbrl.training.distributed``); as many as one
+    likes may resume it.
 
     Args:
         config: the run.
@@ -68,18 +72,23 @@ def train(
 
     Raises:
         ValueError: for a device this machine does not have, a ``run_dir`` that already holds a
-            run (or none, or another one, to resume).
+            run (or none, or another one, to resume), a batch that the workers cannot share
+            equally, or ``compile`` where there is no working compiler.
         TrainingDivergedError: if the loss becomes NaN or infinite.
+        WorkersLostError: if another worker ended.
     """
-    device = resolve_device(config.device)
     folder = Path(run_dir)
-    checkpoint = _prepare(folder, config, resume)
-    with cpu_threads(config.threads), _board(folder) as board:
-        run = _Run(config, folder, device, Path(data_dir))
+    with cpu_threads(config.threads), join(config.device) as workers:
+        workers.check_batch(config.batch_size)
+        if config.compile:
+            check_compiler(workers.device)
+        checkpoint = workers.from_first(lambda: _prepare(folder, config, resume))
+        run = _Run(config, folder, workers, Path(data_dir))
         if checkpoint is not None:
             run.restore(checkpoint)
-        run.advance(board, progress)
-        return run.export(command)
+        with _board(folder, workers) as board:
+            run.advance(board, progress)
+        return workers.from_first(lambda: run.export(command))
 
 
 @torch.no_grad()
@@ -118,9 +127,10 @@ class _Run:
     """A model under training and all that decides how it goes on."""
 
     def __init__(
-        self, config: TrainingConfig, folder: Path, device: torch.device, data_dir: Path
+        self, config: TrainingConfig, folder: Path, workers: Workers, data_dir: Path
     ) -> None:
         self.config = config
+        self.workers = workers
         self.path = folder / CHECKPOINT
         self.folder = folder
         self.step = 0
@@ -128,7 +138,8 @@ class _Run:
         self.history: list[dict[str, float]] = []
         self.best: dict[str, float] | None = None
         self.best_model: dict[str, Tensor] = {}
-        self.model = _first_weights(config).to(device)
+        self.model = _first_weights(config).to(workers.device)
+        self.loss = workers.unite(Loss(self.model, config.precision, config.compile))
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(),
             lr=config.learning_rate,
@@ -136,28 +147,35 @@ class _Run:
             fused=True,
         )
         self.generator = torch.Generator().manual_seed(config.seed)
-        self.validation = load_data(config.validation_data, data_dir)
-        data = load_data(config.train_data, data_dir)
+        self.validation, data = workers.after_first(
+            lambda: [
+                load_data(part, data_dir) for part in (config.validation_data, config.train_data)
+            ]
+        )
         _check_fit(self.model, data)
         self.sampler: Sampler = make_sampler(
-            self.model.batch_kind, data, device, **self.model.batch_settings
+            self.model.batch_kind, data, workers.device, **self.model.batch_settings
         )
 
     def advance(self, board: _Board, progress: bool) -> None:
         """Trains from the current step to the last."""
-        config = self.config
+        config, first = self.config, self.workers.is_first
         bar = tqdm(
-            total=config.steps, initial=self.step, disable=not progress, unit="step", smoothing=0.05
+            total=config.steps,
+            initial=self.step,
+            disable=not (progress and first),
+            unit="step",
+            smoothing=0.05,
         )
         figures: dict[str, str] = {}
         with bar:
             while self.step < config.steps:
                 log = self._update()
-                if self.step % _LOG_INTERVAL == 0 or self.step == config.steps:
-                    scalars = {name: float(value.detach()) for name, value in log.items()}
+                if self._due(_LOG_INTERVAL):
+                    scalars = self.workers.mean(log)
                     _write(board, "train", scalars, self.step)
                     figures.update({name: f"{value:.3g}" for name, value in scalars.items()})
-                if self._due(config.validation_interval):
+                if first and self._due(config.validation_interval):
                     scalars = self._validate()
                     _write(board, "validation", scalars, self.step)
                     figures.update({f"val_{name}": f"{v:.3g}" for name, v in scalars.items()})
@@ -180,6 +198,10 @@ class _Run:
         )
 
     def save(self) -> None:
+        """Writes the checkpoint, which the first worker does for all."""
+        self.saved_step = self.step
+        if not self.workers.is_first:
+            return
         state = self.optimizer.state_dict()["state"]
         Checkpoint(
             step=self.step,
@@ -195,7 +217,6 @@ class _Run:
             },
             generator=self.generator.get_state(),
         ).save(self.path)
-        self.saved_step = self.step
 
     def restore(self, checkpoint: Checkpoint) -> None:
         self.step = self.saved_step = checkpoint.step
@@ -218,7 +239,8 @@ class _Run:
         config = self.config
         for group in self.optimizer.param_groups:
             group["lr"] = config.learning_rate_at(self.step)
-        loss, log = self.model.loss(self.sampler.sample(config.batch_size, self.generator))
+        batch = self.workers.share(self.sampler.sample(config.batch_size, self.generator))
+        loss, log = self.loss(batch)
         self.optimizer.zero_grad()
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.grad_clip)
@@ -315,8 +337,11 @@ class _NoBoard:
 
 
 @contextlib.contextmanager
-def _board(folder: Path) -> Iterator[_Board]:
-    """A TensorBoard writer, or nothing where TensorBoard (extra ``viz``) is not installed."""
+def _board(folder: Path, workers: Workers) -> Iterator[_Board]:
+    """The first worker's TensorBoard writer, or nothing where TensorBoard is not installed."""
+    if not workers.is_first:
+        yield _NoBoard()
+        return
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
