@@ -2,6 +2,7 @@
 
     python scripts/reproduce.py --workers 2                  # everything, two runs at a time
     python scripts/reproduce.py --tasks circles --models rnn ours
+    python scripts/reproduce.py --capacity                   # figure 4: hidden sizes on circles
     python scripts/reproduce.py --quick                      # the whole path in minutes
     python scripts/reproduce.py --figures-only               # redraw, from the results alone
 
@@ -18,7 +19,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,19 +32,19 @@ import tyro
 
 from jumpy_mbrl.data.tasks import TASKS, TaskConfig
 from jumpy_mbrl.envs.config import check_names
-from jumpy_mbrl.models.jumpy_rnn import JumpyRNNConfig
 from jumpy_mbrl.reproduction.results import PAGE, TABLE, Results
 from jumpy_mbrl.reproduction.runs import SEQUENCES, Job
 from jumpy_mbrl.reproduction.table import PAPERS, QUICK_WARNING
 from jumpy_mbrl.reproduction.workers import run_all
 from jumpy_mbrl.training import TrainingConfig, task_preset
+from jumpy_mbrl.training.config import Precision
 from jumpy_mbrl.training.presets import TASK_MODELS
 
 MODELS = ("rnn", "jump-2", "jumpy-rnn", "ode-rnn", "ours")
 QUICK_MODELS = ("rnn", "jumpy-rnn", "ours")
 CAPACITIES = (4, 8, 16, 32, 64, 128, 256)
 """Hidden sizes of figure 4."""
-CAPACITY_TASK, CAPACITY_MODEL = "circles", "jumpy-rnn"
+CAPACITY_TASK, CAPACITY_MODELS = "circles", ("jumpy-rnn", "ours")
 QUICK_SEQUENCES = 50
 
 
@@ -54,7 +55,8 @@ class Args:
     tasks: tuple[str, ...] = ()
     """Tasks by name; by default the papers', weather only if --csv is given."""
     models: tuple[str, ...] = ()
-    """Models by name: rnn, jump-2, jump-4, jump-8, jumpy-rnn, ode-rnn or ours."""
+    """Models by name: rnn, jump-2, jump-4, jump-8, jumpy-rnn, ode-rnn or ours. With --capacity
+    jumpy-rnn or ours."""
     out: Path | None = None
     """Folder for the results; by default results/tasks, or runs/tasks-quick/results if quick."""
     runs_dir: Path | None = None
@@ -70,10 +72,13 @@ class Args:
     csv: str | None = None
     """Path of jena_climate_2009_2016.csv, for the task weather."""
     capacity: bool = False
-    """Train jumpy RNNs of hidden sizes from 4 to 256 on circles too (figure 4)."""
+    """Figure 4 instead of the table: jumpy models of hidden sizes from 4 to 256 on circles."""
     steps: int | None = None
     """Make this many steps instead of the presets', where those would take too long; the table
     tells how many were made."""
+    precision: Precision = "float32"
+    """Of the training: bfloat16 makes that of the recurrent models on pictures faster; the table
+    tells."""
     quick: bool = False
     """Tiny budgets: the whole path in minutes. The figures then mean nothing."""
     figures_only: bool = False
@@ -90,12 +95,14 @@ class Args:
             raise ValueError(
                 f"--steps must be at least 1, and not be given with --quick, got {self.steps}"
             )
+        if self.capacity and self.tasks:
+            raise ValueError(f"--capacity is for {CAPACITY_TASK} alone; leave --tasks out")
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"--seed must lie in [0, 2**63), got {self.seed}")
         if not self.ray_gpus >= 0.0:
             raise ValueError(f"--ray-gpus must not be negative, got {self.ray_gpus}")
         check_names("task", self.tasks, TASKS)
-        check_names("model", self.models, TASK_MODELS)
+        check_names("model", self.models, CAPACITY_MODELS if self.capacity else TASK_MODELS)
         if self.csv is not None and self.tasks and "weather" not in self.tasks:
             raise ValueError("--csv is for the task weather, which --tasks does not name")
         if self.csv is not None and not Path(self.csv).is_file():
@@ -108,7 +115,8 @@ class Args:
 
     def model_names(self) -> list[str]:
         """The models, once each."""
-        return list(dict.fromkeys(self.models or (QUICK_MODELS if self.quick else MODELS)))
+        default = QUICK_MODELS if self.quick else MODELS
+        return list(dict.fromkeys(self.models or (CAPACITY_MODELS if self.capacity else default)))
 
     def out_dir(self) -> Path:
         """Where the results go; those of a quick run never where real ones lie by default."""
@@ -137,10 +145,11 @@ def main(argv: list[str] | None = None) -> int:
 
 def reproduce(args: Args) -> int:
     """Runs all jobs, keeps every result at once, and writes table and figures."""
-    table_jobs = make_jobs(args)
-    capacity_jobs = make_capacity_jobs(args) if args.capacity else {}
+    jobs = make_capacity_jobs(args) if args.capacity else make_jobs(args)
     results = Results.open(args.out_dir(), args.quick)
-    jobs = {job.folder: job for job in (*table_jobs.values(), *capacity_jobs.values())}
+    keep: Callable[[str, str, Mapping[str, Any]], None]
+    keep = results.add_capacity if args.capacity else results.add
+    places = {job.folder: place for place, job in jobs.items()}
     if args.quick:
         print(QUICK_WARNING)
     failed = 0
@@ -151,30 +160,26 @@ def reproduce(args: Args) -> int:
     )
     with closing(finished):
         for number, (job, result) in enumerate(finished, start=1):
-            for (task, model), table_job in table_jobs.items():
-                if table_job.folder == job.folder:
-                    results.add(task, model, result)
-            for size, capacity_job in capacity_jobs.items():
-                if capacity_job.folder == job.folder:
-                    results.add_capacity(size, result)
+            keep(*places[job.folder], result)
             results.save()
             failed += result["entry"]["error"] is not None
             print(f"[{number}/{len(jobs)}] {_line(job, result['entry'])}", flush=True)
     finish(results)
     if failed:
-        print(f"reproduce: {failed} of {len(jobs)} runs failed, see the table", file=sys.stderr)
+        print(f"reproduce: {failed} of {len(jobs)} runs failed, see the results", file=sys.stderr)
     return int(failed > 0)
 
 
 def finish(results: Results) -> None:
     """Writes the Markdown table and the figures, and says where."""
-    print(results.write_page())
+    paths = []
+    if results.report["tasks"]:
+        print(results.write_page())
+        paths += [results.out / TABLE, results.out / PAGE]
     try:
-        figures = results.draw()
+        paths += results.draw()
     except ImportError as error:
         print(f"the figures were not drawn: {error}")
-        return
-    paths = (results.out / TABLE, results.out / PAGE, *figures)
     print("wrote " + ", ".join(str(path) for path in paths))
 
 
@@ -196,41 +201,41 @@ def make_jobs(args: Args) -> dict[tuple[str, str], Job]:
         ValueError: for an unknown task or model, or weather without its file.
     """
     return {
-        (task, model): _job(args, task, model, _config(args, task, model))
+        (task, model): _job(args, f"{task}/{model}", _config(args, task, model))
         for task in args.task_names()
         for model in args.model_names()
     }
 
 
-def make_capacity_jobs(args: Args) -> dict[int, Job]:
-    """The runs of figure 4, by hidden size; that of the table's size is the table's."""
-    config = _config(args, CAPACITY_TASK, CAPACITY_MODEL)
-    if not isinstance(config.model, JumpyRNNConfig):
-        raise ValueError(f"expected a JumpyRNNConfig, got {type(config.model).__name__}")
+def make_capacity_jobs(args: Args) -> dict[tuple[str, str], Job]:
+    """The runs of figure 4, by model and hidden size."""
     jobs = {}
-    for size in CAPACITIES:
-        job = _job(args, CAPACITY_TASK, CAPACITY_MODEL, config)
-        if size != config.model.hidden_size:
+    for model in args.model_names():
+        config = _config(args, CAPACITY_TASK, model)
+        for size in CAPACITIES:
             sized = replace(config, model=replace(config.model, hidden_size=size))
-            job = replace(job, config=sized, folder=f"capacity/{size}")
-        jobs[size] = job
+            jobs[model, str(size)] = _job(args, f"capacity/{model}/{size}", sized)
     return jobs
 
 
 def _config(args: Args, task: str, model: str) -> TrainingConfig:
     config = task_preset(task, model, args.csv if task == "weather" else None)
-    config = replace(config, seed=args.seed, steps=args.steps or config.steps)
+    config = replace(
+        config, seed=args.seed, steps=args.steps or config.steps, precision=args.precision
+    )
     return quick_budget(config) if args.quick else config
 
 
-def _job(args: Args, task: str, model: str, config: TrainingConfig) -> Job:
+def _job(args: Args, folder: str, config: TrainingConfig) -> Job:
+    task, model = folder.split("/")[:2]
+    what = f"--capacity --models {model}" if args.capacity else f"--tasks {task} --models {model}"
     options = f" --csv {Path(args.csv).name}" if args.csv and task == "weather" else ""
     options += f" --seed {args.seed}" if args.seed else ""
     options += f" --steps {args.steps}" if args.steps else ""
+    options += f" --precision {args.precision}" if args.precision != "float32" else ""
     options += " --quick" if args.quick else ""
-    command = f"python scripts/reproduce.py --tasks {task} --models {model}{options}"
     sequences = QUICK_SEQUENCES if args.quick else SEQUENCES
-    return Job(config, f"{task}/{model}", sequences, command)
+    return Job(config, folder, sequences, f"python scripts/reproduce.py {what}{options}")
 
 
 def quick_budget(config: TrainingConfig) -> TrainingConfig:

@@ -184,7 +184,7 @@ def test_a_failed_run_is_reported_and_the_others_go_on(
         assert run(script, tmp_path, *options) == 1
     printed = capsys.readouterr()
     assert "circles/rnn: failed: TrainingDivergedError: the loss is NaN" in printed.out
-    assert printed.err == "reproduce: 1 of 2 runs failed, see the table\n"
+    assert printed.err == "reproduce: 1 of 2 runs failed, see the results\n"
     entries = report_of(tmp_path)["tasks"]["circles"]
     assert entries["rnn"]["error"] == "TrainingDivergedError: the loss is NaN"
     assert entries["jumpy-rnn"]["error"] is None
@@ -220,16 +220,29 @@ def test_made_up_weather_is_named_as_such(script: ModuleType, tmp_path: Path) ->
 
 def test_capacity(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(script, "CAPACITIES", (4, 8))
-    options = ("--tasks", "circles", "--models", "jumpy-rnn", "--capacity")
-    assert run(script, tmp_path, *options) == 0
-    sizes = report_of(tmp_path, "capacity.json")["sizes"]
-    assert set(sizes) == {"4", "8"}
-    assert sizes["4"]["config"]["model"]["config"]["hidden_size"] == 4
-    assert sizes["4"]["weights"] < sizes["8"]["weights"]
-    # The size of the table's own model is trained once, for both.
-    assert sizes["8"] == report_of(tmp_path)["tasks"]["circles"]["jumpy-rnn"]
-    assert [path.name for path in (tmp_path / "runs/capacity").iterdir()] == ["4"]
-    assert (tmp_path / "out/capacity.png").is_file()
+    assert run(script, tmp_path, "--capacity") == 0
+    models = report_of(tmp_path, "capacity.json")["models"]
+    assert {name: set(sizes) for name, sizes in models.items()} == {
+        "jumpy-rnn": {"4", "8"},
+        "ours": {"4", "8"},
+    }
+    for name, sizes in models.items():
+        assert sizes["4"]["config"]["model"]["config"]["hidden_size"] == 4
+        assert sizes["4"]["weights"] < sizes["8"]["weights"]
+        found = (tmp_path / "runs/capacity" / name).iterdir()
+        assert {path.name for path in found} == {"4", "8"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"capacity.json", "capacity.png"}
+    info = json.loads((tmp_path / "runs/capacity/ours/4/best/config.json").read_text())
+    command = "python scripts/reproduce.py --capacity --models ours"
+    assert info["training"]["command"] == command
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_lower_precision_is_told(script: ModuleType, tmp_path: Path) -> None:
+    assert run(script, tmp_path, *ONE, "--precision", "bfloat16") == 0
+    assert "| 4 in bfloat16 |" in (tmp_path / "out/table1.md").read_text()
+    info = json.loads((tmp_path / "runs/circles/rnn/best/config.json").read_text())
+    assert info["training"]["command"].endswith(" --models rnn --precision bfloat16")
 
 
 def test_without_matplotlib_the_rest_works(
@@ -349,6 +362,9 @@ def test_a_quick_budget_keeps_the_model(script: ModuleType, task: str, model: st
         (["--workers", "0"], "--workers must be at least 1, got 0"),
         (["--threads", "0"], "--threads must be at least 1, got 0"),
         (["--seed", "-1"], "--seed must lie in [0, 2**63), got -1"),
+        (["--capacity", "--tasks", "circles"], "for circles alone; leave --tasks out"),
+        (["--capacity", "--models", "rnn"], "unknown model 'rnn', expected one of"),
+        (["--models", "jumpy-rnn", "--precision", "bfloat16"], "expected precision 'float32'"),
         (["--steps", "0"], "--steps must be at least 1"),
         (["--steps", "5", "--quick"], "not be given with --quick"),
         (["--ray-gpus", "-1"], "--ray-gpus must not be negative, got -1.0"),

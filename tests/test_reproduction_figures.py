@@ -123,8 +123,10 @@ def test_errors_that_are_not_finite_are_not_drawn(tmp_path: Path) -> None:
 def test_capacity(tmp_path: Path) -> None:
     sizes = {str(2**k): entry_of(1.0 + k, 1e-3 / k) for k in range(2, 9)}
     sizes["512"] = {"error": "OSError: disk full"}
-    save_capacity_figure(sizes, tmp_path / "capacity.png")
+    models = {"jumpy-rnn": sizes, "ours": {"4": entry_of(9.0, 1e-5), "16": entry_of(12.0, 1e-6)}}
+    save_capacity_figure(models, tmp_path / "capacity.png")
     assert has_color(tmp_path / "capacity.png", JUMPY_BLUE)
+    assert has_color(tmp_path / "capacity.png", OURS_GREEN)
 
 
 def report_of(quick: bool = False) -> dict[str, Any]:
@@ -140,7 +142,7 @@ def report_of(quick: bool = False) -> dict[str, Any]:
 
 def test_all_that_there_are_results_for(tmp_path: Path) -> None:
     samples = {"circles": {"rnn": samples_of("circles")["rnn"], "ours": None}}
-    capacity = {"quick": False, "sizes": {"4": entry_of(2.0, 1e-2)}}
+    capacity = {"quick": False, "models": {"ours": {"4": entry_of(2.0, 1e-2)}}}
     paths = save_task_figures(report_of(), samples, capacity, tmp_path)
     assert [path.name for path in paths] == [
         "samples-circles.png",
@@ -175,5 +177,5 @@ def test_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(ImportError, match=r"pip install 'jumpy-mbrl\[viz\]'"):
         save_task_figures(report_of(), {}, None, tmp_path)
     with pytest.raises(ImportError, match="matplotlib, which is not installed"):
-        save_capacity_figure({"4": entry_of(2.0, 1e-2)}, tmp_path / "x.png")
+        save_capacity_figure({"ours": {"4": entry_of(2.0, 1e-2)}}, tmp_path / "x.png")
     assert list(tmp_path.iterdir()) == []

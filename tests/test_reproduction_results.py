@@ -27,7 +27,7 @@ def test_results_are_added_to(tmp_path: Path) -> None:
 
     second = Results.open(out, quick=False)
     second.add("lines", "rnn", FAILED)
-    second.add_capacity(64, FAILED)
+    second.add_capacity("ours", "64", FAILED)
     second.save()
     assert names_in(out) == {TABLE, SAMPLES, CAPACITY}
     assert list(second.report["tasks"]) == ["lines", "circles"]
@@ -38,7 +38,7 @@ def test_results_are_added_to(tmp_path: Path) -> None:
     assert found.report["papers"] == PAPERS and found.report["definitions"] == DEFINITIONS
     assert found.report["note"] is None and found.capacity["note"] is None
     assert found.samples["circles"] == {"ours": None, "rnn": {"truth": [[0.5]]}}
-    assert found.capacity["sizes"] == {"64": FAILED["entry"]}
+    assert found.capacity["models"] == {"ours": {"64": FAILED["entry"]}}
 
 
 def test_nothing_is_written_of_no_results(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_nothing_is_written_of_no_results(tmp_path: Path) -> None:
 def test_quick_and_real_results_never_mix(tmp_path: Path, name: str, quick: bool) -> None:
     results = Results.open(tmp_path, quick)
     results.add("lines", "rnn", FAILED)
-    results.add_capacity(8, FAILED)
+    results.add_capacity("ours", "8", FAILED)
     results.save()
     for other in {TABLE, CAPACITY} - {name}:
         (tmp_path / other).unlink()

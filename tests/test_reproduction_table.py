@@ -43,6 +43,7 @@ def entry_of(sample_mse: float | None, **changes: Any) -> dict[str, Any]:
         "steps": 10_000,
         "training_seconds": 1234.5,
         "training_frames": 225_000,
+        "config": {"precision": "float32"},
         **changes,
     }
 

@@ -90,9 +90,9 @@ def save_task_figures(
         if good:
             paths.append(folder / f"jumps-{task}.png")
             save_jumps_figure(task, good, paths[-1], report["quick"])
-    if capacity is not None and _scored(capacity["sizes"]):
+    if capacity is not None and any(map(_scored, capacity["models"].values())):
         paths.append(folder / "capacity.png")
-        save_capacity_figure(capacity["sizes"], paths[-1], capacity["quick"])
+        save_capacity_figure(capacity["models"], paths[-1], capacity["quick"])
     return paths
 
 
@@ -174,37 +174,37 @@ def save_jumps_figure(
 
 
 def save_capacity_figure(
-    sizes: Mapping[str, Any], path: str | os.PathLike[str], quick: bool = False
+    models: Mapping[str, Mapping[str, Any]], path: str | os.PathLike[str], quick: bool = False
 ) -> None:
-    """Draws error against mean jump of jumpy RNNs of several hidden sizes (figure 4).
+    """Draws mean jump and error of jumpy models of several hidden sizes (figure 4).
 
     Args:
-        sizes: entries of the report, by hidden size; failed ones are left out.
+        models: entries of the report, by model and hidden size; failed ones are left out.
         path: of the picture; the suffix says which format.
         quick: say that the figures mean nothing.
 
     Raises:
         ImportError: if matplotlib is not installed.
     """
-    scored = _scored(sizes)
     with _figure(path, (9.2, 4.0)) as figure:
         left, right = figure.subplots(1, 2)
-        hidden = sorted(scored, key=int)
-        jumps = [scored[size]["test"]["mean_jump"] for size in hidden]
-        errors = [scored[size]["test"]["sample_mse"] for size in hidden]
-        left.plot([int(size) for size in hidden], jumps, color=_COLORS["jumpy-rnn"], marker="o")
-        left.set_xscale("log", base=2)
-        left.set_xticks([int(size) for size in hidden], hidden)
-        left.set(xlabel="hidden size", ylabel="mean jump, frames per tick")
-        right.scatter(jumps, errors, color=_COLORS["jumpy-rnn"])
-        for size, jump, error in zip(hidden, jumps, errors, strict=True):
-            right.annotate(
-                size, (jump, error), xytext=(5, 4), textcoords="offset points", fontsize=9
-            )
-        right.set(xlabel="mean jump, frames per tick", ylabel="sample MSE", yscale="log")
+        sizes: set[int] = set()
+        for name, entries in models.items():
+            scored = {int(size): entry["test"] for size, entry in _scored(entries).items()}
+            hidden = sorted(scored)
+            sizes.update(hidden)
+            look = {"color": _color(name), "marker": "o", "label": name}
+            left.plot(hidden, [scored[size]["mean_jump"] for size in hidden], **look)
+            right.plot(hidden, [scored[size]["sample_mse"] for size in hidden], **look)
+        left.set_ylabel("mean jump, frames per tick")
+        right.set(ylabel="sample MSE", yscale="log")
         for axes in (left, right):
+            axes.set_xlabel("hidden size")
+            axes.set_xscale("log", base=2)
+            axes.set_xticks(sorted(sizes), [str(size) for size in sorted(sizes)])
             _tidy(axes)
-        _title(figure, "Circles: capacity and jumpiness of the jumpy RNN", quick)
+        left.legend(frameon=False, fontsize=9)
+        _title(figure, "Circles: capacity and jumpiness", quick)
 
 
 # -- samples -------------------------------------------------------------------------------------

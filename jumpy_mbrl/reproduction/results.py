@@ -35,7 +35,7 @@ class Results:
         out: the folder.
         report: of `TABLE`: entries in ``tasks``, by task and model, and what explains them.
         samples: of `SAMPLES`: sequences to draw, by task and model; None for runs that failed.
-        capacity: of `CAPACITY`: entries in ``sizes``, by hidden size.
+        capacity: of `CAPACITY`: entries in ``models``, by model and hidden size.
     """
 
     out: Path
@@ -79,7 +79,7 @@ class Results:
         return cls(
             out,
             report=_read_file(out / TABLE) or {**empty, "tasks": {}},
-            capacity=_read_file(out / CAPACITY) or {**empty, "sizes": {}},
+            capacity=_read_file(out / CAPACITY) or {**empty, "models": {}},
             samples=_read_file(out / SAMPLES) or {},
         )
 
@@ -88,9 +88,9 @@ class Results:
         self.report["tasks"].setdefault(task, {})[model] = result["entry"]
         self.samples.setdefault(task, {})[model] = result["samples"]
 
-    def add_capacity(self, hidden_size: int, result: Mapping[str, Any]) -> None:
+    def add_capacity(self, model: str, hidden_size: str, result: Mapping[str, Any]) -> None:
         """Takes what `run_job` returned for a run of figure 4."""
-        self.capacity["sizes"][str(hidden_size)] = result["entry"]
+        self.capacity["models"].setdefault(model, {})[hidden_size] = result["entry"]
 
     def save(self) -> None:
         """Writes the results, each file atomically."""
@@ -102,7 +102,7 @@ class Results:
             write_json(self.out / TABLE, self.report)
             text = json.dumps(self.samples, allow_nan=False, separators=(",", ":"))
             _write_text(self.out / SAMPLES, text + "\n")
-        if self.capacity["sizes"]:
+        if self.capacity["models"]:
             self.capacity["note"] = QUICK_WARNING if self.capacity["quick"] else None
             write_json(self.out / CAPACITY, self.capacity)
 

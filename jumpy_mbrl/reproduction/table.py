@@ -153,10 +153,16 @@ def _full_row(task: str, name: str, entry: Mapping[str, Any]) -> list[str]:
         _number(test["sample_mse"]) + spread,
         _number(test["mean_jump"], plain=True),
         f"{entry['weights']:,}",
-        f"{entry['steps']:,}",
+        f"{entry['steps']:,}" + _precision(entry["config"]),
         "-" if seconds is None else f"{seconds:,.0f}",
         f"{entry['training_frames']:,}",
     ]
+
+
+def _precision(config: Mapping[str, Any]) -> str:
+    """What is to be said of a run's precision; nothing if it was the usual one."""
+    precision = config.get("precision", "float32")  # Older runs had no other.
+    return "" if precision == "float32" else f" in {precision}"
 
 
 def _brief(figures: Mapping[str, Any] | None) -> str:
