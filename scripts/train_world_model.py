@@ -37,6 +37,8 @@ class Arguments:
     """Folder for the checkpoint, the scalars and best/. A new run needs a new one."""
     preset: str = _DEFAULT_PRESET
     """The run that the settings below start from."""
+    csv: str | None = None
+    """The weather file, which the presets weather/MODEL need."""
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Go on with the run in --run-dir."""
     data_dir: Path = Path("data")
@@ -72,12 +74,15 @@ def parse(argv: Sequence[str]) -> Arguments:
     """Reads the command line: the preset first, then what changes it.
 
     Raises:
-        ValueError: for an unknown preset.
+        ValueError: for an unknown preset, or one on weather without its file.
     """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--preset", default=_DEFAULT_PRESET)
-    chosen: str = first.parse_known_args(list(argv))[0].preset
-    defaults = Arguments(run_dir=tyro.MISSING, preset=chosen, config=preset(chosen))
+    first.add_argument("--csv")
+    chosen = first.parse_known_args(list(argv))[0]
+    defaults = Arguments(
+        run_dir=tyro.MISSING, preset=chosen.preset, config=preset(chosen.preset, chosen.csv)
+    )
     return tyro.cli(
         Arguments,
         args=list(argv),
@@ -92,9 +97,11 @@ def record(argv: Sequence[str], workers: int = 1) -> str:
     places = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     places.add_argument("--run-dir", type=Path)
     places.add_argument("--data-dir")
+    places.add_argument("--csv", type=Path)
     places.add_argument("--resume", action="store_true")
     found, rest = places.parse_known_args(list(argv))
     run_dir: Path = found.run_dir
+    rest += ["--csv", found.csv.name] if found.csv else []
     start = ["python"] if workers == 1 else ["torchrun", "--nproc-per-node", str(workers)]
     command = [*start, "scripts/train_world_model.py", *rest, "--run-dir", run_dir.name]
     return shlex.join(command)
