@@ -6,11 +6,11 @@ import sys
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
-from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from jumpy_mbrl.cluster import map_on_ray
 from jumpy_mbrl.reproduction.runs import Job, failure, keep_files, run_job, run_job_apart
 
 Finished = Generator[tuple[Job, dict[str, Any]], None, None]
@@ -61,27 +61,11 @@ def _run_in_processes(jobs: Sequence[Job], runs_dir: Path, workers: int, threads
 def _run_on_ray(
     jobs: Sequence[Job], runs_dir: Path, workers: int, threads: int, address: str, gpus: float
 ) -> Finished:
-    try:
-        ray: Any = import_module("ray")
-    except ImportError:
-        raise ImportError(
-            "--ray needs Ray, which is not installed; pip install 'jumpy-mbrl[ray]'"
-        ) from None
-    here = {"num_cpus": workers * threads, "include_dashboard": False}
-    options = here if address == "local" else {"address": address}
-    ray.init(**options, log_to_driver=False)
-    try:
-        remote = ray.remote(num_cpus=threads, num_gpus=gpus)(run_job_apart)
-        folder = str(runs_dir.resolve())
-        waiting = {remote.remote(job, folder, threads): job for job in jobs}
-        while waiting:
-            (done,), _ = ray.wait(list(waiting), num_returns=1)
-            job = waiting.pop(done)
-            result = _result_of(job, partial(ray.get, done))
-            keep_files(result.pop("files", {}), runs_dir / job.folder)
-            yield job, result
-    finally:
-        ray.shutdown()
+    run = partial(run_job_apart, runs_dir=str(runs_dir.resolve()), threads=threads)
+    for job, get in map_on_ray(run, jobs, address, threads, gpus, workers):
+        result = _result_of(job, get)
+        keep_files(result.pop("files", {}), runs_dir / job.folder)
+        yield job, result
 
 
 def _result_of(job: Job, get: Callable[[], Any]) -> dict[str, Any]:
