@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,17 +22,10 @@ from jumpy_mbrl.data.tasks import TaskConfig, TaskDataset, make_task
 from jumpy_mbrl.models.event_jump import EventJumpConfig
 from jumpy_mbrl.models.registry import make_model
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "bench.py"
-
 
 @pytest.fixture(scope="module")
-def bench() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("bench", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["bench"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+def bench(load_script: Callable[[str], ModuleType]) -> ModuleType:
+    return load_script("bench")
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +38,19 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train, "BATCH_SIZE", 4)
     monkeypatch.setattr(train, "SEQUENCES", 64)
     monkeypatch.setattr(train, "DEVICE_BATCHES", (2, 3))
+
+
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Lets torch.compile do nothing but note the names of what it was given."""
+    names: list[str] = []
+
+    def note(work: Any) -> Any:
+        names.append(work.__qualname__)
+        return work
+
+    monkeypatch.setattr(torch, "compile", note)
+    return names
 
 
 # -- the clock and the rows --------------------------------------------------------------------
@@ -148,6 +154,39 @@ def test_training_steps_leave_the_model_alone(data: TaskDataset) -> None:
     assert all(weight.grad is None for weight in model.parameters())
 
 
+# -- precision and compiling -------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("small")
+def test_settings_stand_beside_plain_steps(compiled: list[str]) -> None:
+    rows = list(train._setting_rows(Clock(rounds=1, seconds=1e-4)))
+    assert [(row.name, row.anchor) for row in rows] == [
+        (f"training step, batch 4, {name}, {setting}", anchor)
+        for name in train.SETTINGS
+        for setting, anchor in (("bfloat16", "float32"), ("compiled", "not compiled"))
+    ]
+    assert compiled == ["_probe", "RNN.loss", "LatentJump.loss", "ODERNN.loss"]
+
+
+@pytest.mark.usefixtures("compiled")
+def test_a_setting_that_takes_half_the_time_has_half_the_figure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Clock, "rates", lambda self, *works: [10.0, 20.0, 5.0])
+    rows = list(train._setting_rows(Clock()))
+    assert [(row.value, row.ratio) for row in rows] == [(50.0, 0.5), (200.0, 2.0)] * 3
+
+
+@pytest.mark.usefixtures("small")
+def test_without_a_compiler_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(work: Any) -> Any:
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr(torch, "compile", fail)
+    rows = list(train._setting_rows(Clock(rounds=1, seconds=1e-4)))
+    assert [row.anchor for row in rows] == ["float32"] * 3
+
+
 # -- the command line --------------------------------------------------------------------------
 
 
@@ -168,7 +207,7 @@ def test_envs_prints_and_writes_every_row(
     assert len(capsys.readouterr().out.splitlines()) == len(rows) >= 12
 
 
-@pytest.mark.usefixtures("small")
+@pytest.mark.usefixtures("small", "compiled")
 def test_train_prints_and_writes_every_row(
     bench: ModuleType,
     tmp_path: Path,
@@ -180,7 +219,7 @@ def test_train_prints_and_writes_every_row(
     assert bench.main(["train", "--rounds", "1", "--seconds", "1e-4", "--json", str(path)]) == 0
     rows = json.loads(path.read_text())["rows"]
     units = [row["unit"] for row in rows]
-    assert units == ["ms"] * 6 + ["ns/frame"] * 6 + ["x"] + ["samples/s"] * 4
+    assert units == ["ms"] * 6 + ["ns/frame"] * 6 + ["x"] + ["ms"] * 6 + ["samples/s"] * 5
     assert all(row["value"] > 0 for row in rows)
     (judged,) = [row for row in rows if row["ok"] is not None]
     assert (judged["unit"], judged["target"]) == ("x", "at most 1.5")
@@ -196,21 +235,27 @@ def test_train_prints_and_writes_every_row(
     assert len(capsys.readouterr().out.splitlines()) == len(rows)
 
 
-@pytest.mark.usefixtures("small")
+@pytest.mark.usefixtures("small", "compiled")
 def test_a_device_is_compared_with_the_cpu() -> None:
     rows = list(train.device_rows(Clock(rounds=1, seconds=1e-4), "cpu"))
     for batch in (2, 3):
         steps = [row for row in rows if f"batch {batch}," in row.name]
         assert [row.unit for row in steps] == ["ms", "x"] * 6
         samples = [row for row in rows if f"frames of {batch}," in row.name]
-        assert [(row.unit, row.anchor) for row in samples] == [("samples/s", "cpu")] * 4
+        assert [(row.unit, row.anchor) for row in samples] == [("samples/s", "cpu")] * 5
+    settings = [row for row in rows if "batch 4," in row.name]
+    assert [row.anchor for row in settings] == ["float32", "not compiled"] * 3
+    assert all(row.name.endswith(", cpu") for row in settings)
 
 
+@pytest.mark.usefixtures("compiled")
 def test_a_device_that_takes_half_the_time_is_twice_as_fast(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Only the device's clock warms up.
-    monkeypatch.setattr(Clock, "rates", lambda self, work: [20.0 if self.warm_up else 10.0])
+    monkeypatch.setattr(
+        Clock, "rates", lambda self, *works: [20.0 if self.warm_up else 10.0] * len(works)
+    )
     monkeypatch.setattr(train, "DEVICE_BATCHES", (2,))
     rows = list(train.device_rows(Clock(), "cpu"))
     assert {row.value for row in rows if row.unit == "x"} == {2.0}
@@ -220,10 +265,10 @@ def test_a_device_that_takes_half_the_time_is_twice_as_fast(
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.usefixtures("small")
+@pytest.mark.usefixtures("small", "compiled")
 def test_cuda_is_measured() -> None:
     rows = list(train.device_rows(Clock(rounds=1, seconds=1e-4), "cuda"))
-    assert len(rows) == 2 * (2 * 6 + 4)
+    assert len(rows) == 2 * (2 * 6 + 5) + 6
     assert all(row.value > 0 for row in rows)
 
 

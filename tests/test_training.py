@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 import os
@@ -10,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -60,6 +59,9 @@ SHORT: dict[str, Any] = {
 }
 RUNS = {
     "rnn": TrainingConfig(model=RNNConfig(hidden_size=8, mlp_size=8), **SHORT),
+    "rnn in bfloat16": TrainingConfig(
+        model=RNNConfig(hidden_size=8, mlp_size=8), precision="bfloat16", **SHORT
+    ),
     "jumpy-rnn": TrainingConfig(
         model=JumpyRNNConfig(hidden_size=8, mlp_size=8, epsilon=0.05), **SHORT
     ),
@@ -73,6 +75,11 @@ RUNS = {
         },
     ),
 }
+
+
+@pytest.fixture(scope="module")
+def script(load_script: Callable[[str], ModuleType]) -> ModuleType:
+    return load_script("train_world_model")
 
 
 @pytest.fixture(scope="module")
@@ -307,7 +314,7 @@ def test_crash_while_a_checkpoint_is_written_leaves_the_one_before(
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
 
-def test_killed_process_resumes_exactly(tmp_path: Path, data_dir: Path) -> None:
+def test_killed_process_resumes_exactly(script: ModuleType, tmp_path: Path, data_dir: Path) -> None:
     """kill -9 on the real command line, at whatever moment it then is; then --resume to the end."""
     steps = 150
     options = [
@@ -315,7 +322,7 @@ def test_killed_process_resumes_exactly(tmp_path: Path, data_dir: Path) -> None:
         *("--train-data.table.num-frames", "12", "--validation-data.table.num-frames", "12"),
         *("--data-dir", str(data_dir), "--device", "cpu"),
     ]
-    config = _script().parse([*options, "--run-dir", "unused"]).config
+    config = script.parse([*options, "--run-dir", "unused"]).config
     cut = tmp_path / "cut"
     command = [sys.executable, str(SCRIPT), *options, "--run-dir", str(cut)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -575,21 +582,12 @@ def test_samplers_by_kind() -> None:
 # -- the command line ------------------------------------------------------------------------
 
 
-def _script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("train_world_model", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_command_line_trains_and_records_itself(
-    tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[str]
+    script: ModuleType, tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["--preset=rnn-tiny", "--steps", "3", "--model.hidden-size", "5", "--device", "cpu"]
     places = ["--run-dir", str(tmp_path / "run"), "--data-dir", str(data_dir)]
-    assert _script().main([*options, *places]) == 0
+    assert script.main([*options, *places]) == 0
     assert "best weights:" in capsys.readouterr().out
     info = pretrained_info(tmp_path / "run" / "best")
     assert info["training"]["command"] == (
@@ -598,7 +596,7 @@ def test_command_line_trains_and_records_itself(
     )
     assert info["model"]["config"]["hidden_size"] == 5
     assert str(tmp_path) not in (tmp_path / "run" / "best" / "config.json").read_text()
-    assert _script().main([*options, *places, "--resume"]) == 0
+    assert script.main([*options, *places, "--resume"]) == 0
 
 
 @pytest.mark.parametrize(
@@ -617,28 +615,29 @@ def test_command_line_trains_and_records_itself(
 def test_command_line_reports_errors_in_one_line(
     options: list[str],
     message: str,
+    script: ModuleType,
     tmp_path: Path,
     data_dir: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     places = ["--run-dir", str(tmp_path / "run"), "--data-dir", str(data_dir)]
-    assert _script().main([*options, *places]) == 2
+    assert script.main([*options, *places]) == 2
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith("train_world_model: ") and message in last
 
 
 def test_command_line_refuses_unknown_options(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as stop:
-        _script().main(["--run-dir", str(tmp_path / "run"), "--stepz", "3"])
+        script.main(["--run-dir", str(tmp_path / "run"), "--stepz", "3"])
     assert stop.value.code == 2
     assert "--stepz" in capsys.readouterr().err
 
 
-def test_help_explains_the_settings(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_explains_the_settings(script: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
-        _script().main(["--help"])
+        script.main(["--help"])
     assert stop.value.code == 0
     text = capsys.readouterr().out
     for words in ("--preset", "--run-dir", "--resume", "--device", "--model.epsilon", "eq. 7"):

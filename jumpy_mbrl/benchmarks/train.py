@@ -8,13 +8,16 @@ steps cost most.
 
 Models learn from different things, so what a step costs is also divided by the frames of trajectory
 that it supervises (``supervised_frames``).
+
+For some models a step in bfloat16, or compiled, stands beside the plain one.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
+from typing import Any
 
 import torch
 
@@ -31,6 +34,8 @@ from jumpy_mbrl.models.latent_jump import LatentJump, LatentJumpConfig
 from jumpy_mbrl.models.ode_rnn import ODERNNConfig
 from jumpy_mbrl.models.pretrained import from_pretrained
 from jumpy_mbrl.models.registry import ModelConfig, make_model
+from jumpy_mbrl.training.config import Precision
+from jumpy_mbrl.training.loss import Loss, check_compiler
 from jumpy_mbrl.training.presets import task_preset
 
 HIDDEN_SIZE = 128
@@ -53,8 +58,15 @@ BASE = "RNN"
 """What the others' training is compared with."""
 OURS = "FoldJump"
 """Our model, whose cost of a frame has a target."""
-SHIPPED = ("rnn-billiards2d", "jumpy-rnn-billiards2d", "jumpy-billiards2d")
+SHIPPED = ("rnn-billiards2d", "jumpy-rnn-billiards2d", "jumpy-billiards2d", "fold-billiards2d")
 """Who predicts shot tables: a jumpy model has to be trained, or it does not jump."""
+PICTURES = "pixel-billiards2d"
+SETTINGS: dict[str, tuple[str, ModelConfig]] = {
+    "RNN on pictures": (PICTURES, task_preset(PICTURES, "rnn").model),
+    "LatentJump": (TASK, MODELS["LatentJump"]),
+    "ODE-RNN": (TASK, MODELS["ODE-RNN"]),
+}
+"""Whose steps are measured in bfloat16 and compiled: task and model."""
 
 _SUPERVISED = {
     "sequences": "a frame of a sequence",
@@ -70,6 +82,7 @@ _DEVICE_ROUNDS = 2
 def bench_train(clock: Clock) -> Iterator[Row]:
     """All rows on training and prediction; on CUDA too where there is a device."""
     yield from _training_steps(clock)
+    yield from _setting_rows(clock)
     yield from _predictions(clock)
     if torch.cuda.is_available():
         yield from device_rows(clock, "cuda")
@@ -143,6 +156,8 @@ def device_rows(clock: Clock, device: str) -> Iterator[Row]:
             (there,) = clock.rates(_predictor(model, tables, device))
             label = f"{_prediction(tables)}, {name}, {device}"
             yield make_row(label, there, "samples/s", anchor=("cpu", cpu))
+    for row in _setting_rows(clock, device):
+        yield replace(row, name=f"{row.name}, {device}")
 
 
 # -- training ----------------------------------------------------------------------------------
@@ -172,6 +187,32 @@ def _training_steps(clock: Clock) -> Iterator[Row]:
     )
 
 
+def _setting_rows(clock: Clock, device: str = "cpu") -> Iterator[Row]:
+    """Training steps in bfloat16 and, where there is a compiler, compiled, beside plain ones."""
+    settings: list[tuple[str, str, dict[str, Any]]] = [
+        ("bfloat16", "float32", {"precision": "bfloat16"})
+    ]
+    if _can_compile(device):
+        settings.append(("compiled", "not compiled", {"compile": True}))
+    for name, (task, config) in SETTINGS.items():
+        model, data = _first_weights(config), make_task(TaskConfig(task, SEQUENCES))
+        plain, *others = clock.rates(
+            _trainer(model, data, BATCH_SIZE, device),
+            *(_trainer(model, data, BATCH_SIZE, device, **choice) for _, _, choice in settings),
+        )
+        for (setting, usual, _), rate in zip(settings, others, strict=True):
+            label = f"training step, batch {BATCH_SIZE}, {name}, {setting}"
+            yield make_row(label, 1e3 / rate, "ms", (usual, 1e3 / plain))
+
+
+def _can_compile(device: str) -> bool:
+    try:
+        check_compiler(torch.device(device))
+    except ValueError:
+        return False
+    return True
+
+
 def _untrained_models() -> dict[str, WorldModel]:
     """What is trained, with its first weights."""
     return {name: _first_weights(config) for name, config in MODELS.items()}
@@ -185,16 +226,22 @@ def _first_weights(config: ModelConfig) -> WorldModel:
 
 
 def _trainer(
-    model: WorldModel, data: SequenceData, batch_size: int, device: str = "cpu"
+    model: WorldModel,
+    data: SequenceData,
+    batch_size: int,
+    device: str = "cpu",
+    precision: Precision = "float32",
+    compile: bool = False,
 ) -> Callable[[], int]:
     """Makes training steps."""
     model = copy.deepcopy(model).to(device)
+    loss_of = Loss(model, precision, compile)
     sampler = make_sampler(model.batch_kind, data, torch.device(device), **model.batch_settings)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=0.0, fused=True)
     generator = torch.Generator().manual_seed(0)
 
     def work() -> int:
-        loss, _ = model.loss(sampler.sample(batch_size, generator))
+        loss, _ = loss_of(sampler.sample(batch_size, generator))
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -228,7 +275,7 @@ def _predicting_models() -> dict[str, WorldModel]:
 
 
 def _shot_tables(count: int) -> SequenceData:
-    return make_dataset(DatasetConfig(num_trajectories=count, split="evaluation"))
+    return make_dataset(DatasetConfig(num_trajectories=count, split="validation"))
 
 
 def _prediction(data: SequenceData) -> str:

@@ -47,11 +47,13 @@ class TrainingConfig:
         threads: CPU threads of torch; 0 leaves them as they are.
         precision: of the loss and its gradient. "bfloat16" (by torch.autocast; weights, optimizer
             and validation stay in float32) is meant for pictures, whose training then takes about
-            half the time. Not for coordinates: it resolves less than a hundredth of them, and
-            their errors are to be far below that. Not for JumpyRNN and SpriteJump.
-        compile: let torch.compile make the loss faster, after a minute of compiling. On a CPU it
-            saves about a tenth of a step of the LatentJump or of the RNN on pictures; all other
-            models become slower. Not for the JumpyRNN, whose loop over lines depends on the data.
+            half the time on a CPU that has bfloat16 instructions. It is not meant for coordinates:
+            between 0.5 and 1 its numbers lie 1/256 apart, and errors are to be far below that. Not
+            for JumpyRNN and SpriteJump.
+        compile: let torch.compile make the loss faster, after up to a minute of compiling. On a
+            CPU the steps of the LatentJump, and of the RNN on pictures, become somewhat shorter,
+            those of the ODE-RNN longer; ``scripts/bench.py train`` measures these. Measure others
+            before a long run. Not for the JumpyRNN, whose loop over lines depends on the data.
     """
 
     model: ModelConfig

@@ -247,7 +247,7 @@ class _Run:
         self._check_finite(float(loss.detach()), float(norm))
         self.optimizer.step()
         self.step += 1
-        return {"loss": loss, **log}
+        return {"loss": loss.detach(), **log}
 
     def _check_finite(self, loss: float, norm: float) -> None:
         if math.isfinite(loss) and math.isfinite(norm):
