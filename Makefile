@@ -13,7 +13,7 @@ EPISODES ?= 1000
 python := $(VENV)/bin/python
 # Newer than pyproject.toml and constraints.txt once everything they ask for is installed.
 stamp := $(VENV)/.installed
-# The same for what only tests need: the extras "video" and "ray" are large.
+# The same for what only tests need: "video", "ray" and "torchrl" are large.
 test_stamp := $(VENV)/.installed-for-tests
 
 .DEFAULT_GOAL := plan
@@ -51,7 +51,7 @@ $(stamp): pyproject.toml constraints.txt
 $(test_stamp): $(stamp)
 	@echo "==> Installing what only the tests need"
 	$(python) -m pip install -qq --disable-pip-version-check -c constraints.txt \
-		--no-build-isolation --editable '.[fast,viz,video,ray,dev]'
+		--no-build-isolation --editable '.[fast,viz,video,ray,torchrl,dev]'
 	@touch $(test_stamp)
 
 clean:

@@ -102,8 +102,8 @@ class EventJump(EventDrivenModel):
         self.pair_jump = _Net(2, hidden, 2)
         self.shot_jump = _Net(2, hidden, 1, nn.ReLU)
         first, second = torch.triu_indices(config.num_balls, config.num_balls, offset=1)
-        self.register_buffer("_first", first, persistent=False)
-        self.register_buffer("_second", second, persistent=False)
+        self.register_buffer("_first", first.clone(), persistent=False)
+        self.register_buffer("_second", second.clone(), persistent=False)
         self._first: Tensor
         self._second: Tensor
 

@@ -195,7 +195,9 @@ class LatentJump(PiecewiseLinearModel):
         moves = (window[:, :-1] - window[:, 1:]) / self._scale
         inputs = [now, moves.flatten(1)]
         if self.action_size:
-            inputs.append(now.new_zeros(len(now), self.action_size) if action is None else action)
+            inputs.append(
+                now.new_zeros(now.shape[0], self.action_size) if action is None else action
+            )
         read = torch.cat(inputs, dim=1)
         hidden, velocity = self.encoder(read).chunk(2, dim=1)
         return hidden, velocity, self.hazard(read)

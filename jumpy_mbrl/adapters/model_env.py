@@ -1,0 +1,354 @@
+"""A world model as a vector environment: agents train in what the model imagines.
+
+```python
+from jumpy_mbrl import from_pretrained
+from jumpy_mbrl.adapters.model_env import WorldModelVectorEnv
+
+env = WorldModelVectorEnv(from_pretrained("fold-billiards2d"), num_envs=64, step_by="shot")
+obs, info = env.reset(seed=0)
+obs, reward, terminated, truncated, info = env.step(env.action_space.sample())
+```
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode
+from numpy.typing import NDArray
+from torch import Tensor
+
+from jumpy_mbrl.envs import BILLIARDS_1D, BILLIARDS_2D
+from jumpy_mbrl.envs.config import check_names, unknown_name
+from jumpy_mbrl.envs.physics import Backend
+from jumpy_mbrl.envs.table import Rows
+from jumpy_mbrl.envs.task import Floats, Observation, Reward, Task, line_task, plane_task
+from jumpy_mbrl.envs.vector import Result, TableVectorEnv
+from jumpy_mbrl.models.base import WorldModel
+
+StepBy = Literal["frame", "jump", "shot"]
+RewardFunction = Callable[[Floats, Floats], NDArray[Any]]
+
+_TASKS: dict[str, Callable[..., Task]] = {BILLIARDS_2D: plane_task, BILLIARDS_1D: line_task}
+
+
+class WorldModelVectorEnv(TableVectorEnv):
+    """`Billiards2D-v0` or `Billiards1D-v0`, many at once, played in the imagination of a model.
+
+    Tables are dealt, and their lead-in is played, by the real environment: with the same seeds they
+    are the same. All that follows the shot is imagined, and judged as a real table is: rewards and
+    the end of an episode follow from where the object ball is imagined, frame by frame. Positions
+    are clipped to the table, and a ball that the model loses (NaN) stays where it was. Seeds,
+    options, `reset_mask` and `autoreset_mode` are as in `TableVectorEnv`.
+
+    | `step_by` | one step is                             | spaces of            | time over  |
+    |-----------|-----------------------------------------|----------------------|------------|
+    | `"frame"` | one frame, those of the lead-in too     | `Billiards2D-v0`     | truncated  |
+    | `"jump"`  | the frames up to the model's next tick  | `Billiards2DShot-v0` | truncated  |
+    | `"shot"`  | all frames that are left                | `Billiards2DShot-v0` | terminated |
+
+    A jump lasts until the first frame at or after the tick: a table is judged at frames. By jumps
+    and by shots, an episode begins at the frame of the shot, the first action plays it, and an
+    observation is the last `lead_in + 1` frames, which show velocities. By frames, the action at
+    frame `lead_in` is the shot, and `max_shots` allows more. All other actions are ignored, as in
+    the real environment. An episode that reaches the target is terminated; the games that count
+    the last frame alone (`success="last"`, `Billiards1D-v0`) are terminated there.
+
+    `info` holds `positions`, `time` and `is_success` as in the real environment, and `frames`, the
+    number of frames that this reset or step took, with their `duration` in time units, for
+    discounting.
+
+    Args:
+        model: its observations are the positions of all balls, its actions are shots.
+        num_envs: number of tables B.
+        step_by: "frame", "jump" or "shot".
+        env_id: of the real environment: "Billiards2D-v0" or "Billiards1D-v0".
+        reward: "sparse", "dense", or a function that is given the imagined observations of n
+            frames and of those right after them, (n, D) float32 each, and returns n rewards.
+        frames: lead-ins to start from, drawn at random, (n, T, D) with T > `lead_in`, such as the
+            `obs` of a dataset; by default the real environment's own.
+        autoreset_mode: as in `TableVectorEnv`.
+        render_mode: None or "rgb_array": `render` draws what is imagined.
+        backend: what moves the balls in the lead-in, as in `TableVectorEnv`.
+        arguments: others of the real environment, but for `obs_type="state"`, which cannot be
+            imagined; pixels are drawn from imagined positions.
+
+    Raises:
+        ValueError: for a bad argument, by name, or a model that does not fit the table.
+    """
+
+    def __init__(
+        self,
+        model: WorldModel,
+        num_envs: int = 1,
+        step_by: StepBy = "frame",
+        env_id: str = BILLIARDS_2D,
+        reward: Reward | RewardFunction = "sparse",
+        frames: NDArray[Any] | None = None,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        render_mode: str | None = None,
+        backend: Backend = "auto",
+        **arguments: Any,
+    ) -> None:
+        if step_by not in get_args(StepBy):
+            raise ValueError(unknown_name("step_by", step_by, get_args(StepBy)))
+        if env_id not in _TASKS:
+            raise ValueError(unknown_name("env_id", env_id, _TASKS))
+        self.model = model
+        self.step_by = step_by
+        self.env_id = env_id
+        self._reward_function = reward if callable(reward) else None
+        arguments["reward"] = "sparse" if callable(reward) else reward
+        super().__init__(
+            num_envs,
+            autoreset_mode=autoreset_mode,
+            render_mode=render_mode,
+            backend=backend,
+            **arguments,
+        )
+        task = self.task
+        if step_by != "shot" and not task.line:
+            self.max_episode_steps = task.last_frame
+        self._first_frame = 0 if step_by == "frame" else task.config.lead_in
+        self._seen = slice(1, None, 2) if task.line else slice(None)
+        self._given = None if frames is None else self._read_frames(frames)
+
+        # What is known of each episode: its film, and how the film is judged.
+        shape = self.num_envs, task.config.num_frames
+        self._film = np.full((*shape, 2 * task.config.num_balls), 0.5)
+        self._rewards = np.zeros(shape)
+        self._successes = np.zeros(shape, dtype=bool)
+        self._stops = np.zeros(shape, dtype=bool)
+        self._taken = np.zeros(self.num_envs, dtype=np.int64)
+        with torch.no_grad():
+            self._state = model.initial_state(self.num_envs)
+
+    # What the form does differently
+
+    def _make_task(self, arguments: dict[str, Any]) -> Task:
+        task = _TASKS[self.env_id](**arguments)
+        if task.obs_type == "state":
+            raise ValueError(
+                "expected obs_type to be 'coords', 'pixels' or 'dict', got 'state': a world model "
+                "imagines no velocities"
+            )
+        if task.max_shots != 1 and self.step_by != "frame":
+            raise ValueError(
+                f"expected max_shots=1 with step_by={self.step_by!r}, got {task.max_shots}; use "
+                f"step_by='frame'"
+            )
+        sizes = task.config.num_balls * (2 - task.line), 2
+        if (self.model.obs_size, self.model.action_size) != sizes:
+            raise ValueError(
+                f"expected a model with obs_size={sizes[0]} (positions of "
+                f"{task.config.num_balls} balls) and action_size=2 (a shot), got "
+                f"{type(self.model).__name__} with obs_size={self.model.obs_size} and "
+                f"action_size={self.model.action_size}"
+            )
+        return task
+
+    def _make_space(self) -> spaces.Space[Any]:
+        return self.task.observation_space(self._depth)
+
+    def _begin(self, rows: Rows, options: list[dict[str, Any]] | None = None) -> None:
+        """Deals tables and films their lead-in."""
+        if self._given is not None and options:
+            check_names("reset option for given frames", options[0], ["target"])
+        super()._begin(rows, options)
+        if self._given is not None:
+            drawn = [self._rng(row).integers(len(self._given)) for row in rows.tolist()]
+            self._film[rows, : self.config.lead_in + 1, self._seen] = self._given[drawn]
+        else:
+            self._film_lead_in(rows)
+        self._rewards[rows] = 0.0
+        self._successes[rows] = False
+        self._stops[rows] = self.step_by == "frame"
+        self._stops[rows, -1] = True
+        self._taken[rows] = self._first_frame
+        self._show(rows, np.full(len(rows), self._first_frame))
+
+    def _play(self, actions: NDArray[np.float64], rows: Rows | None) -> Result:
+        rows = np.arange(self.num_envs) if rows is None else rows
+        self._go_on(rows, actions)
+        now = self._tables.frame[rows, None]
+        numbers = np.arange(self.config.num_frames)
+        stop = (self._stops[rows] & (numbers > now)).argmax(axis=1)
+        taken = (numbers > now) & (numbers <= stop[:, None])
+        rewards = np.zeros(self.num_envs)
+        successes = np.zeros(self.num_envs, dtype=bool)
+        terminations = np.zeros(self.num_envs, dtype=bool)
+        rewards[rows] = np.where(taken, self._rewards[rows], 0.0).sum(axis=1)
+        successes[rows] = self._successes[rows, stop]
+        over = self.step_by == "shot" or self.task.success == "last"
+        terminations[rows] = successes[rows] | (over & (stop == self.task.last_frame))
+        self._taken[rows] = taken.sum(axis=1)
+        self._elapsed[rows] = stop - 1  # The time limit counts frames, not steps.
+        self._show(rows, stop)
+        return rewards, successes, terminations
+
+    def _observe(self, rows: Rows | None = None) -> Observation:
+        rows = np.arange(self.num_envs) if rows is None else rows
+        now = self._tables.frame[rows]
+        frames = [now - back for back in reversed(range(self._depth))]
+        return self.task.stack([self._observe_frame(rows, frame) for frame in frames])
+
+    def _infos(self, successes: NDArray[np.bool_], rows: Rows | None = None) -> dict[str, Any]:
+        known = self._tables.info(successes, rows)
+        frames = self._taken.copy() if rows is None else self._taken[rows]
+        return {
+            **{name: known[name] for name in ("positions", "time", "is_success")},
+            "frames": frames,
+            "duration": frames * self.config.dt,
+        }
+
+    # The film
+
+    @property
+    def _depth(self) -> int:
+        """Number of frames in an observation."""
+        return 1 if self.step_by == "frame" else self.config.lead_in + 1
+
+    def _film_lead_in(self, rows: Rows) -> None:
+        nothing = np.zeros((self.num_envs, 2))
+        self._film[rows, 0] = self._tables.x[rows]
+        for frame in range(1, self.config.lead_in + 1):
+            self._tables.play(nothing, rows)
+            self._film[rows, frame] = self._tables.x[rows]
+
+    def _show(self, rows: Rows, frame: NDArray[np.int64]) -> None:
+        """Puts the balls of some tables where they are in the film at a frame (R,) of each."""
+        self._tables.frame[rows] = frame
+        self._tables.x[rows] = self._film[rows, frame]
+
+    def _observe_frame(self, rows: Rows, frame: NDArray[np.int64]) -> Observation:
+        tables = self._tables
+        return tables.observe_at(self._film[rows, frame], tables.v[rows], frame, rows)
+
+    def _go_on(self, rows: Rows, actions: NDArray[np.float64]) -> None:
+        """Films what follows the lead-in: the next frame, or after the shot all that are left.
+
+        Frame by frame, tables of any age share a call of the model, so it is worth many.
+        """
+        frame, lead_in = self._tables.frame, self.config.lead_in
+        rows = rows[frame[rows] >= lead_in]
+        self._watch(rows[frame[rows] == lead_in])
+        shooting = frame[rows] < self.task.shots_end
+        if self.step_by == "frame":
+            self._imagine(rows[shooting], actions, 1)
+            self._imagine(rows[~shooting], None, 1)
+        else:
+            self._imagine(rows[shooting], actions, self.task.last_frame - lead_in)
+
+    @torch.no_grad()
+    def _watch(self, rows: Rows) -> None:
+        """Shows the lead-in of some tables to the model."""
+        if not len(rows):
+            return
+        frames = self._film[rows, : self.config.lead_in + 1, self._seen]
+        state = self.model.observe(self._tensor(frames))
+        self._state = self._state.update_rows(self._index(rows), state)
+
+    @torch.no_grad()
+    def _imagine(self, rows: Rows, actions: NDArray[np.float64] | None, count: int) -> None:
+        """Films the next `count` frames of some tables, after actions (B, 2) if there are any."""
+        if not len(rows):
+            return
+        action = None if actions is None else self._tensor(actions[rows])
+        index = self._index(rows)
+        times = [float(time) for time in range(1, count + 1)]
+        imagined = self.model.imagine(self._state[index], times, action)
+        self._state = self._state.update_rows(index, imagined.state)
+        frame = self._tables.frame[rows, None]
+        numbers = frame + np.arange(1, count + 1)
+        positions = imagined.obs.clamp(0.0, 1.0).cpu().numpy()
+        self._film[rows[:, None], numbers, self._seen] = positions
+        if np.isnan(positions).any():
+            self._hold(rows, numbers)
+        self._judge(rows[:, None], numbers)
+        if self.step_by == "jump":
+            ends = frame + np.ceil(imagined.tick_times.cpu().numpy())
+            row, tick = np.nonzero(ends <= self.task.last_frame)
+            self._stops[rows[row], ends[row, tick].astype(np.int64)] = True
+
+    def _hold(self, rows: Rows, numbers: NDArray[np.int64]) -> None:
+        """Leaves lost balls where they were last, at the frames `numbers` (R, K)."""
+        for number in numbers.T:
+            before, now = self._film[rows, number - 1], self._film[rows, number]
+            self._film[rows, number] = np.where(np.isnan(now), before, now)
+
+    def _judge(self, rows: Rows, numbers: NDArray[np.int64]) -> None:
+        """Decides rewards and successes at the frames `numbers` (R, K) of the tables (R, 1)."""
+        target = self._tables.target[rows]
+        before, after = self._film[rows, numbers - 1], self._film[rows, numbers]
+        distance = self._distance(after, target)
+        success = distance == 0.0
+        if self.task.success == "last":
+            success &= numbers == self.task.last_frame
+        if self._reward_function is not None:
+            rewards = self._ask(self._reward_function, before, after, target)
+        else:
+            rewards = success.astype(np.float64)
+            if self.task.dense:
+                rewards += self._distance(before, target) - distance
+        self._rewards[rows, numbers] = rewards
+        self._successes[rows, numbers] = success
+        self._stops[rows, numbers] |= success
+
+    def _distance(
+        self, film: NDArray[np.float64], target: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Distance from the object ball's centre to the target, 0 inside, (R, K)."""
+        ball = self.task.object_ball
+        centre = film[..., ball : ball + 2]
+        outside = np.maximum(target[..., ::2] - centre, centre - target[..., 1::2])
+        distance: NDArray[np.float64] = np.linalg.norm(np.maximum(outside, 0.0), axis=-1)
+        return distance
+
+    def _ask(
+        self,
+        function: RewardFunction,
+        before: NDArray[np.float64],
+        after: NDArray[np.float64],
+        target: NDArray[np.float64],
+    ) -> NDArray[Any]:
+        """Rewards (R, K) by the user's function."""
+        shape = after.shape[:2]
+        task = replace(self.task, obs_type="coords")
+        targets = np.broadcast_to(target, (*shape, 4)).reshape(-1, 4)
+        nothing = np.zeros(len(targets), dtype=np.int64)
+
+        def observed(film: NDArray[np.float64]) -> Floats:
+            x = film.reshape(len(targets), -1)
+            obs: Floats = task.observe_many(x, x, targets, nothing, ())
+            return obs
+
+        rewards = np.asarray(function(observed(before), observed(after)))
+        if rewards.shape != (len(targets),):
+            raise ValueError(
+                f"expected the reward function to return one reward for each of {len(targets)} "
+                f"frames, shape ({len(targets)},), got shape {rewards.shape}"
+            )
+        return rewards.reshape(shape)
+
+    def _read_frames(self, frames: NDArray[Any]) -> NDArray[np.float64]:
+        array = np.asarray(frames, dtype=np.float64)
+        count, size = self.config.lead_in + 1, self.model.obs_size
+        if array.ndim != 3 or not len(array) or array.shape[1] < count or array.shape[2] != size:
+            raise ValueError(
+                f"expected frames of shape (n, T, {size}) with T at least {count}, the lead-in and "
+                f"the frame of the shot, got {array.shape}"
+            )
+        if not np.isfinite(array).all():
+            raise ValueError("expected frames of finite numbers, got NaN or infinity among them")
+        return array[:, :count]
+
+    def _tensor(self, values: NDArray[Any]) -> Tensor:
+        return torch.as_tensor(values).to(self._state.hidden)
+
+    def _index(self, rows: Rows) -> Tensor:
+        return torch.as_tensor(rows, device=self._state.hidden.device)

@@ -1,0 +1,112 @@
+"""World models for planners that sample: the cost of many candidates at once.
+
+Libraries of such planners (CEM, MPPI and their kin) ask a model for ``get_cost(info, candidates)``
+and look for the least.
+
+```python
+from jumpy_mbrl import from_pretrained
+from jumpy_mbrl.adapters.mpc import CostModel
+from jumpy_mbrl.agents import ReachRegion
+
+objective = ReachRegion((0.8, 1.0, 0.0, 0.2), times=range(1, 42))
+costs = CostModel(from_pretrained("fold-billiards2d"), objective)
+cost = costs.get_cost({"frames": frames}, candidates)  # (B, T, D), (B, S, A) -> (B, S)
+```
+
+Letters: B episodes, S candidates of each, M actions of a candidate, T frames, D observation size,
+A action size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from jumpy_mbrl.agents.objectives import Objective
+from jumpy_mbrl.models.base import State, WorldModel
+
+
+class CostModel:
+    """A world model and an objective as the cost of actions: minus the objective's score.
+
+    Costs below 0 are believed successes. A rollout that blew up costs infinity.
+
+    Args:
+        model: any world model with actions.
+        objective: what to reach; one that differs from episode to episode has B of them.
+        action_times: M ascending times in frames from now, at which a candidate acts.
+
+    Raises:
+        ValueError: for a model without actions.
+    """
+
+    def __init__(
+        self, model: WorldModel, objective: Objective, action_times: Sequence[float] = (0.0,)
+    ) -> None:
+        if model.action_size < 1:
+            raise ValueError(
+                f"expected a model with actions, got {type(model).__name__} with "
+                f"action_size={model.action_size}"
+            )
+        self.model = model
+        self.objective = objective
+        self.action_times = tuple(action_times)
+
+    def get_cost(self, info: Mapping[str, Any], action_candidates: Tensor) -> Tensor:
+        """What each candidate costs, (B, S).
+
+        Differentiable if ``action_candidates`` asks for gradients; else no graph is built.
+
+        Args:
+            info: ``frames``, what has been seen up to now, (B, T, D), or (B, S, T, D) repeated for
+                every candidate, of which the first is read; or ``state``, what the model's
+                ``observe`` made of them, which saves doing so for every batch of candidates. Other
+                entries are ignored.
+            action_candidates: (B, S, M, A), or (B, S, A) for M = 1, clipped to [-1, 1].
+
+        Raises:
+            ValueError: for neither frames nor a state, or wrong shapes.
+        """
+        actions = self._actions(action_candidates)
+        B, S = actions.shape[:2]
+        with torch.set_grad_enabled(torch.is_grad_enabled() and actions.requires_grad):
+            state = self._state(info)
+            if state.batch_size != B:
+                raise ValueError(
+                    f"expected candidates for each of {state.batch_size} episodes, got {B}"
+                )
+            imagined = self.model.imagine(
+                state.repeat(S),
+                self.objective.times,
+                actions.flatten(0, 1).to(state.hidden),
+                self.action_times,
+            )
+            score = self.objective(imagined.obs.unflatten(0, (B, S)))
+            return -score.nan_to_num(nan=-torch.inf, neginf=-torch.inf)
+
+    def _actions(self, candidates: Tensor) -> Tensor:
+        """(B, S, M, A) in [-1, 1]."""
+        M, A = len(self.action_times), self.model.action_size
+        actions = candidates.unsqueeze(2) if candidates.ndim == 3 else candidates
+        if actions.ndim != 4 or actions.shape[2:] != (M, A):
+            raise ValueError(
+                f"expected action_candidates of shape (B, S, {M}, {A}), an action for each of "
+                f"action_times={self.action_times}, got {tuple(candidates.shape)}"
+            )
+        return actions.clamp(-1.0, 1.0)
+
+    def _state(self, info: Mapping[str, Any]) -> State:
+        state = info.get("state")
+        if isinstance(state, State):
+            return state
+        if "frames" not in info:
+            raise ValueError(
+                "expected info to hold 'frames', (B, T, D), or 'state', a State of the model, got "
+                f"{sorted(info)}"
+            )
+        like = next(self.model.parameters(), torch.zeros(()))
+        frames = torch.as_tensor(info["frames"], dtype=like.dtype, device=like.device)
+        return self.model.observe(frames[:, 0] if frames.ndim == 4 else frames)

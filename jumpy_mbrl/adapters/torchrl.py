@@ -1,0 +1,129 @@
+"""World models as environments of torchrl; needs the extra `torchrl`.
+
+```python
+from torchrl.modules import CEMPlanner
+from jumpy_mbrl import from_pretrained
+from jumpy_mbrl.adapters.torchrl import WorldModelEnv
+from jumpy_mbrl.agents import ReachRegion
+
+objective = ReachRegion((0.8, 1.0, 0.0, 0.2), times=range(1, 42))
+env = WorldModelEnv(from_pretrained("fold-billiards2d"), objective, frames)  # (n, T, D)
+planner = CEMPlanner(env, planning_horizon=1, optim_steps=5, num_candidates=256, top_k=16)
+action = planner(env.observe(seen))["action"]  # (B, T, D) -> (B, A)
+```
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from tensordict import TensorDict, TensorDictBase
+from torch import Tensor
+from torchrl.data import Binary, Bounded, Composite, Unbounded
+from torchrl.envs import ModelBasedEnvBase
+
+from jumpy_mbrl.agents.objectives import Objective
+from jumpy_mbrl.models.base import State, WorldModel, check_frames
+
+
+class WorldModelEnv(ModelBasedEnvBase):  # type: ignore[misc]  # mypy skips torchrl
+    """A world model and an objective as an environment that keeps its state in the tensordict.
+
+    A step takes an action, lasts until the last of the objective's times, and is rewarded with the
+    objective's score. A score above 0, a believed success, terminates the episode, and nothing else
+    does: put a `StepCounter` around it. With `times=[1.0]` a step is a frame, with
+    `times=range(1, 42)` a whole shot. Steps are differentiable, and tensordicts of any batch size
+    will do, as torchrl's planners ask.
+
+    | key                  | shape    | entry                                          |
+    |----------------------|----------|------------------------------------------------|
+    | `observation`        | (..., D) | what is seen or imagined now                   |
+    | `state`              |          | the tensors of the model's `State`, by name    |
+    | `action`             | (..., A) | in [-1, 1]                                     |
+    | `reward`             | (..., 1) | the score; minus infinity if the model blew up |
+    | `done`, `terminated` | (..., 1) | whether the score is above 0                   |
+
+    Args:
+        model: any world model with actions.
+        objective: what to reach, the same in every episode.
+        frames: (n, T, D), lead-ins to start from, drawn at random by `reset`.
+        batch_size: of the environment, for a collector; by default as that of the tensordicts.
+        device: by default where the model is.
+
+    Raises:
+        ValueError: for a model without actions, or frames of another shape.
+    """
+
+    def __init__(
+        self,
+        model: WorldModel,
+        objective: Objective,
+        frames: Any,
+        batch_size: tuple[int, ...] = (),
+        device: torch.device | str | None = None,
+    ) -> None:
+        if model.action_size < 1:
+            raise ValueError(
+                f"expected a model with actions, got {type(model).__name__} with "
+                f"action_size={model.action_size}"
+            )
+        like = next(model.parameters(), torch.zeros(()))
+        lead_ins = torch.as_tensor(frames, dtype=like.dtype, device=device or like.device)
+        check_frames(lead_ins, model.obs_size, min_frames=1)
+        super().__init__(model, device=lead_ins.device, batch_size=torch.Size(batch_size))
+        self.objective = objective
+        self.lead_ins = lead_ins
+        self._rng = torch.Generator()
+        with torch.no_grad():
+            state = model.observe(lead_ins[:1])
+        self._kind = type(state)
+        entries = {
+            name: Unbounded(value.shape[1:], dtype=value.dtype)
+            for name, value in vars(state).items()
+        }
+        seen = Composite(observation=entries["obs"].clone(), state=Composite(entries))
+        act = Bounded(-1.0, 1.0, (model.action_size,), dtype=like.dtype)
+        flag = Binary(1, dtype=torch.bool)
+        for name, spec in {
+            "observation_spec": seen,
+            "state_spec": Composite(state=Composite(entries)),
+            "action_spec": Composite(action=act),
+            "reward_spec": Composite(reward=Unbounded((1,), dtype=like.dtype)),
+            "done_spec": Composite(done=flag, terminated=flag.clone()),
+        }.items():
+            setattr(self, name, spec.to(self.device).expand(self.batch_size))
+
+    def observe(self, frames: Tensor) -> TensorDict:
+        """The tensordict (B,) to plan or to roll out from, after real frames (B, T, D)."""
+        return self._described(self.world_model.observe(frames.to(self.lead_ins)))
+
+    def _reset(self, tensordict: TensorDictBase | None, **_: Any) -> TensorDictBase:
+        batch = self.batch_size if tensordict is None else tensordict.batch_size
+        drawn = torch.randint(len(self.lead_ins), (batch.numel(),), generator=self._rng)
+        return self.observe(self.lead_ins[drawn.to(self.lead_ins.device)]).reshape(batch)
+
+    def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
+        rows = tensordict.reshape(-1)
+        state = self._kind(**dict(rows["state"].items()))
+        imagined = self.world_model.imagine(state, self.objective.times, rows["action"])
+        score = self.objective(imagined.obs.unsqueeze(1))
+        result = self._described(imagined.state, score > 0.0)
+        result["reward"] = score.nan_to_num(nan=-torch.inf, neginf=-torch.inf)
+        return result.reshape(tensordict.batch_size)
+
+    def _set_seed(self, seed: int | None) -> None:
+        if seed is not None:
+            self._rng.manual_seed(seed)
+
+    def _described(self, state: State, over: Tensor | None = None) -> TensorDict:
+        """States as a tensordict (B,), with whether episodes are over, (B, 1), by default not."""
+        if over is None:
+            over = torch.zeros(state.batch_size, 1, dtype=torch.bool, device=state.obs.device)
+        entries = {
+            "observation": state.obs,
+            "state": TensorDict(vars(state), state.batch_size),
+            "done": over,
+            "terminated": over.clone(),
+        }
+        return TensorDict(entries, state.batch_size, device=self.device)

@@ -1,0 +1,325 @@
+"""The world model as a vector environment: with the true physics inside it is the real one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium.error import ResetNeeded
+from gymnasium.vector import AutoresetMode, VectorEnv
+from numpy.typing import NDArray
+from stable_baselines3 import PPO
+
+from jumpy_mbrl.adapters.model_env import WorldModelVectorEnv
+from jumpy_mbrl.adapters.sb3 import SB3VecEnv
+from jumpy_mbrl.envs import TableConfig
+from jumpy_mbrl.models import (
+    RNN,
+    Imagined,
+    JumpyRNN,
+    JumpyRNNConfig,
+    RNNConfig,
+    State,
+)
+from jumpy_mbrl.models.placement import LineSimulator, PlacementModel
+from jumpy_mbrl.models.simulator import SimulatorModel
+
+PLANE = "Billiards2D-v0"
+AnyVectorEnv = VectorEnv[Any, Any, Any]
+
+
+def real(name: str, count: int, **arguments: Any) -> AnyVectorEnv:
+    return gym.make_vec(name, count, vectorization_mode="vector_entry_point", **arguments)
+
+
+def nothing(count: int) -> NDArray[np.float32]:
+    return np.zeros((count, 2), dtype=np.float32)
+
+
+def actions_of(rng: np.random.Generator, count: int) -> NDArray[np.float32]:
+    return rng.uniform(-1, 1, (count, 2)).astype(np.float32)
+
+
+def assert_plays_alike(theirs: AnyVectorEnv, ours: AnyVectorEnv, steps: int) -> int:
+    """Plays both with the same seeds and actions; returns how many episodes ended."""
+    assert ours.single_observation_space == theirs.single_observation_space
+    assert ours.single_action_space == theirs.single_action_space
+    np.testing.assert_array_equal(ours.reset(seed=3)[0], theirs.reset(seed=3)[0])
+    rng = np.random.default_rng(0)
+    ended = 0
+    for _ in range(steps):
+        actions = actions_of(rng, ours.num_envs)
+        wanted, found = theirs.step(actions), ours.step(actions)
+        np.testing.assert_allclose(found[0], wanted[0], atol=5e-3)
+        np.testing.assert_allclose(found[1], wanted[1], atol=5e-3)
+        for k in (2, 3):
+            np.testing.assert_array_equal(found[k], wanted[k])
+        for name in ("is_success", "_is_success"):
+            np.testing.assert_array_equal(found[4][name], wanted[4][name])
+        for name in ("positions", "time"):
+            np.testing.assert_allclose(found[4][name], wanted[4][name], atol=5e-3)
+        ended += int((found[2] | found[3]).sum())
+    return ended
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"reward": "dense", "success": "last"},
+        {"reward": "dense", "random_target": True},
+        {"max_shots": 3},
+        {"max_shots": None, "reward": "dense"},
+        {"config": {"num_frames": 12, "lead_in": 2}},
+    ],
+)
+def test_with_the_simulator_inside_it_is_the_real_environment(arguments: dict[str, Any]) -> None:
+    # From rest, so that no velocity has to be inferred to the last digit.
+    arguments = {"start": "rest", **arguments}
+    table = TableConfig().replace(**arguments.get("config", {}))
+    theirs = real(PLANE, 12, max_episode_steps=table.num_frames - 1, **arguments)
+    ours = WorldModelVectorEnv(SimulatorModel(table), 12, **arguments)
+    assert ours.metadata["autoreset_mode"] == AutoresetMode.NEXT_STEP
+    assert assert_plays_alike(theirs, ours, 95) > 12
+
+
+def test_moving_tables_are_the_real_ones_but_for_chaos() -> None:
+    theirs, ours = real(PLANE, 64), WorldModelVectorEnv(SimulatorModel(), 64)
+    np.testing.assert_array_equal(ours.reset(seed=0)[0], theirs.reset(seed=0)[0])
+    rng = np.random.default_rng(0)
+    errors, alike = [], np.ones(64, dtype=bool)
+    for _ in range(100):
+        actions = actions_of(rng, 64)
+        wanted, found = theirs.step(actions), ours.step(actions)
+        alike &= (found[2] == wanted[2]) & (found[3] == wanted[3])
+        errors.append(np.abs(found[0] - wanted[0])[alike].max(axis=1))
+    assert alike.mean() > 0.95
+    assert np.quantile(np.concatenate(errors), 0.95) < 1e-4
+
+
+@pytest.mark.parametrize("success", ["any", "last"])
+def test_shots_succeed_as_the_real_ones(success: str) -> None:
+    arguments: dict[str, Any] = {"success": success, "start": "rest", "reward": "dense"}
+    theirs = real("Billiards2DShot-v0", 64, **arguments)
+    ours = WorldModelVectorEnv(SimulatorModel(), 64, "shot", **arguments)
+    assert assert_plays_alike(theirs, ours, 8) == 4 * 64  # every other step is a reset
+
+
+def test_shots_tell_how_long_they_took() -> None:
+    theirs = real("Billiards2DShot-v0", 32, start="rest")
+    ours = WorldModelVectorEnv(SimulatorModel(), 32, "shot", start="rest")
+    infos = [env.reset(seed=0)[1] for env in (theirs, ours)]
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        for name in ("frames", "duration"):
+            np.testing.assert_allclose(infos[1][name], infos[0][name])
+        actions = actions_of(rng, 32)
+        infos = [env.step(actions)[4] for env in (theirs, ours)]
+
+
+def test_jumps_end_at_ticks_and_add_up_to_the_shot() -> None:
+    arguments: dict[str, Any] = {"start": "rest", "reward": "dense"}
+    jumps = WorldModelVectorEnv(SimulatorModel(), 24, "jump", **arguments)
+    shots = WorldModelVectorEnv(SimulatorModel(), 24, "shot", **arguments)
+    for env in (jumps, shots):
+        env.reset(seed=5)
+    actions = actions_of(np.random.default_rng(1), 24)
+    last, reward, _, _, shot_info = shots.step(actions)
+    total, frames = np.zeros(24), np.zeros(24)
+    lengths = set()
+    running = np.ones(24, dtype=bool)
+    for step in range(60):
+        obs, rewards, terminated, truncated, info = jumps.step(actions if step == 0 else -actions)
+        total[running] += rewards[running]
+        frames[running] += info["frames"][running]
+        lengths |= set(info["frames"][running].tolist())
+        np.testing.assert_allclose(info["duration"], 0.05 * info["frames"])
+        ending = running & (terminated | truncated)
+        np.testing.assert_allclose(obs[ending], last[ending], atol=1e-6)
+        assert (info["is_success"] == terminated)[running].all()
+        running &= ~ending
+        if not running.any():
+            break
+    assert not running.any()
+    np.testing.assert_allclose(total, reward, atol=1e-9)
+    np.testing.assert_array_equal(frames, shot_info["frames"])
+    assert max(lengths) > 5
+
+
+class EveryThreeAndAHalf(RNN):
+    """Ticks at 0, 3.5, 7, ... after a shot."""
+
+    def _rollout(
+        self, state: State, times: torch.Tensor, end: float, action: torch.Tensor | None
+    ) -> Imagined:
+        imagined = super()._rollout(state, times, end, action)
+        ticks = torch.arange(0.0, end, 3.5).expand(state.batch_size, -1)
+        return Imagined(imagined.obs, ticks, imagined.state)
+
+
+def test_a_jump_lasts_until_the_first_frame_after_the_tick() -> None:
+    env = WorldModelVectorEnv(EveryThreeAndAHalf(RNNConfig()), 2, "jump", success="last")
+    env.reset(seed=0)
+    taken = [env.step(nothing(2))[4]["frames"][0] for _ in range(12)]
+    assert taken == [4, 3, 4, 3, 4, 3, 4, 3, 4, 3, 4, 2]
+    assert env.step(nothing(2))[4]["frames"].tolist() == [3, 3]  # the next episode
+
+
+@pytest.mark.parametrize("step_by", ["frame", "shot"])
+def test_balls_on_a_line(step_by: Any) -> None:
+    name = "Billiards1D-v0"
+    env: Any = real(name if step_by == "frame" else "Billiards1DShot-v0", 16, reward="dense")
+    table = env.config
+    model = PlacementModel(LineSimulator(table), table)
+    ours = WorldModelVectorEnv(model, 16, step_by, env_id=name, reward="dense")
+    assert assert_plays_alike(env, ours, 45 if step_by == "frame" else 6) >= 32
+
+
+def test_pixels_are_drawn_from_what_is_imagined() -> None:
+    arguments: dict[str, Any] = {"start": "rest", "obs_type": "pixels", "size": 16}
+    theirs, ours = (
+        real(PLANE, 3, **arguments),
+        WorldModelVectorEnv(SimulatorModel(), 3, **arguments),
+    )
+    rng = np.random.default_rng(0)
+    np.testing.assert_array_equal(ours.reset(seed=3)[0], theirs.reset(seed=3)[0])
+    for _ in range(20):
+        actions = actions_of(rng, 3)
+        wanted, found = theirs.step(actions)[0], ours.step(actions)[0]
+        assert np.abs(found.astype(int) - wanted.astype(int)).max() <= 2
+    rendered = WorldModelVectorEnv(SimulatorModel(), 2, render_mode="rgb_array")
+    rendered.reset(seed=0)
+    pictures = rendered.render()
+    assert pictures is not None and pictures[1].shape == (512, 512, 3)
+
+
+class Blind(RNN):
+    """Loses the object ball four frames after each moment at which it is asked."""
+
+    def _rollout(
+        self, state: State, times: torch.Tensor, end: float, action: torch.Tensor | None
+    ) -> Imagined:
+        imagined = super()._rollout(state, times, end, action)
+        imagined.obs[:, 4:, 2:] = torch.nan
+        return imagined
+
+
+@pytest.mark.parametrize("step_by", ["frame", "jump", "shot"])
+@pytest.mark.parametrize("kind", [RNN, Blind])
+def test_untrained_models_stay_in_the_observation_space(kind: type[RNN], step_by: Any) -> None:
+    torch.manual_seed(0)
+    model = kind(RNNConfig(residual=False))  # imagines balls beside the table too
+    torch.nn.init.constant_(model.decoder.last.bias, 1.2)
+    env = WorldModelVectorEnv(model, 5, step_by, reward="dense")
+    obs, _ = env.reset(seed=0)
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        assert obs in env.observation_space
+        obs, rewards = env.step(actions_of(rng, 5))[:2]
+        assert np.isfinite(rewards).all()
+
+
+def test_same_step_resets_and_masks() -> None:
+    env = WorldModelVectorEnv(SimulatorModel(), 4, "shot", autoreset_mode="SameStep")
+    first, _ = env.reset(seed=0)
+    obs, _, terminated, _, info = env.step(nothing(4))
+    assert terminated.all() and info["final_obs"][0].shape == (16,)
+    final = info["final_info"]
+    np.testing.assert_array_equal(final["frames"] < 41, final["is_success"])
+    assert (info["frames"] == 3).all()
+    masked, _ = env.reset(seed=0, options={"reset_mask": np.array([True, False, False, True])})
+    np.testing.assert_array_equal(masked[[0, 3]], first[[0, 3]])
+    np.testing.assert_array_equal(masked[[1, 2]], obs[[1, 2]])
+    manual = WorldModelVectorEnv(SimulatorModel(), 2, "shot", autoreset_mode="Disabled")
+    with pytest.raises(ResetNeeded):
+        manual.step(nothing(2))
+    manual.reset(seed=0)
+    manual.step(nothing(2))
+    with pytest.raises(ResetNeeded):
+        manual.step(nothing(2))
+
+
+def test_rewards_of_ones_own() -> None:
+    seen = []
+
+    def to_the_right(before: NDArray[np.float32], after: NDArray[np.float32]) -> NDArray[Any]:
+        seen.append(before)
+        return after[:, 2] - before[:, 2]
+
+    env = WorldModelVectorEnv(SimulatorModel(), 8, "shot", reward=to_the_right, random_target=True)
+    obs, _ = env.reset(seed=0)
+    last, reward, _, _, _ = env.step(actions_of(np.random.default_rng(0), 8))
+    assert seen[0].shape == (8 * 41, 8)
+    np.testing.assert_array_equal(seen[0].reshape(8, 41, 8)[:, 0], obs[:, 24:])
+    np.testing.assert_allclose(reward, last[:, 26] - obs[:, 26], atol=1e-6)
+    bad = WorldModelVectorEnv(SimulatorModel(), 8, "shot", reward=lambda before, after: after)
+    bad.reset(seed=0)
+    with pytest.raises(ValueError, match=r"one reward for each of 328 frames.*got shape"):
+        bad.step(nothing(8))
+
+
+def test_starts_from_given_frames() -> None:
+    table = np.array([0.2, 0.3, 0.7, 0.6], dtype=np.float32)
+    frames = np.stack([np.tile(table + 0.01 * k, (6, 1)) for k in range(3)])
+    env = WorldModelVectorEnv(SimulatorModel(), 16, "shot", frames=frames)
+    obs, _ = env.reset(seed=0)
+    starts = {float(row[0]) for row in obs}
+    assert starts == {float(np.float32(table[0] + 0.01 * k)) for k in range(3)}
+    np.testing.assert_array_equal(obs.reshape(16, 4, 4)[:, 0], obs.reshape(16, 4, 4)[:, 3])
+    np.testing.assert_array_equal(env.reset(seed=0)[0], obs)
+    last, _, _, _, _ = env.step(nothing(16))
+    np.testing.assert_allclose(last, obs, atol=1e-6)  # at rest, and not shot at
+    env.reset(options={"target": (0.0, 0.5, 0.5, 1.0)})
+    with pytest.raises(ValueError, match="unknown reset option for given frames 'positions'"):
+        env.reset(options={"positions": [[0.2, 0.2], [0.6, 0.6]]})
+    for bad in (frames[:, :3], frames[:, :, :3], frames[0], frames[:0]):
+        with pytest.raises(ValueError, match=r"shape \(n, T, 4\) with T at least 4"):
+            WorldModelVectorEnv(SimulatorModel(), frames=bad)
+    with pytest.raises(ValueError, match="finite"):
+        WorldModelVectorEnv(SimulatorModel(), frames=np.full((2, 4, 4), np.nan))
+
+
+def test_no_graph_is_built() -> None:
+    env = WorldModelVectorEnv(RNN(RNNConfig()), 2, max_shots=None)
+    env.reset(seed=0)
+    for _ in range(6):
+        env.step(nothing(2))
+    assert not env._state.hidden.requires_grad
+
+
+def test_bad_arguments_are_refused_by_name() -> None:
+    simulator: Any = SimulatorModel()
+    with pytest.raises(ValueError, match=r"unknown step_by 'jumps'.*did you mean 'jump'"):
+        WorldModelVectorEnv(simulator, step_by="jumps")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="unknown env_id 'Billiards2DShot-v0'"):
+        WorldModelVectorEnv(simulator, env_id="Billiards2DShot-v0")
+    with pytest.raises(ValueError, match="imagines no velocities"):
+        WorldModelVectorEnv(simulator, obs_type="state")
+    with pytest.raises(ValueError, match="max_shots=1 with step_by='jump', got None"):
+        WorldModelVectorEnv(simulator, step_by="jump", max_shots=None)
+    with pytest.raises(ValueError, match=r"obs_size=6 \(positions of 3 balls\).*obs_size=4"):
+        WorldModelVectorEnv(simulator, num_balls=3)
+    with pytest.raises(ValueError, match=r"action_size=2 .*RNN with .*action_size=0"):
+        WorldModelVectorEnv(RNN(RNNConfig(action_size=0)))
+    with pytest.raises(ValueError, match="unknown reward 'sparce'"):
+        WorldModelVectorEnv(simulator, reward="sparce")  # type: ignore[arg-type]
+    env = WorldModelVectorEnv(simulator, 2)
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match=r"actions of shape \(2, 2\)"):
+        env.step(np.zeros(2, dtype=np.float32))
+
+
+@pytest.mark.parametrize("step_by", ["frame", "jump", "shot"])
+def test_ppo_trains_inside(step_by: Any) -> None:
+    torch.manual_seed(0)
+    model = JumpyRNN(JumpyRNNConfig())
+    venv = WorldModelVectorEnv(model, 4, step_by, autoreset_mode=AutoresetMode.SAME_STEP)
+    env = SB3VecEnv(venv)
+    env.seed(0)
+    learner = PPO("MlpPolicy", env, n_steps=8, batch_size=16, n_epochs=1, seed=0, device="cpu")
+    learner.learn(64)
+    assert learner.num_timesteps == 64
+    assert all(bool(weight.isfinite().all()) for weight in learner.policy.parameters())

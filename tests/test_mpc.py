@@ -1,0 +1,105 @@
+"""What candidates cost: shapes, gradients, and that the least cost is the best plan."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from jumpy_mbrl.adapters.mpc import CostModel
+from jumpy_mbrl.agents.objectives import ReachRegion
+from jumpy_mbrl.models import RNN, Imagined, RNNConfig, State
+from jumpy_mbrl.models.simulator import SimulatorModel
+
+TABLES = torch.tensor([[0.3, 0.5, 0.65, 0.58], [0.2, 0.2, 0.5, 0.4]])
+FRAMES = TABLES.unsqueeze(1).expand(-1, 4, -1)  # two tables at rest
+RIGHT = ReachRegion((0.8, 1.0, 0.4, 1.0), [10.0, 20.0])
+
+
+def candidates(*shape: int) -> Tensor:
+    return torch.rand(*shape, 2, generator=torch.Generator().manual_seed(0)) * 2.0 - 1.0
+
+
+def test_costs_are_minus_the_scores_of_each_candidate() -> None:
+    model = SimulatorModel()
+    actions = candidates(2, 5)
+    cost = CostModel(model, RIGHT).get_cost({"frames": FRAMES, "goal": None}, actions)
+    assert cost.shape == (2, 5) and not cost.requires_grad
+    for b in range(2):
+        for s in range(5):
+            state = model.observe(FRAMES[b : b + 1])
+            imagined = model.imagine(state, RIGHT.times, actions[b, s].unsqueeze(0))
+            score = RIGHT(imagined.obs.unsqueeze(1))
+            torch.testing.assert_close(-cost[b, s], score[0, 0])
+
+
+def test_frames_may_be_repeated_or_observed_before() -> None:
+    model = SimulatorModel()
+    costs, actions = CostModel(model, RIGHT), candidates(2, 3)
+    wanted = costs.get_cost({"frames": FRAMES}, actions)
+    repeated = FRAMES.unsqueeze(1).expand(-1, 3, -1, -1).numpy()
+    for info in ({"frames": repeated}, {"state": model.observe(FRAMES)}):
+        torch.testing.assert_close(costs.get_cost(info, actions), wanted)
+
+
+def test_several_actions() -> None:
+    model = SimulatorModel()
+    both = candidates(2, 3, 2)
+    costs = CostModel(model, RIGHT, action_times=(0.0, 4.0))
+    cost = costs.get_cost({"frames": FRAMES}, both)
+    state = model.observe(FRAMES).repeat(3)
+    imagined = model.imagine(state, RIGHT.times, both.flatten(0, 1), (0.0, 4.0))
+    torch.testing.assert_close(-cost, RIGHT(imagined.obs.view(2, 3, 2, 4)))
+    single = CostModel(model, RIGHT).get_cost({"frames": FRAMES}, both[:, :, 0])
+    assert not torch.allclose(single, cost)
+
+
+def test_gradients_when_asked_for() -> None:
+    costs = CostModel(RNN(RNNConfig()), RIGHT)
+    actions = candidates(2, 3)
+    assert not costs.get_cost({"frames": FRAMES}, actions).requires_grad
+    asked = actions.clone().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(costs.get_cost({"frames": FRAMES}, asked).sum(), asked)
+    assert bool((gradient != 0.0).any(dim=2).all())
+    with torch.no_grad():
+        assert not costs.get_cost({"frames": FRAMES}, asked).requires_grad
+
+
+def test_actions_are_clipped_as_in_the_environment() -> None:
+    costs = CostModel(SimulatorModel(), RIGHT)
+    wide = 5.0 * candidates(2, 4)
+    torch.testing.assert_close(
+        costs.get_cost({"frames": FRAMES}, wide),
+        costs.get_cost({"frames": FRAMES}, wide.clamp(-1, 1)),
+    )
+
+
+class BlownUp(RNN):
+    def _rollout(self, state: State, times: Tensor, end: float, action: Tensor | None) -> Imagined:
+        imagined = super()._rollout(state, times, end, action)
+        imagined.obs[0] = torch.nan
+        return imagined
+
+
+def test_a_rollout_that_blew_up_is_never_the_best() -> None:
+    cost = CostModel(BlownUp(RNNConfig()), RIGHT).get_cost({"frames": FRAMES}, candidates(2, 3))
+    assert cost[0, 0] == torch.inf
+    assert int(cost.isinf().sum()) == 1
+
+
+def test_bad_input_is_refused() -> None:
+    costs = CostModel(SimulatorModel(), RIGHT)
+    with pytest.raises(ValueError, match="with actions, got RNN with action_size=0"):
+        CostModel(RNN(RNNConfig(action_size=0)), RIGHT)
+    for bad in (candidates(2), candidates(2, 3, 2), torch.zeros(2, 3, 4)):
+        with pytest.raises(ValueError, match=r"shape \(B, S, 1, 2\)"):
+            costs.get_cost({"frames": FRAMES}, bad)
+    with pytest.raises(ValueError, match=r"'frames'.*or 'state'.*got \['pixels'\]"):
+        costs.get_cost({"pixels": FRAMES}, candidates(2, 3))
+    with pytest.raises(ValueError, match="each of 2 episodes, got 3"):
+        costs.get_cost({"frames": FRAMES}, candidates(3, 3))
+    with pytest.raises(ValueError, match=r"obs must have shape \(B, T, 4\)"):
+        wrong: dict[str, Any] = {"frames": FRAMES[..., :2]}
+        costs.get_cost(wrong, candidates(2, 3))

@@ -1,0 +1,98 @@
+"""The adapter for torchrl: its own checker, its own planner, gradients through rollouts."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from jumpy_mbrl.agents.objectives import ReachRegion
+from jumpy_mbrl.models import RNN, JumpyRNN, JumpyRNNConfig, RNNConfig, WorldModel
+from jumpy_mbrl.models.simulator import SimulatorModel
+
+pytest.importorskip("torchrl")
+
+from tensordict import TensorDict
+from torchrl.envs import StepCounter, TransformedEnv, check_env_specs
+from torchrl.modules import CEMPlanner
+
+from jumpy_mbrl.adapters.torchrl import WorldModelEnv
+
+TABLES = torch.tensor([[0.3, 0.5, 0.65, 0.58], [0.2, 0.2, 0.5, 0.4], [0.7, 0.2, 0.4, 0.6]])
+FRAMES = TABLES.unsqueeze(1).expand(-1, 4, -1)  # three tables at rest
+FRAME = ReachRegion((0.8, 1.0, 0.0, 0.2), [1.0])
+SHOT = ReachRegion((0.8, 1.0, 0.4, 1.0), range(1, 21))
+
+
+@pytest.mark.parametrize("batch", [(), (4,)])
+@pytest.mark.parametrize("model", [SimulatorModel(), RNN(RNNConfig()), JumpyRNN(JumpyRNNConfig())])
+def test_torchrl_accepts_it(model: WorldModel, batch: tuple[int, ...]) -> None:
+    env = WorldModelEnv(model, FRAME, FRAMES, batch_size=batch)
+    check_env_specs(env, seed=0)
+    assert env.rollout(5, break_when_any_done=False).batch_size == (*batch, 5)
+
+
+def test_steps_are_what_the_model_imagines() -> None:
+    model = SimulatorModel()
+    env = WorldModelEnv(model, FRAME, FRAMES)
+    step = env.observe(FRAMES)
+    actions = torch.tensor([[[0.5, 0.1], [0.0, -0.2], [-0.3, 0.9]]]).expand(3, -1, -1)
+    imagined = model.imagine(
+        model.observe(FRAMES), [1.0, 2.0, 3.0], actions, action_times=(0.0, 1.0, 2.0)
+    )
+    for frame in range(3):
+        step["action"] = actions[:, frame]
+        step = env.step(step)
+        torch.testing.assert_close(step["next", "observation"], imagined.obs[:, frame])
+        reward = FRAME(imagined.obs[:, frame].view(3, 1, 1, 4))
+        torch.testing.assert_close(step["next", "reward"], reward)
+        step = step["next"]
+
+
+def test_a_believed_success_ends_the_episode() -> None:
+    env = TransformedEnv(WorldModelEnv(SimulatorModel(), SHOT, FRAMES), StepCounter(max_steps=2))
+    start = env.reset(TensorDict(batch_size=[200]))
+    rollout = env.rollout(2, tensordict=start, auto_reset=False, break_when_any_done=False)
+    after = rollout["next"]
+    assert bool((after["terminated"] == (after["reward"] > 0.0)).all())
+    assert 0.0 < float(after["terminated"][:, 0].float().mean()) < 1.0
+    assert not bool(after["truncated"][:, 0].any())
+    assert torch.equal(after["truncated"][:, 1], ~after["terminated"][:, 0])
+
+
+def test_gradients_flow_through_a_rollout() -> None:
+    env = WorldModelEnv(RNN(RNNConfig()), FRAME, FRAMES)
+    action = torch.zeros(3, 2, requires_grad=True)
+    total = torch.zeros(())
+    step = env.observe(FRAMES)
+    for _ in range(3):
+        step["action"] = action
+        step = env.step(step)["next"]
+        total = total + step["reward"].sum()
+    (gradient,) = torch.autograd.grad(total, action)
+    assert bool((gradient != 0.0).all())
+
+
+def test_the_cross_entropy_planner_of_torchrl_plans_with_it() -> None:
+    torch.manual_seed(0)
+    env = WorldModelEnv(SimulatorModel(), SHOT, FRAMES)
+    planner = CEMPlanner(env, planning_horizon=1, optim_steps=4, num_candidates=64, top_k=8)
+    with torch.no_grad():
+        planned = env.step(planner(env.observe(FRAMES[:1].expand(4, -1, -1))))
+    assert planned["action"].shape == (4, 2)
+    assert bool(planned["next", "terminated"].all())
+
+
+def test_starts_are_drawn_from_the_frames() -> None:
+    env = WorldModelEnv(SimulatorModel(), FRAME, FRAMES)
+    env.set_seed(5)
+    first = env.reset(TensorDict(batch_size=[50]))["observation"]
+    assert {tuple(row) for row in first.tolist()} == {tuple(row) for row in TABLES.tolist()}
+    env.set_seed(5)
+    assert torch.equal(first, env.reset(TensorDict(batch_size=[50]))["observation"])
+
+
+def test_bad_arguments_are_refused() -> None:
+    with pytest.raises(ValueError, match="with actions, got RNN with action_size=0"):
+        WorldModelEnv(RNN(RNNConfig(action_size=0)), FRAME, FRAMES)
+    with pytest.raises(ValueError, match=r"obs must have shape \(B, T, 4\)"):
+        WorldModelEnv(SimulatorModel(), FRAME, FRAMES[..., :2])
