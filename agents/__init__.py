@@ -1,8 +1,15 @@
 """Agents: who watches four frames and chooses the shot."""
 
 from jumpy_mbrl.agents.base import Agent
-from jumpy_mbrl.agents.objectives import Objective, ReachPointAtTime, ReachRegion
-from jumpy_mbrl.agents.planner import PROTOCOLS, GradientPlanner, Plan, PlannerConfig
+from jumpy_mbrl.agents.cem import CEMConfig, CEMPlanner
+from jumpy_mbrl.agents.gradient import PROTOCOLS, GradientPlanner, PlannerConfig
+from jumpy_mbrl.agents.objectives import (
+    FunctionObjective,
+    Objective,
+    ReachPointAtTime,
+    ReachRegion,
+)
+from jumpy_mbrl.agents.planner import Plan, Planner, SearchConfig
 from jumpy_mbrl.agents.registry import AGENTS, load_agent
 from jumpy_mbrl.agents.simple import NoShot, RandomShot
 
@@ -10,13 +17,18 @@ __all__ = [
     "AGENTS",
     "PROTOCOLS",
     "Agent",
+    "CEMConfig",
+    "CEMPlanner",
+    "FunctionObjective",
     "GradientPlanner",
     "NoShot",
     "Objective",
     "Plan",
+    "Planner",
     "PlannerConfig",
     "RandomShot",
     "ReachPointAtTime",
     "ReachRegion",
+    "SearchConfig",
     "load_agent",
 ]

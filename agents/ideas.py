@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 
 from jumpy_mbrl.agents.base import Agent
-from jumpy_mbrl.agents.planner import GradientPlanner
-from jumpy_mbrl.agents.registry import reach_target
+from jumpy_mbrl.agents.planner import Planner
+from jumpy_mbrl.agents.registry import model_for, reach_target
 from jumpy_mbrl.envs.config import TableConfig
-from jumpy_mbrl.models.simulator import SimulatorModel
+from jumpy_mbrl.envs.task import plane_task
 
 _PER_FRAME = 4
 
@@ -54,15 +54,17 @@ def think(
     Raises:
         ValueError: if the agent's world model is for another number of balls.
     """
-    if not isinstance(agent, GradientPlanner):
+    if not isinstance(agent, Planner):
         nothing = np.zeros((0, config.num_balls, 2))
         return Idea(np.asarray(agent.predict(frames)[0], dtype=np.float32), nothing, nothing)
-    planner = GradientPlanner(
-        _model_for(agent.model, config),
+    task = plane_task(config=config)
+    planner: Planner[Any] = type(agent)(
+        model_for(agent.model, task),
         reach_target(config),
         agent.config,
         oracle=agent.oracle,
         device=agent.device,
+        ensemble=[model_for(member, task) for member in agent.ensemble],
     )
     state = _state(planner, frames, positions, velocities, config)
     plan = planner.plan(frames[None], state)
@@ -76,22 +78,8 @@ def think(
     )
 
 
-def _model_for(model: Any, config: TableConfig) -> Any:
-    """The model for this number of balls."""
-    if isinstance(model, SimulatorModel):
-        return SimulatorModel(config)
-    if model.obs_size == 2 * config.num_balls:
-        return model
-    if hasattr(model, "for_balls"):
-        return model.for_balls(config.num_balls)
-    raise ValueError(
-        f"expected {model.obs_size // 2} balls, which the agent's model was made for, got "
-        f"{config.num_balls}; choose another agent"
-    )
-
-
 def _state(
-    planner: GradientPlanner,
+    planner: Planner[Any],
     frames: NDArray[np.float32],
     positions: NDArray[np.float64],
     velocities: NDArray[np.float64],
@@ -111,7 +99,7 @@ def _state(
 
 
 def _imagine(
-    planner: GradientPlanner, state: Any, action: torch.Tensor
+    planner: Planner[Any], state: Any, action: torch.Tensor
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The imagined way (K, D) until the believed success or the end, and positions at ticks."""
     model = planner.model
@@ -125,7 +113,7 @@ def _imagine(
     return way.double().cpu().numpy(), ticks.double().cpu().numpy()
 
 
-def _arrival(planner: GradientPlanner, obs: torch.Tensor) -> float:
+def _arrival(planner: Planner[Any], obs: torch.Tensor) -> float:
     """The first of the objective's times at which the imagined shot succeeds; else the last."""
     times = planner.objective.times
     for index in range(len(times)):

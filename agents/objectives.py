@@ -6,7 +6,7 @@ above 0 is a believed success, and a larger one a safer success.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
@@ -14,7 +14,16 @@ from torch import Tensor
 
 
 class Objective(Protocol):
-    """A score of imagined futures.
+    """A score of imagined futures. A class of your own needs no more than this:
+
+    >>> class EndsLeft:
+    ...     times = torch.tensor([40.0])
+    ...     def __call__(self, obs):  # (B, S, K, D) -> (B, S): above 0 left of x = 0.3
+    ...         return 0.3 - obs[:, :, -1, 2]
+    ...     def select(self, rows):
+    ...         return self
+
+    Where a function will do, see ``FunctionObjective``.
 
     Attributes:
         times: (K,) query times in frames from now, ascending.
@@ -26,9 +35,39 @@ class Objective(Protocol):
         """Scores observations (B, S, K, D) of S candidates for each of B episodes: (B, S)."""
         ...
 
-    def select(self, rows: slice) -> Objective:
-        """The objective of these episodes alone."""
+    def select(self, rows: slice | Tensor) -> Objective:
+        """The objective of these episodes alone; ``self`` if all have the same.
+
+        ``rows``: a slice or an index tensor, by which anything with a row for each of the B
+        episodes can be indexed.
+        """
         ...
+
+
+class FunctionObjective:
+    """An objective made from a function, the same for every episode.
+
+    >>> def ends_left(obs):  # (B, S, K, D) -> (B, S): above 0 left of x = 0.3
+    ...     return 0.3 - obs[:, :, -1, 2]
+    >>> objective = FunctionObjective(ends_left, times=[40.0])
+
+    Args:
+        function: turns observations (B, S, K, D) into scores (B, S), above 0 for a success.
+            Differentiable, for a planner that uses gradients.
+        times: (K,) frames from now at which it wants to see the observations, ascending.
+    """
+
+    def __init__(
+        self, function: Callable[[Tensor], Tensor], times: Sequence[float] | Tensor
+    ) -> None:
+        self.function = function
+        self.times = torch.as_tensor(times, dtype=torch.float32)
+
+    def __call__(self, obs: Tensor) -> Tensor:
+        return self.function(obs)
+
+    def select(self, rows: slice | Tensor) -> FunctionObjective:
+        return self
 
 
 class ReachRegion:
@@ -60,6 +99,11 @@ class ReachRegion:
             )
 
     def __call__(self, obs: Tensor) -> Tensor:
+        if self.region.ndim == 2 and len(self.region) != len(obs):
+            raise ValueError(
+                f"region must be one for all, or one for each of the {len(obs)} episodes, "
+                f"got {len(self.region)}"
+            )
         bounds = self.region.to(obs).reshape(-1, 1, 1, 4)
         margins = []
         for axis in (0, 1):
@@ -70,7 +114,7 @@ class ReachRegion:
         outside = (first.clamp_max(0).square() + second.clamp_max(0).square() + 1e-12).sqrt()
         return (inside - outside).amax(dim=-1)
 
-    def select(self, rows: slice) -> ReachRegion:
+    def select(self, rows: slice | Tensor) -> ReachRegion:
         if self.region.ndim == 1:
             return self
         return ReachRegion(self.region[rows], self.times, self.ball)
@@ -104,5 +148,5 @@ class ReachPointAtTime:
         error = obs[..., -1, self.index] - self.point.to(obs)
         return self.tolerance - (error.square().sum(dim=-1) + 1e-12).sqrt()
 
-    def select(self, rows: slice) -> ReachPointAtTime:
+    def select(self, rows: slice | Tensor) -> ReachPointAtTime:
         return self

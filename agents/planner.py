@@ -1,14 +1,17 @@
-"""Plans a shot through a world model: screen many, refine a few by gradient, stress-test the best.
+"""What planners share: a search finds good shots, a stress test chooses the most robust of them.
 
-Letters: B episodes, S candidates of an episode, A action size. A planner sees a world model and an
-objective, and nothing of billiards.
+A planner sees a world model and an objective, and nothing of billiards.
+
+Letters: B episodes, S shots of an episode, A action size, H hidden size, M models.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -16,57 +19,61 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from jumpy_mbrl.agents.base import batch_of_frames
+from jumpy_mbrl.agents.budget import Budget
+from jumpy_mbrl.agents.episodes import Episodes
 from jumpy_mbrl.agents.objectives import Objective
+from jumpy_mbrl.agents.points import normal_spread
 from jumpy_mbrl.models.base import State, WorldModel
 
 
-@dataclass(frozen=True)
-class PlannerConfig:
-    """How much to search.
+@dataclass(frozen=True, kw_only=True)
+class SearchConfig:
+    """What every planner can be told.
 
     Attributes:
-        candidates: shots tried forward-only, spread evenly over the action space.
-        refined: how many of the best are refined by gradient ascent.
-        gradient_steps: Adam steps of the refinement.
-        learning_rate: of Adam, in units of the action range's half-width.
-        finalists: how many are stress-tested; 0 picks the best score without a test.
-        perturbations: rollouts of each finalist with slightly other shots.
-        action_noise: standard deviation of those other shots.
+        finalists: how many shots are stress-tested; 0 picks the best score without a test.
+        perturbations: rollouts of each finalist with slightly other shots, states and models. An
+            ensemble shares them: each of M models plays every M-th.
+        action_noise: standard deviation of those other shots, in units of the action range's
+            half-width.
+        state_noise: standard deviation of what is added to the latents that those rollouts start
+            from, in the model's own units.
+        action_low: least action: a number, or one for each of the A entries.
+        action_high: greatest action, likewise.
+        budget_ms: milliseconds to plan one episode in; a batch of B has B times as much. The
+            search then goes on for as long as it may rather than as far as the config says, and
+            finds other shots on other machines, at other times and in other batches. However
+            little it is, there is a shot. None: as long as it takes.
         rollouts_at_once: bound on memory; larger batches are worked off in parts.
-        seed: of the candidates and the perturbations.
+        seed: of all that is drawn.
     """
 
-    candidates: int = 128
-    refined: int = 8
-    gradient_steps: int = 8
-    learning_rate: float = 0.02
     finalists: int = 8
     perturbations: int = 16
     action_noise: float = 0.01
+    state_noise: float = 0.0
+    action_low: float | tuple[float, ...] = -1.0
+    action_high: float | tuple[float, ...] = 1.0
+    budget_ms: float | None = None
     rollouts_at_once: int = 16_384
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("candidates", "refined", "rollouts_at_once"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("gradient_steps", "finalists", "perturbations", "action_noise"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
+        self._check_at_least(1, "rollouts_at_once")
+        self._check_at_least(0, "finalists", "perturbations", "action_noise", "state_noise")
         if self.finalists and not self.perturbations:
             raise ValueError("finalists need perturbations > 0; set finalists=0 for no stress test")
+        if self.budget_ms is not None and not 0 < self.budget_ms < float("inf"):
+            raise ValueError(
+                f"budget_ms must be positive and finite, or None for no bound, got {self.budget_ms}"
+            )
 
-
-PROTOCOLS: dict[str, PlannerConfig] = {
-    "default": PlannerConfig(),
-    "paper": PlannerConfig(
-        candidates=1, refined=1, gradient_steps=20, learning_rate=0.1, finalists=0
-    ),
-}
-"""Search settings by name; ``paper`` is one start and 20 iterations (paper, section 3.4), with
-steps long enough to cross the action space in them."""
+    def _check_at_least(self, least: int, *names: str) -> None:
+        """Raises ``ValueError`` for a setting below ``least``, or not a number."""
+        wanted = f"be at least {least}" if least else "not be negative"
+        for name in names:
+            if not getattr(self, name) >= least:
+                raise ValueError(f"{name} must {wanted}, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
@@ -74,7 +81,7 @@ class Plan:
     """Chosen shots.
 
     Attributes:
-        action: (B, A) in [-1, 1].
+        action: (B, A), within the bounds.
         score: the objective's score of the imagined shot, (B,).
         belief: fraction of the perturbed rollouts that succeed, (B,); without a stress test 1 or 0.
         ticks: world-model ticks of the imagined shot, (B,).
@@ -85,48 +92,70 @@ class Plan:
     belief: Tensor
     ticks: Tensor
 
+    def update_rows(self, rows: Tensor, other: Plan) -> Plan:
+        """This plan with the rows numbered ``rows`` (int64) replaced by those of ``other``."""
+        pairs = zip(self._columns(), other._columns(), strict=True)
+        return Plan(*(mine.index_copy(0, rows, theirs) for mine, theirs in pairs))
 
-class GradientPlanner:
-    """An agent that back-propagates through imagined rollouts.
+    @classmethod
+    def cat(cls, plans: Sequence[Plan]) -> Plan:
+        """The plans one after the other."""
+        columns = zip(*(plan._columns() for plan in plans), strict=True)
+        return cls(*(torch.cat(column) for column in columns))
+
+    def _columns(self) -> tuple[Tensor, ...]:
+        return self.action, self.score, self.belief, self.ticks
+
+
+ConfigT = TypeVar("ConfigT", bound=SearchConfig)
+
+
+class Planner(ABC, Generic[ConfigT]):
+    """An agent that tries shots in the imagination of a world model.
 
     ``predict`` is a function of its input alone: the same frames give the same shot, whatever
-    else is in the batch.
+    else is in the batch (unless there is a budget, see ``SearchConfig``).
 
     Args:
-        model: any world model with actions in [-1, 1].
+        model: any world model with actions.
         objective: what to reach.
         config: how much to search.
         oracle: marks an agent that is meant to be given the true state.
         checkpoint: the name or folder that the model came from, for the record.
         device: where to plan; by default where the model's weights are.
+        ensemble: further models of the same world, which take part in the stress test.
+        clock: the time in seconds, by which a budget is kept.
 
     Raises:
-        ValueError: for a model without actions.
+        ValueError: for a model without actions, bounds that leave no room for any, or an ensemble
+            of models of other sizes, without a stress test, or larger than its perturbations.
     """
+
+    config_class: type[ConfigT]
 
     def __init__(
         self,
         model: WorldModel,
         objective: Objective,
-        config: PlannerConfig | None = None,
+        config: ConfigT | None = None,
         oracle: bool = False,
         checkpoint: str | None = None,
         device: torch.device | None = None,
+        ensemble: Sequence[WorldModel] = (),
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        if model.action_size < 1:
-            raise ValueError(
-                f"a planner needs a model with actions, got {type(model).__name__} with "
-                f"action_size={model.action_size}"
-            )
         self.model = model
         self.objective = objective
-        self.config = config or PlannerConfig()
+        self.config: ConfigT = config or self.config_class()
         self.oracle = oracle
         self.checkpoint = checkpoint
         like = next(iter(model.parameters()), torch.zeros(()))
         self.device = device or like.device
-        self._candidates = spread(self.config.candidates, model.action_size, self.config.seed)
-        self._noise = self.config.action_noise * normal_spread(
+        self.ensemble = tuple(ensemble)
+        self._clock = clock
+        self._check_models()
+        self._low, self._high = _bounds(self.config, model.action_size)
+        self._action_noise = self.config.action_noise * normal_spread(
             self.config.perturbations, model.action_size, self.config.seed + 1
         )
 
@@ -140,125 +169,221 @@ class GradientPlanner:
         """See ``Agent.predict``. ``state``: start from this model state instead of the frames.
 
         Raises:
-            ValueError: frames of a wrong shape or not finite, or a state of another batch size.
+            ValueError: frames of a wrong shape or not finite, or a state that ``plan`` refuses.
         """
         frames, single = batch_of_frames(observation, self.model.obs_size)
         action = self.plan(frames, state).action.cpu().numpy().astype(np.float32)
         return (action[0] if single else action), None
 
-    def plan(self, frames: NDArray[np.float32] | Tensor, state: State | None = None) -> Plan:
-        """Plans for frames (B, T, D), or from model states, with the beliefs it came to."""
+    @torch.no_grad()
+    def plan(
+        self,
+        frames: NDArray[np.float32] | Tensor,
+        state: State | None = None,
+        objective: Objective | None = None,
+    ) -> Plan:
+        """Plans, and tells what it believes.
+
+        Args:
+            frames: (B, T, D).
+            state: start from this state of the model instead of the frames.
+            objective: what to reach this time, in place of the planner's own.
+
+        Raises:
+            ValueError: for a state of another batch size, or given to an ensemble; for an
+                objective that returns scores of a wrong shape.
+        """
+        started = self._now()
+        states = self._observe(torch.as_tensor(frames, device=self.device), state)
+        B = len(frames)
+        low, high = (bound.to(states[0].hidden) for bound in (self._low, self._high))
+        models = (self.model, *self.ensemble)
+        whole = Episodes(models, states, objective or self.objective, low, high)
+        most = max(self._widest(), self.config.finalists * self.config.perturbations)
+        rows = max(1, self.config.rollouts_at_once // most)
+        plans = []
+        for first in range(0, B, rows):
+            last = min(first + rows, B)
+            plans.append(self._plan_part(whole[first:last], self._budget(started, last)))
+        return Plan.cat(plans)
+
+    @abstractmethod
+    def _widest(self) -> int:
+        """The most rollouts of one episode that the search makes at once."""
+
+    @abstractmethod
+    def _search(self, episodes: Episodes, budget: Budget | None) -> tuple[Tensor, Tensor]:
+        """Good shots (B, S, A) in the unit box, best first, and their scores (B, S)."""
+
+    def _plan_part(self, episodes: Episodes, budget: Budget | None) -> Plan:
+        return self._choose(episodes, *self._search(episodes, budget), budget)
+
+    def _choose(
+        self, episodes: Episodes, shots: Tensor, scores: Tensor, budget: Budget | None
+    ) -> Plan:
+        """Of shots (B, S, A) with scores (B, S), the one that stands the stress test best."""
+        belief, rank = (scores > 0).to(scores.dtype), scores
+        finalists = self._affordable_finalists(episodes, budget)
+        if finalists:
+            shots, scores = best(shots, scores, finalists)
+            belief, rank = self._stress_test(episodes, shots)
+        chosen = rank.argmax(dim=1, keepdim=True)
+        action = episodes.actions(take(shots, chosen).squeeze(1))
+        # Scaling may round beyond the bounds.
+        action = action.clamp(episodes.low, episodes.high)
+        score, belief = scores.gather(1, chosen)[:, 0], belief.gather(1, chosen)[:, 0]
+        return Plan(action, score, belief, episodes.ticks(action))
+
+    def _stress_test(self, episodes: Episodes, shots: Tensor) -> tuple[Tensor, Tensor]:
+        """Belief (B, S): how many perturbed rollouts succeed; and a rank that breaks ties."""
+        B, S, A = shots.shape
+        M = len(episodes.models)
+        parts = []
+        for member in range(M):
+            others = shots.unsqueeze(2) + self._action_noise[member::M].to(shots)
+            noise = self._state_noise(episodes.states[member])
+            scores = episodes.score(
+                others.clamp(-1.0, 1.0).view(B, -1, A),
+                member,
+                None if noise is None else noise[member::M].repeat(S, 1),
+            )
+            parts.append(scores.view(B, S, -1))
+        scores = torch.cat(parts, dim=-1)
+        belief = (scores > 0).to(scores.dtype).mean(dim=-1)
+        return belief, belief + 0.1 * scores.clamp(-1.0, 1.0).mean(dim=-1)
+
+    def _state_noise(self, state: State) -> Tensor | None:
+        """What the perturbations add to a model's latents, (perturbations, H)."""
+        if not self.config.state_noise:
+            return None
+        generator = torch.Generator().manual_seed(self.config.seed)
+        shape = (self.config.perturbations, state.hidden.shape[1])
+        noise = torch.randn(shape, generator=generator).to(state.hidden)
+        return self.config.state_noise * noise
+
+    # -- time ------------------------------------------------------------------------------
+
+    def _rounds(
+        self, sizes: Iterable[int], episodes: Episodes, budget: Budget | None, share: float = 1.0
+    ) -> Iterator[int]:
+        """Sizes of rounds of the search (rollouts per episode) for as long as there is time.
+
+        The first is always made; a later one for which there is no time is halved until there is.
+        Each is timed while the caller makes it.
+
+        Args:
+            sizes: wanted.
+            episodes: for which they are.
+            budget: the time.
+            share: of it that may be used, less what the stress test will take.
+        """
+        for number, size in enumerate(sizes):
+            if budget is None:
+                yield size
+                continue
+            keep = budget.cost(self._test_rollouts(episodes))
+            while number and not budget.fits(budget.cost(size * len(episodes)), share, keep):
+                size //= 2
+                if not size:
+                    return
+            with budget.cost.timing(size * len(episodes)):
+                yield size
+
+    def _affordable_finalists(self, episodes: Episodes, budget: Budget | None) -> int:
+        """How many finalists there is time to test."""
+        if budget is None:
+            return self.config.finalists
+        for count in range(self.config.finalists, 0, -1):
+            if budget.fits(budget.cost(self._test_rollouts(episodes, count))):
+                return count
+        return 0
+
+    def _test_rollouts(self, episodes: Episodes, finalists: int | None = None) -> int:
+        """Rollouts of a stress test, with the last one that counts the ticks."""
+        count = self.config.finalists if finalists is None else finalists
+        return len(episodes) * (count * self.config.perturbations + 1)
+
+    def _budget(self, started: float, episodes: int) -> Budget | None:
+        """For a part of a batch with which so many of its episodes will be done."""
+        if self.config.budget_ms is None:
+            return None
+        return Budget(started + 1e-3 * self.config.budget_ms * episodes, self._now)
+
+    def _now(self) -> float:
+        if self.config.budget_ms is not None and self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return self._clock()
+
+    # -- what is given -----------------------------------------------------------------------
+
+    def _observe(self, frames: Tensor, state: State | None) -> tuple[State, ...]:
+        """The state of every model."""
         if state is None:
-            with torch.no_grad():
-                state = self.model.observe(torch.as_tensor(frames, device=self.device))
+            return tuple(model.observe(frames) for model in (self.model, *self.ensemble))
+        if self.ensemble:
+            raise ValueError(
+                "a state belongs to one model, but this planner has an ensemble of "
+                f"{len(self.ensemble) + 1}; let it plan from frames, or make it without ensemble"
+            )
         if state.batch_size != len(frames):
             raise ValueError(
                 f"state must have one row for each of the {len(frames)} episodes, "
                 f"got {state.batch_size}"
             )
-        most = max(
-            self.config.candidates,
-            self.config.refined,
-            self.config.finalists * self.config.perturbations,
-        )
-        rows = max(1, self.config.rollouts_at_once // most)
-        parts = [
-            self._plan_part(state[slice(start, start + rows)], start)
-            for start in range(0, state.batch_size, rows)
-        ]
-        return Plan(*(torch.cat(column) for column in zip(*map(_columns, parts), strict=True)))
+        return (state,)
 
-    def _plan_part(self, state: State, first: int) -> Plan:
-        score_of = self._scorer(state, first)
-        candidates = self._candidates.to(state.hidden).expand(state.batch_size, -1, -1)
-        with torch.no_grad():
-            scores = score_of(candidates)
-        actions, scores = _best(candidates, scores, self.config.refined)
-        if self.config.gradient_steps:
-            actions, scores = self._refine(score_of, actions, scores)
-        with torch.no_grad():
-            belief = (scores > 0).to(scores.dtype)
-            rank = scores
-            if self.config.finalists:
-                actions, scores = _best(actions, scores, self.config.finalists)
-                belief, rank = self._stress_test(score_of, actions)
-            chosen = rank.argmax(dim=1, keepdim=True)
-            action = _take(actions, chosen).squeeze(1)
-            ticks = self.model.imagine(state, self.objective.times, action).ticks
-        return Plan(action, scores.gather(1, chosen)[:, 0], belief.gather(1, chosen)[:, 0], ticks)
-
-    def _scorer(self, state: State, first: int) -> Callable[[Tensor], Tensor]:
-        """The score (B, S) of actions (B, S, A)."""
-        objective = self.objective.select(slice(first, first + state.batch_size))
-
-        def score(actions: Tensor) -> Tensor:
-            B, S, A = actions.shape
-            imagined = self.model.imagine(
-                state.repeat(S), objective.times, actions.reshape(B * S, A)
+    def _check_models(self) -> None:
+        model = self.model
+        if model.action_size < 1:
+            raise ValueError(
+                f"a planner needs a model with actions, got {type(model).__name__} with "
+                f"action_size={model.action_size}"
             )
-            scores = objective(imagined.obs.view(B, S, *imagined.obs.shape[1:]))
-            return scores.nan_to_num(nan=-torch.inf)  # a rollout that blew up is no success
-
-        return score
-
-    def _refine(
-        self, score_of: Callable[[Tensor], Tensor], actions: Tensor, scores: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Gradient ascent on every start by itself; the best iterate is kept, not the last."""
-        best_actions, best_scores = actions, scores
-        actions = actions.detach().clone().requires_grad_(True)
-        optimiser = torch.optim.Adam([actions], lr=self.config.learning_rate)
-        for step in range(self.config.gradient_steps + 1):
-            last = step == self.config.gradient_steps
-            with torch.set_grad_enabled(not last):
-                scores = score_of(actions)
-            better = scores.detach() > best_scores
-            best_scores = torch.where(better, scores.detach(), best_scores)
-            best_actions = torch.where(better.unsqueeze(-1), actions.detach(), best_actions)
-            if not last:
-                (gradient,) = torch.autograd.grad(-scores.sum(), actions)
-                actions.grad = gradient.nan_to_num(0.0, 0.0, 0.0)
-                optimiser.step()
-                with torch.no_grad():
-                    actions.clamp_(-1.0, 1.0)
-        return best_actions, best_scores
-
-    def _stress_test(
-        self, score_of: Callable[[Tensor], Tensor], actions: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Belief (B, S): how many slightly other shots succeed; and a rank that breaks ties."""
-        B, S, A = actions.shape
-        noise = self._noise.to(actions)
-        others = (actions.unsqueeze(2) + noise).clamp(-1.0, 1.0)
-        scores = score_of(others.view(B, -1, A)).view(B, S, -1)
-        belief = (scores > 0).to(scores.dtype).mean(dim=-1)
-        return belief, belief + 0.1 * scores.clamp(-1.0, 1.0).mean(dim=-1)
+        sizes = (model.obs_size, model.action_size)
+        for number, member in enumerate(self.ensemble):
+            if (member.obs_size, member.action_size) != sizes:
+                raise ValueError(
+                    f"models of an ensemble must have the obs_size and action_size of the first, "
+                    f"{sizes}, got {(member.obs_size, member.action_size)} in ensemble[{number}]"
+                )
+        if self.ensemble and not self.config.finalists:
+            raise ValueError(
+                "an ensemble takes part in the stress test alone, got finalists=0; "
+                "set finalists > 0, or leave the ensemble out"
+            )
+        if self.ensemble and self.config.perturbations <= len(self.ensemble):
+            raise ValueError(
+                f"perturbations must be at least {len(self.ensemble) + 1}, one for each model of "
+                f"the ensemble, got {self.config.perturbations}"
+            )
 
 
-def spread(count: int, size: int, seed: int) -> Tensor:
-    """``count`` points spread evenly over [-1, 1]^size (a scrambled Sobol sequence)."""
-    if count == 0:
-        return torch.empty(0, size)
-    points: Tensor = torch.quasirandom.SobolEngine(size, scramble=True, seed=seed).draw(count)
-    return 2.0 * points - 1.0
+def take(shots: Tensor, index: Tensor) -> Tensor:
+    """The shots (B, S, A) numbered ``index`` (B, n) of each episode."""
+    return shots.gather(1, index.unsqueeze(-1).expand(-1, -1, shots.shape[-1]))
 
 
-def normal_spread(count: int, size: int, seed: int) -> Tensor:
-    """``count`` standard normal points, spread evenly: (count, size)."""
-    uniform = (spread(count, size, seed) + 1.0) / 2.0
-    normal: Tensor = torch.special.ndtri(uniform.clamp(1e-4, 1.0 - 1e-4))
-    return normal
-
-
-def _columns(plan: Plan) -> tuple[Tensor, ...]:
-    return plan.action, plan.score, plan.belief, plan.ticks
-
-
-def _take(actions: Tensor, index: Tensor) -> Tensor:
-    return actions.gather(1, index.unsqueeze(-1).expand(-1, -1, actions.shape[-1]))
-
-
-def _best(actions: Tensor, scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The ``count`` best of each episode's actions (B, S, A), best first."""
+def best(shots: Tensor, scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The ``count`` best of each episode's shots (B, S, A) with scores (B, S), best first."""
     top = scores.topk(min(count, scores.shape[1]), dim=1)
-    return _take(actions, top.indices), top.values
+    return take(shots, top.indices), top.values
+
+
+def _bounds(config: SearchConfig, size: int) -> tuple[Tensor, Tensor]:
+    """Least and greatest action, (A,) each."""
+    bounds = []
+    for name in ("action_low", "action_high"):
+        bound = torch.as_tensor(getattr(config, name), dtype=torch.float32)
+        if bound.shape not in ((), (size,)) or not bool(bound.isfinite().all()):
+            raise ValueError(
+                f"{name} must be a finite number, or one for each of the {size} entries of an "
+                f"action, got {getattr(config, name)}"
+            )
+        bounds.append(bound.expand(size))
+    low, high = bounds
+    if not bool((low < high).all()):
+        raise ValueError(
+            f"action_low must lie below action_high, got {config.action_low} and "
+            f"{config.action_high}"
+        )
+    return low, high

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
 
 from jumpy_mbrl.agents.base import Agent
-from jumpy_mbrl.agents.objectives import ReachRegion
-from jumpy_mbrl.agents.planner import PROTOCOLS, GradientPlanner, PlannerConfig
+from jumpy_mbrl.agents.gradient import PROTOCOLS, GradientPlanner, PlannerConfig
+from jumpy_mbrl.agents.objectives import Objective, ReachPointAtTime, ReachRegion
 from jumpy_mbrl.agents.simple import NoShot, RandomShot
 from jumpy_mbrl.devices import resolve_device
 from jumpy_mbrl.envs.config import TableConfig, unknown_name
+from jumpy_mbrl.envs.task import Task, plane_task
+from jumpy_mbrl.models.base import WorldModel
+from jumpy_mbrl.models.placement import LineSimulator, PlacementModel
 from jumpy_mbrl.models.pretrained import from_pretrained
 from jumpy_mbrl.models.simulator import SimulatorModel
 
@@ -22,10 +29,12 @@ class AgentEntry:
     Attributes:
         description: what it is, in a line.
         checkpoint: the shipped model it plans with, if any.
+        line_checkpoint: the same for the game on a line.
     """
 
     description: str
     checkpoint: str | None = None
+    line_checkpoint: str | None = None
 
 
 AGENTS: dict[str, AgentEntry] = {
@@ -33,7 +42,9 @@ AGENTS: dict[str, AgentEntry] = {
     "random": AgentEntry("shoots anywhere"),
     "rnn": AgentEntry("plans with an RNN, which ticks at every frame", "rnn-billiards2d"),
     "jumpy-rnn": AgentEntry("plans with the papers' jumpy RNN", "jumpy-rnn-billiards2d"),
-    "jumpy": AgentEntry("plans with our best jumpy model", "jumpy-billiards2d"),
+    "jumpy": AgentEntry(
+        "plans with our best jumpy model", "jumpy-billiards2d", "jumpy-billiards1d-task"
+    ),
     "simulator": AgentEntry("plans with the true physics from the true state: the oracle"),
 }
 """Every agent that ``load_agent`` knows."""
@@ -42,6 +53,7 @@ AGENTS: dict[str, AgentEntry] = {
 def load_agent(
     name: str,
     *,
+    task: Task | None = None,
     protocol: str = "default",
     device: str = "auto",
     seed: int = 0,
@@ -52,6 +64,8 @@ def load_agent(
 
     Args:
         name: one of ``AGENTS``.
+        task: what it is to play (``env.unwrapped.task``); by default `Billiards2D-v0` as it is. A
+            model of other numbers of balls is carried over, if it can be.
         protocol: how much planners search, one of ``PROTOCOLS``.
         device: where planners compute: "auto" (CUDA if there is one), "cpu" or "cuda".
         seed: of the agent's own randomness.
@@ -60,33 +74,106 @@ def load_agent(
 
     Raises:
         ValueError: for an unknown agent, protocol or device, a checkpoint that is missing or
-            damaged, or one given to an agent without a learned model.
+            damaged, or one given to an agent without a learned model, or a model that the task is
+            not for.
     """
     if name not in AGENTS:
         raise ValueError(unknown_name("agent", name, AGENTS))
     if protocol not in PROTOCOLS:
         raise ValueError(unknown_name("protocol", protocol, PROTOCOLS))
+    task = task or plane_task()
     place = resolve_device(device)
-    source = AGENTS[name].checkpoint
-    if checkpoint is not None:
-        if source is None:
-            raise ValueError(f"agent {name!r} has no learned model, got checkpoint={checkpoint!r}")
-        source = os.fspath(checkpoint)
+    learned = AGENTS[name].checkpoint is not None
+    if checkpoint is not None and not learned:
+        raise ValueError(f"agent {name!r} has no learned model, got checkpoint={checkpoint!r}")
     if name == "none":
         return NoShot()
     if name == "random":
         return RandomShot(seed)
     settings = replace(config or PROTOCOLS[protocol], seed=seed)
-    objective = reach_target(TableConfig())
-    if source is None:
-        return GradientPlanner(SimulatorModel(), objective, settings, oracle=True, device=place)
-    model = from_pretrained(source, device=place)
+    objective = objective_of(task)
+    if not learned:
+        return GradientPlanner(_simulator(task), objective, settings, oracle=True, device=place)
+    source = _checkpoint(name, task) if checkpoint is None else os.fspath(checkpoint)
+    model = model_for(from_pretrained(source, device=place), task)
     return GradientPlanner(model, objective, settings, checkpoint=source, device=place)
 
 
-def reach_target(table: TableConfig) -> ReachRegion:
-    """The billiards objective: the object ball inside the target at a frame after the shot.
+def objective_of(task: Task, targets: NDArray[Any] | None = None) -> Objective:
+    """What wins a game: the object ball inside the target when it counts.
+
+    Times count from the frame of the shot.
+
+    Args:
+        task: the game.
+        targets: (B, 4), one for each episode; by default all have that of ``task.config``.
+
+    Raises:
+        ValueError: for targets on a line.
+    """
+    if not task.line:
+        return reach_target(task.config, targets, only_last=task.success == "last")
+    if targets is not None:
+        raise ValueError("expected one target for all lines, got one for each")
+    low, high = task.config.target[2:]
+    last = task.last_frame - task.config.lead_in
+    return ReachPointAtTime([0.5 * (low + high)], last, 0.5 * (high - low), index=[1])
+
+
+def reach_target(
+    table: TableConfig, targets: NDArray[Any] | None = None, only_last: bool = False
+) -> ReachRegion:
+    """The objective of a table: the object ball inside the target at a frame after the shot.
 
     Times count from the frame of the shot, ``table.lead_in``.
+
+    Args:
+        table: the table.
+        targets: (B, 4), one for each episode; by default all have that of the table.
+        only_last: whether the last frame alone counts.
     """
-    return ReachRegion(table.target, range(1, table.num_frames - table.lead_in))
+    last = table.num_frames - 1 - table.lead_in
+    region = table.target if targets is None else torch.as_tensor(targets, dtype=torch.float32)
+    return ReachRegion(region, range(last if only_last else 1, last + 1))
+
+
+def _simulator(task: Task) -> WorldModel:
+    if task.line:
+        return PlacementModel(LineSimulator(task.config), task.config)
+    return SimulatorModel(task.config)
+
+
+def _checkpoint(name: str, task: Task) -> str:
+    """The shipped model of an agent with one."""
+    entry = AGENTS[name]
+    source = entry.line_checkpoint if task.line else entry.checkpoint
+    if source is None:
+        able = [key for key, other in AGENTS.items() if other.line_checkpoint]
+        raise ValueError(
+            f"agent {name!r} has no model of balls on a line; of the agents that learn, {able} have"
+        )
+    return source
+
+
+def model_for(model: WorldModel, task: Task) -> WorldModel:
+    """The model with the balls and the action of the task.
+
+    Raises:
+        ValueError: if it cannot be carried over.
+    """
+    if isinstance(model, SimulatorModel):
+        return _simulator(task)
+    if task.line:
+        return PlacementModel(model, task.config)
+    balls = task.config.num_balls
+    if model.obs_size == 2 * balls:
+        return model
+    for_balls = getattr(model, "for_balls", None)
+    if for_balls is None:
+        raise ValueError(
+            f"expected {model.obs_size // 2} balls, which the {type(model).__name__} was made for, "
+            f"got {balls}; take an agent whose model can be carried over to other tables, such as "
+            f"'jumpy', or 'simulator'"
+        )
+    carried: WorldModel = for_balls(balls)
+    return carried

@@ -15,7 +15,7 @@ from jumpy_mbrl.envs.config import Start, TableConfig, Target, unknown_name
 from jumpy_mbrl.envs.pixels import PixelConfig
 from jumpy_mbrl.envs.scene import Scene
 from jumpy_mbrl.envs.table import Table
-from jumpy_mbrl.envs.task import Floats, Observation, ObsType, Reward, Task, plane_task
+from jumpy_mbrl.envs.task import Floats, Observation, ObsType, Reward, Success, Task, plane_task
 
 
 class TableEnv(gym.Env[Observation, Floats]):
@@ -253,6 +253,10 @@ class Billiards2DEnv(TableEnv):
     `config={"num_frames": max_episode_steps + 1}` so that "time left" fits it. Calling `step`
     before `reset`, or after termination, raises `gymnasium.error.ResetNeeded`.
 
+    With `success="last"` the object ball has to be inside the target at the last frame
+    (`num_frames - 1`, which is 44), wherever it was before: the episode terminates there, won or
+    lost.
+
     ## Information
 
     `reset` and `step` return in `info`: `positions` and `velocities`, exact copies of shape (N, 2)
@@ -269,6 +273,7 @@ class Billiards2DEnv(TableEnv):
     | `max_shots`     | 1          | number of shots, or `None` for one at every frame             |
     | `random_target` | `False`    | whether each episode draws its own target                     |
     | `reward`        | `"sparse"` | `"sparse"` or `"dense"`                                       |
+    | `success`       | `"any"`    | `"any"` or `"last"`: at which frames the target counts        |
     | `config`        | `None`     | a `TableConfig`, or a dictionary of its fields to change      |
     | `pixels`        | `None`     | format of pictures: `"default"`, `"paper"`, a `PixelConfig`,  |
     |                 |            | or a dictionary of its fields                                 |
@@ -300,6 +305,7 @@ class Billiards2DEnv(TableEnv):
         max_shots: int | None = 1,
         random_target: bool = False,
         reward: Reward = "sparse",
+        success: Success = "any",
         config: TableConfig | Mapping[str, Any] | None = None,
         pixels: PixelConfig | Mapping[str, Any] | str | None = None,
         size: int | None = None,
@@ -313,6 +319,7 @@ class Billiards2DEnv(TableEnv):
             max_shots=max_shots,
             random_target=random_target,
             reward=reward,
+            success=success,
             config=config,
             pixels=pixels,
             size=size,

@@ -12,7 +12,16 @@ from jumpy_mbrl.envs.billiards import TableEnv
 from jumpy_mbrl.envs.config import Start, TableConfig
 from jumpy_mbrl.envs.pixels import PixelConfig
 from jumpy_mbrl.envs.table import Moment
-from jumpy_mbrl.envs.task import Floats, Observation, ObsType, Reward, Task, line_task, plane_task
+from jumpy_mbrl.envs.task import (
+    Floats,
+    Observation,
+    ObsType,
+    Reward,
+    Success,
+    Task,
+    line_task,
+    plane_task,
+)
 
 
 class ShotEnv(TableEnv):
@@ -125,8 +134,8 @@ class Billiards2DShotEnv(ShotEnv):
     ## Episode End
 
     Every step **terminates** the episode: when the object ball is first seen inside the target, or
-    at the last frame (44). Calling `step` again, or before `reset`, raises
-    `gymnasium.error.ResetNeeded`.
+    at the last frame (44), which alone counts with `success="last"`. Calling `step` again, or
+    before `reset`, raises `gymnasium.error.ResetNeeded`.
 
     ## Information
 
@@ -143,6 +152,7 @@ class Billiards2DShotEnv(ShotEnv):
     | `start`         | `"moving"` | `"moving"` or `"rest"`                                        |
     | `random_target` | `False`    | whether each episode draws its own target                     |
     | `reward`        | `"sparse"` | `"sparse"` or `"dense"`                                       |
+    | `success`       | `"any"`    | `"any"` or `"last"`: at which frames the target counts        |
     | `config`        | `None`     | a `TableConfig`, or a dictionary of its fields to change      |
     | `pixels`        | `None`     | format of pictures: `"default"`, `"paper"`, a `PixelConfig`,  |
     |                 |            | or a dictionary of its fields                                 |
@@ -164,6 +174,7 @@ class Billiards2DShotEnv(ShotEnv):
         start: Start = "moving",
         random_target: bool = False,
         reward: Reward = "sparse",
+        success: Success = "any",
         config: TableConfig | Mapping[str, Any] | None = None,
         pixels: PixelConfig | Mapping[str, Any] | str | None = None,
         size: int | None = None,
@@ -176,6 +187,7 @@ class Billiards2DShotEnv(ShotEnv):
             start=start,
             random_target=random_target,
             reward=reward,
+            success=success,
             config=config,
             pixels=pixels,
             size=size,

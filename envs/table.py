@@ -86,8 +86,8 @@ class Table:
         self.walls += walls
         self.hits += hits
         self.frame += 1
-        over = task.line and self.frame >= task.last_frame
-        success = shot and (over or not task.line) and self._on_target()
+        over = task.success == "last" and self.frame >= task.last_frame
+        success = shot and (over or task.success == "any") and self._on_target()
         reward = 1.0 if success else 0.0
         if dense:
             reward += before - self._distance()
@@ -216,9 +216,10 @@ class Tables:
                 shoot_many(self.v, actions, config, pushed)
         advance_many(self.x, self.v, self.walls, self.hits, config, rows, self.backend)
         self.frame += played
-        over = played & (self.frame >= task.last_frame) if task.line else np.zeros_like(shot)
+        over = np.zeros_like(shot)
         success = shot & self._on_target()
-        if task.line:
+        if task.success == "last":
+            over = played & (self.frame >= task.last_frame)
             success &= over
         reward = success.astype(np.float64)
         if before is not None:

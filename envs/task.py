@@ -36,12 +36,14 @@ from jumpy_mbrl.envs.pixels import Frame, PixelConfig, Rasterizer, make_pixel_co
 
 ObsType = Literal["coords", "state", "pixels", "dict"]
 Reward = Literal["sparse", "dense"]
+Success = Literal["any", "last"]
 Floats = NDArray[np.float32]
 Observation = Any
 """Floats, a frame, or a dictionary of both, as the `obs_type` says."""
 
 OBS_TYPES: tuple[ObsType, ...] = ("coords", "state", "pixels", "dict")
 REWARDS: tuple[Reward, ...] = ("sparse", "dense")
+SUCCESSES: tuple[Success, ...] = ("any", "last")
 RESET_OPTIONS = ("positions", "velocities", "target")
 
 LINE_CONFIG = TableConfig(num_frames=21, target=(0.0, 1.0, 0.23, 0.43))
@@ -62,8 +64,9 @@ class Task:
         max_shots: number of shots, or None for one at every frame from the lead-in on.
         random_target: whether each episode draws its own target.
         dense: whether progress towards the target is rewarded.
-        line: whether the game is that on a line: the shot puts the cue ball somewhere, and only the
-            last frame decides.
+        success: at which frames the target counts: "any" after the shot, the first of which ends
+            the episode, or only the "last".
+        line: whether the game is that on a line: the shot puts the cue ball somewhere.
     """
 
     config: TableConfig
@@ -73,6 +76,7 @@ class Task:
     max_shots: int | None = 1
     random_target: bool = False
     dense: bool = False
+    success: Success = "any"
     line: bool = False
 
     @cached_property
@@ -319,6 +323,7 @@ def plane_task(
     max_shots: int | None = 1,
     random_target: bool = False,
     reward: Reward = "sparse",
+    success: Success = "any",
     config: TableConfig | Mapping[str, Any] | None = None,
     pixels: PixelConfig | Mapping[str, Any] | str | None = None,
     size: int | None = None,
@@ -337,6 +342,7 @@ def plane_task(
         max_shots=_check_max_shots(max_shots),
         random_target=_check_flag("random_target", random_target),
         dense=_check_choice("reward", reward, REWARDS) == "dense",
+        success=_check_choice("success", success, SUCCESSES),
         pixels=_check_pixels(obs_type, pixels, size, channels),
     )
 
@@ -373,6 +379,7 @@ def line_task(
         random_target=_check_flag("random_target", random_target),
         dense=_check_choice("reward", reward, REWARDS) == "dense",
         pixels=_check_pixels(obs_type, pixels, size, channels),
+        success="last",
         line=True,
     )
 

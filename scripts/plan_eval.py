@@ -1,10 +1,12 @@
 """Plays shots of every agent on held-out tables and reports how many succeed, and at what cost.
 
     python scripts/plan_eval.py --episodes 1000
+    python scripts/plan_eval.py --table three_balls --agents jumpy simulator
+    python scripts/plan_eval.py --env Billiards1D-v0 --agents none random jumpy simulator
 
 All agents see the same tables, and of each only the four frames before the shot; "simulator" alone
 is told the true state. All planners search alike, so that their times compare. Written to --out:
-results.json, results.csv and success.png.
+results.json, results.csv and success.png. compare_tables.py makes one picture of several tables.
 """
 
 from __future__ import annotations
@@ -13,8 +15,9 @@ import csv
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +30,18 @@ import torch
 import tyro
 from tqdm import tqdm
 
-from jumpy_mbrl.agents import AGENTS, PROTOCOLS, Agent, GradientPlanner, load_agent
+from jumpy_mbrl.agents import (
+    AGENTS,
+    PROTOCOLS,
+    Agent,
+    GradientPlanner,
+    PlannerConfig,
+    load_agent,
+)
+from jumpy_mbrl.agents.sharding import evaluate_on_ray
 from jumpy_mbrl.data.seeds import evaluation_table_seeds
 from jumpy_mbrl.devices import resolve_device
+from jumpy_mbrl.envs import BILLIARDS_2D
 from jumpy_mbrl.envs.config import check_names, unknown_name
 from jumpy_mbrl.evaluation import (
     BATCH_SIZE,
@@ -37,6 +49,7 @@ from jumpy_mbrl.evaluation import (
     ShotRecord,
     Tables,
     evaluate_agent,
+    find_variant,
     make_tables,
     play,
     record_shot,
@@ -55,16 +68,28 @@ class Args:
     """Number of held-out tables."""
     seed: int = 0
     """Of the tables and of the agents; different seeds have no table in common."""
+    env: str = BILLIARDS_2D
+    """What is played: Billiards2D-v0, or Billiards1D-v0, where tables are lines."""
+    table: str = "default"
+    """Which tables: default, random_target, rest, long, small_target, last_frame, three_balls,
+    four_balls or five_balls; on lines, default."""
     agents: tuple[str, ...] = tuple(AGENTS)
     """Who plays: any of none, random, rnn, jumpy-rnn, jumpy, simulator."""
     protocol: str = "default"
     """How much planners search: default, or paper (one start, 20 gradient steps)."""
     device: str = "auto"
     """Where planners compute: auto (CUDA if there is one), cpu or cuda."""
+    budget_ms: float | None = None
+    """Let planners search for as many milliseconds a shot, and no longer, in place of the
+    protocol's numbers of candidates and steps."""
     batch_size: int = BATCH_SIZE
     """Tables planned for at once."""
     threads: int = 0
     """CPU threads of torch; 0 leaves them as they are."""
+    ray: str | None = None
+    """Address of a Ray cluster whose machines share the tables, "auto", or "local"."""
+    workers: int = 1
+    """Batches planned for side by side with --ray local."""
     json: Path | None = None
     """Write results.json to this path too."""
     out: Path = Path("runs/plan_eval")
@@ -78,13 +103,31 @@ class Args:
             raise ValueError(f"--batch-size must be at least 1, got {self.batch_size}")
         if self.threads < 0:
             raise ValueError(f"--threads must not be negative, got {self.threads}")
+        if self.workers < 1 or (self.workers > 1 and self.ray is None):
+            raise ValueError(f"--workers must be at least 1, and needs --ray, got {self.workers}")
         if not self.agents:
             raise ValueError(f"--agents needs at least one of {list(AGENTS)}")
         check_names("agent", self.agents, AGENTS)
         if self.protocol not in PROTOCOLS:
             raise ValueError(unknown_name("protocol", self.protocol, PROTOCOLS))
+        find_variant(self.table, self.env)
         evaluation_table_seeds(self.seed, self.episodes)
         resolve_device(self.device)
+        self.search()
+
+    def search(self) -> PlannerConfig:
+        """How planners search.
+
+        Raises:
+            ValueError: for an impossible budget.
+        """
+        return replace(PROTOCOLS[self.protocol], seed=self.seed, budget_ms=self.budget_ms)
+
+    def loader(self) -> Callable[[str], Agent]:
+        """Makes agents from their names, for this task; can be pickled."""
+        task = find_variant(self.table, self.env).task
+        config = self.search()
+        return partial(load_agent, task=task, config=config, device=self.device, seed=self.seed)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -96,46 +139,54 @@ def main(argv: Sequence[str] | None = None) -> int:
             torch.set_num_threads(args.threads)
         agents = load_agents(args)
         args.out.mkdir(parents=True, exist_ok=True)  # before the long work, so that it fails early
-        tables = make_tables(args.episodes, args.seed)
-        results = evaluate(agents, tables, args.batch_size)
+        tables = make_tables(args.episodes, args.seed, find_variant(args.table, args.env))
+        results = evaluate(args, agents, tables)
         print(format_table(results))
         write_results(args, agents, tables, results)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         print(f"plan_eval: {error}", file=sys.stderr)
         return 2
     return 0
 
 
 def load_agents(args: Args) -> dict[str, Agent]:
-    """The agents by name.
+    """The agents by name, ready for the task.
 
     Raises:
-        ValueError: if a checkpoint is missing or damaged, naming all of them.
+        ValueError: if a checkpoint is missing or damaged or not for this task, naming all of them.
     """
     agents: dict[str, Agent] = {}
     problems: list[str] = []
+    load = args.loader()
     for name in dict.fromkeys(args.agents):
         try:
-            agents[name] = load_agent(
-                name, protocol=args.protocol, device=args.device, seed=args.seed
-            )
+            agents[name] = load(name)
         except ValueError as error:
-            problems.append(f"agent {name!r} needs {AGENTS[name].checkpoint!r}: {error}")
+            problems.append(f"agent {name!r} cannot play: {error}")
     if problems:
         rest = " ".join(agents) or "none random simulator"
         raise ValueError(f"{'; '.join(problems)}. Without them: --agents {rest}")
     return agents
 
 
-def evaluate(
-    agents: Mapping[str, Agent], tables: Tables, batch_size: int
-) -> dict[str, AgentResult]:
+def evaluate(args: Args, agents: Mapping[str, Agent], tables: Tables) -> dict[str, AgentResult]:
     """Every agent's figures, with a progress bar on stderr."""
     results: dict[str, AgentResult] = {}
     with tqdm(total=len(agents) * len(tables), unit=" shots", dynamic_ncols=True) as bar:
+        if args.ray is not None:
+            return evaluate_on_ray(
+                list(agents),
+                args.loader(),
+                tables,
+                args.ray,
+                args.batch_size,
+                args.threads or 1,
+                args.workers,
+                bar.update,
+            )
         for name, agent in agents.items():
             bar.set_description(f"{name:<9}")
-            results[name] = evaluate_agent(agent, tables, batch_size, bar.update)
+            results[name] = evaluate_agent(agent, tables, args.batch_size, bar.update)
     return results
 
 
@@ -192,28 +243,46 @@ def write_results(
     paths.append(args.out / "results.csv")
     _write_csv(paths[-1], report)
     try:
-        from jumpy_mbrl.figures import save_success_figure
-
-        shots = show_shots(agents, tables, results)
-        save_success_figure(results, shots, args.out / "success.png", tables.config)
-        paths.append(args.out / "success.png")
+        paths += draw(agents, tables, results, args.out)
     except ImportError as error:
-        print(f"success.png was not drawn: {error}")
+        print(f"the pictures were not drawn: {error}")
     print("wrote " + ", ".join(str(path) for path in paths))
+
+
+def draw(
+    agents: Mapping[str, Agent], tables: Tables, results: Mapping[str, AgentResult], out: Path
+) -> list[Path]:
+    """Draws success, and the beliefs of those that have any; returns the paths.
+
+    Raises:
+        ImportError: if matplotlib is not installed.
+    """
+    from jumpy_mbrl.figures.planners import save_calibration_figure
+    from jumpy_mbrl.figures.success import save_success_figure
+
+    game = None if tables.variant == find_variant() else tables.variant.description
+    paths = [out / "success.png"]
+    save_success_figure(results, show_shots(agents, tables, results), paths[0], game)
+    figures = {name: result.to_dict() for name, result in results.items()}
+    if any(entry["calibration"] for entry in figures.values()):
+        paths.append(out / "calibration.png")
+        save_calibration_figure(figures, paths[-1])
+    return paths
 
 
 def make_report(args: Args, results: Mapping[str, AgentResult]) -> dict[str, Any]:
     """What results.json holds. All but the times follow from the arguments and the versions."""
-    settings = replace(PROTOCOLS[args.protocol], seed=args.seed)
     return {
         "episodes": args.episodes,
         "seed": args.seed,
+        "env": args.env,
+        "table": args.table,
         "protocol": args.protocol,
         "device": _device_name(args.device),
         "threads": torch.get_num_threads(),
         "batch_size": args.batch_size,
         "versions": {**versions(), "gymnasium": gymnasium.__version__},
-        "planner": asdict(settings),
+        "planner": asdict(args.search()),
         "ms_ratio_rnn_jumpy": rnn_over_jumpy(results),
         "agents": {name: result.to_dict() for name, result in results.items()},
     }
@@ -233,7 +302,8 @@ def _write_json(path: Path, report: Mapping[str, Any]) -> None:
 
 
 def _write_csv(path: Path, report: Mapping[str, Any]) -> None:
-    run = {name: report[name] for name in ("protocol", "device", "threads", "batch_size")}
+    settings = ("env", "table", "protocol", "device", "threads", "batch_size")
+    run = {name: report[name] for name in settings}
     library = {f"version_{name}": value for name, value in sorted(report["versions"].items())}
     columns = ("n", "successes", "success", "ms_per_shot", "ticks", "belief")
     rows = []
@@ -261,10 +331,10 @@ def show_shots(
     """Each planner's shot on one table.
 
     The table is the first on which the last planner's shot has some contacts, but not too many to
-    follow; whether the others succeed there plays no part.
+    follow; whether the others succeed there plays no part. Lines are not shown.
     """
     planners = {name: agent for name, agent in agents.items() if isinstance(agent, GradientPlanner)}
-    if not planners:
+    if not planners or tables.variant.task.line:
         return {}
     outcomes = play(tables[:100], results[list(planners)[-1]].actions[:100])
     contacts = outcomes.wall_hits + outcomes.ball_hits

@@ -18,13 +18,16 @@ from jumpy_mbrl.agents import (
     NoShot,
     PlannerConfig,
     RandomShot,
+    ReachPointAtTime,
     ReachRegion,
     load_agent,
 )
-from jumpy_mbrl.agents.registry import reach_target
+from jumpy_mbrl.agents.registry import objective_of, reach_target
 from jumpy_mbrl.envs.config import TableConfig
-from jumpy_mbrl.evaluation import evaluate_agent, make_tables
+from jumpy_mbrl.envs.task import line_task, plane_task
+from jumpy_mbrl.evaluation import evaluate_agent, find_variant, make_tables
 from jumpy_mbrl.models import RNN, EventJump, EventJumpConfig, RNNConfig, save_pretrained
+from jumpy_mbrl.models.placement import LineSimulator, PlacementModel
 from jumpy_mbrl.models.simulator import SimulatorModel
 
 LEARNED = [name for name, entry in AGENTS.items() if entry.checkpoint]
@@ -55,6 +58,7 @@ def test_table_of_agents() -> None:
     assert AGENTS["jumpy"].checkpoint == "jumpy-billiards2d"
     assert AGENTS["rnn"].checkpoint == "rnn-billiards2d"
     assert AGENTS["jumpy-rnn"].checkpoint == "jumpy-rnn-billiards2d"
+    assert AGENTS["jumpy"].line_checkpoint == "jumpy-billiards1d-task"
     for entry in AGENTS.values():
         assert entry.description and "\n" not in entry.description
 
@@ -132,6 +136,55 @@ def test_objective_is_the_environments() -> None:
     assert reach_target(TableConfig()).times.tolist() == list(range(1, 42))  # frames 4 to 44
 
 
+def test_objectives_of_other_tasks() -> None:
+    long = objective_of(plane_task(config={"num_frames": 90}))
+    assert long.times.tolist() == list(range(1, 87))
+    assert objective_of(plane_task(success="last")).times.tolist() == [41.0]
+    targets = np.array([[0.1, 0.2, 0.3, 0.4], [0.5, 0.6, 0.7, 0.8]])
+    drawn = objective_of(plane_task(random_target=True), targets)
+    assert isinstance(drawn, ReachRegion) and drawn.times.tolist() == list(range(1, 42))
+    torch.testing.assert_close(drawn.region, torch.tensor(targets, dtype=torch.float32))
+
+
+def test_the_objective_of_a_line_is_the_environments() -> None:
+    objective = objective_of(line_task())
+    assert isinstance(objective, ReachPointAtTime) and objective.times.tolist() == [17.0]
+    ends = torch.tensor([0.225, 0.235, 0.33, 0.425, 0.435])
+    obs = torch.stack([torch.full((5,), 0.9), ends], dim=-1).view(1, 5, 1, 2)
+    assert (objective(obs) > 0).tolist() == [[False, True, True, True, False]]
+    with pytest.raises(ValueError, match="one target for all lines, got one for each"):
+        objective_of(line_task(), np.zeros((3, 4)))
+
+
+def test_a_model_is_carried_over_to_other_numbers_of_balls(tmp_path: Path) -> None:
+    folder = save_pretrained(EventJump(EventJumpConfig(hidden_size=4)), tmp_path / "tiny")
+    task = plane_task(num_balls=4)
+    for name in ("jumpy", "simulator"):
+        source = folder if name == "jumpy" else None
+        agent = load_agent(name, task=task, device="cpu", checkpoint=source)
+        assert isinstance(agent, GradientPlanner) and agent.model.obs_size == 8
+    assert load_agent("jumpy", task=task, checkpoint=folder).checkpoint == str(folder)  # type: ignore[attr-defined]
+
+
+def test_models_that_cannot_be_carried_over_are_refused(saved: Path) -> None:
+    with pytest.raises(ValueError, match=r"expected 2 balls, which the RNN.*got 3.*'jumpy'"):
+        load_agent("rnn", task=plane_task(num_balls=3), device="cpu", checkpoint=saved)
+    with pytest.raises(ValueError, match=r"'rnn' has no model of balls on a line.*\['jumpy'\]"):
+        load_agent("rnn", task=line_task(), device="cpu")
+    with pytest.raises(ValueError, match=r"model of two balls on a line.*got RNN"):
+        load_agent("rnn", task=line_task(), device="cpu", checkpoint=saved)
+
+
+def test_agents_on_a_line() -> None:
+    oracle = load_agent("simulator", task=line_task(), device="cpu")
+    assert isinstance(oracle, GradientPlanner) and oracle.oracle
+    assert isinstance(oracle.model, PlacementModel)
+    assert isinstance(oracle.model.passive, LineSimulator)
+    agent = load_agent("jumpy", task=line_task(), device="cpu")
+    assert isinstance(agent, GradientPlanner) and agent.checkpoint == "jumpy-billiards1d-task"
+    assert not agent.oracle and agent.model.obs_size == 2
+
+
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
@@ -171,3 +224,22 @@ def test_our_best_jumpy_planner_wins() -> None:
     assert result.success >= 0.9
     assert result.ticks is not None and result.ticks < 20.0
     assert result.training_frames is not None and result.training_frames > 0
+
+
+def test_our_best_jumpy_planner_wins_with_three_balls() -> None:
+    variant = find_variant("three_balls")
+    agent = load_agent("jumpy", task=variant.task, device="cpu")
+    result = evaluate_agent(agent, make_tables(12, 901, variant))
+    assert result.success >= 0.85
+
+
+def test_on_lines_our_best_jumpy_planner_is_as_good_as_the_truth() -> None:
+    variant = find_variant(env_id="Billiards1D-v0")
+    lines = make_tables(60, 901, variant)
+    ours, truth = (
+        evaluate_agent(load_agent(name, task=variant.task, device="cpu"), lines)
+        for name in ("jumpy", "simulator")
+    )
+    assert truth.success >= 0.5 and abs(ours.successes - truth.successes) <= 3
+    assert truth.beliefs is not None
+    np.testing.assert_array_equal(truth.beliefs > 0.5, truth.is_success)  # it knows what it can do

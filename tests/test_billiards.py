@@ -326,6 +326,17 @@ def test_a_lone_ball_is_its_own_object_ball() -> None:
     assert play(env, [NONE] * 4)[-1][2]
 
 
+@pytest.mark.parametrize(("frame", "won"), [(5, False), (17, True), (20, False)])
+def test_where_only_the_last_frame_counts_it_ends_the_episode(frame: int, won: bool) -> None:
+    env = rolling(frame, success="last", config={"num_frames": 20}).unwrapped
+    steps = play(env, [NONE] * 20)  # the ball is inside for 8 frames
+    assert [step[1] for step in steps] == [0.0] * 18 + [float(won)]
+    assert [step[2] for step in steps] == [False] * 18 + [True]
+    assert [step[4]["is_success"] for step in steps] == [False] * 18 + [won]
+    with pytest.raises(ResetNeeded):
+        env.step(NONE)
+
+
 def test_the_registered_time_limit_truncates_after_44_steps() -> None:
     env = gym.make(ID, start="rest")
     env.reset(options={"positions": [[0.2, 0.2], [0.5, 0.5]]})
@@ -425,6 +436,7 @@ def test_impossible_tables_are_refused(options: dict[str, Any], message: str) ->
         ({"obs_type": "coord"}, r"unknown obs_type 'coord'.*'coords', 'state'.*; did you mean"),
         ({"random_target": "yes"}, "random_target to be True or False, got 'yes'"),
         ({"reward": "denser"}, "unknown reward 'denser'.*did you mean 'dense'"),
+        ({"success": "lost"}, "unknown success 'lost'.*did you mean 'last'"),
         ({"start": "move"}, "unknown start 'move'.*did you mean 'moving'"),
         ({"max_shots": 0}, "max_shots to be an integer of at least 1, or None.*got 0"),
         ({"max_shots": 1.5}, "max_shots.*got 1.5"),

@@ -27,6 +27,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     (PLANE, {"num_balls": 1, "start": "rest"}),
     (PLANE, {"num_balls": 3, "random_target": True, "max_shots": 7}),
     (PLANE, {"num_balls": 8, "obs_type": "pixels", "size": 48}),
+    (PLANE, {"success": "last"}),
     (PLANE, {"config": {"radius": 0.05, "restitution": 0.9}, "render_mode": "rgb_array"}),
 ]
 each_case = pytest.mark.parametrize(("name", "arguments"), CASES, ids=str)

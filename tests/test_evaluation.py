@@ -13,7 +13,15 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from jumpy_mbrl.agents import GradientPlanner, NoShot, Plan, PlannerConfig, RandomShot, ReachRegion
+from jumpy_mbrl.agents import (
+    GradientPlanner,
+    NoShot,
+    Objective,
+    Plan,
+    PlannerConfig,
+    RandomShot,
+    ReachRegion,
+)
 from jumpy_mbrl.agents.registry import reach_target
 from jumpy_mbrl.data.seeds import evaluation_table_seeds
 from jumpy_mbrl.envs.config import TableConfig
@@ -21,8 +29,10 @@ from jumpy_mbrl.envs.physics import advance, shoot, simulate
 from jumpy_mbrl.evaluation import (
     Outcomes,
     Tables,
+    by_count,
     calibration,
     evaluate_agent,
+    find_variant,
     make_tables,
     play,
     record_shot,
@@ -175,10 +185,16 @@ class Believer:
     def __init__(self, oracle: bool = False) -> None:
         self.oracle, self.device = oracle, torch.device("cpu")
         self.model = SimulatorModel()
+        self.frames: list[Any] = []
         self.states: list[State | None] = []
+        self.objectives: list[Objective | None] = []
 
-    def plan(self, frames: Any, state: State | None = None) -> Plan:
+    def plan(
+        self, frames: Any, state: State | None = None, objective: Objective | None = None
+    ) -> Plan:
+        self.frames.append(frames)
         self.states.append(state)
+        self.objectives.append(objective)
         size = len(frames)
         belief = torch.linspace(0.0, 1.0, size)
         return Plan(torch.zeros(size, 2), belief, belief, torch.full((size,), 3))
@@ -209,6 +225,9 @@ def test_an_agent_sees_four_frames_and_nothing_else(tables: Tables) -> None:
     assert result.ci95 == wilson_interval(result.successes, 40)
     assert result.wall_hits == outcomes.wall_hits.mean()
     assert result.ball_hits == outcomes.ball_hits.mean()
+    assert result.by_ball_hits == by_count(outcomes.ball_hits, outcomes.is_success)
+    contacts = outcomes.wall_hits + outcomes.ball_hits
+    assert result.by_contacts == by_count(contacts, outcomes.is_success)
     assert result.ticks is None and result.belief is None
     assert result.calibration is None and result.training_frames is None
 
@@ -233,7 +252,7 @@ def test_random_agent_does_not_depend_on_batches(tables: Tables) -> None:
 def test_planners_are_warmed_up_and_report_beliefs_and_ticks(tables: Tables) -> None:
     agent = Believer()
     result = evaluate_agent(agent, tables, batch_size=20)
-    assert len(agent.states) == 3 and agent.states == [None] * 3
+    assert agent.states == [None] * 3 and agent.objectives == [None] * 3
     assert result.ticks == 3.0 and result.belief == pytest.approx(0.5)
     assert result.beliefs is not None and result.beliefs.shape == (40,)
     assert result.calibration is not None and sum(entry.n for entry in result.calibration) == 40
@@ -281,6 +300,15 @@ def test_calibration_bins() -> None:
     assert last.belief == pytest.approx(0.93)
 
 
+def test_success_by_the_number_of_contacts() -> None:
+    contacts = np.array([3, 0, 3, 1, 3, 0])
+    success = np.array([1, 0, 0, 1, 1, 0], dtype=np.bool_)
+    none, one, three = by_count(contacts, success)
+    assert (none.contacts, none.n, none.successes, none.success) == (0, 2, 0, 0.0)
+    assert (one.contacts, one.n, one.successes, one.success) == (1, 1, 1, 1.0)
+    assert (three.contacts, three.n, three.successes, three.success) == (3, 3, 2, 2 / 3)
+
+
 def test_figures_fit_json(tables: Tables, tmp_path: Path) -> None:
     model = RNN(RNNConfig(hidden_size=4, mlp_size=4))
     data = {"num_trajectories": 300, "table": {"num_frames": 45}}
@@ -290,10 +318,95 @@ def test_figures_fit_json(tables: Tables, tmp_path: Path) -> None:
     assert figures["training_frames"] == 13_500 and figures["checkpoint"] == str(folder)
     assert figures["n"] == 6 and figures["seed"] == 902 and figures["ticks"] == 41.0
     assert {"success", "ci95", "ms_per_shot", "ticks", "belief", "calibration"} <= set(figures)
+    for name in ("by_contacts", "by_ball_hits"):
+        assert sum(entry["n"] for entry in figures[name]) == 6
+        assert sum(entry["successes"] for entry in figures[name]) == figures["successes"]
     assert "actions" not in figures
     unknown = save_pretrained(model, tmp_path / "unknown")
     agent = GradientPlanner(model, reach_target(TableConfig()), QUICK, checkpoint=str(unknown))
     assert evaluate_agent(agent, tables[:2]).training_frames is None
+    sequences = {"task": "billiards2d", "num_sequences": 20}
+    seen = save_pretrained(model, tmp_path / "seen", data=sequences)
+    agent = GradientPlanner(model, reach_target(TableConfig()), QUICK, checkpoint=str(seen))
+    assert evaluate_agent(agent, tables[:2]).training_frames == 900
+
+
+# -- other games -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("table", "size", "frames"),
+    [("random_target", 4, 45), ("rest", 4, 45), ("long", 4, 90), ("five_balls", 10, 45)],
+)
+def test_other_tables_are_what_the_environment_shows(table: str, size: int, frames: int) -> None:
+    variant = find_variant(table)
+    tables = make_tables(3, 902, variant)
+    env = gym.make(variant.env_id, disable_env_checker=True, **variant.arguments)
+    for row in range(3):
+        obs, info = env.reset(seed=tables.reset_seeds[row])
+        np.testing.assert_array_equal(tables.observations[row, 0], obs)
+        np.testing.assert_array_equal(tables.frames[row, 0], obs[:size])
+        for _ in range(3):
+            obs, _, _, _, info = env.step(np.zeros(2, dtype=np.float32))
+        np.testing.assert_array_equal(tables.positions[row], info["positions"].ravel())
+        assert tuple(tables.targets[row]) == env.get_wrapper_attr("target")
+    paths = play(tables, np.zeros((3, 2))).paths
+    assert paths.shape == (3, frames - 3, size)
+    np.testing.assert_array_equal(paths[:, 0], tables.frames[:, -1])
+
+
+def test_a_planner_is_given_the_target_where_every_table_has_its_own() -> None:
+    tables = make_tables(12, 902, find_variant("random_target"))
+    agent = Believer(oracle=True)
+    evaluate_agent(agent, tables, batch_size=8)
+    assert [frames.shape for frames in agent.frames] == [(8, 4, 4), (8, 4, 4), (4, 4, 4)]
+    objective = agent.objectives[-1]
+    assert isinstance(objective, ReachRegion)
+    np.testing.assert_allclose(objective.region.numpy(), tables.targets[8:], atol=1e-7)
+    assert objective.times.tolist() == list(range(1, 42))
+    assert len(np.unique(tables.targets, axis=0)) == 12
+    watched = Watched(random_shots(12))
+    evaluate_agent(watched, tables)
+    shown = watched.asked[0][..., 4:]  # by the environment, to agents without an objective
+    np.testing.assert_allclose(shown, tables.targets[:, None].repeat(4, axis=1), atol=1e-7)
+
+
+def test_the_truth_reaches_drawn_targets_and_no_others() -> None:
+    tables = make_tables(20, 902, find_variant("random_target"))
+    agent = GradientPlanner(SimulatorModel(), reach_target(TableConfig()), oracle=True)
+    result = evaluate_agent(agent, tables)
+    assert result.success >= 0.9
+    x, y = play(tables, result.actions).paths[:, :, 2:].transpose(2, 0, 1)
+    low_x, high_x, low_y, high_y = tables.targets[:, :, None].transpose(1, 0, 2)
+    inside = (low_x <= x) & (x <= high_x) & (low_y <= y) & (y <= high_y)
+    np.testing.assert_array_equal(inside.any(axis=1), result.is_success)
+    shot = record_shot(agent, tables[3:4], result.actions[3])
+    assert shot.config.target == tuple(tables.targets[3]) and shot.is_success
+    np.testing.assert_allclose(shot.imagined, shot.real, atol=2e-3)
+
+
+def test_where_the_last_frame_counts_no_other_does() -> None:
+    variant = find_variant("last_frame")
+    tables = make_tables(40, 902, variant)
+    actions = random_shots(40)
+    outcomes = play(tables, actions)
+    x, y = outcomes.paths[:, :, 2:].transpose(2, 0, 1)
+    inside = (x >= 0.8) & (y <= 0.2)
+    np.testing.assert_array_equal(outcomes.is_success, inside[:, -1])
+    assert outcomes.is_success.sum() < inside[:, 1:].any(axis=1).sum()
+
+
+def test_a_line_is_played_like_a_table() -> None:
+    tables = make_tables(30, 902, find_variant(env_id="Billiards1D-v0"))
+    assert tables.frames.shape == (30, 4, 2) and tables.positions.shape == (30, 2)
+    result = evaluate_agent(RandomShot(0), tables)
+    outcomes = play(tables, result.actions)
+    assert outcomes.paths.shape == (30, 18, 2)
+    end = outcomes.paths[:, -1, 1]
+    np.testing.assert_array_equal(result.is_success, np.abs(end - 0.33) <= 0.1)
+    assert 0 < result.successes < 30
+    with pytest.raises(ValueError, match="expected a table, got a line"):
+        record_shot(Believer(), tables[:1], result.actions[0])  # type: ignore[arg-type]
 
 
 # -- one shot, for the picture ---------------------------------------------------------------
@@ -309,6 +422,7 @@ def test_the_truth_imagines_what_happens(tables: Tables) -> None:
         np.testing.assert_allclose(shot.imagined, shot.real, atol=2e-3)
         np.testing.assert_allclose(shot.real[0], shot.start)
         assert shot.is_success == result.is_success[row] and shot.belief == 0.5
+        assert shot.config == TableConfig()
         if shot.is_success:
             x, y = shot.real[-1, 1]
             assert x >= 0.8 - 2e-3 and y <= 0.2 + 2e-3

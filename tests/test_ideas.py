@@ -90,5 +90,5 @@ def test_a_model_for_other_tables_is_refused() -> None:
     config = TableConfig(num_balls=3)
     _, frames, info = lead_in(config, seed=0)
     agent = load_agent("rnn", config=QUICK, device="cpu")
-    with pytest.raises(ValueError, match="expected 2 balls, which the agent's model was made for"):
+    with pytest.raises(ValueError, match="expected 2 balls, which the RNN was made for, got 3"):
         think(agent, frames, info["positions"], info["velocities"], config)

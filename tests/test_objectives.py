@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import doctest
 from collections.abc import Callable
 
 import pytest
 import torch
 
-from jumpy_mbrl.agents import ReachPointAtTime, ReachRegion
+from jumpy_mbrl.agents import FunctionObjective, ReachPointAtTime, ReachRegion, objectives
 
 REGION = (0.6, 1.0, 0.0, 0.2)
 
@@ -72,7 +73,15 @@ def test_each_episode_may_have_its_region() -> None:
     expected = torch.tensor([[0.1, -0.4], [-0.4, 0.1], [0.1, 0.1]])
     torch.testing.assert_close(scores, expected, atol=2e-6, rtol=0)
     torch.testing.assert_close(objective.select(slice(1, 3))(obs[1:]), scores[1:])
+    rows = torch.tensor([2, 0])
+    torch.testing.assert_close(objective.select(rows)(obs[rows]), scores[rows])
     torch.testing.assert_close(ReachRegion(REGION, [1.0]).select(slice(1, 3))(obs[:1]), scores[:1])
+
+
+def test_regions_must_be_as_many_as_the_episodes() -> None:
+    objective = ReachRegion(torch.tensor([REGION] * 3), [1.0])
+    with pytest.raises(ValueError, match="one for each of the 1 episodes, got 3"):
+        objective(seen([(0.8, 0.1)]))
 
 
 def test_point_score_is_the_tolerance_minus_the_distance() -> None:
@@ -87,6 +96,28 @@ def test_point_score_is_the_tolerance_minus_the_distance() -> None:
     plane = ReachPointAtTime([0.1, 0.2], time=1.0, tolerance=0.5, index=[0, 1])
     assert float(plane(torch.tensor([0.4, 0.6]).view(1, 1, 1, 2))) == pytest.approx(0.0, abs=1e-5)
     assert plane.select(slice(0, 1)) is plane
+
+
+def test_a_function_is_an_objective() -> None:
+    objective = FunctionObjective(lambda obs: 0.3 - obs[:, :, -1, 2], [3, 40])
+    torch.testing.assert_close(objective.times, torch.tensor([3.0, 40.0]))
+    scores = objective(seen([(0.9, 0.5), (0.1, 0.5)], [(0.1, 0.5), (0.8, 0.5)]))
+    torch.testing.assert_close(scores, torch.tensor([[0.2, -0.5]]))
+    assert objective.select(slice(0, 1)) is objective
+
+
+def test_the_examples_in_the_documentation_run() -> None:
+    found: dict[str, object] = {"FunctionObjective": FunctionObjective, "torch": torch}
+    for made in (objectives.Objective, FunctionObjective):
+        (example,) = doctest.DocTestFinder(recurse=False).find(made, globs=found)
+        assert doctest.DocTestRunner().run(example, clear_globs=False).failed == 0
+        found |= example.globs
+    own, function = found["EndsLeft"], found["objective"]
+    assert isinstance(own, type) and isinstance(function, FunctionObjective)
+    obs = seen([(0.1, 0.5)], [(0.8, 0.5)])
+    for objective in (own(), function):
+        torch.testing.assert_close(objective(obs), torch.tensor([[0.2, -0.5]]))
+        assert objective.times.tolist() == [40.0] and objective.select(slice(0, 1)) is objective
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ import torch
 from jumpy_mbrl.agents import AGENTS, PROTOCOLS, PlannerConfig
 from jumpy_mbrl.agents.registry import AgentEntry
 from jumpy_mbrl.evaluation import AgentResult
-from jumpy_mbrl.models import RNN, EventJump, EventJumpConfig, RNNConfig, save_pretrained
+from jumpy_mbrl.models import RNN, RNNConfig, save_pretrained
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "plan_eval.py"
 QUICK = PlannerConfig(candidates=8, refined=2, gradient_steps=1, finalists=2, perturbations=4)
@@ -32,14 +32,12 @@ def script(load_script: Callable[[str], ModuleType]) -> ModuleType:
 
 @pytest.fixture(autouse=True)
 def small_models(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Untrained models in place of the shipped ones, and little search."""
+    """An untrained RNN in place of the shipped one, and little search."""
     folder = tmp_path_factory.mktemp("models")
     torch.manual_seed(0)
     data = {"num_trajectories": 10, "table": {"num_frames": 45}}
     rnn = save_pretrained(RNN(RNNConfig(hidden_size=8, mlp_size=8)), folder / "rnn", data=data)
-    jumpy = save_pretrained(EventJump(EventJumpConfig(hidden_size=8)), folder / "jumpy", data=data)
     monkeypatch.setitem(AGENTS, "rnn", AgentEntry("an untrained RNN", str(rnn)))
-    monkeypatch.setitem(AGENTS, "jumpy", AgentEntry("an untrained jumpy model", str(jumpy)))
     monkeypatch.setitem(PROTOCOLS, "default", QUICK)
 
 
@@ -73,6 +71,7 @@ def test_the_whole_path(
     assert json.loads(copy.read_text()) == report
     assert list(report["agents"]) == names.split()
     assert (report["episodes"], report["seed"], report["protocol"]) == (12, 7, "default")
+    assert (report["env"], report["table"]) == ("Billiards2D-v0", "default")
     assert report["device"] == "cpu" and report["batch_size"] == 8 and report["threads"] >= 1
     assert {"python", "torch", "numpy", "gymnasium", "jumpy_mbrl"} <= set(report["versions"])
     assert report["planner"]["candidates"] == 8 and report["planner"]["seed"] == 7
@@ -84,6 +83,9 @@ def test_the_whole_path(
     for figures in report["agents"].values():
         assert figures["n"] == 12 and figures["success"] == figures["successes"] / 12
         assert figures["ci95"][0] <= figures["success"] <= figures["ci95"][1]
+        for name in ("by_contacts", "by_ball_hits"):
+            assert sum(entry["n"] for entry in figures[name]) == 12
+            assert sum(entry["successes"] for entry in figures[name]) == figures["successes"]
 
     with (tmp_path / "out" / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -94,7 +96,7 @@ def test_the_whole_path(
         assert [float(row["ci95_low"]), float(row["ci95_high"])] == figures["ci95"]
         assert float(row["ms_per_shot"]) == figures["ms_per_shot"]
         assert row["ticks"] == ("" if figures["ticks"] is None else str(figures["ticks"]))
-        assert (row["seed"], row["device"]) == ("7", "cpu")
+        assert (row["seed"], row["device"], row["table"]) == ("7", "cpu", "default")
         assert row["version_torch"] == torch.__version__
     assert rows[2]["checkpoint"] == AGENTS["rnn"].checkpoint and rows[0]["checkpoint"] == ""
 
@@ -131,6 +133,42 @@ def test_paper_protocol(script: ModuleType, tmp_path: Path) -> None:
     assert report["planner"]["candidates"] == 1 and report["planner"]["gradient_steps"] == 20
 
 
+@pytest.mark.parametrize("table", ["random_target", "last_frame", "three_balls"])
+def test_other_tables(script: ModuleType, tmp_path: Path, table: str) -> None:
+    options = ("--episodes", "4", "--table", table)
+    names = "none random jumpy simulator"
+    assert run(script, tmp_path, *options, agents=names) == 0
+    report = report_of(tmp_path)
+    assert report["table"] == table and list(report["agents"]) == names.split()
+    assert report["agents"]["jumpy"]["checkpoint"] == AGENTS["jumpy"].checkpoint
+    assert (tmp_path / "success.png").exists()
+
+
+def test_lines(script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = "none random simulator"
+    options = ("--episodes", "40", "--env", "Billiards1D-v0")
+    assert run(script, tmp_path, *options, agents=names) == 0
+    report = report_of(tmp_path)
+    assert (report["env"], report["table"]) == ("Billiards1D-v0", "default")
+    success = {name: figures["success"] for name, figures in report["agents"].items()}
+    assert max(success["none"], success["random"]) < success["simulator"]
+    capsys.readouterr()
+    assert run(script, tmp_path, *options, agents="none rnn simulator") == 2
+    error = capsys.readouterr().err
+    assert "agent 'rnn' cannot play: agent 'rnn' has no model of balls on a line" in error
+    assert "Without them: --agents none simulator" in error
+
+
+def test_agents_that_cannot_play_a_table_are_named(
+    script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--episodes", "4", "--table", "four_balls")
+    assert run(script, tmp_path, *options, agents="random rnn jumpy simulator") == 2
+    error = capsys.readouterr().err
+    assert "agent 'rnn' cannot play: expected 2 balls, which the RNN was made for, got 4" in error
+    assert "Without them: --agents random jumpy simulator" in error
+
+
 def test_an_agent_named_twice_plays_once(script: ModuleType, tmp_path: Path) -> None:
     assert run(script, tmp_path, "--episodes", "2", agents="none none") == 0
     assert list(report_of(tmp_path)["agents"]) == ["none"]
@@ -147,6 +185,13 @@ def test_an_agent_named_twice_plays_once(script: ModuleType, tmp_path: Path) -> 
         (["--agents", "jumpi"], "did you mean 'jumpy'?"),
         (["--agents"], "--agents needs at least one of ['none', 'random'"),
         (["--protocol", "papers"], "did you mean 'paper'?"),
+        (["--env", "Billiards2D"], "unknown environment 'Billiards2D'"),
+        (["--table", "long_table"], "unknown table of Billiards2D-v0 'long_table'"),
+        (["--table", "small_targets"], "did you mean 'small_target'?"),
+        (
+            ["--env", "Billiards1D-v0", "--table", "long"],
+            "unknown table of Billiards1D-v0 'long', expected one of ['default']",
+        ),
         (["--device", "gpu"], "unknown device 'gpu', expected one of ['auto', 'cpu', 'cuda']"),
         (["--device", "cuda:99"], "torch sees"),
     ],
@@ -176,8 +221,8 @@ def test_missing_checkpoints_are_all_named(
     assert run(script, tmp_path, agents="none rnn jumpy jumpy-rnn") == 2
     error = capsys.readouterr().err
     assert len(error.splitlines()) == 1
-    assert "agent 'rnn' needs 'rnn-of-atlantis'" in error
-    assert "agent 'jumpy-rnn' needs 'jumpy-of-atlantis'" in error
+    assert "agent 'rnn' cannot play: there is no folder 'rnn-of-atlantis'" in error
+    assert "agent 'jumpy-rnn' cannot play: there is no folder 'jumpy-of-atlantis'" in error
     assert "Without them: --agents none jumpy" in error
 
 
@@ -198,7 +243,7 @@ def test_without_matplotlib_the_rest_works(
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert run(script, tmp_path, "--episodes", "2") == 0
     printed = capsys.readouterr().out
-    assert "success.png was not drawn" in printed and "jumpy-mbrl[viz]" in printed
+    assert "the pictures were not drawn" in printed and "jumpy-mbrl[viz]" in printed
     assert sorted(path.name for path in tmp_path.iterdir()) == ["results.csv", "results.json"]
 
 
@@ -222,6 +267,8 @@ def test_rows_of_the_table_are_aligned(script: ModuleType) -> None:
             "calibration": None,
             "wall_hits": 0.0,
             "ball_hits": 0.0,
+            "by_contacts": (),
+            "by_ball_hits": (),
             "training_frames": None,
             "checkpoint": None,
             "seed": 0,
@@ -246,3 +293,63 @@ def test_as_a_program_it_exits_with_2_and_no_traceback() -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr == "plan_eval: --episodes must be at least 1, got 0\n"
+
+
+# -- time and machines -------------------------------------------------------------------------
+
+
+def test_a_budget_is_kept_and_told(script: ModuleType, tmp_path: Path) -> None:
+    options = ("--episodes", "8", "--budget-ms", "40")
+    assert run(script, tmp_path, *options, agents="simulator") == 0
+    report = report_of(tmp_path)
+    assert report["planner"]["budget_ms"] == 40.0
+    assert 5.0 < report["agents"]["simulator"]["ms_per_shot"] < 80.0
+    assert (tmp_path / "calibration.png").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # Ray has warnings of its own
+def test_a_cluster_has_the_totals_of_one_process(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    options = ("--episodes", "12", "--batch-size", "5")
+    names = "random jumpy simulator"
+    assert run(script, tmp_path / "one", *options, agents=names) == 0
+    shared = ("--ray", "local", "--workers", "2")
+    assert run(script, tmp_path / "two", *options, *shared, agents=names) == 0
+    one, two = (report_of(tmp_path / name)["agents"] for name in ("one", "two"))
+    assert without_times(one) == without_times(two)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--workers", "2"], "--workers must be at least 1, and needs --ray, got 2"),
+        (["--workers", "0", "--ray", "local"], "--workers must be at least 1"),
+        (["--budget-ms", "0"], "budget_ms must be positive"),
+    ],
+)
+def test_bad_settings_of_time_and_machines(
+    script: ModuleType,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    message: str,
+) -> None:
+    assert run(script, tmp_path / "out", *options) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_cluster_without_ray_is_one_line(
+    script: ModuleType,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    options = ("--episodes", "2", "--ray", "local")
+    assert run(script, tmp_path, *options, agents="simulator") == 2
+    assert capsys.readouterr().err.endswith("pip install 'jumpy-mbrl[ray]'\n")

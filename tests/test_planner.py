@@ -1,7 +1,10 @@
-"""The planner on worlds whose best action is known."""
+"""What holds for every planner, on worlds whose best action is known."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,19 +12,38 @@ import pytest
 import torch
 from torch import Tensor
 
-from jumpy_mbrl.agents import PROTOCOLS, GradientPlanner, PlannerConfig, ReachRegion
-from jumpy_mbrl.agents.planner import normal_spread, spread
+from jumpy_mbrl.agents import (
+    CEMConfig,
+    CEMPlanner,
+    FunctionObjective,
+    GradientPlanner,
+    Objective,
+    Plan,
+    Planner,
+    PlannerConfig,
+    ReachRegion,
+    SearchConfig,
+)
+from jumpy_mbrl.agents.points import normal_spread
 from jumpy_mbrl.models.base import Imagined, State, WorldModel
 
-NO_SEARCH: dict[str, Any] = {"candidates": 1, "refined": 1, "finalists": 0}
+CONFIGS: list[SearchConfig] = [PlannerConfig(), CEMConfig()]
+
+every_planner = pytest.mark.parametrize("config", CONFIGS, ids=["gradient", "cem"])
+
+
+def planner_of(config: SearchConfig, model: WorldModel, objective: Objective, **more: Any) -> Any:
+    """The planner that a config is for."""
+    kind: Any = CEMPlanner if isinstance(config, CEMConfig) else GradientPlanner
+    return kind(model, objective, config, **more)
 
 
 class Push(WorldModel):
     """The object ball moves by ``gain * action`` a frame; ticks at every whole frame."""
 
-    def __init__(self, gain: float = 1.0, action_size: int = 2) -> None:
+    def __init__(self, gain: float = 1.0, action_size: int = 2, obs_size: int = 4) -> None:
         super().__init__()
-        self.obs_size, self.action_size = 4, action_size
+        self.obs_size, self.action_size = obs_size, action_size
         self.gain = gain
         self.asked: list[Tensor] = []
 
@@ -30,7 +52,7 @@ class Push(WorldModel):
 
     def observe(self, obs: Tensor, action: Tensor | None = None) -> State:
         last = obs[:, -1]
-        return State(last, torch.zeros_like(last), torch.zeros(len(last)), last)
+        return State(last, torch.zeros_like(last), torch.zeros_like(last[:, 0]), last)
 
     def moved(self, state: State, times: Tensor, action: Tensor) -> Tensor:
         way = self.gain * action.unsqueeze(1) * times.view(1, -1, 1)
@@ -55,6 +77,37 @@ class Exploding(Push):
         return good / (action[:, :1] < 0).to(good).unsqueeze(1) * 1.0
 
 
+class Mirage(Push):
+    """Believes that every push to the left arrives exactly in the middle of the region."""
+
+    def moved(self, state: State, times: Tensor, action: Tensor) -> Tensor:
+        left = (action[:, :1] < 0).unsqueeze(1)
+        middle = torch.tensor([0.5, 0.5, 0.8, 0.2]).expand(len(action), len(times), -1)
+        return torch.where(left, middle, super().moved(state, times, action))
+
+
+class Delicate(Push):
+    """A push to the left ends far off, unless the latent is exactly what was observed."""
+
+    def moved(self, state: State, times: Tensor, action: Tensor) -> Tensor:
+        left = (action[:, :1] < 0).to(action)
+        error = 100.0 * left * (state.hidden - state.obs)
+        return super().moved(state, times, action) + error.unsqueeze(1)
+
+
+class Clocked(Push):
+    """Every rollout takes a tenth of a millisecond, four with its gradient."""
+
+    now = 0.0
+
+    def moved(self, state: State, times: Tensor, action: Tensor) -> Tensor:
+        self.now += 1e-4 * len(action) * (4.0 if action.requires_grad else 1.0)
+        return super().moved(state, times, action)
+
+    def clock(self) -> float:
+        return self.now
+
+
 class TwoPeaks:
     """Scores the first action: a narrow high peak at -0.5, a broad low one at 0.5."""
 
@@ -66,7 +119,7 @@ class TwoPeaks:
         broad = 0.2 - (action - 0.5).abs() / 2.0
         return torch.maximum(narrow, broad)
 
-    def select(self, rows: slice) -> TwoPeaks:
+    def select(self, rows: slice | Tensor) -> TwoPeaks:
         return self
 
 
@@ -82,94 +135,116 @@ def right_below(times: tuple[float, ...] = (1.0,)) -> ReachRegion:
     return ReachRegion((0.7, 0.9, 0.1, 0.3), times)
 
 
-def test_gradient_reaches_the_optimum_from_one_start() -> None:
-    config = PlannerConfig(**NO_SEARCH, gradient_steps=150, learning_rate=0.02)
-    plan = GradientPlanner(Push(), right_below(), config).plan(frames((0.5, 0.5)))
-    torch.testing.assert_close(plan.action, torch.tensor([[0.3, -0.3]]), atol=0.02, rtol=0)
-    assert float(plan.score) == pytest.approx(0.1, abs=0.02)
-
-
-def test_screening_alone_finds_the_best_candidate() -> None:
-    config = PlannerConfig(candidates=64, refined=1, gradient_steps=0, finalists=0, seed=3)
-    plan = GradientPlanner(Push(), right_below(), config).plan(frames((0.5, 0.5)))
-    candidates = spread(64, 2, seed=3)
-    nearest = (candidates - torch.tensor([0.3, -0.3])).abs().amax(dim=1).argmin()
-    torch.testing.assert_close(plan.action[0], candidates[nearest])
-
-
-def test_best_iterate_is_kept_not_the_last() -> None:
-    class Recording(ReachRegion):
-        scores: list[float]
-
-        def __call__(self, obs: Tensor) -> Tensor:
-            score = super().__call__(obs)
-            self.scores.append(float(score.detach()))
-            return score
-
-    objective = Recording((0.7, 0.9, 0.1, 0.3), [1.0])
-    objective.scores = []
-    config = PlannerConfig(**NO_SEARCH, gradient_steps=20, learning_rate=0.45)
-    plan = GradientPlanner(Push(), objective, config).plan(frames((0.5, 0.5)))
-    assert max(objective.scores) > objective.scores[-1] + 0.01  # the steps do overshoot
-    assert float(plan.score) == max(objective.scores)
-    reached = torch.cat([torch.full((2,), 0.5), 0.5 + plan.action[0]]).view(1, 1, 1, 4)
-    assert float(ReachRegion((0.7, 0.9, 0.1, 0.3), [1.0])(reached)) == float(plan.score)
-
-
-def test_no_step_for_the_worse_is_taken() -> None:
-    screened = PlannerConfig(candidates=32, refined=4, gradient_steps=0, finalists=0)
-    refined = PlannerConfig(candidates=32, refined=4, gradient_steps=6, finalists=0)
-    tables = frames((0.5, 0.5), (0.2, 0.9), (0.9, 0.4))
-    before = GradientPlanner(Push(), right_below(), screened).plan(tables).score
-    after = GradientPlanner(Push(), right_below(), refined).plan(tables).score
-    assert bool((after >= before).all()) and bool((after > before).any())
-
-
-def test_same_input_same_plan_and_no_global_randomness() -> None:
-    state = torch.get_rng_state()
-    first = GradientPlanner(Push(), right_below()).plan(frames((0.5, 0.5), (0.4, 0.6)))
-    torch.rand(5)
-    planner = GradientPlanner(Push(), right_below())
-    planner.plan(frames((0.1, 0.9)))
-    second = planner.plan(frames((0.5, 0.5), (0.4, 0.6)))
+def assert_equal(first: Plan, second: Plan) -> None:
     for name in ("action", "score", "belief", "ticks"):
-        assert torch.equal(getattr(first, name), getattr(second, name))
-    torch.set_rng_state(state)
-    GradientPlanner(Push(), right_below()).plan(frames((0.5, 0.5)))
+        assert torch.equal(getattr(first, name), getattr(second, name)), name
+
+
+# -- the search --------------------------------------------------------------------------------
+
+
+@every_planner
+def test_the_best_action_is_found(config: SearchConfig) -> None:
+    plan = planner_of(config, Push(), right_below()).plan(frames((0.5, 0.5), (0.6, 0.4)))
+    best = torch.tensor([[0.3, -0.3], [0.2, -0.2]])
+    torch.testing.assert_close(plan.action, best, atol=0.05, rtol=0)
+    assert bool((plan.score > 0.05).all()) and plan.belief.tolist() == [1.0, 1.0]
+
+
+@every_planner
+def test_same_input_same_plan_and_no_global_randomness(config: SearchConfig) -> None:
+    config = replace(config, state_noise=0.01)
+    state = torch.get_rng_state()
+    first = planner_of(config, Push(), right_below()).plan(frames((0.5, 0.5), (0.4, 0.6)))
     assert torch.equal(torch.get_rng_state(), state)
+    planner = planner_of(config, Push(), right_below())
+    planner.plan(frames((0.1, 0.9)))
+    torch.rand(5)
+    assert_equal(first, planner.plan(frames((0.5, 0.5), (0.4, 0.6))))
+    torch.set_rng_state(state)
 
 
-def test_plan_does_not_depend_on_the_rest_of_the_batch() -> None:
+@pytest.mark.parametrize("at_once", [16_384, 256, 1])
+@pytest.mark.parametrize("config", [*CONFIGS, PlannerConfig(skip_certain=True)])
+def test_plan_does_not_depend_on_the_rest_of_the_batch(config: SearchConfig, at_once: int) -> None:
+    config = replace(config, state_noise=0.02, action_noise=0.03)
     places = ((0.5, 0.5), (0.1, 0.9), (0.9, 0.9), (0.3, 0.2), (0.8, 0.2))
     regions = torch.tensor([(0.7, 0.9, 0.1, 0.3), (0.0, 0.2, 0.0, 0.2)])[[0, 1, 0, 1, 0]]
-    for at_once in (16_384, 256, 1):
-        config = PlannerConfig(rollouts_at_once=at_once)
-        whole = GradientPlanner(Push(), ReachRegion(regions, [1.0, 2.0]), config)
-        together = whole.plan(frames(*places))
-        for row, place in enumerate(places):
-            alone = GradientPlanner(Push(), ReachRegion(regions[row], [1.0, 2.0]))
-            plan = alone.plan(frames(place))
-            for name in ("action", "score", "belief", "ticks"):
-                assert torch.equal(getattr(together, name)[row], getattr(plan, name)[0])
+    parts = replace(config, rollouts_at_once=at_once)
+    whole = planner_of(parts, Push(), ReachRegion(regions, [1.0, 2.0])).plan(frames(*places))
+    for row, place in enumerate(places):
+        alone = planner_of(config, Push(), ReachRegion(regions[row], [1.0, 2.0]))
+        plan = alone.plan(frames(place))
+        for name in ("action", "score", "belief", "ticks"):
+            assert torch.equal(getattr(whole, name)[row], getattr(plan, name)[0])
 
 
-def test_rollouts_at_once_bounds_every_rollout() -> None:
+@every_planner
+def test_rollouts_that_are_not_numbers_are_never_chosen(config: SearchConfig) -> None:
+    planner = planner_of(config, Exploding(), ReachRegion((0.1, 0.3, 0.4, 0.6), [1.0]))
+    plan = planner.plan(frames((0.5, 0.5), (0.6, 0.4)))
+    assert bool((plan.action[:, 0] < 0).all()) and plan.belief.tolist() == [1.0, 1.0]
+
+
+def test_where_everything_blows_up_there_still_is_a_shot() -> None:
+    nowhere = FunctionObjective(lambda obs: obs[..., -1, 2] * torch.nan, [1.0])
+    for config in CONFIGS:
+        plan = planner_of(config, Push(), nowhere).plan(frames((0.5, 0.5)))
+        assert bool((plan.action.abs() <= 1).all()) and float(plan.belief) == 0.0
+
+
+@every_planner
+def test_ticks_are_those_of_the_chosen_rollout(config: SearchConfig) -> None:
+    plan = planner_of(config, Push(), right_below((1.0, 7.0))).plan(frames((0.5, 0.5)))
+    assert plan.ticks.tolist() == [7]
+
+
+# -- bounds ------------------------------------------------------------------------------------
+
+
+@every_planner
+def test_actions_stay_in_bounds_and_the_optimum_may_lie_on_them(config: SearchConfig) -> None:
+    bounds: dict[str, Any] = {"action_low": (0.1, -0.7), "action_high": (0.2, 0.0)}
+    config = replace(config, action_noise=0.5, **bounds)
     model = Push()
-    config = PlannerConfig(candidates=8, refined=4, perturbations=4, rollouts_at_once=32)
-    GradientPlanner(model, right_below(), config).plan(frames(*[(0.5, 0.5)] * 9))
-    assert max(len(actions) for actions in model.asked) <= 32
-    # 8 finalists of 4 rollouts fill them with one episode; so each is planned by itself.
-    assert {len(actions) for actions in model.asked} == {8, 4, 16, 1}
-
-
-def test_actions_stay_in_bounds_and_the_optimum_may_lie_on_them() -> None:
-    model = Push(gain=0.1)  # the optimum would be (3, -3)
-    config = PlannerConfig(candidates=16, gradient_steps=60, learning_rate=0.1, action_noise=0.5)
-    plan = GradientPlanner(model, right_below(), config).plan(frames((0.5, 0.5)))
-    torch.testing.assert_close(plan.action, torch.tensor([[1.0, -1.0]]))
+    planner = planner_of(config, model, ReachRegion((1.3, 1.5, 0.1, 0.3), [1.0]))
+    plan = planner.plan(frames((0.5, 0.5)))
+    low, high = torch.tensor((0.1, -0.7)), torch.tensor((0.2, 0.0))
+    assert float(plan.action[0, 0]) == pytest.approx(0.2, abs=0.01)
+    assert bool((plan.action >= low).all()) and bool((plan.action <= high).all())
     asked = torch.cat(model.asked)
-    assert float(asked.abs().max()) == 1.0
+    torch.testing.assert_close(asked.amin(dim=0), low, atol=1e-3, rtol=0)
+    torch.testing.assert_close(asked.amax(dim=0), high, atol=1e-3, rtol=0)
+    assert bool((asked >= low - 1e-6).all()) and bool((asked <= high + 1e-6).all())
     assert float(plan.score) < 0 and float(plan.belief) == 0.0
+
+
+@every_planner
+def test_all_steps_and_noises_are_in_units_of_the_bounds(config: SearchConfig) -> None:
+    config = replace(config, action_noise=0.2)
+    near = planner_of(config, Push(), right_below()).plan(frames((0.5, 0.5)))
+    wide = replace(config, action_low=-4.0, action_high=(4.0, 4.0))
+    far = planner_of(wide, Push(gain=0.25), right_below()).plan(frames((0.5, 0.5)))
+    assert 0 < float(near.belief) < 1
+    assert_equal(replace(far, action=far.action / 4.0), near)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "message"),
+    [
+        ({"action_low": 1.0}, "action_low must lie below action_high, got 1.0 and 1.0"),
+        ({"action_high": (1.0, -2.0)}, r"must lie below action_high, got -1.0 and \(1.0, -2.0\)"),
+        ({"action_low": (0.0, 0.0, 0.0)}, r"action_low .* each of the 2 entries .*, got \(0.0, 0"),
+        ({"action_high": float("inf")}, "action_high must be a finite number.*, got inf"),
+        ({"action_low": (float("nan"), 0.0)}, r"action_low must be a finite .*, got \(nan"),
+    ],
+)
+def test_impossible_bounds_are_refused(bounds: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        GradientPlanner(Push(), right_below(), PlannerConfig(**bounds))
+
+
+# -- the stress test ---------------------------------------------------------------------------
 
 
 def test_belief_is_the_fraction_of_perturbed_shots_that_succeed() -> None:
@@ -184,39 +259,87 @@ def test_belief_is_the_fraction_of_perturbed_shots_that_succeed() -> None:
     assert float(plan.belief) == pytest.approx(float(inside.float().mean()), abs=1e-6)
 
 
-def test_without_a_stress_test_belief_is_yes_or_no() -> None:
-    config = PlannerConfig(finalists=0)
-    plan = GradientPlanner(Push(), right_below(), config).plan(frames((0.5, 0.5), (0.5, 9.0)))
+@every_planner
+def test_without_a_stress_test_belief_is_yes_or_no(config: SearchConfig) -> None:
+    config = replace(config, finalists=0, perturbations=0)
+    plan = planner_of(config, Push(), right_below()).plan(frames((0.5, 0.5), (0.5, 9.0)))
     assert plan.belief.tolist() == [1.0, 0.0]
 
 
-def test_stress_test_prefers_the_robust_optimum() -> None:
-    settings: dict[str, Any] = {"candidates": 1024, "refined": 1024, "gradient_steps": 0}
-    bold = GradientPlanner(Push(), TwoPeaks(), PlannerConfig(**settings, finalists=0))
-    assert float(bold.plan(frames((0.5, 0.5))).action[0, 0]) == pytest.approx(-0.5, abs=0.004)
-    careful = PlannerConfig(**settings, finalists=256, action_noise=0.02)
+def test_perturbed_shots_find_the_robust_optimum() -> None:
+    everything = PlannerConfig(candidates=1024, refined=1024, gradient_steps=0, finalists=0)
+    bold = GradientPlanner(Push(), TwoPeaks(), everything).plan(frames((0.5, 0.5)))
+    assert float(bold.action[0, 0]) == pytest.approx(-0.5, abs=0.004)
+    careful = replace(everything, finalists=256, action_noise=0.02)
     plan = GradientPlanner(Push(), TwoPeaks(), careful).plan(frames((0.5, 0.5)))
     assert float(plan.action[0, 0]) == pytest.approx(0.5, abs=0.1)
     assert float(plan.belief) == 1.0 and float(plan.score) < 0.25
 
 
-def test_rollouts_that_are_not_numbers_are_never_chosen() -> None:
-    region = ReachRegion((0.1, 0.3, 0.4, 0.6), [1.0])
-    for config in PROTOCOLS.values():
-        planner = GradientPlanner(Exploding(), region, config)
-        plan = planner.plan(frames((0.5, 0.5), (0.6, 0.4)))
-        assert bool(plan.action.isfinite().all())
-        if config.candidates > 1:
-            assert bool((plan.action[:, 0] < 0).all()) and plan.belief.tolist() == [1.0, 1.0]
+def test_perturbed_states_find_the_shot_that_forgives_errors() -> None:
+    def either_side(obs: Tensor) -> Tensor:
+        """Best at x = 0.2, and nearly as good at 0.8."""
+        x = obs[..., -1, 2]
+        return torch.where(x < 0.5, 0.2, 0.19) - ((x - 0.5).abs() - 0.3).abs()
+
+    objective = FunctionObjective(either_side, [1.0])
+    exact = PlannerConfig(candidates=512, refined=512, finalists=512, gradient_steps=0)
+    plan = GradientPlanner(Delicate(), objective, exact).plan(frames((0.5, 0.5)))
+    assert float(plan.action[0, 0]) == pytest.approx(-0.3, abs=0.02)
+    unsure = replace(exact, state_noise=0.02)
+    plan = GradientPlanner(Delicate(), objective, unsure).plan(frames((0.5, 0.5)))
+    assert float(plan.action[0, 0]) == pytest.approx(0.3, abs=0.05)
+    assert float(plan.belief) == 1.0
 
 
-def test_ticks_are_those_of_the_chosen_rollout() -> None:
-    plan = GradientPlanner(Push(), right_below((1.0, 7.0))).plan(frames((0.5, 0.5)))
-    assert plan.ticks.tolist() == [7]
+def test_an_ensemble_rejects_what_only_one_model_believes() -> None:
+    everything = PlannerConfig(candidates=256, refined=256, finalists=256, gradient_steps=0)
+    alone = GradientPlanner(Mirage(), right_below(), everything).plan(frames((0.5, 0.5)))
+    assert float(alone.action[0, 0]) < 0 and float(alone.belief) == 1.0
+    others = [Push(), Push(gain=1.001)]
+    planner = GradientPlanner(Mirage(), right_below(), everything, ensemble=others)
+    plan = planner.plan(frames((0.5, 0.5)))
+    torch.testing.assert_close(plan.action, torch.tensor([[0.3, -0.3]]), atol=0.1, rtol=0)
+    assert float(plan.belief) == 1.0
+    assert [sum(map(len, model.asked)) for model in others] == [256 * 5, 256 * 5]
 
 
-def test_predict_has_the_signature_of_stable_baselines() -> None:
-    planner = GradientPlanner(Push(), right_below())
+@every_planner
+def test_belief_of_an_ensemble_is_over_all_its_models(config: SearchConfig) -> None:
+    planner = planner_of(config, Push(), right_below(), ensemble=[Push(gain=-1.0)] * 3)
+    plan = planner.plan(frames((0.5, 0.5), (0.5, 0.5)))
+    assert plan.belief.tolist() == [0.25, 0.25]
+
+
+@pytest.mark.parametrize(
+    ("member", "settings", "message"),
+    [
+        (Push(action_size=1), {}, r"obs_size and action_size .* \(4, 2\), got \(4, 1\) in.*\[1\]"),
+        (Push(obs_size=6), {}, r"first, \(4, 2\), got \(6, 2\) in ensemble\[1\]"),
+        (Push(), {"finalists": 0}, "set finalists > 0, or leave the ensemble out"),
+        (Push(), {"perturbations": 2}, "perturbations must be at least 3, .* got 2"),
+    ],
+)
+def test_impossible_ensembles_are_refused(
+    member: Push, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        GradientPlanner(Push(), right_below(), PlannerConfig(**settings), ensemble=(Push(), member))
+
+
+def test_an_ensemble_cannot_start_from_one_models_state() -> None:
+    planner = GradientPlanner(Push(), right_below(), ensemble=[Push()])
+    state = planner.model.observe(torch.from_numpy(frames((0.5, 0.5))))
+    with pytest.raises(ValueError, match=r"a state belongs to one model, .* an ensemble of 2"):
+        planner.plan(frames((0.5, 0.5)), state)
+
+
+# -- what is given -----------------------------------------------------------------------------
+
+
+@every_planner
+def test_predict_has_the_signature_of_stable_baselines(config: SearchConfig) -> None:
+    planner = planner_of(config, Push(), right_below())
     batch = frames((0.5, 0.5), (0.4, 0.6))
     actions, state = planner.predict(batch, None, np.ones(2, dtype=bool), deterministic=True)
     assert actions.shape == (2, 2) and actions.dtype == np.float32 and state is None
@@ -224,14 +347,35 @@ def test_predict_has_the_signature_of_stable_baselines() -> None:
     np.testing.assert_array_equal(single, actions[1])
 
 
-def test_a_given_state_takes_the_place_of_the_frames() -> None:
-    planner = GradientPlanner(Push(), right_below())
+@every_planner
+def test_a_given_state_takes_the_place_of_the_frames(config: SearchConfig) -> None:
+    planner = planner_of(config, Push(), right_below())
     told = planner.model.observe(torch.from_numpy(frames((0.9, 0.9))))
     actions, _ = planner.predict(frames((0.5, 0.5)), told)
     expected, _ = planner.predict(frames((0.9, 0.9)))
     np.testing.assert_array_equal(actions, expected)
     with pytest.raises(ValueError, match=r"one row for each of the 2 episodes, got 1"):
         planner.predict(frames((0.5, 0.5), (0.5, 0.5)), told)
+
+
+@every_planner
+def test_an_objective_may_be_given_with_each_call(config: SearchConfig) -> None:
+    config = replace(config, rollouts_at_once=300)
+    regions = torch.tensor([(0.7, 0.9, 0.1, 0.3), (0.0, 0.2, 0.0, 0.2), (0.4, 0.6, 0.7, 0.9)])
+    planner = planner_of(config, Push(), right_below())
+    batch = frames(*[(0.5, 0.5)] * 3)
+    told = planner.plan(batch, objective=ReachRegion(regions, [1.0]))
+    assert_equal(told, planner_of(config, Push(), ReachRegion(regions, [1.0])).plan(batch))
+    best = torch.tensor([[0.3, -0.3], [-0.4, -0.4], [0.0, 0.3]])
+    torch.testing.assert_close(told.action, best, atol=0.06, rtol=0)
+    assert_equal(planner.plan(batch[:1]), planner_of(config, Push(), right_below()).plan(batch[:1]))
+
+
+@every_planner
+def test_an_objective_with_scores_of_a_wrong_shape_is_refused(config: SearchConfig) -> None:
+    objective = FunctionObjective(lambda obs: obs[..., 2], [1.0, 2.0])
+    with pytest.raises(ValueError, match=r"into scores \(B, S\), here \(1, \d+\), got \(1, \d+, 2"):
+        planner_of(config, Push(), objective).plan(frames((0.5, 0.5)))
 
 
 @pytest.mark.parametrize(
@@ -249,54 +393,95 @@ def test_wrong_observations_are_refused(observation: Any, message: str) -> None:
         GradientPlanner(Push(), right_below()).predict(observation)
 
 
+@every_planner
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"candidates": 0}, "candidates must be at least 1, got 0"),
-        ({"refined": 0}, "refined must be at least 1, got 0"),
         ({"rollouts_at_once": 0}, "rollouts_at_once must be at least 1, got 0"),
-        ({"gradient_steps": -1}, "gradient_steps must not be negative, got -1"),
+        ({"finalists": -1}, "finalists must not be negative, got -1"),
         ({"action_noise": float("nan")}, "action_noise must not be negative, got nan"),
-        ({"learning_rate": 0.0}, "learning_rate must be positive, got 0.0"),
+        ({"state_noise": -0.1}, "state_noise must not be negative, got -0.1"),
         ({"perturbations": 0}, "set finalists=0 for no stress test"),
+        ({"budget_ms": 0.0}, "budget_ms must be positive and finite, .* got 0.0"),
+        ({"budget_ms": float("inf")}, "None for no bound, got inf"),
     ],
 )
-def test_impossible_settings_are_refused(settings: dict[str, Any], message: str) -> None:
+def test_impossible_settings_are_refused(
+    config: SearchConfig, settings: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
-        PlannerConfig(**settings)
+        replace(config, **settings)
 
 
-def test_a_model_without_actions_is_refused() -> None:
+@pytest.mark.parametrize("kind", [GradientPlanner, CEMPlanner])
+def test_a_model_without_actions_is_refused(kind: Callable[..., Planner[Any]]) -> None:
     with pytest.raises(ValueError, match="needs a model with actions, got Push"):
-        GradientPlanner(Push(action_size=0), right_below())
+        kind(Push(action_size=0), right_below())
 
 
-def test_no_stress_test_needs_no_perturbations() -> None:
-    config = PlannerConfig(finalists=0, perturbations=0)
-    assert float(GradientPlanner(Push(), right_below(), config).plan(frames((0.5, 0.5))).score) > 0
+# -- time --------------------------------------------------------------------------------------
 
 
-def test_protocols() -> None:
-    assert set(PROTOCOLS) == {"default", "paper"}
-    paper, default = PROTOCOLS["paper"], PROTOCOLS["default"]
-    assert (paper.candidates, paper.refined, paper.gradient_steps) == (1, 1, 20)
-    assert paper.finalists == 0
-    assert default.candidates > 1 and default.gradient_steps > 0 and default.finalists > 0
+@every_planner
+@pytest.mark.parametrize("at_once", [16_384, 300])
+@pytest.mark.parametrize("budget_ms", [8.0, 20.0, 100.0, 500.0])
+def test_a_budget_is_kept_and_used(config: SearchConfig, at_once: int, budget_ms: float) -> None:
+    config = replace(config, budget_ms=budget_ms, rollouts_at_once=at_once)
+    model = Clocked()
+    planner = planner_of(config, model, right_below(), clock=model.clock)
+    planner.plan(frames((0.5, 0.5), (0.4, 0.6), (0.6, 0.6)))
+    assert 0.6 * 3 * budget_ms <= 1e3 * model.now <= 3 * budget_ms + 1e-6
 
 
-def test_spread_covers_the_space_evenly() -> None:
-    points = spread(64, 2, seed=0)
-    assert points.shape == (64, 2) and float(points.abs().max()) <= 1.0
-    quadrants = (points > 0).long() @ torch.tensor([1, 2])
-    assert torch.bincount(quadrants, minlength=4).tolist() == [16, 16, 16, 16]
-    assert torch.equal(points, spread(64, 2, seed=0))
-    assert not torch.equal(points, spread(64, 2, seed=1))
-    assert spread(0, 2, seed=0).shape == (0, 2)
+@every_planner
+def test_more_time_finds_better_shots(config: SearchConfig) -> None:
+    scores = []
+    for budget_ms in (8.0, 40.0, 200.0):
+        model = Clocked()
+        config = replace(config, budget_ms=budget_ms)
+        planner = planner_of(config, model, right_below(), clock=model.clock)
+        plan = planner.plan(frames(*np.random.default_rng(0).uniform(0.2, 0.8, (20, 2))))
+        scores.append(float(plan.score.mean()))
+    assert scores[0] < scores[1] < scores[2]
 
 
-def test_normal_spread_is_standard_normal() -> None:
-    points = normal_spread(512, 2, seed=0)
-    torch.testing.assert_close(points.mean(dim=0), torch.zeros(2), atol=0.02, rtol=0)
-    torch.testing.assert_close(points.std(dim=0), torch.ones(2), atol=0.03, rtol=0)
-    assert float(points.prod(dim=1).mean()) == pytest.approx(0.0, abs=0.05)
-    assert bool(normal_spread(16, 2, seed=5).isfinite().all())
+@every_planner
+def test_there_is_a_shot_however_little_the_time(config: SearchConfig) -> None:
+    model = Clocked()
+    config = replace(config, budget_ms=1e-6)
+    planner = planner_of(config, model, right_below(), clock=model.clock)
+    plan = planner.plan(frames((0.5, 0.5), (0.4, 0.6)))
+    assert bool((plan.action.abs() <= 1).all()) and bool(plan.score.isfinite().all())
+    assert len(model.asked) == 2  # one round, and the ticks of the shot
+
+
+@every_planner
+def test_the_stress_test_keeps_its_time(config: SearchConfig) -> None:
+    model = Clocked()
+    config = replace(config, budget_ms=100.0, action_noise=0.1)
+    planner = planner_of(config, model, right_below(), clock=model.clock)
+    plan = planner.plan(frames((0.5, 0.5)))
+    assert 0 < float(plan.belief) < 1
+    assert len(model.asked[-2]) == 8 * 16
+
+
+@every_planner
+def test_a_budget_in_real_time(config: SearchConfig) -> None:
+    planner = planner_of(replace(config, budget_ms=50.0), Push(), right_below())
+    planner.plan(frames((0.5, 0.5)))
+    started = time.perf_counter()
+    planner.plan(frames(*[(0.5, 0.5)] * 4))
+    assert 0.05 < time.perf_counter() - started < 1.0
+
+
+@every_planner
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_plans_on_a_gpu(config: SearchConfig) -> None:
+    here = planner_of(config, Push(), right_below()).plan(frames((0.5, 0.5)))
+    cuda = torch.device("cuda")
+    there = planner_of(config, Push(), right_below(), device=cuda).plan(frames((0.5, 0.5)))
+    torch.testing.assert_close(there.action.cpu(), here.action)
+    hurried = replace(config, budget_ms=50.0)
+    plan = planner_of(hurried, Push(), right_below(), device=cuda).plan(frames((0.5, 0.5)))
+    assert plan.action.is_cuda and float(plan.belief) == 1.0

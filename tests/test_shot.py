@@ -67,6 +67,19 @@ def test_one_step_is_all_steps_of_the_frame_by_frame_form(name: str, arguments: 
     assert 0 < wins < 25
 
 
+def test_where_only_the_last_frame_counts_every_shot_lasts_to_it() -> None:
+    shots: Any = gym.make("Billiards2DShot-v0", success="last")
+    wins = 0
+    for seed in range(40):
+        shots.reset(seed=seed)
+        _, reward, terminated, _, info = shots.step([0.4, -0.7])
+        x, y = info["positions"][1]
+        assert info["is_success"] == (x >= 0.8 and y <= 0.2) == (reward == 1.0)
+        assert terminated and info["frames"] == 41
+        wins += info["is_success"]
+    assert 0 < wins < 20
+
+
 @each_form
 def test_observations_have_the_shapes_of_the_docstring(name: str) -> None:
     balls = 4 if name.startswith("Billiards2D") else 2

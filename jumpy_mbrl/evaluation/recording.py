@@ -1,4 +1,4 @@
-"""One planned shot in fine detail: what a model imagined, and what really happened.
+"""One planned shot on a table in fine detail: what a model imagined, and what really happened.
 
 Letters: R points along the way, M ticks, N balls, D = 2N. Positions in table sides.
 """
@@ -6,17 +6,18 @@ Letters: R points along the way, M ticks, N balls, D = 2N. Positions in table si
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.envs.physics import advance, shoot
-from jumpy_mbrl.evaluation.tables import Tables, play, true_state
+from jumpy_mbrl.evaluation.tables import Tables, drawn_objective, play, true_state
 
 if TYPE_CHECKING:
-    from jumpy_mbrl.agents import GradientPlanner
+    from jumpy_mbrl.agents import Objective, Planner
 
 _PER_FRAME = 8
 """Points a frame of the ways in a ``ShotRecord``."""
@@ -33,6 +34,7 @@ class ShotRecord:
         ticks: imagined positions at the model's ticks, (M, N, 2).
         belief: in the shot, or None.
         is_success: whether the environment called it a success.
+        config: the table, with the target of this shot.
     """
 
     start: NDArray[np.float64]
@@ -41,10 +43,11 @@ class ShotRecord:
     ticks: NDArray[np.float64]
     belief: float | None
     is_success: bool
+    config: TableConfig
 
 
 def record_shot(
-    agent: GradientPlanner, table: Tables, action: NDArray[np.float32], belief: float | None = None
+    agent: Planner[Any], table: Tables, action: NDArray[np.float32], belief: float | None = None
 ) -> ShotRecord:
     """Imagines one shot and really plays it, finely enough to draw.
 
@@ -57,10 +60,12 @@ def record_shot(
         belief: in it, for the record.
 
     Raises:
-        ValueError: for more or fewer tables than one.
+        ValueError: for more or fewer tables than one, or a line.
     """
     if len(table) != 1:
         raise ValueError(f"expected a single table, got {len(table)}")
+    if table.variant.task.line:
+        raise ValueError("expected a table, got a line; shots on lines are not recorded")
     outcome = play(table, action[None])
     arrival = int(np.isfinite(outcome.paths[0, :, 0]).sum()) - 1 if outcome.is_success[0] else 0
     imagined, ticks, end = _imagine_way(agent, table, action, arrival)
@@ -72,21 +77,23 @@ def record_shot(
         ticks=ticks.reshape(shape),
         belief=belief,
         is_success=bool(outcome.is_success[0]),
+        config=table.config.replace(target=tuple(table.targets[0].tolist())),
     )
 
 
 def _imagine_way(
-    agent: GradientPlanner, table: Tables, action: NDArray[np.float32], arrival: int
+    agent: Planner[Any], table: Tables, action: NDArray[np.float32], arrival: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
     """The imagined way (R, D), positions at ticks (M, D), and how many frames it lasts."""
     model, shot = agent.model, torch.as_tensor(action[None], device=agent.device)
+    objective = drawn_objective(table) or agent.objective
     with torch.no_grad():
         if agent.oracle:
             state = true_state(agent, table)
         else:
-            state = model.observe(torch.as_tensor(table.observations, device=agent.device))
-        whole = model.imagine(state, agent.objective.times, shot)
-        end = max(_believed_arrival(agent, whole.obs), float(arrival))
+            state = model.observe(torch.as_tensor(table.frames, device=agent.device))
+        whole = model.imagine(state, objective.times, shot)
+        end = max(_believed_arrival(objective, whole.obs), float(arrival))
         times = torch.linspace(0.0, end, round(_PER_FRAME * end) + 1, device=agent.device)
         way = model.imagine(state, times, shot).obs[0]
         at = whole.tick_times[0][whole.tick_times[0] <= end]
@@ -94,11 +101,11 @@ def _imagine_way(
     return way.double().cpu().numpy(), ticks.double().cpu().numpy(), end
 
 
-def _believed_arrival(agent: GradientPlanner, obs: torch.Tensor) -> float:
+def _believed_arrival(objective: Objective, obs: torch.Tensor) -> float:
     """The first of the objective's times at which the imagined shot succeeds; else the last."""
-    times = agent.objective.times
+    times = objective.times
     for index in range(len(times)):
-        if float(agent.objective(obs[:, None, index : index + 1])) > 0:
+        if float(objective(obs[:, None, index : index + 1])) > 0:
             return float(times[index])
     return float(times[-1])
 

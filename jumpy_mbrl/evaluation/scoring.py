@@ -1,7 +1,8 @@
 """Lets agents shoot on held-out tables, and counts.
 
-An agent sees the four lead-in observations of a table and nothing else; only an agent marked
-``oracle`` is also given the true state. Timed is the agent's choice alone.
+An agent sees the four lead-in observations of a table and nothing else (but the target, where every
+table has its own); only an agent marked ``oracle`` is also given the true state. Timed is the
+agent's choice alone.
 
 Letters: B tables, D = 2N numbers an observation.
 """
@@ -10,18 +11,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from jumpy_mbrl.evaluation.tables import Outcomes, Tables, play, true_state
+from jumpy_mbrl.data.tasks import TASKS
+from jumpy_mbrl.evaluation.tables import Outcomes, Tables, drawn_objective, play, true_state
 from jumpy_mbrl.models.pretrained import pretrained_info
 
 if TYPE_CHECKING:
-    from jumpy_mbrl.agents import Agent, Plan
+    from jumpy_mbrl.agents import Agent, Objective, Plan
 
 BATCH_SIZE = 125
 """Tables that an agent chooses for at once, unless told otherwise."""
@@ -50,6 +52,23 @@ class CalibrationBin:
     success: float
 
 
+@dataclass(frozen=True)
+class ContactCount:
+    """How often shots succeeded that had as many contacts up to their end.
+
+    Attributes:
+        contacts: how many.
+        n: number of shots.
+        successes: how many of them succeeded.
+        success: the fraction.
+    """
+
+    contacts: int
+    n: int
+    successes: int
+    success: float
+
+
 @dataclass(frozen=True, eq=False)
 class AgentResult:
     """The figures of one agent.
@@ -65,6 +84,8 @@ class AgentResult:
         calibration: belief against reality, bins that are not empty; None without a model.
         wall_hits: mean contacts with walls after the shot, in reality.
         ball_hits: mean contacts of balls after the shot, in reality.
+        by_contacts: success by the number of contacts, with walls and of balls, after the shot.
+        by_ball_hits: success by the number of contacts of balls after the shot.
         training_frames: frames of experience the model learned from; None if nothing was learned.
         checkpoint: name or folder of the model; None if there is none.
         seed: of the evaluation's tables.
@@ -83,6 +104,8 @@ class AgentResult:
     calibration: tuple[CalibrationBin, ...] | None
     wall_hits: float
     ball_hits: float
+    by_contacts: tuple[ContactCount, ...]
+    by_ball_hits: tuple[ContactCount, ...]
     training_frames: int | None
     checkpoint: str | None
     seed: int
@@ -95,8 +118,9 @@ class AgentResult:
         arrays = ("actions", "is_success", "beliefs")
         values = {name: value for name, value in vars(self).items() if name not in arrays}
         values["ci95"] = list(self.ci95)
-        if self.calibration is not None:
-            values["calibration"] = [dict(vars(entry)) for entry in self.calibration]
+        for name in ("calibration", "by_contacts", "by_ball_hits"):
+            if values[name] is not None:
+                values[name] = [dict(vars(entry)) for entry in values[name]]
         return values
 
 
@@ -104,7 +128,7 @@ class AgentResult:
 class PlanningAgent(Protocol):
     """An agent that tells more than its action: beliefs and ticks."""
 
-    def plan(self, frames: Any, state: Any = None) -> Plan: ...
+    def plan(self, frames: Any, state: Any = None, objective: Objective | None = None) -> Plan: ...
 
 
 def wilson_interval(successes: int, n: int, z: float = _Z95) -> tuple[float, float]:
@@ -135,7 +159,8 @@ def evaluate_agent(
     Args:
         agent: anything with ``predict``, which is asked for actions (B, 2) given the lead-in frames
             (B, 4, D). If it has ``plan`` (see ``GradientPlanner``), that is asked instead, for its
-            beliefs and ticks, and timed after a call on a few tables to warm up. An agent whose
+            beliefs and ticks, and timed after a call on a few tables to warm up; it is given the
+            balls alone, and an objective where every table has its own target. An agent whose
             ``oracle`` is true is given the true state too.
         tables: where to play.
         batch_size: tables that the agent chooses for at once.
@@ -144,21 +169,42 @@ def evaluate_agent(
     Raises:
         ValueError: for a batch size below 1, or an agent that returns no (B, 2) finite actions.
     """
-    if batch_size < 1:
-        raise ValueError(f"expected batch_size to be at least 1, got {batch_size}")
-    if isinstance(agent, PlanningAgent):
-        _choose(agent, tables[:_WARM_UP])
-    choices, outcomes, seconds = [], [], []
-    for first in range(0, len(tables), batch_size):
-        batch = tables[first : first + batch_size]
-        started = time.perf_counter()
-        choice = _choose(agent, batch)
-        seconds.append((time.perf_counter() - started) / len(batch))
-        choices.append(choice)
-        outcomes.append(play(batch, choice.actions))
+    warm_up(agent, tables)
+    rounds = []
+    for batch in batches(tables, batch_size):
+        rounds.append(play_round(agent, batch))
         if progress is not None:
             progress(len(batch))
-    return _summary(agent, tables, choices, outcomes, float(np.median(seconds)))
+    return summarise(agent, tables, rounds)
+
+
+def batches(tables: Tables, batch_size: int) -> list[Tables]:
+    """The tables, ``batch_size`` at a time.
+
+    Raises:
+        ValueError: for a batch size below 1.
+    """
+    if batch_size < 1:
+        raise ValueError(f"expected batch_size to be at least 1, got {batch_size}")
+    return [tables[first : first + batch_size] for first in range(0, len(tables), batch_size)]
+
+
+def warm_up(agent: Agent, tables: Tables) -> None:
+    """Lets a planner choose once, untimed."""
+    if isinstance(agent, PlanningAgent):
+        _choose(agent, tables[:_WARM_UP])
+
+
+def play_round(agent: Agent, tables: Tables) -> Round:
+    """Lets an agent shoot on tables of one batch.
+
+    Raises:
+        ValueError: for an agent that returns no (B, 2) finite actions.
+    """
+    started = time.perf_counter()
+    choice = _choose(agent, tables)
+    seconds = (time.perf_counter() - started) / len(tables)
+    return Round(**vars(choice), outcomes=play(tables, choice.actions), seconds=seconds)
 
 
 def calibration(
@@ -181,6 +227,18 @@ def calibration(
     return tuple(bins)
 
 
+def by_count(
+    contacts: NDArray[np.int64], is_success: NDArray[np.bool_]
+) -> tuple[ContactCount, ...]:
+    """Success (B,) by the number of contacts (B,), in ascending order."""
+    counts = []
+    for number in np.unique(contacts).tolist():
+        rows = is_success[contacts == number]
+        n, successes = len(rows), int(rows.sum())
+        counts.append(ContactCount(number, n, successes, successes / n))
+    return tuple(counts)
+
+
 @dataclass(frozen=True, eq=False)
 class _Choice:
     """Actions (B, 2), and for planners beliefs and ticks, (B,) each."""
@@ -190,17 +248,30 @@ class _Choice:
     ticks: NDArray[np.float64] | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class Round(_Choice):
+    """An agent's choices for one batch, and what became of them.
+
+    Attributes:
+        outcomes: in the real environment.
+        seconds: that the choice took, per table.
+    """
+
+    outcomes: Outcomes = field(kw_only=True)
+    seconds: float = field(kw_only=True)
+
+
 def _choose(agent: Agent, tables: Tables) -> _Choice:
-    frames = tables.observations.copy()
     if isinstance(agent, PlanningAgent):
         state = true_state(agent, tables) if getattr(agent, "oracle", False) else None
-        plan = agent.plan(frames, state)
+        plan = agent.plan(tables.frames.copy(), state, drawn_objective(tables))
         return _Choice(
             actions=plan.action.cpu().numpy().astype(np.float32),
             beliefs=plan.belief.double().cpu().numpy(),
             ticks=plan.ticks.double().cpu().numpy(),
         )
-    actions = np.asarray(agent.predict(frames, deterministic=True)[0], dtype=np.float32)
+    observations = tables.observations.copy()
+    actions = np.asarray(agent.predict(observations, deterministic=True)[0], dtype=np.float32)
     if actions.shape != (len(tables), 2):
         raise ValueError(
             f"expected predict to return actions of shape ({len(tables)}, 2), "
@@ -209,16 +280,19 @@ def _choose(agent: Agent, tables: Tables) -> _Choice:
     return _Choice(actions)
 
 
-def _summary(
-    agent: Agent,
-    tables: Tables,
-    choices: list[_Choice],
-    outcomes: list[Outcomes],
-    seconds: float,
-) -> AgentResult:
-    is_success = np.concatenate([outcome.is_success for outcome in outcomes])
-    beliefs = _joined([choice.beliefs for choice in choices])
-    ticks = _joined([choice.ticks for choice in choices])
+def summarise(agent: Agent, tables: Tables, rounds: Sequence[Round]) -> AgentResult:
+    """The figures of an agent that has played all tables, in batches.
+
+    Args:
+        agent: who played.
+        tables: all of them.
+        rounds: what came of them, in order.
+    """
+    is_success = np.concatenate([entry.outcomes.is_success for entry in rounds])
+    wall_hits = np.concatenate([entry.outcomes.wall_hits for entry in rounds])
+    ball_hits = np.concatenate([entry.outcomes.ball_hits for entry in rounds])
+    beliefs = _joined([entry.beliefs for entry in rounds])
+    ticks = _joined([entry.ticks for entry in rounds])
     checkpoint = getattr(agent, "checkpoint", None)
     n, successes = len(tables), int(is_success.sum())
     return AgentResult(
@@ -226,16 +300,18 @@ def _summary(
         successes=successes,
         success=successes / n,
         ci95=wilson_interval(successes, n),
-        ms_per_shot=1000.0 * seconds,
+        ms_per_shot=1000.0 * float(np.median([entry.seconds for entry in rounds])),
         ticks=None if ticks is None else float(ticks.mean()),
         belief=None if beliefs is None else float(beliefs.mean()),
         calibration=None if beliefs is None else calibration(beliefs, is_success),
-        wall_hits=float(np.concatenate([outcome.wall_hits for outcome in outcomes]).mean()),
-        ball_hits=float(np.concatenate([outcome.ball_hits for outcome in outcomes]).mean()),
+        wall_hits=float(wall_hits.mean()),
+        ball_hits=float(ball_hits.mean()),
+        by_contacts=by_count(wall_hits + ball_hits, is_success),
+        by_ball_hits=by_count(ball_hits, is_success),
         training_frames=None if checkpoint is None else _training_frames(checkpoint),
         checkpoint=checkpoint,
         seed=tables.seed,
-        actions=np.concatenate([choice.actions for choice in choices]),
+        actions=np.concatenate([entry.actions for entry in rounds]),
         is_success=is_success,
         beliefs=beliefs,
     )
@@ -249,5 +325,7 @@ def _joined(parts: list[NDArray[np.float64] | None]) -> NDArray[np.float64] | No
 def _training_frames(checkpoint: str) -> int | None:
     """Frames in the model's training set, as its config records them."""
     data = pretrained_info(checkpoint).get("data") or {}
+    if data.get("task") in TASKS:
+        return int(data["num_sequences"]) * TASKS[data["task"]].frames
     count, frames = data.get("num_trajectories"), (data.get("table") or {}).get("num_frames")
     return None if count is None or frames is None else int(count) * int(frames)

@@ -1,22 +1,27 @@
 """Held-out tables, and what becomes of shots on them in the real environment.
 
-Letters: B tables, T frames, N balls, D = 2N. Positions in table sides, velocities in sides per time
-unit.
+Letters: B tables, T frames, N balls, D = 2N (on a line D = N). Positions in table sides, velocities
+in sides per time unit.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from jumpy_mbrl.agents.registry import objective_of
 from jumpy_mbrl.data.seeds import evaluation_table_seeds
-from jumpy_mbrl.envs import BILLIARDS_2D, register_envs
+from jumpy_mbrl.envs import register_envs
 from jumpy_mbrl.envs.config import TableConfig
+from jumpy_mbrl.evaluation.variants import DEFAULT, Variant
+
+if TYPE_CHECKING:
+    from jumpy_mbrl.agents import Objective
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,10 +31,12 @@ class Tables:
     Attributes:
         seed: of the evaluation.
         reset_seeds: the environment's reset seed of each table, B of them.
-        observations: the lead-in frames, (B, 4, D) float32. All that an agent is shown.
+        observations: the lead-in frames as the environment shows them, (B, 4, D) float32; with four
+            numbers more for the target, where every table has its own. All that an agent is shown.
         positions: true positions at the frame of the shot, (B, D) float64.
         velocities: true velocities then, (B, D) float64.
-        config: the table.
+        targets: (B, 4) float64.
+        variant: what is played.
     """
 
     seed: int
@@ -37,21 +44,32 @@ class Tables:
     observations: NDArray[np.float32]
     positions: NDArray[np.float64]
     velocities: NDArray[np.float64]
-    config: TableConfig
+    targets: NDArray[np.float64]
+    variant: Variant
 
     def __len__(self) -> int:
         return len(self.reset_seeds)
 
     def __getitem__(self, rows: slice) -> Tables:
         """Some of the tables."""
-        return Tables(
-            self.seed,
-            self.reset_seeds[rows],
-            self.observations[rows],
-            self.positions[rows],
-            self.velocities[rows],
-            self.config,
+        return replace(
+            self,
+            reset_seeds=self.reset_seeds[rows],
+            observations=self.observations[rows],
+            positions=self.positions[rows],
+            velocities=self.velocities[rows],
+            targets=self.targets[rows],
         )
+
+    @property
+    def config(self) -> TableConfig:
+        """The table that all of them are."""
+        return self.variant.task.config
+
+    @property
+    def frames(self) -> NDArray[np.float32]:
+        """The balls in the lead-in frames, (B, 4, D): what a world model is shown."""
+        return self.observations[:, :, : self.positions.shape[1]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,8 +80,8 @@ class Outcomes:
         is_success: (B,) bool.
         wall_hits: contacts with walls from the shot to the end of the episode, (B,) int64.
         ball_hits: contacts of balls, likewise.
-        paths: observations from the frame of the shot on, (B, T - lead_in, D) float32; NaN after
-            the end of the episode.
+        paths: positions from the frame of the shot on, (B, T - lead_in, D) float32; NaN after the
+            end of the episode.
     """
 
     is_success: NDArray[np.bool_]
@@ -72,28 +90,34 @@ class Outcomes:
     paths: NDArray[np.float32]
 
 
-def make_tables(episodes: int, seed: int = 0, config: TableConfig | None = None) -> Tables:
+def make_tables(episodes: int, seed: int = 0, variant: Variant = DEFAULT) -> Tables:
     """Resets the real environment to held-out tables and watches their lead-in.
 
     Args:
         episodes: number of tables B; fewer give the first ones.
         seed: of the evaluation. Different seeds have no table in common.
-        config: the table; the default one if None.
+        variant: what is played.
 
     Raises:
         ValueError: for a number of episodes or a seed out of range.
     """
-    config = config or TableConfig()
     reset_seeds = evaluation_table_seeds(seed, episodes)
-    env = _make_env(config)
-    watched = [_watch(env, reset_seed, config.lead_in) for reset_seed in reset_seeds]
+    env = _make_env(variant)
+    lead_in = variant.task.config.lead_in
+    frames, infos, targets = [], [], []
+    for reset_seed in reset_seeds:
+        shown, info = _watch(env, reset_seed, lead_in)
+        frames.append(shown)
+        infos.append(info)
+        targets.append(env.get_wrapper_attr("target"))
     return Tables(
         seed=seed,
         reset_seeds=reset_seeds,
-        observations=np.stack([frames for frames, _ in watched]),
-        positions=np.stack([info["positions"].ravel() for _, info in watched]),
-        velocities=np.stack([info["velocities"].ravel() for _, info in watched]),
-        config=config,
+        observations=np.stack(frames),
+        positions=np.stack([info["positions"].ravel() for info in infos]),
+        velocities=np.stack([info["velocities"].ravel() for info in infos]),
+        targets=np.array(targets),
+        variant=variant,
     )
 
 
@@ -109,9 +133,10 @@ def play(tables: Tables, actions: NDArray[np.floating[Any]]) -> Outcomes:
     """
     if actions.shape != (len(tables), 2):
         raise ValueError(f"expected actions of shape ({len(tables)}, 2), got {actions.shape}")
-    env = _make_env(tables.config)
+    env = _make_env(tables.variant)
+    size = tables.positions.shape[1]
     played = [
-        _play_one(env, reset_seed, action, tables.config)
+        _play_one(env, reset_seed, action, tables.config, size)
         for reset_seed, action in zip(tables.reset_seeds, actions, strict=True)
     ]
     is_success, wall_hits, ball_hits, paths = zip(*played, strict=True)
@@ -132,20 +157,26 @@ def true_state(agent: Any, tables: Tables) -> Any:
     )
 
 
-def _make_env(config: TableConfig) -> gym.Env[Any, Any]:
+def drawn_objective(tables: Tables) -> Objective | None:
+    """What to reach where every table has its own target; None where all have that of the game."""
+    task = tables.variant.task
+    return objective_of(task, tables.targets) if task.random_target else None
+
+
+def _make_env(variant: Variant) -> gym.Env[Any, Any]:
     register_envs()
     return gym.make(
-        BILLIARDS_2D,
-        config=config,
-        max_episode_steps=config.num_frames - 1,
+        variant.env_id,
+        max_episode_steps=variant.task.last_frame,
         disable_env_checker=True,
+        **variant.arguments,
     )
 
 
 def _watch(
     env: gym.Env[Any, Any], reset_seed: int, lead_in: int
 ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-    """The lead-in frames (lead_in + 1, D), and the info at the last of them."""
+    """The lead-in frames (lead_in + 1, ...) as they are shown, and the info at the last of them."""
     obs, info = env.reset(seed=reset_seed)
     frames = [obs]
     ignored = np.zeros(2, dtype=np.float32)
@@ -156,18 +187,18 @@ def _watch(
 
 
 def _play_one(
-    env: gym.Env[Any, Any], reset_seed: int, action: NDArray[Any], config: TableConfig
+    env: gym.Env[Any, Any], reset_seed: int, action: NDArray[Any], config: TableConfig, size: int
 ) -> tuple[bool, int, int, NDArray[np.float32]]:
-    """Success, wall hits and ball hits after the shot, and the path (T - lead_in, D)."""
+    """Success, wall hits and ball hits after the shot, and the path (T - lead_in, D = size)."""
     frames, info = _watch(env, reset_seed, config.lead_in)
     before = info["collisions"]
-    path = np.full((config.num_frames - config.lead_in, frames.shape[1]), np.nan, dtype=np.float32)
-    path[0] = frames[-1]
+    path = np.full((config.num_frames - config.lead_in, size), np.nan, dtype=np.float32)
+    path[0] = frames[-1, :size]
     frame, over = 0, False
     while not over:
         obs, _, terminated, truncated, info = env.step(action)
         frame += 1
-        path[frame] = obs
+        path[frame] = obs[:size]
         over = terminated or truncated
     after = info["collisions"]
     walls, balls = after["wall"] - before["wall"], after["ball"] - before["ball"]

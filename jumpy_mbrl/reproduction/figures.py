@@ -8,8 +8,8 @@ something is drawn.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jumpy_mbrl.data.tasks import TASKS
-from jumpy_mbrl.files import atomic_write
+from jumpy_mbrl.figures.style import FAINT, INK, PALE, check_matplotlib, new_figure, tidy
 from jumpy_mbrl.reproduction.table import PAPERS, in_order
 
 if TYPE_CHECKING:
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 SHOWN_MODELS = ("rnn", "jumpy-rnn", "ours")
 """Whose samples are drawn, as far as there are any; without these, those of all models."""
 
-_INK = "#22303a"
-_FAINT = "#7d888f"
-_GRID = "#e6eaec"
 _COLORS = {
     "rnn": "#b5483a",
     "ode-rnn": "#8a6bb1",
@@ -40,20 +37,10 @@ _COLORS = {
     "ours": "#2f7d5e",
 }
 _FORCED = "#a3adb3"
-_TRUTH = "#c3cbd0"
 _SIDE = 28
 _HUGE = 1e30
 """Training writes errors that were not finite as the largest number; those are not drawn."""
 
-_STYLE: Any = {
-    "font.family": "sans-serif",
-    "font.size": 10.0,
-    "text.color": _INK,
-    "axes.labelcolor": _FAINT,
-    "axes.edgecolor": _TRUTH,
-    "xtick.color": _FAINT,
-    "ytick.color": _FAINT,
-}
 _QUICK = "quick run: the figures mean nothing"
 
 
@@ -78,7 +65,7 @@ def save_task_figures(
     Raises:
         ImportError: if matplotlib is not installed.
     """
-    _check_matplotlib()
+    check_matplotlib()
     folder, paths = Path(out), list[Path]()
     for task, entries in in_order(report["tasks"]).items():
         good = {name: entry for name, entry in entries.items() if entry["error"] is None}
@@ -155,11 +142,11 @@ def save_jumps_figure(
             _draw_progress(right, name, jumps, [point["mse"] for point in history], entry)
         _draw_references(right, task)
         left.set(xlabel="training step", ylabel="mean jump, frames per tick")
-        left.set_title("on validation sequences", loc="left", fontsize=10, color=_FAINT)
+        left.set_title("on validation sequences", loc="left", fontsize=10, color=FAINT)
         right.set(xlabel="mean jump, frames per tick", ylabel="sample MSE", yscale="log")
-        right.set_title("further right and down is better", loc="left", fontsize=10, color=_FAINT)
+        right.set_title("further right and down is better", loc="left", fontsize=10, color=FAINT)
         for axes in (left, right):
-            _tidy(axes)
+            tidy(axes)
         handles, labels = right.get_legend_handles_labels()
         if handles:
             right.legend(
@@ -202,7 +189,7 @@ def save_capacity_figure(
             axes.set_xlabel("hidden size")
             axes.set_xscale("log", base=2)
             axes.set_xticks(sorted(sizes), [str(size) for size in sorted(sizes)])
-            _tidy(axes)
+            tidy(axes)
         left.legend(frameon=False, fontsize=9)
         _title(figure, "Circles: capacity and jumpiness", quick)
 
@@ -234,14 +221,14 @@ def _draw_over_time(
     obs, ticks = _array(way["obs"]), _array(way["tick_obs"])
     frames = np.arange(len(truth))
     for place in range(truth.shape[1]):
-        axes.plot(frames, truth[:, place], color=_TRUTH, linewidth=4.0, solid_capstyle="round")
+        axes.plot(frames, truth[:, place], color=PALE, linewidth=4.0, solid_capstyle="round")
         axes.plot(_array(way["time"]), obs[:, place], color=_color(name), linewidth=1.2)
         if len(ticks):
             axes.plot(way["tick_times"], ticks[:, place], "o", color=_color(name), markersize=4)
         axes.plot(frames[:shown], truth[:shown, place], "o", color="black", markersize=3)
     _limit(axes.set_ylim, truth)
     axes.set_xlabel("frame")
-    _tidy(axes)
+    tidy(axes)
 
 
 def _draw_paths(
@@ -259,7 +246,7 @@ def _draw_paths(
     obs, ticks = _array(way["obs"]), _array(way["tick_obs"])
     for place in range(0, truth.shape[1], 2):
         x_y = slice(place, place + 2)
-        axes.plot(*truth[:, x_y].T, color=_TRUTH, linewidth=4.0, solid_capstyle="round")
+        axes.plot(*truth[:, x_y].T, color=PALE, linewidth=4.0, solid_capstyle="round")
         fading = LinearSegmentedColormap.from_list("fading", ["#ffffff", _color(name)])
         pieces = np.stack([obs[:-1, x_y], obs[1:, x_y]], axis=1)
         whole = np.isfinite(pieces).all(axis=(1, 2))
@@ -276,7 +263,7 @@ def _draw_paths(
     else:
         axes.set(xlim=(-2.3, 2.3), ylim=(-2.3, 2.3))
     axes.set_aspect("auto" if task == "lines" else "equal")
-    _tidy(axes)
+    tidy(axes)
 
 
 def _draw_films(figure: Figure, task: str, samples: Mapping[str, Any]) -> None:
@@ -322,7 +309,7 @@ def _draw_weather(figure: Figure, task: str, samples: Mapping[str, Any]) -> None
         for column in range(rows):
             axes: Axes = grid[feature, column]
             truth = _array(next(iter(samples.values()))["truth"][column])[:, feature]
-            axes.plot(truth, color=_TRUTH, linewidth=4.0, label="truth")
+            axes.plot(truth, color=PALE, linewidth=4.0, label="truth")
             for name, sample in samples.items():
                 way = sample["ways"][column]
                 style: Any = {"color": _color(name)}
@@ -331,13 +318,13 @@ def _draw_weather(figure: Figure, task: str, samples: Mapping[str, Any]) -> None
                 if len(ticks):
                     axes.plot(way["tick_times"], ticks[:, feature], "o", markersize=3, **style)
             axes.plot(range(shown), truth[:shown], "o", color="black", markersize=2.5)
-            axes.axvline(shown - 1, color=_FAINT, linewidth=1.0)
+            axes.axvline(shown - 1, color=FAINT, linewidth=1.0)
             _limit(axes.set_ylim, truth)
             if column == 0:
                 axes.set_ylabel(label)
             if feature == 1:
                 axes.set_xlabel("step of 30 minutes")
-            _tidy(axes)
+            tidy(axes)
     grid[0, 0].legend(frameon=False, fontsize=8)
 
 
@@ -404,40 +391,16 @@ def _scored(entries: Mapping[str, Any]) -> dict[str, Any]:
 # -- common --------------------------------------------------------------------------------------
 
 
-@contextmanager
-def _figure(path: str | os.PathLike[str], size: tuple[float, float]) -> Iterator[Figure]:
-    """A figure that is written to ``path``, atomically, when the block ends."""
-    _check_matplotlib()
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=size, facecolor="white", layout="constrained")
-        yield figure
-        with atomic_write(path) as temporary:
-            figure.savefig(temporary, dpi=110)
-
-
-def _check_matplotlib() -> None:
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise ImportError(
-            "drawing needs matplotlib, which is not installed; pip install 'jumpy-mbrl[viz]'"
-        ) from None
+def _figure(
+    path: str | os.PathLike[str], size: tuple[float, float]
+) -> AbstractContextManager[Figure]:
+    return new_figure(path, size, layout="constrained", font_size=10.0, dpi=110)
 
 
 def _title(figure: Figure, text: str, quick: bool) -> None:
     figure.suptitle(
         f"{text} ({_QUICK})" if quick else text, x=0.01, ha="left", fontsize=13, weight="bold"
     )
-
-
-def _tidy(axes: Axes) -> None:
-    axes.set_axisbelow(True)
-    axes.grid(color=_GRID, linewidth=0.8)
-    axes.tick_params(length=0)
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _limit(set_limits: Callable[[float, float], object], truth: NDArray[np.float64]) -> None:
@@ -453,4 +416,4 @@ def _array(values: Any) -> NDArray[np.float64]:
 
 
 def _color(name: str) -> str:
-    return _COLORS.get(name, _INK)
+    return _COLORS.get(name, INK)

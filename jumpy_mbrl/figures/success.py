@@ -1,7 +1,4 @@
-"""The picture of an evaluation: success bars, and one planned shot of each model on its table.
-
-Needs matplotlib (the ``viz`` extra), which is imported only when something is drawn.
-"""
+"""Success bars of all agents, beside one planned shot of each model."""
 
 from __future__ import annotations
 
@@ -14,24 +11,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jumpy_mbrl.envs import pixels, rendering
-from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.evaluation import AgentResult, ShotRecord
-from jumpy_mbrl.files import atomic_write
+from jumpy_mbrl.figures.style import (
+    BAD,
+    CAPTION,
+    FAINT,
+    INK,
+    OURS,
+    PALE,
+    TITLE,
+    new_figure,
+    percent_axis,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_INK = "#22303a"
-_FAINT = "#7d888f"
-_GRID = "#e6eaec"
-_NO_MODEL = "#c3cbd0"
 _MODEL = "#6d8795"
-_OURS = "#2f7d5e"
-_ORACLE = "#d9bd90"
-_HIT = "#2f7d5e"
-_MISS = "#b5483a"
-_FELT = "#2f7d5e"
+_ORACLE_BAR = "#d9bd90"
 _WAYS = ("#efb668", "#86bcff", "#d5d9dc")
 
 _HEIGHT = 7.6
@@ -39,21 +37,13 @@ _BARS_WIDTH = 6.3
 _PANEL_WIDTH = 2.85
 _HEADING_WIDTH = 5.7
 
-_STYLE: Any = {
-    "font.family": "sans-serif",
-    "font.size": 11.0,
-    "text.color": _INK,
-    "axes.labelcolor": _FAINT,
-    "xtick.color": _FAINT,
-    "ytick.color": _INK,
-}
 _IMAGINED: dict[str, Any] = {"color": "white", "linewidth": 1.4, "dashes": (3.2, 2.2)}
 _TICK: dict[str, Any] = {
     "linestyle": "none",
     "marker": "o",
     "markersize": 4.8,
     "markerfacecolor": "white",
-    "markeredgecolor": _INK,
+    "markeredgecolor": INK,
     "markeredgewidth": 0.9,
 }
 
@@ -62,39 +52,28 @@ def save_success_figure(
     results: Mapping[str, AgentResult],
     shots: Mapping[str, ShotRecord],
     path: str | os.PathLike[str],
-    table: TableConfig | None = None,
+    game: str | None = None,
 ) -> None:
-    """Draws the figure and writes it to ``path``, atomically.
+    """Draws success bars, and shots beside them, and writes the picture to ``path``, atomically.
 
     Args:
         results: of each agent by name, in the order of the bars.
         shots: of each model by agent name, drawn on tables beside the bars.
         path: of the picture; the suffix says which format.
-        table: on which the shots were played; the default one if None.
+        game: what was played, a few words for the caption.
 
     Raises:
         ImportError: if matplotlib is not installed.
     """
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ImportError(
-            "drawing needs matplotlib, which is not installed; pip install 'jumpy-mbrl[viz]'"
-        ) from None
-    with matplotlib.rc_context(_STYLE):
-        columns = math.ceil(len(shots) / 2)
-        panels = max(_HEADING_WIDTH, columns * _PANEL_WIDTH) if shots else 0.0
-        width = _BARS_WIDTH + panels
-        figure = Figure(figsize=(width, _HEIGHT), facecolor="white")
-        _draw_bars(figure, results)
+    columns = math.ceil(len(shots) / 2)
+    panels = max(_HEADING_WIDTH, columns * _PANEL_WIDTH) if shots else 0.0
+    with new_figure(path, (_BARS_WIDTH + panels, _HEIGHT)) as figure:
+        _draw_bars(figure, results, game)
         if shots:
-            _draw_shots(figure, shots, columns, table or TableConfig())
-        with atomic_write(path) as temporary:
-            figure.savefig(temporary, dpi=130)
+            _draw_shots(figure, shots, columns)
 
 
-def _draw_bars(figure: Figure, results: Mapping[str, AgentResult]) -> None:
+def _draw_bars(figure: Figure, results: Mapping[str, AgentResult], game: str | None) -> None:
     width = figure.get_figwidth()
     axes = figure.add_axes((1.3 / width, 0.115, 4.5 / width, 0.725))
     rows = np.arange(len(results))
@@ -106,25 +85,18 @@ def _draw_bars(figure: Figure, results: Mapping[str, AgentResult]) -> None:
         rows,
         xerr=np.abs(limits.T - values),
         fmt="none",
-        ecolor=_INK,
+        ecolor=INK,
         elinewidth=1.4,
         capsize=4,
         capthick=1.4,
     )
     for row, result in enumerate(results.values()):
         _label_bar(axes, row, result)
-    axes.set_yticks(rows, list(results), fontsize=12)
-    axes.invert_yaxis()
-    axes.set_xlim(0, 116)
-    axes.set_xticks([0, 20, 40, 60, 80, 100])
-    axes.set_xlabel("success, %")
-    axes.set_axisbelow(True)
-    axes.grid(axis="x", color=_GRID, linewidth=1.0)
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
+    percent_axis(axes, list(results))
     n = next(iter(results.values())).n
     caption = f"{n:,} held-out tables, played in the real environment; 95 % intervals"
-    _heading(figure, 0.3 / width, "Shots that reach the target", caption)
+    title = "Shots that reach the target" + (f": {game}" if game else "")
+    _heading(figure, 0.3 / width, title, caption)
 
 
 def _label_bar(axes: Axes, row: int, result: AgentResult) -> None:
@@ -136,23 +108,21 @@ def _label_bar(axes: Axes, row: int, result: AgentResult) -> None:
         return
     cost = f"{_short(result.ms_per_shot)} ms/shot,  {result.ticks:.1f} ticks"
     if result.success > 0.62:
-        color = _INK if result.checkpoint is None else "white"
+        color = INK if result.checkpoint is None else "white"
         axes.text(2.0, row, cost, fontsize=10, color=color, **place)
     else:
-        axes.text(high + 14.5, row, cost, fontsize=10, color=_FAINT, **place)
+        axes.text(high + 14.5, row, cost, fontsize=10, color=FAINT, **place)
 
 
 def _color(name: str, result: AgentResult) -> str:
     if name == "jumpy":
-        return _OURS
+        return OURS
     if result.ticks is None:
-        return _NO_MODEL
-    return _ORACLE if result.checkpoint is None else _MODEL
+        return PALE
+    return _ORACLE_BAR if result.checkpoint is None else _MODEL
 
 
-def _draw_shots(
-    figure: Figure, shots: Mapping[str, ShotRecord], columns: int, table: TableConfig
-) -> None:
+def _draw_shots(figure: Figure, shots: Mapping[str, ShotRecord], columns: int) -> None:
     left = _BARS_WIDTH / figure.get_figwidth()
     grid = figure.add_gridspec(
         math.ceil(len(shots) / columns),
@@ -166,7 +136,7 @@ def _draw_shots(
     )
     for index, (name, shot) in enumerate(shots.items()):
         axes = figure.add_subplot(grid[index // columns, index % columns])
-        _draw_shot(axes, name, shot, table)
+        _draw_shot(axes, name, shot)
     _heading(
         figure,
         left,
@@ -176,9 +146,10 @@ def _draw_shots(
     _draw_legend(figure, left)
 
 
-def _draw_shot(axes: Axes, name: str, shot: ShotRecord, table: TableConfig) -> None:
+def _draw_shot(axes: Axes, name: str, shot: ShotRecord) -> None:
     from matplotlib.patches import Circle
 
+    table = shot.config
     picture = rendering.draw_table(shot.start, table.target, size=720, radius=table.radius)
     axes.imshow(picture, extent=(0, 1, 0, 1), interpolation="lanczos")
     balls = range(shot.start.shape[0])
@@ -194,7 +165,7 @@ def _draw_shot(axes: Axes, name: str, shot: ShotRecord, table: TableConfig) -> N
     axes.set(xlim=(0, 1), ylim=(0, 1), xticks=[], yticks=[], anchor="W")
     axes.spines[:].set_visible(False)
     axes.set_title(name, loc="left", fontsize=12, weight="bold", pad=5)
-    color = _HIT if shot.is_success else _MISS
+    color = OURS if shot.is_success else BAD
     axes.set_title(_verdict(shot), loc="right", fontsize=9.5, color=color, pad=5)
 
 
@@ -213,8 +184,8 @@ def _draw_legend(figure: Figure, left: float) -> None:
         bbox_to_anchor=(left, 0.026),
         borderaxespad=0.0,
         ncols=4,
-        facecolor=_FELT,
-        edgecolor=_FELT,
+        facecolor=OURS,
+        edgecolor=OURS,
         framealpha=1.0,
         labelcolor="white",
         fontsize=10.5,
@@ -225,8 +196,8 @@ def _draw_legend(figure: Figure, left: float) -> None:
 
 
 def _heading(figure: Figure, left: float, title: str, caption: str) -> None:
-    figure.text(left, 0.945, title, fontsize=16, weight="bold", va="center")
-    figure.text(left, 0.9, caption, color=_FAINT, va="center")
+    figure.text(left, 0.945, title, **TITLE)
+    figure.text(left, 0.9, caption, **CAPTION)
 
 
 def _verdict(shot: ShotRecord) -> str:

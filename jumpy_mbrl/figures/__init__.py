@@ -1,0 +1,1 @@
+"""Pictures of results. All need matplotlib (the ``viz`` extra), imported only to draw."""

@@ -1,0 +1,98 @@
+"""What all pictures share: colours, a figure that ends as a file, and quiet axes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal
+
+from jumpy_mbrl.files import atomic_write
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK = "#22303a"
+FAINT = "#7d888f"
+GRID = "#e6eaec"
+PALE = "#c3cbd0"
+OURS = "#2f7d5e"
+BAD = "#b5483a"
+ORACLE = "#b8935a"
+
+_STYLE: Any = {
+    "font.family": "sans-serif",
+    "text.color": INK,
+    "axes.labelcolor": FAINT,
+    "axes.edgecolor": PALE,
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
+}
+
+
+@contextmanager
+def new_figure(
+    path: str | os.PathLike[str],
+    size: tuple[float, float],
+    layout: Literal["constrained"] | None = None,
+    font_size: float = 11.0,
+    dpi: int = 130,
+) -> Iterator[Figure]:
+    """An empty figure to draw on, which is written to ``path``, atomically, when the block ends.
+
+    Args:
+        path: of the picture; the suffix says which format.
+        size: width and height in inches.
+        layout: "constrained", or None where the caller places everything.
+        font_size: in points.
+        dpi: pixels an inch.
+
+    Raises:
+        ImportError: if matplotlib is not installed.
+    """
+    check_matplotlib()
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    style: Any = {**_STYLE, "font.size": font_size}
+    with matplotlib.rc_context(style):
+        figure = Figure(figsize=size, facecolor="white", layout=layout)
+        yield figure
+        with atomic_write(path) as temporary:
+            figure.savefig(temporary, dpi=dpi)
+
+
+def check_matplotlib() -> None:
+    """Raises ImportError, and says what to do, unless matplotlib is installed."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise ImportError(
+            "drawing needs matplotlib, which is not installed; pip install 'jumpy-mbrl[viz]'"
+        ) from None
+
+
+def tidy(axes: Axes) -> None:
+    """A faint grid, and nothing else around the data but the axes themselves."""
+    axes.set_axisbelow(True)
+    axes.grid(color=GRID, linewidth=0.8)
+    axes.tick_params(length=0)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def percent_axis(axes: Axes, rows: list[str]) -> None:
+    """Names of the rows from the top down, and percents along the bottom."""
+    axes.set_yticks(range(len(rows)), rows, fontsize=12, color=INK)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 116)
+    axes.set_xticks([0, 20, 40, 60, 80, 100])
+    axes.set_xlabel("success, %")
+    axes.set_axisbelow(True)
+    axes.grid(axis="x", color=GRID, linewidth=1.0)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+
+
+TITLE: dict[str, Any] = {"fontsize": 16, "weight": "bold", "va": "center"}
+CAPTION: dict[str, Any] = {"color": FAINT, "va": "center"}
