@@ -43,7 +43,7 @@ AGENTS: dict[str, AgentEntry] = {
     "rnn": AgentEntry("plans with an RNN, which ticks at every frame", "rnn-billiards2d"),
     "jumpy-rnn": AgentEntry("plans with the papers' jumpy RNN", "jumpy-rnn-billiards2d"),
     "jumpy": AgentEntry(
-        "plans with our best jumpy model", "jumpy-billiards2d", "jumpy-billiards1d-task"
+        "plans with our best jumpy model", "fold-billiards2d", "jumpy-billiards1d-task"
     ),
     "simulator": AgentEntry("plans with the true physics from the true state: the oracle"),
 }

@@ -55,7 +55,7 @@ def test_public_names() -> None:
 
 def test_table_of_agents() -> None:
     assert list(AGENTS) == ["none", "random", "rnn", "jumpy-rnn", "jumpy", "simulator"]
-    assert AGENTS["jumpy"].checkpoint == "jumpy-billiards2d"
+    assert AGENTS["jumpy"].checkpoint == "fold-billiards2d"
     assert AGENTS["rnn"].checkpoint == "rnn-billiards2d"
     assert AGENTS["jumpy-rnn"].checkpoint == "jumpy-rnn-billiards2d"
     assert AGENTS["jumpy"].line_checkpoint == "jumpy-billiards1d-task"
