@@ -1,13 +1,16 @@
 # make plan   install into .venv and evaluate the planners on the shipped checkpoints
 # make test   install into .venv and run the tests
 # make lint   install into .venv and run ruff and mypy
+# make docs   install into .venv and build the documentation into site/
 # make setup  install into .venv only
 # make clean  remove .venv, builds and caches
 #
-# PYTHON=python3.12 chooses the interpreter, VENV=path the virtual environment.
+# PYTHON=python3.12 chooses the interpreter, VENV=path the virtual environment, SITE=path the
+# documentation's folder.
 
 PYTHON ?= python3
 VENV ?= .venv
+SITE ?= site
 EPISODES ?= 1000
 
 python := $(VENV)/bin/python
@@ -15,9 +18,10 @@ python := $(VENV)/bin/python
 stamp := $(VENV)/.installed
 # The same for what only tests need: "video", "ray" and "torchrl" are large.
 test_stamp := $(VENV)/.installed-for-tests
+docs_stamp := $(VENV)/.installed-for-docs
 
 .DEFAULT_GOAL := plan
-.PHONY: plan test lint setup clean
+.PHONY: plan test lint docs setup clean
 
 plan: setup
 	@echo "==> Evaluating the planners on $(EPISODES) held-out tables"
@@ -32,6 +36,12 @@ lint: setup
 	$(python) -m ruff check .
 	$(python) -m ruff format --check .
 	$(python) -m mypy
+
+# Not --quiet, which would hide warnings from --strict too. The variable silences advice on what to
+# use in place of MkDocs.
+docs: $(docs_stamp)
+	@echo "==> Building the documentation into $(SITE), with warnings as errors"
+	NO_MKDOCS_2_WARNING=1 $(python) -m mkdocs build --strict --site-dir $(abspath $(SITE))
 
 setup: $(stamp)
 
@@ -54,6 +64,12 @@ $(test_stamp): $(stamp)
 		--no-build-isolation --editable '.[fast,viz,video,ray,torchrl,dev]'
 	@touch $(test_stamp)
 
+$(docs_stamp): $(stamp)
+	@echo "==> Installing what only the documentation needs"
+	$(python) -m pip install -qq --disable-pip-version-check -c constraints.txt \
+		--no-build-isolation --editable '.[fast,viz,docs,dev]'
+	@touch $(docs_stamp)
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) site build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -16,12 +16,12 @@ from torch import Tensor
 class Objective(Protocol):
     """A score of imagined futures. A class of your own needs no more than this:
 
-    >>> class EndsLeft:
-    ...     times = torch.tensor([40.0])
-    ...     def __call__(self, obs):  # (B, S, K, D) -> (B, S): above 0 left of x = 0.3
-    ...         return 0.3 - obs[:, :, -1, 2]
-    ...     def select(self, rows):
-    ...         return self
+        >>> class EndsLeft:
+        ...     times = torch.tensor([40.0])
+        ...     def __call__(self, obs):  # (B, S, K, D) -> (B, S): above 0 left of x = 0.3
+        ...         return 0.3 - obs[:, :, -1, 2]
+        ...     def select(self, rows):
+        ...         return self
 
     Where a function will do, see ``FunctionObjective``.
 
@@ -47,9 +47,9 @@ class Objective(Protocol):
 class FunctionObjective:
     """An objective made from a function, the same for every episode.
 
-    >>> def ends_left(obs):  # (B, S, K, D) -> (B, S): above 0 left of x = 0.3
-    ...     return 0.3 - obs[:, :, -1, 2]
-    >>> objective = FunctionObjective(ends_left, times=[40.0])
+        >>> def ends_left(obs):  # (B, S, K, D) -> (B, S): above 0 left of x = 0.3
+        ...     return 0.3 - obs[:, :, -1, 2]
+        >>> objective = FunctionObjective(ends_left, times=[40.0])
 
     Args:
         function: turns observations (B, S, K, D) into scores (B, S), above 0 for a success.

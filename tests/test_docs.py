@@ -1,0 +1,134 @@
+"""The documentation: examples run, commands are understood, and links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import tyro
+
+from jumpy_mbrl.agents import AGENTS
+from jumpy_mbrl.data.tasks import TASKS
+from jumpy_mbrl.envs import BILLIARDS_2D
+from jumpy_mbrl.evaluation import VARIANTS
+from jumpy_mbrl.training.presets import TASK_MODELS
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
+WITH_EXAMPLES = ("index.md", "planning.md", "plugging_in.md")  # others have tests of their own
+
+
+def read(page: str) -> str:
+    return (DOCS / page).read_text(encoding="utf-8")
+
+
+def prose(page: str) -> str:
+    """The page without its programs."""
+    return re.sub(r"```.*?```", "", read(page), flags=re.DOTALL)
+
+
+def examples() -> Iterator[tuple[str, str]]:
+    """The Python examples, and where they stand."""
+    for page in WITH_EXAMPLES:
+        for found in re.finditer(r"```python\n(.*?)```", read(page), re.DOTALL):
+            line = read(page).count("\n", 0, found.start()) + 1
+            yield f"{page}:{line}", found[1]
+
+
+def commands() -> list[tuple[str, list[str]]]:
+    """Scripts and the options that the pages give them."""
+    found = []
+    for page in PAGES:
+        for block in re.findall(r"```bash\n(.*?)```", read(page), re.DOTALL):
+            lines = block.replace("\\\n", " ")
+            for script, options in re.findall(r"scripts/(\w+)\.py([^\n]*)", lines):
+                found.append((script, shlex.split(options, comments=True)))
+    return found
+
+
+def anchors(page: str) -> set[str]:
+    """The names by which the headings of a page are linked to, on GitHub as in MkDocs."""
+    titles = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title).lower().replace(" ", "-") for title in titles}
+
+
+# -- what is shown -------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("default")  # of other packages
+@pytest.mark.parametrize(
+    ("place", "example"), [pytest.param(*case, id=case[0]) for case in examples()]
+)
+def test_examples_run_and_print(
+    place: str,
+    example: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if "torchrl" in example:
+        pytest.importorskip("torchrl")
+    monkeypatch.chdir(tmp_path)  # for what they write
+    exec(compile(example, place, "exec"), {})
+    assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize("page", WITH_EXAMPLES)
+def test_pages_have_examples(page: str) -> None:
+    assert any(place.startswith(page) for place, _ in examples())
+
+
+def test_commands_are_understood(load_script: Callable[[str], ModuleType]) -> None:
+    given = commands()
+    assert len({name for name, _ in given}) > 5
+    for name, options in given:
+        script = load_script(name)
+        if name == "train_world_model":
+            script.parse(options)
+        else:
+            tyro.cli(script.Args, args=options)
+
+
+def test_planning_names_every_agent_and_table() -> None:
+    text = read("planning.md")
+    for name, agent in AGENTS.items():
+        assert f"| `{name}` | {agent.description} |" in text
+    assert set(VARIANTS[BILLIARDS_2D]) <= set(re.findall(r"`(\w+)`", text))
+
+
+def test_reproducing_names_every_task_and_model() -> None:
+    assert {*TASKS, *TASK_MODELS} <= set(re.findall(r"`([\w-]+)`", read("reproducing.md")))
+
+
+# -- how it hangs together -----------------------------------------------------------------------
+
+
+def test_every_page_is_in_the_navigation_once() -> None:
+    settings = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    nav = re.findall(r"^ +- (?:[^\n:]+: )?([\w/]+\.md)$", settings, re.MULTILINE)
+    assert sorted(nav) == PAGES
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_and_images_lead_somewhere(page: str) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if link.startswith(("https://", "http://")):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (DOCS / page).parent / name if name else DOCS / page
+        assert target.is_file(), f"{page} links to {link}"
+        # The site holds nothing that lies elsewhere.
+        inside = target.resolve().relative_to(DOCS.resolve()).as_posix()
+        assert not anchor or anchor in anchors(inside), f"{page} links to {link}"
+
+
+def test_the_reference_shows_modules_that_exist() -> None:
+    for page in PAGES:
+        for name in re.findall(r"^::: ([\w.]+)$", read(page), re.MULTILINE):
+            path = ROOT / name.replace(".", "/")
+            assert path.with_suffix(".py").is_file() or (path / "__init__.py").is_file(), name
