@@ -141,12 +141,12 @@ def _draw_calibration(axes: Axes, name: str, entry: Mapping[str, Any]) -> None:
         axes.annotate(
             f"{part['n']:,}",
             (x, y),
-            xytext=(-6, 5) if y > x else (-6, -13),
+            xytext=(-6, 6),
             textcoords="offset points",
             ha="right",
             fontsize=9,
             color=INK,
         )
-    axes.set(xlim=(-4, 104), ylim=(-4, 104), xlabel="believed, %")
+    axes.set(xlim=(-12, 104), ylim=(-4, 114), xlabel="believed, %")
     axes.set_title(name, loc="left", fontsize=12, weight="bold", color=INK)
     tidy(axes)
