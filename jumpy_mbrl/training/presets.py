@@ -1,7 +1,7 @@
 """The training runs that have a name.
 
-Shot tables (`Billiards2D-v0` with one shot): "rnn", "ode-rnn", "jumpy-rnn", "event-jump",
-"fold-jump".
+Shot tables (`Billiards2D-v0` with one shot): "rnn", "ode-rnn", "jump-4" (constant jumps of 4
+frames), "jumpy-rnn", "event-jump", "fold-jump".
 
 The papers' tasks: "TASK/MODEL", for every task of `jumpy_mbrl.data.tasks` and the models
 
@@ -47,6 +47,7 @@ weather, of the baseline at the end of training in the papers' table 1 (section 
 _RNN = TrainingConfig(model=RNNConfig())
 _ODE_RNN = TrainingConfig(model=ODERNNConfig())
 _JUMPY_RNN = TrainingConfig(model=JumpyRNNConfig())
+_JUMP_4 = replace(_JUMPY_RNN, model=JumpyRNNConfig(constant_jump=4))
 _EVENT_JUMP = TrainingConfig(
     model=EventJumpConfig(),
     steps=15_000,
@@ -174,6 +175,7 @@ def task_preset(task: str, model: str, csv: str | None = None) -> TrainingConfig
 PRESETS: dict[str, TrainingConfig] = {
     "rnn": _RNN,
     "ode-rnn": _ODE_RNN,
+    "jump-4": _JUMP_4,
     "jumpy-rnn": _JUMPY_RNN,
     "event-jump": _EVENT_JUMP,
     "fold-jump": _FOLD_JUMP,
