@@ -93,16 +93,21 @@ def ablation(agent: str = JUMPY) -> list[Entry]:
 def frontier(agents: Sequence[str], budgets_ms: Sequence[float]) -> dict[str, list[Entry]]:
     """For each agent, by its name, the same search under growing budgets.
 
-    Our model is also left to candidates alone, without gradients.
+    Our model is also left without gradients, and with candidates alone.
     """
     lines = {agent: [_hurried(agent, budget) for budget in budgets_ms] for agent in agents}
     if JUMPY in agents:
-        lines[f"{JUMPY}, no gradient"] = [
-            _hurried(JUMPY, budget, **_NOT_REFINED) for budget in budgets_ms
-        ]
+        for part, changes in (
+            ("no gradient", _NOT_REFINED),
+            ("candidates alone", {**_NOT_REFINED, **_UNTESTED}),
+        ):
+            lines[f"{JUMPY}, {part}"] = [
+                _hurried(JUMPY, budget, part, **changes) for budget in budgets_ms
+            ]
     return lines
 
 
-def _hurried(agent: str, budget_ms: float, **changes: Any) -> Entry:
+def _hurried(agent: str, budget_ms: float, part: str = "", **changes: Any) -> Entry:
     search = replace(_FULL, budget_ms=budget_ms, **changes)
-    return Entry(f"{agent}, {budget_ms:g} ms", agent, search)
+    name = f"{agent}, {part}" if part else agent
+    return Entry(f"{name}, {budget_ms:g} ms", agent, search)

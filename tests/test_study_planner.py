@@ -41,7 +41,12 @@ def test_both_studies(
     assert page.strip() in capsys.readouterr().out
     assert "| small |" in page and "| CEM |" in page and "| simulator, 5 ms |" in page
     report: dict[str, Any] = json.loads((tmp_path / "frontier.json").read_text())
-    assert set(report["lines"]) == {"jumpy", "simulator", "jumpy, no gradient"}
+    assert set(report["lines"]) == {
+        "jumpy",
+        "simulator",
+        "jumpy, no gradient",
+        "jumpy, candidates alone",
+    }
     quick, slow = report["lines"]["simulator"]
     assert (quick["search"]["budget_ms"], slow["search"]["budget_ms"]) == (5.0, 30.0)
     assert quick["n"] == 4 and 0 <= quick["successes"] <= 4

@@ -20,9 +20,10 @@ _COLORS = {
     "jumpy": OURS,
     "simulator": ORACLE,
 }
+_DASHES: Any = ("-", (0, (4, 2)), (0, (1, 1.5)))
 _MARKS = (0.5, 1, 2, 5, 10, 20, 50, 100, 200)
 _PART = ", "
-"""After it a line's name says what was left out of the search."""
+"""After it a line's name says what is left of the search."""
 
 
 def save_frontier_figure(
@@ -31,8 +32,8 @@ def save_frontier_figure(
     """Draws success against planning time, a line for each model.
 
     Args:
-        lines: by name, entries with ``success``, ``ci95``, ``n`` and ``ms_per_shot``. A comma in a
-            name is followed by what was left out of the search; such lines are dashed.
+        lines: by name, entries with ``success``, ``ci95``, ``n`` and ``ms_per_shot``. After a
+            comma in a name stands what is left of the search; such lines are broken.
         path: of the picture; the suffix says which format.
 
     Raises:
@@ -44,8 +45,11 @@ def save_frontier_figure(
         raise ValueError("expected searches to draw, got none")
     with new_figure(path, (8.0, 4.8), layout="constrained") as figure:
         axes = figure.subplots()
-        for name, line in lines.items():
-            _draw_line(axes, name, line)
+        drawn: list[str] = []
+        for name in sorted(lines, key=lambda name: _PART in name):
+            agent = name.split(_PART)[0]
+            _draw_line(axes, name, lines[name], _COLORS.get(agent, FAINT), drawn.count(agent))
+            drawn.append(agent)
         axes.set_xscale("log")
         axes.set(xlabel="milliseconds a shot", ylabel="success, %", ylim=(0.0, 104.0))
         times = sorted({round(entry["ms_per_shot"], 1) for entry in entries})
@@ -65,11 +69,14 @@ def save_frontier_figure(
         )
 
 
-def _draw_line(axes: Axes, name: str, line: Sequence[Mapping[str, Any]]) -> None:
+def _draw_line(
+    axes: Axes, name: str, line: Sequence[Mapping[str, Any]], color: str, before: int
+) -> None:
+    """A line for a search; ``before`` counts the agent's lines drawn before it."""
     ordered = sorted(line, key=lambda entry: float(entry["ms_per_shot"]))
     values = [100.0 * entry["success"] for entry in ordered]
     ends = [[100.0 * end for end in entry["ci95"]] for entry in ordered]
-    whole = _PART not in name
+    whole = before == 0
     axes.errorbar(
         [entry["ms_per_shot"] for entry in ordered],
         values,
@@ -77,8 +84,8 @@ def _draw_line(axes: Axes, name: str, line: Sequence[Mapping[str, Any]]) -> None
             [value - low for value, (low, _) in zip(values, ends, strict=True)],
             [high - value for value, (_, high) in zip(values, ends, strict=True)],
         ),
-        color=_COLORS.get(name.split(_PART)[0], FAINT),
-        linestyle="-" if whole else (0, (3, 2)),
+        color=color,
+        linestyle=_DASHES[min(before, len(_DASHES) - 1)],
         marker="o",
         markersize=6 if whole else 4,
         linewidth=1.8 if whole else 1.3,
