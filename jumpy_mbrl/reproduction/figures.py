@@ -142,6 +142,7 @@ def save_jumps_figure(
             _draw_progress(right, name, jumps, [point["mse"] for point in history], entry)
         _draw_references(right, task)
         left.set(xlabel="training step", ylabel="mean jump, frames per tick")
+        left.locator_params(axis="x", nbins=5)
         left.set_title("on validation sequences", loc="left", fontsize=10, color=FAINT)
         right.set(xlabel="mean jump, frames per tick", ylabel="sample MSE", yscale="log")
         right.set_title("further right and down is better", loc="left", fontsize=10, color=FAINT)
