@@ -58,7 +58,7 @@ def save_frontier_figure(
         axes.set_xticks(marks, [f"{mark:g}" for mark in marks])
         axes.minorticks_off()
         tidy(axes)
-        axes.legend(frameon=False, loc="lower right", fontsize=10)
+        axes.legend(frameon=False, loc="best", fontsize=10)
         n = max(entry["n"] for entry in entries)
         figure.suptitle(
             f"What time buys: {n:,} held-out tables, 95 % intervals",
