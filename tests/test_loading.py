@@ -1,4 +1,4 @@
-"""Data by its config: trajectories from a folder, tasks made anew, pictures scaled."""
+"""Data by its config: from a folder, made anew, or recorded; pictures scaled, actions found."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from jumpy_mbrl.data.dataset import DatasetConfig, TrajectoryDataset, make_dataset
-from jumpy_mbrl.data.loading import as_frames, load_data
+from jumpy_mbrl.data.loading import actions_ahead, as_frames, load_data
+from jumpy_mbrl.data.recording import Recording
 from jumpy_mbrl.data.tasks import TaskConfig, TaskDataset, make_task
 from jumpy_mbrl.envs.config import TableConfig
 
@@ -47,3 +48,25 @@ def test_pictures_are_scaled_from_0_to_1() -> None:
 def test_coordinates_stay_as_they_are(dtype: torch.dtype) -> None:
     frames = torch.tensor([-3.0, 255.0], dtype=dtype)
     assert as_frames(frames) is frames
+
+
+def test_recordings_lie_where_they_were_saved(tmp_path: Path) -> None:
+    obs, action = np.ones((2, 5, 3), np.float32), np.zeros((2, 5, 1), np.float32)
+    config = Recording(obs, action, np.zeros((2, 4)), warm_up=2).save(tmp_path / "two.npz")
+    data = load_data(config, tmp_path / "data")
+    assert isinstance(data, Recording) and data.warm_up == 2
+    assert np.array_equal(data.obs, obs)
+    assert not (tmp_path / "data").exists()
+    Recording(obs + 1.0, action, np.zeros((2, 4))).save(tmp_path / "two.npz")
+    with pytest.raises(ValueError, match="changed or recorded anew"):
+        load_data(config, tmp_path)
+
+
+def test_actions_ahead_are_those_of_any_row() -> None:
+    action = torch.zeros(2, 8, 2)
+    action[0, 1], action[:, 4], action[1, 6, 1], action[:, 7] = 1.0, 2.0, 3.0, 4.0
+    taken, times = actions_ahead(action, 2)
+    assert times == [0, 2, 4], "now, and where someone acts, but for the last frame"
+    assert taken is not None and torch.equal(taken, action[:, [2, 4, 6]])
+    assert actions_ahead(action, 7)[1] == [0], "now, even if nothing follows"
+    assert actions_ahead(action[:, :, :0], 2)[0] is None

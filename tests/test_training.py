@@ -23,6 +23,7 @@ from torch import Tensor
 from jumpy_mbrl.data.dataset import DatasetConfig, TrajectoryDataset, make_dataset
 from jumpy_mbrl.data.events import EventSampler
 from jumpy_mbrl.data.loading import load_data
+from jumpy_mbrl.data.recording import Recording
 from jumpy_mbrl.data.sampling import SequenceSampler, make_sampler
 from jumpy_mbrl.data.tasks import TaskConfig, make_task
 from jumpy_mbrl.devices import resolve_device
@@ -182,6 +183,67 @@ def test_a_run_does_without_tensorboard(
 def test_tiny_presets_run(name: str, tmp_path: Path, data_dir: Path) -> None:
     config = replace(PRESETS[name], steps=2, device="cpu")
     assert from_pretrained(run(config, tmp_path / "run", data_dir)).config == config.model
+
+
+def recorded(seed: int = 0) -> Recording:
+    """Random walks that are pushed at every third frame."""
+    rng = np.random.default_rng(seed)
+    action = np.zeros((30, 14, 1), np.float32)
+    action[:, 1:-1:3] = rng.uniform(-1.0, 1.0, (30, 4, 1))
+    pushed = np.cumsum(0.1 * action, axis=1) - 0.1 * action
+    return Recording(pushed.repeat(2, axis=2), action, np.zeros((30, 13)), warm_up=2)
+
+
+def recorded_run(folder: Path) -> TrainingConfig:
+    return TrainingConfig(
+        model=LatentJumpConfig(2, 1, window=2, hidden_size=4, mlp_size=8),
+        **{
+            **SHORT,
+            "train_data": recorded().save(folder / "train.npz"),
+            "validation_data": recorded(seed=1).save(folder / "validation.npz"),
+        },
+    )
+
+
+def test_a_run_on_recordings_resumes_with_the_same_data(
+    tmp_path: Path, data_dir: Path, crash_at: Any
+) -> None:
+    config = recorded_run(tmp_path)
+    whole = run(config, tmp_path / "whole", data_dir)
+    assert pretrained_info(whole)["data"] == config.train_data.to_dict()
+    crash_at(13)
+    with pytest.raises(CrashError):
+        run(config, tmp_path / "killed", data_dir)
+    crash_at(None)
+    run(config, tmp_path / "killed", data_dir, resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "killed")
+    other = recorded(seed=2).save(tmp_path / "train.npz")
+    with pytest.raises(ValueError, match=r"train_data\.sha256="):
+        run(replace(config, train_data=other), tmp_path / "killed", data_dir, resume=True)
+    with pytest.raises(ValueError, match="changed or recorded anew"):
+        run(config, tmp_path / "killed", data_dir, resume=True)
+
+
+def test_recordings_are_validated_on_recordings(tmp_path: Path) -> None:
+    config = recorded_run(tmp_path)
+    with pytest.raises(ValueError, match="or one task, got recorded and TableConfig"):
+        replace(config, validation_data=DatasetConfig(split="validation"))
+
+
+def test_validation_gives_all_later_actions() -> None:
+    data = recorded()
+    torch.manual_seed(0)
+    model = RNN(RNNConfig(2, 1, hidden_size=8, mlp_size=8))
+    obs, action = torch.from_numpy(data.obs), torch.from_numpy(data.action)
+    times = [float(t) for t in range(1, 13)]
+    with torch.no_grad():
+        state = model.observe(obs[:, :2], action[:, :2])
+        imagined = model.imagine(state, times, action[:, [1, 4, 7, 10]], (0.0, 3.0, 6.0, 9.0))
+    wanted = float((imagined.obs - obs[:, 2:]).square().mean())
+    assert validate(model, data)["mse"] == pytest.approx(wanted, rel=1e-5)
+    action[:, 4:] = 0.0
+    first_alone = Recording(data.obs, action.numpy(), data.reward, data.warm_up)
+    assert validate(model, first_alone)["mse"] != pytest.approx(wanted, rel=1e-3)
 
 
 def test_validation_is_the_open_loop_error_after_the_shot() -> None:

@@ -1,4 +1,4 @@
-"""Data: trajectories of shot tables, sequences of tasks, and streams that keep splits apart."""
+"""Data: shot tables, tasks, recorded episodes, and random streams that keep splits apart."""
 
 from jumpy_mbrl.data.dataset import (
     DatasetConfig,
@@ -6,12 +6,15 @@ from jumpy_mbrl.data.dataset import (
     load_or_make,
     make_dataset,
 )
+from jumpy_mbrl.data.recording import Recording, RecordingConfig, record
 from jumpy_mbrl.data.seeds import evaluation_table_seeds
 from jumpy_mbrl.data.tasks import TASKS, TaskConfig, TaskDataset, make_task
 
 __all__ = [
     "TASKS",
     "DatasetConfig",
+    "Recording",
+    "RecordingConfig",
     "TaskConfig",
     "TaskDataset",
     "TrajectoryDataset",
@@ -19,4 +22,5 @@ __all__ = [
     "load_or_make",
     "make_dataset",
     "make_task",
+    "record",
 ]

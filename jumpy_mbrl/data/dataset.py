@@ -140,7 +140,7 @@ class TrajectoryDataset:
         Raises:
             ValueError: unless the name ends in .npz.
         """
-        path = _check_name(path)
+        path = check_npz_name(path)
         with atomic_write(path) as temporary:
             np.savez(temporary, obs=self.obs, action=self.action)
             checksum = sha256_of(temporary)
@@ -160,7 +160,7 @@ class TrajectoryDataset:
             FileNotFoundError: if the file or its manifest is missing.
             ValueError: if it is truncated or changed, not ours, or made by another config.
         """
-        path = _check_name(path)
+        path = check_npz_name(path)
         manifest = _read_manifest(path)
         config = DatasetConfig.from_dict(manifest["config"])
         if expect is not None and config != expect:
@@ -171,7 +171,7 @@ class TrajectoryDataset:
                 f"expected {path} to have the SHA-256 {manifest['sha256']} of its manifest, got "
                 f"{found}; the file is truncated or was changed, make it again"
             )
-        return cls(**_read_arrays(path), config=config)
+        return cls(**read_arrays(path, _ARRAYS), config=config)
 
 
 _Job = tuple[DatasetConfig, int, Backend]
@@ -304,7 +304,8 @@ def _check_arrays(arrays: Mapping[str, NDArray[Any]], config: DatasetConfig) -> 
             )
 
 
-def _check_name(path: str | os.PathLike[str]) -> Path:
+def check_npz_name(path: str | os.PathLike[str]) -> Path:
+    """Returns `path`; raises `ValueError` unless the name ends in .npz."""
     path = Path(path)
     if path.suffix != ".npz":
         raise ValueError(f"expected the name of a dataset to end in .npz, got {str(path)!r}")
@@ -356,7 +357,8 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     return content
 
 
-def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+def read_arrays(path: Path, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
+    """Returns the arrays of an .npz file; raises `ValueError` if it does not have them."""
     try:
         # Opened here, because np.load leaves a broken archive open.
         with path.open("rb") as stream:
@@ -364,11 +366,10 @@ def _read_arrays(path: Path) -> dict[str, NDArray[Any]]:
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise ValueError("a single array")
             with archive:
-                return {name: archive[name] for name in _ARRAYS}
+                return {name: archive[name] for name in names}
     except (EOFError, KeyError, OSError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(
-            f"expected an .npz file with the arrays {_ARRAYS} in {path}, got something else: "
-            f"{error}"
+            f"expected an .npz file with the arrays {names} in {path}, got something else: {error}"
         ) from None
 
 

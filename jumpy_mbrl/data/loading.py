@@ -1,4 +1,4 @@
-"""Data by its config, whatever kind it is: trajectories of a table, or sequences of a task."""
+"""Data by its config: trajectories of a table, sequences of a task, or recorded episodes."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from jumpy_mbrl.data.dataset import DatasetConfig, load_or_make
+from jumpy_mbrl.data.recording import Recording, RecordingConfig
 from jumpy_mbrl.data.tasks import TaskConfig, make_task
 
-DataConfig = DatasetConfig | TaskConfig
+DataConfig = DatasetConfig | TaskConfig | RecordingConfig
 
 
 class SequenceData(Protocol):
@@ -23,7 +24,6 @@ class SequenceData(Protocol):
         obs: (n, T, D) float32, or uint8 for pictures.
         action: (n, T, A) float32.
         warm_up: how many frames are shown before prediction begins, at least 1.
-        config: what made them.
     """
 
     @property
@@ -35,21 +35,42 @@ class SequenceData(Protocol):
     @property
     def warm_up(self) -> int: ...
 
-    @property
-    def config(self) -> DataConfig: ...
-
 
 def load_data(config: DataConfig, folder: str | os.PathLike[str]) -> SequenceData:
-    """The data of a config: trajectories are kept in ``folder``, tasks are made anew each time.
+    """The data of a config: trajectories are kept in ``folder``, tasks are made anew each time,
+    recordings lie where they were saved.
 
     Raises:
-        ValueError: for a weather file that is missing or malformed.
+        FileNotFoundError: for a recording that is missing.
+        ValueError: for a weather file that is missing or malformed, or a changed recording.
     """
     if isinstance(config, TaskConfig):
         return make_task(config)
+    if isinstance(config, RecordingConfig):
+        return Recording.load(config.path, config.sha256)
     return load_or_make(config, folder)
 
 
 def as_frames(obs: Tensor) -> Tensor:
     """Frames as a model reads them: pictures (uint8) from 0 to 1, anything else as it is."""
     return obs.to(torch.float32) / 255.0 if obs.dtype == torch.uint8 else obs
+
+
+def actions_ahead(action: Tensor, now: int) -> tuple[Tensor | None, list[float]]:
+    """The actions from frame ``now`` on, as ``WorldModel.imagine`` wants them.
+
+    Args:
+        action: (B, T, A), zeros where nothing was done.
+        now: the frame that the future is imagined from.
+
+    Returns:
+        The actions (B, M, A), that at ``now`` and those of later frames where any of the B rows
+        acts, or None for a world without actions; and their M times in frames from now.
+    """
+    if action.shape[2] == 0:
+        return None, [0.0]
+    acts = (action[:, now:] != 0.0).any(dim=2).any(dim=0)
+    acts[0] = True
+    # The last frame has no future.
+    frames = acts[: max(len(acts) - 1, 1)].nonzero().flatten()
+    return action[:, now + frames], frames.tolist()

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from jumpy_mbrl.data.events import EventSampler, LineEventSampler
-from jumpy_mbrl.data.loading import DataConfig, SequenceData, as_frames
+from jumpy_mbrl.data.loading import SequenceData, as_frames
 from jumpy_mbrl.envs.config import unknown_name
 
 _READ_AT_ONCE = 100
@@ -149,7 +149,7 @@ class PictureEventSampler:
             self._model.read(as_frames(torch.from_numpy(part).to(self._device))).cpu().numpy()
             for part in np.array_split(data.obs, max(len(data.obs) // _READ_AT_ONCE, 1))
         ]
-        return _Seen(np.concatenate(places), data.action, data.warm_up, data.config)
+        return _Seen(np.concatenate(places), data.action, data.warm_up)
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,6 @@ class _Seen:
     obs: NDArray[np.float32]
     action: NDArray[np.float32]
     warm_up: int
-    config: DataConfig
 
 
 def _next_action(action: Tensor) -> Tensor:

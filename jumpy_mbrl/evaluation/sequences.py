@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jumpy_mbrl.data.loading import SequenceData, as_frames
+from jumpy_mbrl.data.loading import SequenceData, actions_ahead, as_frames
 from jumpy_mbrl.models.base import Imagined, WorldModel, check_times
 
 BATCH_SIZE = 1000
@@ -67,7 +67,7 @@ def sample(
     Args:
         model: the model.
         obs: (B, T, D) frames, of which only the first ``warm_up`` are read; uint8 for pictures.
-        action: (B, T, A), or None. That of the last frame shown is taken there.
+        action: (B, T, A), or None. That of the last frame shown and all later ones are taken.
         warm_up: how many frames are shown, from 1 to T, and as many as the model needs.
         times: (K,) real times in frames of the sequence, ascending; the last frame shown is at
             ``warm_up - 1`` and no time may lie before it.
@@ -97,11 +97,12 @@ def sample(
         )
     check_times(ahead)
     shown = as_frames(obs[:, :warm_up]).to(like)
-    if action is None or action.shape[2] == 0:
+    if action is None:
         imagined = model.imagine(model.observe(shown), ahead)
     else:
-        taken = action[:, :warm_up].to(like)
-        imagined = model.imagine(model.observe(shown, taken), ahead, taken[:, -1])
+        taken = action.to(like)
+        state = model.observe(shown, taken[:, :warm_up])
+        imagined = model.imagine(state, ahead, *actions_ahead(taken, now))
     return replace(imagined, tick_times=imagined.tick_times + now)
 
 

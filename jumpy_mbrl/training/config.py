@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from jumpy_mbrl.data.dataset import DatasetConfig
 from jumpy_mbrl.data.loading import DataConfig
+from jumpy_mbrl.data.recording import RecordingConfig
 from jumpy_mbrl.data.tasks import TaskConfig
 from jumpy_mbrl.envs.config import unknown_name
 from jumpy_mbrl.models.jumpy_rnn import JumpyRNNConfig
@@ -29,8 +30,8 @@ class TrainingConfig:
 
     Attributes:
         model: config of the model; its class says which model it is.
-        train_data: trajectories to learn from.
-        validation_data: trajectories to choose the best weights by.
+        train_data: sequences to learn from.
+        validation_data: sequences to choose the best weights by.
         steps: updates of the weights. (Paper: 10,000.)
         batch_size: sequences, or events of each kind, in a batch. (Paper: 256.)
         learning_rate: of AdamW, at the start. (Paper: 1e-3.)
@@ -110,7 +111,7 @@ class TrainingConfig:
         about, other = _subject(self.train_data), _subject(self.validation_data)
         if about != other:
             raise ValueError(
-                "train_data and validation_data must be of one table, or one task, got "
+                "train_data and validation_data must be recorded, of one table, or one task, got "
                 f"{about} and {other}"
             )
 
@@ -131,6 +132,8 @@ class TrainingConfig:
 
 def _subject(data: DataConfig) -> Any:
     """What all data of a run have in common."""
+    if isinstance(data, RecordingConfig):
+        return "recorded"
     return (data.task, data.csv) if isinstance(data, TaskConfig) else data.table
 
 
@@ -166,6 +169,8 @@ def _default_fields(config: type[Any]) -> dict[str, Any]:
 
 
 def _data_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
+    if "sha256" in values:
+        return {}
     return TaskConfig().to_dict() if "task" in values else DatasetConfig().to_dict()
 
 

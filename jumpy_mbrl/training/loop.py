@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from jumpy_mbrl.data.loading import SequenceData, as_frames, load_data
+from jumpy_mbrl.data.loading import SequenceData, actions_ahead, as_frames, load_data
 from jumpy_mbrl.data.sampling import Sampler, make_sampler
 from jumpy_mbrl.devices import cpu_threads
 from jumpy_mbrl.files import write_json
@@ -95,8 +95,8 @@ def train(
 def validate(model: WorldModel, dataset: SequenceData, batch_size: int = 1000) -> dict[str, float]:
     """Open-loop error after the frames that are shown, and how far the model jumps.
 
-    The model observes the first ``warm_up`` frames of every sequence and imagines all later ones;
-    where there are actions, that of the last frame shown (the shot) is given.
+    The model observes the first ``warm_up`` frames of every sequence and imagines all later ones,
+    given the actions from the last frame shown (that of the shot) on.
 
     Args:
         model: the model.
@@ -117,7 +117,7 @@ def validate(model: WorldModel, dataset: SequenceData, batch_size: int = 1000) -
         obs = as_frames(torch.from_numpy(dataset.obs[rows])).to(like)
         action = torch.from_numpy(dataset.action[rows]).to(like)
         state = model.observe(obs[:, :shown], action[:, :shown])
-        imagined = model.imagine(state, times, action[:, shown - 1] if action.shape[2] else None)
+        imagined = model.imagine(state, times, *actions_ahead(action, shown - 1))
         error += float((imagined.obs - obs[:, shown:]).square().mean()) * len(obs) / n
         ticks += int(imagined.ticks.sum())
     return {"mse": error, "mean_jump": n * len(times) / max(ticks, 1)}

@@ -1,0 +1,278 @@
+"""Recordings: episodes of any Gymnasium environment, as sequences that world models learn from.
+
+A frame is a step of the environment. An action is chosen at a frame, given to the environment in
+the step to the next frame, and again in every step until the next one is chosen (`hold` frames
+later); the recording has it once, at its own frame, and zeros in between. So a jumpy model ticks
+where something is decided, and leaps over the frames for which it holds.
+
+Letters: n episodes, T frames, D observation size, A action size.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from gymnasium.spaces import Box
+from gymnasium.vector import AutoresetMode, VectorEnv
+from numpy.typing import NDArray
+
+from jumpy_mbrl.data.dataset import check_npz_name, read_arrays
+from jumpy_mbrl.files import atomic_write, sha256_of
+
+Policy = Callable[[NDArray[Any], NDArray[np.float32]], NDArray[np.float32]]
+"""Chooses actions (n, A) from all frames so far (n, t, D) and the actions at them (n, t, A), of
+which the last are zeros, still to be chosen."""
+
+_ARRAYS = ("obs", "action", "reward", "warm_up")
+
+
+@dataclass(frozen=True)
+class RecordingConfig:
+    """A recording that was saved, as the data of a training run.
+
+    Attributes:
+        path: the .npz file.
+        sha256: its checksum, so that a run which is resumed goes on with the same data.
+    """
+
+    path: str
+    sha256: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the fields as a dictionary that JSON can hold."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """Episodes of one length.
+
+    Attributes:
+        obs: (n, T, D) float32, or uint8 for pictures (row by row, 255 is 1.0 for a model).
+        action: (n, T, A) float32: what was chosen at each frame, zeros where nothing was.
+        reward: (n, T-1) float64, of the step from each frame to the next.
+        warm_up: how many frames are shown before the first action, its own included.
+
+    Raises:
+        ValueError: for arrays of other shapes or types, NaN or infinity, or a `warm_up` that leaves
+            no frame to predict.
+    """
+
+    obs: NDArray[Any]
+    action: NDArray[np.float32]
+    reward: NDArray[np.float64]
+    warm_up: int = 1
+
+    def __post_init__(self) -> None:
+        shape = self.obs.shape
+        if self.obs.ndim != 3 or self.obs.dtype not in (np.float32, np.uint8) or shape[1] < 2:
+            raise ValueError(
+                f"expected obs of shape (n, T, D) with at least two frames, float32 or uint8, got "
+                f"{shape} and {self.obs.dtype}"
+            )
+        if self.action.shape[:-1] != shape[:2] or self.action.dtype != np.float32:
+            raise ValueError(
+                f"expected action of shape ({shape[0]}, {shape[1]}, A) and type float32, got "
+                f"{self.action.shape} and {self.action.dtype}"
+            )
+        if self.reward.shape != (shape[0], shape[1] - 1):
+            raise ValueError(
+                f"expected reward of shape ({shape[0]}, {shape[1] - 1}), one for each step, got "
+                f"{self.reward.shape}"
+            )
+        if not 1 <= self.warm_up < shape[1]:
+            raise ValueError(
+                f"expected warm_up from 1 to {shape[1] - 1}, so that there are frames to predict, "
+                f"got {self.warm_up}"
+            )
+        for name in ("obs", "action", "reward"):
+            finite = np.isfinite(getattr(self, name).reshape(len(self), -1)).all(axis=1)
+            if not finite.all():
+                rows = np.flatnonzero(~finite)[:8]
+                raise ValueError(f"expected finite {name}, got NaN or infinity in episodes {rows}")
+
+    def __len__(self) -> int:
+        return len(self.obs)
+
+    def save(self, path: str | os.PathLike[str]) -> RecordingConfig:
+        """Writes `path` (an .npz file) atomically, and tells how a training run finds it again.
+
+        Raises:
+            ValueError: unless the name ends in .npz.
+        """
+        path = check_npz_name(path)
+        with atomic_write(path) as temporary:
+            np.savez(temporary, **{name: getattr(self, name) for name in _ARRAYS})
+            return RecordingConfig(str(path), sha256_of(temporary))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], sha256: str | None = None) -> Recording:
+        """Reads what `save` wrote.
+
+        Args:
+            path: the .npz file.
+            sha256: the checksum that it has to have, or None for any.
+
+        Raises:
+            FileNotFoundError: if there is no such file.
+            ValueError: if it holds something else, or has another checksum.
+        """
+        path = check_npz_name(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"expected a recording, but there is no {path}; record it anew")
+        if sha256 is not None and sha256_of(path) != sha256:
+            raise ValueError(
+                f"expected {path} to have the SHA-256 {sha256}, got {sha256_of(path)}; it was "
+                "changed or recorded anew since, so start a new training run"
+            )
+        arrays = read_arrays(path, _ARRAYS)
+        return cls(arrays["obs"], arrays["action"], arrays["reward"], int(arrays["warm_up"]))
+
+
+def record(
+    env: VectorEnv[Any, Any, Any],
+    episodes: int,
+    frames: int,
+    *,
+    hold: int = 1,
+    warm_up: int = 1,
+    policy: Policy | None = None,
+    seed: int = 0,
+) -> Recording:
+    """Plays episodes and records them.
+
+    Args:
+        env: any vector environment with `Box` observations, of any shape (pictures as uint8), and
+            bounded `Box` actions: `gym.make_vec(name, num_envs)`. Models and planners expect
+            numbers between about -1 and 1, so wrap it in Gymnasium's `RescaleObservation` and
+            `RescaleAction` where they are not. There is no need to stack frames: models read as
+            many as they want.
+        episodes: n.
+        frames: T, that of the reset included. An episode that ends earlier is refused.
+        hold: frames for which each action is given to the environment.
+        warm_up: frames before the first action, its own included; until then the action is zero.
+        policy: what chooses, by default uniformly at random within the bounds.
+        seed: of the environment, whose i-th copy Gymnasium gives seed + i, and of the random
+            policy. Recordings that are to share no start need seeds that lie further apart.
+
+    Raises:
+        ValueError: for another kind of environment or space, counts that are too small, an episode
+            that ends early, a policy whose actions have a wrong shape or lie outside the bounds, or
+            observations or rewards that are not finite.
+    """
+    space = _check_env(env)
+    for name, value, least in (
+        ("episodes", episodes, 1),
+        ("hold", hold, 1),
+        ("warm_up", warm_up, 1),
+        ("frames", frames, warm_up + 1),
+    ):
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(f"expected {name} to be an integer of at least {least}, got {value!r}")
+    if policy is None:
+        policy = _random_policy(space, np.random.default_rng(seed))
+    parts = []
+    for first in range(0, episodes, env.num_envs):
+        start = env.reset(seed=seed if first == 0 else None)[0]
+        part = _play(env, space, start, frames, hold, warm_up, policy)
+        parts.append(tuple(array[: episodes - first] for array in part))
+    obs, action, reward = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    return Recording(obs, action, reward, warm_up)
+
+
+def _play(
+    env: VectorEnv[Any, Any, Any],
+    space: Box,
+    start: NDArray[Any],
+    frames: int,
+    hold: int,
+    warm_up: int,
+    policy: Policy,
+) -> tuple[NDArray[Any], NDArray[np.float32], NDArray[np.float64]]:
+    """One episode of every environment from the first frame on: obs, action and reward."""
+    n, A = env.num_envs, int(np.prod(space.shape))
+    first = _flat(start)
+    obs = np.zeros((n, frames, first.shape[1]), first.dtype)
+    action = np.zeros((n, frames, A), np.float32)
+    reward = np.zeros((n, frames - 1))
+    obs[:, 0] = first
+    held = np.zeros((n, *space.shape), space.dtype)
+    for t in range(frames - 1):
+        if t >= warm_up - 1 and (t - warm_up + 1) % hold == 0:
+            action[:, t] = _check_actions(policy(obs[:, : t + 1], action[:, : t + 1]), space, n)
+            held = action[:, t].reshape(held.shape).astype(held.dtype)
+        seen, reward[:, t], terminated, truncated, _ = env.step(held)
+        obs[:, t + 1] = _flat(seen)
+        ended = np.flatnonzero(terminated | truncated)
+        if len(ended) and t + 2 < frames:
+            raise ValueError(
+                f"expected episodes of {frames} frames, but after {t + 2} frames those of "
+                f"environments {ended[:8]} ended; ask for fewer frames, or make the environment so "
+                "that it goes on"
+            )
+    return obs, action, reward
+
+
+def _flat(obs: NDArray[Any]) -> NDArray[Any]:
+    """Observations of any shape as (n, D): uint8 as they are, other numbers as float32."""
+    flat = obs.reshape(len(obs), -1)
+    return flat.copy() if flat.dtype == np.uint8 else flat.astype(np.float32)
+
+
+def _random_policy(space: Box, rng: np.random.Generator) -> Policy:
+    low, high = space.low.ravel(), space.high.ravel()
+
+    def policy(obs: NDArray[Any], action: NDArray[np.float32]) -> NDArray[np.float32]:
+        return rng.uniform(low, high, (len(obs), len(low))).astype(np.float32)
+
+    return policy
+
+
+def _check_env(env: Any) -> Box:
+    """Checks that episodes can be recorded; returns the space of an environment's actions."""
+    if not isinstance(env, VectorEnv):
+        raise ValueError(
+            f"expected a vector environment, got {type(env).__name__}; make one with gym.make_vec"
+        )
+    if env.metadata.get("autoreset_mode") == AutoresetMode.SAME_STEP:
+        raise ValueError(
+            "expected an environment that shows the last frame of an episode, got autoreset_mode "
+            "SAME_STEP; make it with NEXT_STEP or DISABLED"
+        )
+    seen, acts = env.single_observation_space, env.single_action_space
+    if not isinstance(seen, Box):
+        raise ValueError(
+            f"expected observations in a Box, got {type(seen).__name__}; flatten them with "
+            "gymnasium.wrappers.FlattenObservation, or choose one of several"
+        )
+    if not isinstance(acts, Box) or not np.issubdtype(acts.dtype, np.floating):
+        raise ValueError(
+            f"expected actions that are real numbers in a Box, got {acts}; planners search "
+            "continuous spaces"
+        )
+    low, high = acts.low, acts.high
+    if not (np.isfinite([low, high]).all() and (low <= 0.0).all() and (high >= 0.0).all()):
+        raise ValueError(
+            f"expected finite bounds on actions with 0, which stands for none, between them, got "
+            f"{low} and {high}; wrap the environment in gymnasium.wrappers.vector.RescaleAction"
+        )
+    return acts
+
+
+def _check_actions(actions: Any, space: Box, count: int) -> NDArray[np.float32]:
+    flat = np.asarray(actions, np.float32)
+    shape = (count, int(np.prod(space.shape)))
+    if flat.shape != shape:
+        raise ValueError(f"expected actions of shape {shape} from the policy, got {flat.shape}")
+    shaped = flat.reshape(-1, *space.shape)
+    if not ((shaped >= space.low) & (shaped <= space.high)).all():
+        raise ValueError(
+            f"expected actions within {space.low} and {space.high} from the policy, got "
+            f"{flat.min()} to {flat.max()}"
+        )
+    return flat
