@@ -2,6 +2,7 @@
 
 from jumpy_mbrl.agents.base import Agent
 from jumpy_mbrl.agents.cem import CEMConfig, CEMPlanner
+from jumpy_mbrl.agents.control import RecedingHorizon
 from jumpy_mbrl.agents.gradient import PROTOCOLS, GradientPlanner, PlannerConfig
 from jumpy_mbrl.agents.objectives import (
     FunctionObjective,
@@ -29,6 +30,7 @@ __all__ = [
     "RandomShot",
     "ReachPointAtTime",
     "ReachRegion",
+    "RecedingHorizon",
     "SearchConfig",
     "load_agent",
 ]

@@ -1,5 +1,6 @@
 """World models: filter real frames, then imagine the future at any real times."""
 
+from jumpy_mbrl.models.action_sequence import ActionSequence
 from jumpy_mbrl.models.base import Imagined, State, WorldModel
 from jumpy_mbrl.models.event_jump import EventJump, EventJumpConfig
 from jumpy_mbrl.models.fold_jump import FoldJump, FoldJumpConfig
@@ -20,6 +21,7 @@ __all__ = [
     "MODELS",
     "ODERNN",
     "RNN",
+    "ActionSequence",
     "EventJump",
     "EventJumpConfig",
     "FoldJump",

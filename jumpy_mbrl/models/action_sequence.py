@@ -1,0 +1,71 @@
+"""Several actions as one: what a planner that chooses one action needs to choose a sequence.
+
+Letters: B batch, M actions of a sequence, A action size, K query times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from jumpy_mbrl.models.base import Imagined, State, WorldModel, check_times
+
+
+class ActionSequence(WorldModel):
+    """A world model whose action (B, M * A) is the actions (M, A) of a sequence, one by one.
+
+    Planners that know of one action taken now then search all M actions at once, unchanged.
+
+    Args:
+        model: any world model with actions.
+        action_times: M ascending times in frames from now at which it acts, the first at 0.
+
+    Raises:
+        ValueError: for a model without actions, or other times.
+    """
+
+    def __init__(self, model: WorldModel, action_times: Sequence[float]) -> None:
+        super().__init__()
+        if model.action_size < 1:
+            raise ValueError(
+                f"expected a model with actions, got {type(model).__name__} with "
+                f"action_size={model.action_size}"
+            )
+        times = torch.as_tensor(action_times, dtype=torch.float32)
+        check_times(times)
+        if float(times[0]) != 0.0 or bool((times[1:] == times[:-1]).any()):
+            raise ValueError(
+                f"expected action_times that begin at 0 and differ from each other, got "
+                f"{times.tolist()}"
+            )
+        self.model = model
+        self.action_times = [float(time) for time in action_times]
+        self.obs_size = model.obs_size
+        self.action_size = len(self.action_times) * model.action_size
+
+    def split(self, action: Tensor) -> Tensor:
+        """The actions (..., M, A) of a sequence (..., M * A)."""
+        parts: Tensor = action.unflatten(-1, (len(self.action_times), self.model.action_size))
+        return parts
+
+    def initial_state(self, batch_size: int) -> State:
+        """See ``WorldModel.initial_state``."""
+        return self.model.initial_state(batch_size)
+
+    def observe(self, obs: Tensor, action: Tensor | None = None) -> State:
+        """See ``WorldModel.observe``; ``action`` (B, T, A) holds single actions, as they were."""
+        return self.model.observe(obs, action)
+
+    def _rollout(self, state: State, times: Tensor, end: float, action: Tensor | None) -> Imagined:
+        if action is None:
+            return self.model._rollout(state, times, end, None)
+        until = torch.cat([times, times.new_tensor([end])])
+        imagined = self.model.imagine(state, until, self.split(action), self.action_times)
+        return replace(imagined, obs=imagined.obs[:, :-1])
+
+    def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """That of the model."""
+        return self.model.loss(batch)
