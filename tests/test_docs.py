@@ -20,7 +20,12 @@ from jumpy_mbrl.training.presets import TASK_MODELS
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
-WITH_EXAMPLES = ("index.md", "planning.md", "plugging_in.md")  # others have tests of their own
+WITH_EXAMPLES = (
+    "index.md",
+    "planning.md",
+    "plugging_in.md",
+    "your_own_environment.md",
+)  # others have tests of their own
 
 
 def read(page: str) -> str:

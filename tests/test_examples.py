@@ -42,6 +42,33 @@ def test_random_shooting_wins(
     assert won is not None and float(won[1]) > 60.0
 
 
+def test_a_pendulum_is_recorded_learned_and_played(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    small = ["--recorded", "4", "--steps", "3", "--candidates", "8", "--episodes", "2"]
+    arguments = [*small, "--hold", "20", "--folder", str(tmp_path)]
+    run("your_own_environment.py", monkeypatch, *arguments)
+    first = capsys.readouterr().out
+    assert "ticks to imagine 40 frames" in first and "mean return of 2 episodes" in first
+    run("your_own_environment.py", monkeypatch, *arguments)
+    assert capsys.readouterr().out == first, "the model that was trained before"
+
+
+@pytest.mark.slow
+def test_plans_swing_the_pendulum_up(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """A mean return of at least -400 was asked for in advance; random torques reach -1200."""
+    run("your_own_environment.py", monkeypatch, "--folder", str(tmp_path))
+    printed = capsys.readouterr().out
+    returns = re.search(r"(-\d+) by random torques, (-\d+) by plans", printed)
+    ticks = re.search(r"40 frames: ([\d.]+)", printed)
+    assert returns is not None and ticks is not None
+    assert int(returns[1]) < -900
+    assert int(returns[2]) >= -400
+    assert float(ticks[1]) < 20.0, "not even a tick for every other frame"
+
+
 def test_ppo_trains_on_imagined_shots(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
