@@ -4,8 +4,10 @@ A data stream is `SeedSequence(seed, spawn_key=(code of the split, block))`. Num
 to four 32-bit words before a spawn key, and seeds are below 2**63, so different (seed, split,
 block) are always six different words. (Lists would not do: NumPy treats `SeedSequence([5])` and
 `SeedSequence([5, 0])` as the same.) `env.reset(seed=...)` uses `SeedSequence(seed)` without a spawn
-key, four words, so it never meets a data stream either; the tables of an evaluation are resets with
-the seeds of `evaluation_table_seeds`, all of them at or above `EVALUATION_SEEDS_FROM`.
+key, four words, so it never meets a data stream either. The tables of an evaluation are resets with
+the seeds of `evaluation_table_seeds`, all of them at or above `EVALUATION_SEEDS_FROM`. What learns
+on the environment itself is given the reset seeds of `training_table_seeds`, and validated on those
+of `validation_table_seeds`.
 """
 
 from __future__ import annotations
@@ -23,8 +25,12 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "evaluation")
 EVALUATION_SEEDS_FROM = 2**51
 """Reset seeds from here on are for evaluation only; nothing may be trained on their tables."""
 
+VALIDATION_SEEDS_FROM = 2**50
+"""Reset seeds from here up to the evaluation's are for validation; those below, for training."""
+
 MAX_EVALUATION_TABLES = 2**20
 MAX_EVALUATION_SEED = 2**31 - 1
+MAX_TRAINING_SEED = 2**30 - 1
 
 _CODES: dict[str, int] = {"train": 1, "validation": 2, "evaluation": 3}
 
@@ -60,13 +66,38 @@ def evaluation_table_seeds(seed: int, count: int) -> range:
     Raises:
         ValueError: for a seed or count out of range.
     """
-    if isinstance(seed, bool) or not 0 <= seed <= MAX_EVALUATION_SEED:
-        raise ValueError(f"expected an evaluation seed in [0, {MAX_EVALUATION_SEED}], got {seed!r}")
+    return _table_seeds("evaluation", EVALUATION_SEEDS_FROM, seed, MAX_EVALUATION_SEED, count)
+
+
+def validation_table_seeds(seed: int, count: int) -> range:
+    """Returns the `count` reset seeds of a validation, as `evaluation_table_seeds` does.
+
+    Raises:
+        ValueError: for a seed outside [0, 2**30), or a count outside [1, 2**20].
+    """
+    return _table_seeds("validation", VALIDATION_SEEDS_FROM, seed, MAX_TRAINING_SEED, count)
+
+
+def training_table_seeds(seed: int, count: int) -> range:
+    """Returns reset seeds for `count` parallel environments to train on.
+
+    Different seeds have none in common.
+
+    Raises:
+        ValueError: for a seed outside [0, 2**30), or a count outside [1, 2**20].
+    """
+    return _table_seeds("training", 0, seed, MAX_TRAINING_SEED, count)
+
+
+def _table_seeds(what: str, start: int, seed: int, last: int, count: int) -> range:
+    """The first `count` of the 2**20 reset seeds of one seed."""
+    if isinstance(seed, bool) or not 0 <= seed <= last:
+        raise ValueError(f"expected the {what} seed in [0, {last}], got {seed!r}")
     if isinstance(count, bool) or not 1 <= count <= MAX_EVALUATION_TABLES:
         raise ValueError(
-            f"expected a number of evaluation tables in [1, {MAX_EVALUATION_TABLES}], got {count!r}"
+            f"expected a number of {what} tables in [1, {MAX_EVALUATION_TABLES}], got {count!r}"
         )
-    first = EVALUATION_SEEDS_FROM + seed * MAX_EVALUATION_TABLES
+    first = start + seed * MAX_EVALUATION_TABLES
     return range(first, first + count)
 
 
