@@ -30,11 +30,13 @@ class AgentEntry:
         description: what it is, in a line.
         checkpoint: the shipped model it plans with, if any.
         line_checkpoint: the same for the game on a line.
+        policy: the shipped policy of Stable-Baselines3 that it plays with, if any.
     """
 
     description: str
     checkpoint: str | None = None
     line_checkpoint: str | None = None
+    policy: str | None = None
 
 
 AGENTS: dict[str, AgentEntry] = {
@@ -59,6 +61,7 @@ def load_agent(
     seed: int = 0,
     config: PlannerConfig | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
+    trust: bool = False,
 ) -> Agent:
     """An agent, ready for ``predict``.
 
@@ -70,12 +73,14 @@ def load_agent(
         device: where planners compute: "auto" (CUDA if there is one), "cpu" or "cuda".
         seed: of the agent's own randomness.
         config: search settings in place of the protocol's; ``seed`` replaces theirs.
-        checkpoint: a model (a folder or a shipped name) in place of the one that ``AGENTS`` names.
+        checkpoint: a model, or a policy of Stable-Baselines3 (a folder or a shipped name), in place
+            of the one that ``AGENTS`` names.
+        trust: read a policy that is not shipped, whose pickles can run anything.
 
     Raises:
         ValueError: for an unknown agent, protocol or device, a checkpoint that is missing or
-            damaged, or one given to an agent without a learned model, or a model that the task is
-            not for.
+            damaged, or one given to an agent without a learned model, a model that the task is not
+            for, or a policy that is neither shipped nor trusted.
     """
     if name not in AGENTS:
         raise ValueError(unknown_name("agent", name, AGENTS))
@@ -83,7 +88,12 @@ def load_agent(
         raise ValueError(unknown_name("protocol", protocol, PROTOCOLS))
     task = task or plane_task()
     place = resolve_device(device)
-    learned = AGENTS[name].checkpoint is not None
+    entry = AGENTS[name]
+    if entry.policy is not None:
+        from jumpy_mbrl.agents.model_free import policy_agent  # Only here: SB3 is slow to load.
+
+        return policy_agent(checkpoint or entry.policy, task, trust=trust)
+    learned = entry.checkpoint is not None
     if checkpoint is not None and not learned:
         raise ValueError(f"agent {name!r} has no learned model, got checkpoint={checkpoint!r}")
     if name == "none":

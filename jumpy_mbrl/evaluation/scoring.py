@@ -86,8 +86,8 @@ class AgentResult:
         ball_hits: mean contacts of balls after the shot, in reality.
         by_contacts: success by the number of contacts, with walls and of balls, after the shot.
         by_ball_hits: success by the number of contacts of balls after the shot.
-        training_frames: frames of experience the model learned from; None if nothing was learned.
-        checkpoint: name or folder of the model; None if there is none.
+        training_frames: frames of experience that were learned from; None if nothing was learned.
+        checkpoint: name or folder of the model or policy; None if there is none.
         seed: of the evaluation's tables.
         actions: the shots, (B, 2) float32.
         is_success: what became of them, (B,) bool.
@@ -293,7 +293,6 @@ def summarise(agent: Agent, tables: Tables, rounds: Sequence[Round]) -> AgentRes
     ball_hits = np.concatenate([entry.outcomes.ball_hits for entry in rounds])
     beliefs = _joined([entry.beliefs for entry in rounds])
     ticks = _joined([entry.ticks for entry in rounds])
-    checkpoint = getattr(agent, "checkpoint", None)
     n, successes = len(tables), int(is_success.sum())
     return AgentResult(
         n=n,
@@ -308,8 +307,8 @@ def summarise(agent: Agent, tables: Tables, rounds: Sequence[Round]) -> AgentRes
         ball_hits=float(ball_hits.mean()),
         by_contacts=by_count(wall_hits + ball_hits, is_success),
         by_ball_hits=by_count(ball_hits, is_success),
-        training_frames=None if checkpoint is None else _training_frames(checkpoint),
-        checkpoint=checkpoint,
+        training_frames=_training_frames(agent),
+        checkpoint=getattr(agent, "checkpoint", None),
         seed=tables.seed,
         actions=np.concatenate([entry.actions for entry in rounds]),
         is_success=is_success,
@@ -322,10 +321,16 @@ def _joined(parts: list[NDArray[np.float64] | None]) -> NDArray[np.float64] | No
     return np.concatenate(arrays) if arrays else None
 
 
-def _training_frames(checkpoint: str) -> int | None:
-    """Frames in the model's training set, as its config records them."""
+def _training_frames(agent: Agent) -> int | None:
+    """Frames that an agent learned from: as it says, or as its model's config records them."""
+    if hasattr(agent, "training_frames"):
+        frames: int | None = agent.training_frames
+        return frames
+    checkpoint = getattr(agent, "checkpoint", None)
+    if checkpoint is None:
+        return None
     data = pretrained_info(checkpoint).get("data") or {}
     if data.get("task") in TASKS:
         return int(data["num_sequences"]) * TASKS[data["task"]].frames
-    count, frames = data.get("num_trajectories"), (data.get("table") or {}).get("num_frames")
-    return None if count is None or frames is None else int(count) * int(frames)
+    count, length = data.get("num_trajectories"), (data.get("table") or {}).get("num_frames")
+    return None if count is None or length is None else int(count) * int(length)

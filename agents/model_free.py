@@ -1,0 +1,337 @@
+"""Policies of Stable-Baselines3 as agents: saved, shipped and loaded.
+
+A folder holds ``policy.zip``, as SB3's own ``save`` writes it, and ``config.json``: what it was
+trained on and how, its figures, and the checksum of the zip. Such a zip holds pickles, which can
+run anything when they are read; so it is read only if it is, byte for byte, one that is shipped
+with the package, or if the caller trusts it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.resources
+import io
+import json
+import operator
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import stable_baselines3
+import torch
+from gymnasium import spaces
+from numpy.typing import NDArray
+from stable_baselines3 import PPO, SAC
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from torch import Tensor
+
+from jumpy_mbrl.agents.base import batch_of_frames
+from jumpy_mbrl.envs.config import unknown_name
+from jumpy_mbrl.envs.task import Task, plane_task
+from jumpy_mbrl.files import atomic_write, sha256_of, write_json
+from jumpy_mbrl.models.pretrained import versions
+
+FORMAT = "jumpy-mbrl policy"
+FORMAT_VERSION = 1
+ALGORITHMS: dict[str, Any] = {"ppo": PPO, "sac": SAC}
+
+_POLICY = "policy.zip"
+_CONFIG = "config.json"
+_OF_THE_RUN = ("tensorboard_log", "_last_obs", "_last_original_obs", "_last_episode_starts")
+_BALLS = 4
+"""Numbers of two balls in a frame."""
+
+
+class MotionFeatures(BaseFeaturesExtractor):
+    """Places in the last of some stacked frames, and how they changed before, to a common scale.
+
+    Frames lie so close in time that a ball's place tells next to nothing of where it goes; a
+    network that is shown the places alone spends most of its training on taking differences.
+
+    Args:
+        observation_space: of the stacked frames, the earliest first.
+        frames: how many are stacked.
+        scale: what changes from one frame to the next are multiplied by.
+    """
+
+    def __init__(self, observation_space: spaces.Box, frames: int = 4, scale: float = 25.0) -> None:
+        size = observation_space.shape[0]
+        if frames < 2 or size % frames:
+            raise ValueError(f"expected {size} numbers to be frames of one size, got {frames=}")
+        super().__init__(observation_space, size)
+        self.frames = frames
+        self.scale = scale
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """Features (B, frames * D) of observations (B, frames * D)."""
+        shown = observations.unflatten(1, (self.frames, -1))
+        changes = self.scale * (shown[:, 1:] - shown[:, :-1])
+        return torch.cat([4.0 * (shown[:, -1] - 0.5), changes.flatten(1)], dim=1)
+
+
+class PolicyAgent:
+    """Plays the shot that a policy of Stable-Baselines3 chooses at the frame of the shot.
+
+    It knows the target that it was trained on. Where the target moves, only a policy that was shown
+    targets, as numbers or in pictures, has a way to follow.
+
+    Args:
+        policy: anything with SB3's ``predict``.
+        training: what it was trained on: ``obs_type`` and ``random_target``.
+        task: what it is to play; by default `Billiards2D-v0` as it is.
+        checkpoint: name or folder of the policy, for the record.
+        training_frames: frames of experience that it learned from, likewise.
+
+    Raises:
+        ValueError: for a policy that is told velocities, which agents are not, or another game than
+            that of the policy.
+    """
+
+    def __init__(
+        self,
+        policy: Any,
+        training: Mapping[str, Any],
+        task: Task | None = None,
+        checkpoint: str | None = None,
+        training_frames: int | None = None,
+    ) -> None:
+        task = task or plane_task()
+        if training["obs_type"] not in ("coords", "pixels"):
+            raise ValueError(
+                f"expected a policy that sees 'coords' or 'pixels', got one that is shown "
+                f"{training['obs_type']!r}, which agents are not"
+            )
+        if task.line or task.config.num_balls != 2:
+            raise ValueError(
+                f"expected a table with two balls, which the policy was trained on, got "
+                f"{'a line' if task.line else f'{task.config.num_balls} balls'}"
+            )
+        self.checkpoint = checkpoint
+        self.training_frames = training_frames
+        self._policy = policy
+        self._shown_targets = bool(training["random_target"])
+        self._target = np.asarray(task.config.target, dtype=np.float32)
+        self._painting = plane_task(obs_type="pixels") if training["obs_type"] == "pixels" else None
+
+    def predict(
+        self,
+        observation: NDArray[np.float32],
+        state: Any = None,
+        episode_start: NDArray[np.bool_] | None = None,
+        deterministic: bool = True,
+    ) -> tuple[NDArray[np.float32], Any]:
+        """See ``Agent.predict``; frames may hold the target in four numbers more.
+
+        Raises:
+            ValueError: for observations of another shape, or NaN or infinity.
+        """
+        frames, single = batch_of_frames(observation)
+        actions, _ = self._policy.predict(self._as_trained(frames), deterministic=deterministic)
+        actions = np.clip(actions, -1.0, 1.0).astype(np.float32)
+        return (actions[0] if single else actions), state
+
+    def _as_trained(self, frames: NDArray[np.float32]) -> NDArray[Any]:
+        """Lead-in frames (B, 4, D) as the observations that the policy was trained on."""
+        B, T, D = frames.shape
+        if D not in (_BALLS, _BALLS + 4):
+            raise ValueError(
+                f"expected {_BALLS} numbers a frame, or {_BALLS + 4} with the target, got {D}"
+            )
+        balls = frames[..., :_BALLS]
+        targets = np.broadcast_to(self._target, (B, T, 4)) if D == _BALLS else frames[..., _BALLS:]
+        if self._painting is not None:
+            return _paint(self._painting, balls.astype(float), targets[:, 0].astype(float))
+        if self._shown_targets:
+            balls = np.concatenate([balls, targets], axis=-1)
+        return balls.reshape(B, -1)
+
+
+def load_policy(
+    path_or_name: str | os.PathLike[str], *, trust: bool = False, device: str = "cpu"
+) -> BaseAlgorithm:
+    """Loads a policy, ready for ``predict``.
+
+    Args:
+        path_or_name: a folder that ``save_policy`` wrote, or the name of a shipped policy.
+        trust: read a policy that is not shipped, whose pickles can run anything. Say so only for
+            your own, or where you trust whoever made it.
+        device: "auto", "cpu" or "cuda".
+
+    Raises:
+        ValueError: if there is no such policy, its files are damaged or do not belong together, or
+            it is not shipped and not trusted.
+    """
+    folder = _find(path_or_name)
+    content = policy_info(folder)
+    data = _read(folder)  # Once: what is checked is what is loaded.
+    found = hashlib.sha256(data).hexdigest()
+    if found != content["policy_sha256"]:
+        raise ValueError(
+            f"expected {folder / _POLICY} to have the SHA-256 {content['policy_sha256']} of its "
+            f"{_CONFIG}, got {found}; the two do not belong together"
+        )
+    if not trust and found not in _shipped_checksums():
+        raise ValueError(
+            f"expected one of the policies that are shipped, {shipped_policies()}, got "
+            f"{folder / _POLICY}, whose pickles could run anything; pass trust=True if you trust it"
+        )
+    algorithm = ALGORITHMS[content["algorithm"]]
+    model: BaseAlgorithm = algorithm.load(io.BytesIO(data), device=device)
+    return model
+
+
+def save_policy(
+    model: BaseAlgorithm,
+    path: str | os.PathLike[str],
+    *,
+    training: Mapping[str, Any],
+    metrics: Mapping[str, Any] | None = None,
+) -> Path:
+    """Writes the folder ``path``, each file atomically; an older policy there is replaced.
+
+    The zip is one that SB3's ``load`` takes. What the optimizers have gathered is left out, which
+    makes it a third as large: it plays the same, and trains on as after a fresh start.
+
+    Args:
+        model: PPO or SAC.
+        path: the folder, made if missing.
+        training: what it was trained on and how; ``obs_type`` and ``random_target`` among it.
+        metrics: what it reached; ``frames`` are those of experience.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: for another algorithm.
+    """
+    names = [name for name, kind in ALGORITHMS.items() if type(model) is kind]
+    if not names:
+        raise ValueError(f"expected PPO or SAC, got {type(model).__name__}")
+    folder = Path(path)
+    with atomic_write(folder / _POLICY) as temporary, _without_moments(model):
+        model.save(temporary, exclude=_OF_THE_RUN)
+    content = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "algorithm": names[0],
+        "training": dict(training),
+        "metrics": dict(metrics or {}),
+        "versions": {**versions(), "stable_baselines3": stable_baselines3.__version__},
+        "policy_sha256": sha256_of(folder / _POLICY),
+    }
+    write_json(folder / _CONFIG, content)
+    return folder
+
+
+def policy_info(path_or_name: str | os.PathLike[str]) -> dict[str, Any]:
+    """The ``config.json`` of a saved policy.
+
+    Raises:
+        ValueError: if there is no such policy, or its config is damaged or foreign.
+    """
+    path = _find(path_or_name) / _CONFIG
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"expected {path} to describe a policy: {error}") from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ValueError(f"expected {path} to hold format {FORMAT!r}, so it is not ours")
+    if content.get("format_version") != FORMAT_VERSION:
+        raise ValueError(
+            f"expected format_version {FORMAT_VERSION} in {path}, got "
+            f"{content.get('format_version')!r}; use the version of jumpy_mbrl that wrote it"
+        )
+    if content.get("algorithm") not in ALGORITHMS:
+        raise ValueError(
+            f"expected one of {list(ALGORITHMS)} in {path}, got {content.get('algorithm')!r}"
+        )
+    for name, kind in (("training", dict), ("metrics", dict), ("policy_sha256", str)):
+        if not isinstance(content.get(name), kind):
+            raise ValueError(f"expected {name!r} in {path}, got {content.get(name)!r}")
+    return content
+
+
+def policy_agent(
+    path_or_name: str | os.PathLike[str], task: Task | None = None, *, trust: bool = False
+) -> PolicyAgent:
+    """A saved policy as an agent; see `load_policy` and `PolicyAgent`."""
+    info = policy_info(path_or_name)
+    return PolicyAgent(
+        load_policy(path_or_name, trust=trust),
+        info["training"],
+        task,
+        checkpoint=os.fspath(path_or_name),
+        training_frames=info["metrics"].get("frames"),
+    )
+
+
+def shipped_policies() -> list[str]:
+    """The names of the policies that come with the package."""
+    folder = _shipped_folder()
+    if not folder.is_dir():
+        return []
+    return sorted(entry.name for entry in folder.iterdir() if (entry / _CONFIG).is_file())
+
+
+def _shipped_folder() -> Path:
+    return Path(str(importlib.resources.files("jumpy_mbrl"))) / "policies"
+
+
+def _shipped_checksums() -> set[str]:
+    return {policy_info(name)["policy_sha256"] for name in shipped_policies()}
+
+
+def _find(path_or_name: str | os.PathLike[str]) -> Path:
+    shipped = shipped_policies()
+    if path_or_name in shipped:
+        return _shipped_folder() / str(path_or_name)
+    folder = Path(path_or_name)
+    if folder.is_dir():
+        return folder
+    name = os.fspath(path_or_name)
+    raise ValueError(
+        f"there is no folder {name!r}; give one written by save_policy, or a shipped policy: "
+        + unknown_name("policy", name, shipped)
+    )
+
+
+def _read(folder: Path) -> bytes:
+    try:
+        return (folder / _POLICY).read_bytes()
+    except OSError as error:
+        raise ValueError(f"expected {_POLICY} in {folder}: {error}") from None
+
+
+@contextlib.contextmanager
+def _without_moments(model: BaseAlgorithm) -> Iterator[None]:
+    """Empties the optimizers, whose states are as large as twice the weights, within a block."""
+    kept = []
+    for name in model.get_parameters():
+        part = operator.attrgetter(name)(model)
+        if isinstance(part, torch.optim.Optimizer):
+            kept.append((part, part.state))
+            part.state = defaultdict(dict)
+    try:
+        yield
+    finally:
+        for part, state in kept:
+            part.state = state
+
+
+def _paint(
+    task: Task, frames: NDArray[np.float64], targets: NDArray[np.float64]
+) -> NDArray[np.uint8]:
+    """Pictures (B, 64, 64, 12) of frames (B, 4, 2N) with targets (B, 4)."""
+    backgrounds = [task.painter.background(tuple(target)) for target in targets.tolist()]
+    at_start = np.zeros(len(frames), dtype=np.int64)  # The frame's number is not painted.
+    pictures = [
+        task.observe_many(places, places, targets, at_start, backgrounds)
+        for places in frames.swapaxes(0, 1)
+    ]
+    stacked: NDArray[np.uint8] = task.stack(pictures)
+    return stacked

@@ -1,0 +1,248 @@
+"""Policies of Stable-Baselines3 as agents: what is read, what they are shown, and their rows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from stable_baselines3 import A2C, PPO, SAC
+
+from jumpy_mbrl.adapters.sb3 import make_vec_env
+from jumpy_mbrl.agents import AGENTS, Agent, load_agent
+from jumpy_mbrl.agents.model_free import (
+    MotionFeatures,
+    PolicyAgent,
+    load_policy,
+    policy_info,
+    save_policy,
+    shipped_policies,
+)
+from jumpy_mbrl.agents.registry import AgentEntry
+from jumpy_mbrl.envs.task import line_task, plane_task
+from jumpy_mbrl.evaluation import evaluate_agent, find_variant, make_tables
+from jumpy_mbrl.files import sha256_of
+
+COORDS = {"obs_type": "coords", "random_target": False}
+TARGETS = {"obs_type": "coords", "random_target": True}
+PIXELS = {"obs_type": "pixels", "random_target": False}
+
+
+class Recorder:
+    """A policy that keeps what it is shown, and shoots too hard."""
+
+    def predict(self, observation: Any, deterministic: bool) -> tuple[Any, None]:
+        assert deterministic
+        self.shown = observation
+        return np.full((len(observation), 2), 1.5), None
+
+
+def agent_of(training: dict[str, Any], **task: Any) -> tuple[PolicyAgent, Recorder]:
+    recorder = Recorder()
+    return PolicyAgent(recorder, training, plane_task(**task)), recorder
+
+
+@pytest.fixture(scope="module")
+def trained() -> PPO:
+    env = make_vec_env("Billiards2DShot-v0", 8, seed=0)
+    settings = {"net_arch": [8], "features_extractor_class": MotionFeatures}
+    model = PPO("MlpPolicy", env, n_steps=2, batch_size=16, policy_kwargs=settings, seed=0)
+    return model.learn(32)
+
+
+@pytest.fixture(scope="module")
+def saved(trained: PPO, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("policies") / "tiny"
+    return save_policy(trained, folder, training=COORDS, metrics={"frames": 1440})
+
+
+@pytest.fixture
+def shipped(saved: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """As if the policy had come with the package."""
+    monkeypatch.setattr("jumpy_mbrl.agents.model_free._shipped_folder", lambda: saved.parent)
+    return saved
+
+
+# -- what is read --------------------------------------------------------------------------------
+
+
+def test_a_saved_policy_plays_as_before(trained: PPO, saved: Path) -> None:
+    loaded = load_policy(saved, trust=True)
+    shown = np.random.default_rng(0).uniform(0, 1, (20, 16)).astype(np.float32)
+    expected, _ = trained.predict(shown, deterministic=True)
+    np.testing.assert_array_equal(loaded.predict(shown, deterministic=True)[0], expected)
+    info = policy_info(saved)
+    assert info["algorithm"] == "ppo" and info["training"] == COORDS
+    assert info["metrics"] == {"frames": 1440} and "stable_baselines3" in info["versions"]
+
+
+def test_saving_leaves_the_model_as_it_was(trained: PPO, tmp_path: Path) -> None:
+    moments = trained.policy.optimizer.state_dict()["state"]
+    assert moments
+    small = save_policy(trained, tmp_path / "small", training=COORDS) / "policy.zip"
+    assert trained.policy.optimizer.state_dict()["state"].keys() == moments.keys()
+    trained.save(tmp_path / "whole.zip")
+    assert small.stat().st_size < (tmp_path / "whole.zip").stat().st_size
+
+
+def test_what_is_not_shipped_is_read_only_if_trusted(
+    saved: Path, shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert shipped_policies() == ["tiny"]
+    assert isinstance(load_policy("tiny"), PPO)
+    assert isinstance(load_policy(saved), PPO)  # the same bytes, wherever they lie
+    monkeypatch.setattr("jumpy_mbrl.agents.model_free._shipped_folder", lambda: tmp_path / "none")
+    monkeypatch.setattr(PPO, "load", lambda *_, **__: pytest.fail("it was read"))
+    with pytest.raises(ValueError, match="pickles could run anything; pass trust=True"):
+        load_policy(saved)
+
+
+def test_a_tampered_zip_is_never_read(
+    saved: Path, shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = bytearray((saved / "policy.zip").read_bytes())
+    data[len(data) // 2] ^= 1
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    (bad / "policy.zip").write_bytes(data)
+    content = json.loads((saved / "config.json").read_text())
+    (bad / "config.json").write_text(json.dumps(content))
+    monkeypatch.setattr(PPO, "load", lambda *_, **__: pytest.fail("it was read"))
+    for trust in (False, True):
+        with pytest.raises(ValueError, match="the two do not belong together"):
+            load_policy(bad, trust=trust)
+    content["policy_sha256"] = sha256_of(bad / "policy.zip")  # who tampers can do this as well
+    (bad / "config.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="expected one of the policies that are shipped"):
+        load_policy(bad)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": "zip"}, "so it is not ours"),
+        ({"format_version": 2}, "expected format_version 1"),
+        ({"algorithm": "dqn"}, "expected one of .'ppo', 'sac'. .* got 'dqn'"),
+        ({"training": None}, "expected 'training'"),
+        ({"policy_sha256": 7}, "expected 'policy_sha256'"),
+    ],
+)
+def test_foreign_configs(saved: Path, tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    content = json.loads((saved / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(content | change))
+    with pytest.raises(ValueError, match=message):
+        policy_info(tmp_path)
+
+
+def test_missing_files(saved: Path, shipped: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no folder 'tinny'.*did you mean 'tiny'"):
+        load_policy("tinny")
+    with pytest.raises(ValueError, match="to describe a policy"):
+        load_policy(tmp_path)
+    (tmp_path / "config.json").write_text((saved / "config.json").read_text())
+    with pytest.raises(ValueError, match=r"expected policy\.zip in"):
+        load_policy(tmp_path)
+
+
+def test_other_algorithms_are_not_saved(tmp_path: Path) -> None:
+    model = A2C("MlpPolicy", make_vec_env("Billiards2DShot-v0"), device="cpu")
+    with pytest.raises(ValueError, match="expected PPO or SAC, got A2C"):
+        save_policy(model, tmp_path, training=COORDS)
+
+
+def test_sac_too(tmp_path: Path) -> None:
+    model = SAC("MlpPolicy", make_vec_env("Billiards2DShot-v0"), policy_kwargs={"net_arch": [8]})
+    folder = save_policy(model, tmp_path / "sac", training=COORDS)
+    assert isinstance(load_policy(folder, trust=True), SAC)
+
+
+# -- what they are shown -------------------------------------------------------------------------
+
+
+def test_policies_of_coords_are_shown_what_the_environment_shows() -> None:
+    tables = make_tables(5)
+    agent, policy = agent_of(COORDS)
+    assert isinstance(agent, Agent)
+    actions, state = agent.predict(tables.observations, state="kept")
+    assert actions.dtype == np.float32 and (actions == 1.0).all() and state == "kept"
+    env = gym.make("Billiards2DShot-v0")
+    expected = [env.reset(seed=seed)[0] for seed in tables.reset_seeds]
+    np.testing.assert_array_equal(policy.shown, expected)
+    assert agent.predict(tables.observations[0])[0].shape == (2,)
+
+
+def test_targets_are_shown_to_those_that_know_them() -> None:
+    tables = make_tables(5, variant=find_variant("random_target"))
+    agent, policy = agent_of(COORDS, random_target=True)
+    agent.predict(tables.observations)
+    np.testing.assert_array_equal(policy.shown, tables.frames.reshape(5, 16))
+    agent, policy = agent_of(TARGETS, random_target=True)
+    agent.predict(tables.observations)
+    env = gym.make("Billiards2DShot-v0", random_target=True)
+    np.testing.assert_array_equal(
+        policy.shown, [env.reset(seed=seed)[0] for seed in tables.reset_seeds]
+    )
+    agent, policy = agent_of(TARGETS)
+    agent.predict(make_tables(5).observations)
+    target = policy.shown.reshape(5, 4, 8)[..., 4:]
+    np.testing.assert_allclose(target, np.broadcast_to([0.8, 1.0, 0.0, 0.2], target.shape))
+
+
+@pytest.mark.parametrize("table", ["default", "random_target"])
+def test_policies_of_pixels_are_shown_pictures(table: str) -> None:
+    variant = find_variant(table)
+    tables = make_tables(3, variant=variant)
+    agent, policy = agent_of(PIXELS, **variant.arguments)
+    agent.predict(tables.observations)
+    env = gym.make("Billiards2DShot-v0", obs_type="pixels", **variant.arguments)
+    expected = np.stack([env.reset(seed=seed)[0] for seed in tables.reset_seeds])
+    assert policy.shown.shape == expected.shape and policy.shown.dtype == np.uint8
+    assert np.abs(policy.shown.astype(int) - expected).max() <= 1  # places were float32
+
+
+def test_games_that_a_policy_cannot_play() -> None:
+    with pytest.raises(ValueError, match="shown 'state', which agents are not"):
+        agent_of({"obs_type": "state", "random_target": False})
+    with pytest.raises(ValueError, match="got 3 balls"):
+        agent_of(COORDS, num_balls=3)
+    with pytest.raises(ValueError, match="got a line"):
+        PolicyAgent(Recorder(), COORDS, line_task())
+    agent, _ = agent_of(COORDS)
+    with pytest.raises(ValueError, match="4 numbers a frame, or 8 with the target, got 6"):
+        agent.predict(np.full((2, 4, 6), 0.5, dtype=np.float32))
+
+
+def test_motion_features_are_places_and_changes() -> None:
+    space = spaces.Box(0.0, 1.0, (6,), np.float32)
+    features = MotionFeatures(space, frames=3, scale=10.0)
+    shown = torch.tensor([[0.1, 0.5, 0.2, 0.5, 0.4, 0.75]])
+    expected = torch.tensor([[-0.4, 1.0, 1.0, 0.0, 2.0, 2.5]])
+    torch.testing.assert_close(features(shown), expected)
+    with pytest.raises(ValueError, match="expected 6 numbers to be frames of one size"):
+        MotionFeatures(space, frames=4)
+
+
+# -- their rows ----------------------------------------------------------------------------------
+
+
+def test_a_shipped_policy_is_an_agent(shipped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(AGENTS, "ppo", AgentEntry("a policy", policy="tiny"))
+    result = evaluate_agent(load_agent("ppo"), make_tables(20))
+    assert result.n == 20 and result.belief is None
+    assert result.checkpoint == "tiny" and result.training_frames == 1440
+    with pytest.raises(ValueError, match="got 3 balls"):
+        load_agent("ppo", task=plane_task(num_balls=3))
+
+
+def test_a_policy_of_ones_own_is_an_agent_if_trusted(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(AGENTS, "ppo", AgentEntry("a policy", policy="tiny"))
+    with pytest.raises(ValueError, match="pass trust=True"):
+        load_agent("ppo", checkpoint=saved)
+    assert isinstance(load_agent("ppo", checkpoint=saved, trust=True), PolicyAgent)
