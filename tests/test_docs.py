@@ -15,6 +15,7 @@ from jumpy_mbrl.agents import AGENTS
 from jumpy_mbrl.data.tasks import TASKS
 from jumpy_mbrl.envs import BILLIARDS_2D
 from jumpy_mbrl.evaluation import VARIANTS
+from jumpy_mbrl.training.model_free import POLICY_PRESETS
 from jumpy_mbrl.training.presets import TASK_MODELS
 
 ROOT = Path(__file__).parents[1]
@@ -93,7 +94,7 @@ def test_commands_are_understood(load_script: Callable[[str], ModuleType]) -> No
     assert len({name for name, _ in given}) > 5
     for name, options in given:
         script = load_script(name)
-        if name == "train_world_model":
+        if name in ("train_sb3", "train_world_model"):
             script.parse(options)
         else:
             tyro.cli(script.Args, args=options)
@@ -106,8 +107,9 @@ def test_planning_names_every_agent_and_table() -> None:
     assert set(VARIANTS[BILLIARDS_2D]) <= set(re.findall(r"`(\w+)`", text))
 
 
-def test_reproducing_names_every_task_and_model() -> None:
-    assert {*TASKS, *TASK_MODELS} <= set(re.findall(r"`([\w-]+)`", read("reproducing.md")))
+def test_reproducing_names_every_task_model_and_policy() -> None:
+    named = set(re.findall(r"`([\w-]+)`", read("reproducing.md")))
+    assert {*TASKS, *TASK_MODELS, *POLICY_PRESETS} <= named
 
 
 # -- how it hangs together -----------------------------------------------------------------------

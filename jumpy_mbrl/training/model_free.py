@@ -1,0 +1,218 @@
+"""What defines a training run of Stable-Baselines3 on the environment, and the runs with a name."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from jumpy_mbrl.data.seeds import training_table_seeds, validation_table_seeds
+from jumpy_mbrl.envs import BILLIARDS_2D, BILLIARDS_2D_SHOT
+from jumpy_mbrl.envs.config import unknown_name
+
+Form = Literal["shot", "frame"]
+Shown = Literal["coords", "state", "pixels"]
+Activation = Literal["relu", "tanh"]
+Schedule = Literal["constant", "linear"]
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "form": ("shot", "frame"),
+    "obs_type": ("coords", "state", "pixels"),
+    "reward": ("sparse", "dense"),
+    "activation": ("relu", "tanh"),
+    "schedule": ("constant", "linear"),
+}
+_FREE_ON_RESUME = ("timesteps", "device", "threads")
+_STACKED = 4
+"""Frames shown at once: those of the lead-in."""
+
+
+@dataclass(frozen=True)
+class PPOConfig:
+    """What PPO alone has, in SB3's names.
+
+    Attributes:
+        n_steps: steps on every table between two updates.
+        n_epochs: passes over what these gave.
+        ent_coef: weight of the entropy.
+        clip_range: how far the probability of an action may change, as a ratio.
+        gae_lambda: of the advantages.
+        log_std_init: logarithm of the actions' first standard deviation.
+    """
+
+    n_steps: int = 4
+    n_epochs: int = 10
+    ent_coef: float = 0.0
+    clip_range: float = 0.2
+    gae_lambda: float = 0.95
+    log_std_init: float = -0.7
+
+
+@dataclass(frozen=True)
+class SACConfig:
+    """What SAC alone has, in SB3's names.
+
+    Attributes:
+        buffer_size: steps that are kept to learn from.
+        learning_starts: random steps before the first update.
+        gradient_steps: updates after each step on all tables.
+        ent_coef: weight of the entropy. It stays as it is: SB3's own choice starts at 1, where a
+            shot is worth 1 at most, and takes ten thousands of updates to let the policy choose.
+    """
+
+    buffer_size: int = 1_000_000
+    learning_starts: int = 5000
+    gradient_steps: int = 8
+    ent_coef: float = 0.01
+
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    """Everything that decides what policy a run ends with.
+
+    Attributes:
+        algorithm: PPO or SAC, by the class of its settings.
+        form: "shot", a whole shot in one step (`Billiards2DShot-v0`), or "frame"
+            (`Billiards2D-v0`).
+        obs_type: what is seen: "coords", "state" or "pixels". In the form of frames, four frames
+            of coords or pixels are stacked; one picture or place has no velocity.
+        random_target: whether each episode draws its own target, which is then seen.
+        reward: "sparse" or "dense", to learn from; success alone decides which policy is best.
+        timesteps: steps to train for, on all tables together.
+        n_envs: tables played at once.
+        learning_rate: of Adam.
+        schedule: "constant", or "linear": the rate falls to zero at the last step.
+        batch_size: steps in one update.
+        gamma: discount.
+        net: sizes of the hidden layers, of policy and value alike.
+        features: numbers that pictures are turned into before; for pixels alone.
+        activation: between them: "relu" or "tanh".
+        motion: show changes between frames in place of earlier frames (see `MotionFeatures`);
+            for coords alone.
+        seed: of the first weights, the actions and the tables.
+        validation_interval: steps between two validations, each followed by a checkpoint.
+        validation_tables: held-out tables of a validation; always the same.
+        device: "auto" (CUDA if there is one), "cpu" or "cuda".
+        threads: CPU threads of torch; 0 leaves them as they are.
+
+    Raises:
+        ValueError: for a bad value, by name.
+    """
+
+    algorithm: PPOConfig | SACConfig
+    form: Form = "shot"
+    obs_type: Shown = "coords"
+    random_target: bool = False
+    reward: Literal["sparse", "dense"] = "sparse"
+    timesteps: int = 1_000_000
+    n_envs: int = 1024
+    learning_rate: float = 1e-3
+    schedule: Schedule = "constant"
+    batch_size: int = 1024
+    gamma: float = 0.99
+    net: tuple[int, ...] = (256, 256)
+    features: int = 256
+    activation: Activation = "relu"
+    motion: bool = False
+    seed: int = 0
+    validation_interval: int = 50_000
+    validation_tables: int = 1000
+    device: str = "cpu"
+    threads: int = 0
+
+    def __post_init__(self) -> None:
+        for name, known in _CHOICES.items():
+            if getattr(self, name) not in known:
+                raise ValueError(unknown_name(name, getattr(self, name), known))
+        for name in ("timesteps", "n_envs", "batch_size", "features", "validation_interval"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0.0 < self.learning_rate < math.inf:
+            raise ValueError(f"learning_rate must be positive and finite, got {self.learning_rate}")
+        if not 0.0 <= self.gamma <= 1.0:
+            raise ValueError(f"gamma must be in [0, 1], got {self.gamma}")
+        if not self.net or min(self.net) < 1:
+            raise ValueError(f"net must be sizes of at least 1, got {self.net}")
+        if self.threads < 0:
+            raise ValueError(f"threads must not be negative, got {self.threads}")
+        if self.motion and self.obs_type != "coords":
+            raise ValueError(f"motion is for obs_type 'coords' alone, got {self.obs_type!r}")
+        training_table_seeds(self.seed, self.n_envs)
+        validation_table_seeds(0, self.validation_tables)
+        if isinstance(self.algorithm, PPOConfig):
+            steps = self.n_envs * self.algorithm.n_steps
+            if steps % self.batch_size:
+                raise ValueError(
+                    f"batch_size must divide the {steps} steps (n_envs * n_steps) between two "
+                    f"updates of PPO, got {self.batch_size}"
+                )
+
+    @property
+    def algorithm_name(self) -> str:
+        """ "ppo" or "sac"."""
+        return "ppo" if isinstance(self.algorithm, PPOConfig) else "sac"
+
+    @property
+    def env_id(self) -> str:
+        """The environment."""
+        return BILLIARDS_2D_SHOT if self.form == "shot" else BILLIARDS_2D
+
+    @property
+    def stack(self) -> int:
+        """Observations stacked by the adapter; the form of shots shows four frames anyway."""
+        return _STACKED if self.form == "frame" and self.obs_type != "state" else 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as a dictionary that JSON can hold."""
+        values = asdict(self)
+        values["algorithm"] = {"name": self.algorithm_name, **values["algorithm"]}
+        values["net"] = list(self.net)
+        return values
+
+
+def changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """What two results of ``to_dict`` disagree in, but for what may change when a run goes on."""
+    return [
+        f"{name}={after.get(name)!r} instead of {before.get(name)!r}"
+        for name in sorted({*before, *after})
+        if name not in _FREE_ON_RESUME and before.get(name) != after.get(name)
+    ]
+
+
+_PPO = PolicyConfig(PPOConfig(), reward="dense")
+_SAC = PolicyConfig(SACConfig(), n_envs=256, batch_size=512)
+_PPO_FRAMES = replace(
+    _PPO, algorithm=PPOConfig(n_steps=44), form="frame", batch_size=5632, n_envs=512, gamma=1.0
+)
+
+POLICY_PRESETS: dict[str, PolicyConfig] = {
+    "ppo-shot-coords": replace(_PPO, motion=True),
+    "ppo-shot-state": replace(_PPO, obs_type="state"),
+    "ppo-shot-pixels": replace(
+        _PPO,
+        obs_type="pixels",
+        n_envs=128,
+        batch_size=256,
+        learning_rate=3e-4,
+        net=(128, 128),
+        timesteps=200_000,
+        validation_interval=20_000,
+        validation_tables=200,
+    ),
+    "ppo-frame-coords": replace(_PPO_FRAMES, motion=True),
+    "ppo-frame-state": replace(_PPO_FRAMES, obs_type="state"),
+    "sac-shot-coords": replace(_SAC, motion=True),
+    "sac-frame-coords": replace(_SAC, motion=True, form="frame"),
+}
+"""Runs by name."""
+
+
+def policy_preset(name: str) -> PolicyConfig:
+    """The training run called ``name``.
+
+    Raises:
+        ValueError: if there is none, with the nearest name.
+    """
+    if name not in POLICY_PRESETS:
+        raise ValueError(unknown_name("preset", name, POLICY_PRESETS))
+    return POLICY_PRESETS[name]

@@ -1,0 +1,319 @@
+"""Trains PPO and SAC of Stable-Baselines3, unmodified, on the environment itself.
+
+A run's folder holds ``config.json``, ``curve.csv`` (success on held-out tables against steps,
+frames of experience and seconds of training), what a run goes on from, and ``best/``, the best
+policy so far, as ``load_policy`` takes it.
+"""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import json
+import os
+import time
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from stable_baselines3 import SAC
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
+from stable_baselines3.common.utils import LinearSchedule
+from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecTransposeImage
+from torch import nn
+from tqdm import tqdm
+
+from jumpy_mbrl.adapters.sb3 import make_vec_env
+from jumpy_mbrl.agents.model_free import ALGORITHMS, MotionFeatures, policy_info, save_policy
+from jumpy_mbrl.data.seeds import training_table_seeds, validation_table_seeds
+from jumpy_mbrl.devices import cpu_threads, resolve_device
+from jumpy_mbrl.envs.config import TableConfig
+from jumpy_mbrl.files import atomic_write, write_json
+from jumpy_mbrl.models.pretrained import versions
+from jumpy_mbrl.training.model_free import PolicyConfig, PPOConfig, changes
+
+CONFIG = "config.json"
+CURVE = "curve.csv"
+CHECKPOINT = "checkpoint.zip"
+REPLAY_BUFFER = "replay_buffer.pkl"
+BEST = "best"
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """One validation.
+
+    Attributes:
+        timesteps: steps so far, on all tables together.
+        frames: of experience so far, the first one of every episode included.
+        seconds: of training so far, without validations.
+        success: the fraction of held-out tables won, by the policy's mean actions.
+        n: how many tables these were.
+    """
+
+    timesteps: int = 0
+    frames: int = 0
+    seconds: float = 0.0
+    success: float = 0.0
+    n: int = 0
+
+
+def train_policy(
+    config: PolicyConfig,
+    run_dir: str | os.PathLike[str],
+    *,
+    resume: bool = False,
+    command: str | None = None,
+    progress: bool = True,
+) -> Path:
+    """Trains a policy and saves the one that won most validation tables.
+
+    A run that was interrupted goes on from its last validation, with the weights, the optimizers
+    and, for SAC, the replay buffer of that moment. It does not end with the same bytes as without
+    the interruption: SB3 keeps neither the episodes that were running nor its random numbers. The
+    checkpoint holds pickles; resume runs of your own.
+
+    Args:
+        config: the run.
+        run_dir: folder for all that is written; TensorBoard's scalars too, if it is installed.
+        resume: go on from the checkpoint in ``run_dir``, or from the start if there is none yet.
+        command: the command line, for the record.
+        progress: show a progress bar.
+
+    Returns:
+        The folder ``run_dir/best``.
+
+    Raises:
+        ValueError: for a device this machine does not have, or a ``run_dir`` that already holds a
+            run (or none, or another one, to resume).
+    """
+    folder = Path(run_dir)
+    resolve_device(config.device)
+    _prepare(folder, config, resume)
+    with cpu_threads(config.threads):
+        env, held_out = make_env(config), make_env(config, held_out=True)
+        checkpoint = folder / CHECKPOINT
+        if resume and checkpoint.is_file():
+            model = _load(config, folder, env)
+        else:
+            model = _make(config, folder, env)
+        curve = [point for point in read_curve(folder) if point.timesteps <= model.num_timesteps]
+        # The tables of the first steps must not be dealt once more.
+        tables = training_table_seeds(config.seed, 2**20)
+        env.seed(tables[model.num_timesteps % (len(tables) - config.n_envs)])
+        callbacks: list[BaseCallback] = [_Validation(config, folder, held_out, curve, command)]
+        if progress:
+            callbacks.append(_Bar(config.timesteps))
+        left = config.timesteps - model.num_timesteps
+        if left > 0:
+            model.learn(left, callback=callbacks, reset_num_timesteps=False, tb_log_name="scalars")
+            model.logger.close()
+        env.close()
+        held_out.close()
+    return folder / BEST
+
+
+def make_env(config: PolicyConfig, held_out: bool = False) -> VecEnv:
+    """The tables that a policy is trained on, or those that it is validated on.
+
+    Validation tables are won or not, whatever reward there is to learn from.
+    """
+    env = make_vec_env(
+        config.env_id,
+        config.validation_tables if held_out else config.n_envs,
+        obs_type=config.obs_type,
+        random_target=config.random_target,
+        reward="sparse" if held_out else config.reward,
+    )
+    if config.stack > 1:
+        env = VecFrameStack(env, config.stack)
+    return VecTransposeImage(env) if config.obs_type == "pixels" else env
+
+
+def read_curve(run_dir: str | os.PathLike[str]) -> list[CurvePoint]:
+    """The validations of a run so far, oldest first; none before the first."""
+    path = Path(run_dir) / CURVE
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return [
+            CurvePoint(
+                timesteps=int(row["timesteps"]),
+                frames=int(row["frames"]),
+                seconds=float(row["seconds"]),
+                success=float(row["success"]),
+                n=int(row["n"]),
+            )
+            for row in csv.DictReader(file)
+        ]
+
+
+class _Validation(EvalCallback):
+    """SB3's evaluation, always on the same tables; the curve, the best policy and a checkpoint."""
+
+    def __init__(
+        self,
+        config: PolicyConfig,
+        folder: Path,
+        held_out: VecEnv,
+        curve: list[CurvePoint],
+        command: str | None,
+    ) -> None:
+        super().__init__(held_out, n_eval_episodes=config.validation_tables, eval_freq=1, verbose=0)
+        self.training = {"command": command, **config.to_dict()}
+        self.interval = config.validation_interval
+        self.folder = folder
+        self.curve = curve
+        self.frames = curve[-1].frames if curve else 0
+        self.seconds = curve[-1].seconds if curve else 0.0
+        self.best = -1.0
+        if (folder / BEST).is_dir():
+            self.best = policy_info(folder / BEST)["metrics"]["success"]
+        self._started = 0.0
+        # A reset shows as many frames, of which SB3 is told no number.
+        self._shown_at_reset = TableConfig().lead_in + 1 if config.form == "shot" else 1
+
+    def _on_training_start(self) -> None:
+        super()._on_training_start()
+        self._started = time.perf_counter()
+
+    def _on_step(self) -> bool:
+        for info, done in zip(self.locals["infos"], self.locals["dones"], strict=True):
+            self.frames += info.get("frames", 1) + self._shown_at_reset * bool(done)
+        if self.num_timesteps - self._validated() >= self.interval:
+            self._validate()
+        return True
+
+    def _on_training_end(self) -> None:
+        if self._validated() < self.num_timesteps:
+            self._validate()
+
+    def _validated(self) -> int:
+        return self.curve[-1].timesteps if self.curve else 0
+
+    def _validate(self) -> None:
+        self.seconds += time.perf_counter() - self._started
+        tables = validation_table_seeds(0, self.n_eval_episodes)
+        self.eval_env.seed(tables[0])
+        super()._on_step()
+        point = CurvePoint(
+            timesteps=self.num_timesteps,
+            frames=self.frames,
+            seconds=round(self.seconds, 3),
+            success=round(self.last_mean_reward * len(tables)) / len(tables),  # SB3 sums float32
+            n=len(tables),
+        )
+        self.curve.append(point)
+        self._save(point)
+        self._started = time.perf_counter()
+
+    def _save(self, point: CurvePoint) -> None:
+        if point.success > self.best:
+            self.best = point.success
+            save_policy(
+                self.model, self.folder / BEST, training=self.training, metrics=asdict(point)
+            )
+        # The zip comes last: it says how far the run is. A replay buffer a little ahead of it does
+        # no harm, and points of the curve beyond it are dropped when the run goes on.
+        _write_curve(self.folder / CURVE, self.curve)
+        if isinstance(self.model, SAC):
+            with atomic_write(self.folder / REPLAY_BUFFER) as temporary:
+                self.model.save_replay_buffer(temporary)
+        with atomic_write(self.folder / CHECKPOINT) as temporary:
+            self.model.save(temporary)
+
+
+class _Bar(BaseCallback):
+    """A progress bar; that of SB3 needs rich."""
+
+    def __init__(self, timesteps: int) -> None:
+        super().__init__()
+        self.timesteps = timesteps
+
+    def _on_training_start(self) -> None:
+        self._bar = tqdm(total=self.timesteps, initial=self.num_timesteps, unit="step")
+
+    def _on_step(self) -> bool:
+        self._bar.update(self.num_timesteps - self._bar.n)
+        return True
+
+    def _on_training_end(self) -> None:
+        self._bar.close()
+
+
+def _prepare(folder: Path, config: PolicyConfig, resume: bool) -> None:
+    """Makes a new run's folder, or checks that of an old one."""
+    path = folder / CONFIG
+    if not resume:
+        if path.exists():
+            raise ValueError(
+                f"{folder} already holds a run; resume it, remove it, or choose another folder"
+            )
+        write_json(path, {"training": config.to_dict(), "versions": versions()})
+        return
+    if not path.is_file():
+        raise ValueError(
+            f"expected a run to resume in {folder}, but there is no {CONFIG} there; "
+            "check the path, or start a run without resume"
+        )
+    changed = changes(json.loads(path.read_text(encoding="utf-8"))["training"], config.to_dict())
+    if changed:
+        raise ValueError(
+            f"expected the config that the run in {folder} was started with, got "
+            f"{', '.join(changed)}; give the same settings, or start a run in another folder"
+        )
+
+
+def _make(config: PolicyConfig, folder: Path, env: VecEnv) -> BaseAlgorithm:
+    """The algorithm before its first step."""
+    rate = config.learning_rate
+    policy: dict[str, Any] = {
+        "net_arch": list(config.net),
+        "activation_fn": nn.ReLU if config.activation == "relu" else nn.Tanh,
+    }
+    if config.obs_type == "pixels":
+        policy["features_extractor_kwargs"] = {"features_dim": config.features}
+    if config.motion:
+        policy["features_extractor_class"] = MotionFeatures
+    own = asdict(config.algorithm)
+    if isinstance(config.algorithm, PPOConfig):
+        policy["log_std_init"] = own.pop("log_std_init")
+    else:
+        own["train_freq"] = 1
+    model: BaseAlgorithm = ALGORITHMS[config.algorithm_name](
+        "CnnPolicy" if config.obs_type == "pixels" else "MlpPolicy",
+        env,
+        learning_rate=LinearSchedule(rate, 0.0, 1.0) if config.schedule == "linear" else rate,
+        batch_size=config.batch_size,
+        gamma=config.gamma,
+        policy_kwargs=policy,
+        seed=config.seed,
+        device=config.device,
+        tensorboard_log=_board(folder),
+        **own,
+    )
+    return model
+
+
+def _load(config: PolicyConfig, folder: Path, env: VecEnv) -> BaseAlgorithm:
+    """The algorithm as it was saved last."""
+    model: BaseAlgorithm = ALGORITHMS[config.algorithm_name].load(
+        folder / CHECKPOINT, env, device=config.device, tensorboard_log=_board(folder)
+    )
+    if isinstance(model, SAC):
+        model.load_replay_buffer(folder / REPLAY_BUFFER)
+    return model
+
+
+def _board(folder: Path) -> str | None:
+    """Where TensorBoard's scalars go, if it is installed."""
+    return str(folder) if importlib.util.find_spec("tensorboard") else None
+
+
+def _write_curve(path: Path, curve: list[CurvePoint]) -> None:
+    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        names = [entry.name for entry in fields(CurvePoint)]
+        writer = csv.DictWriter(file, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(asdict(point) for point in curve)

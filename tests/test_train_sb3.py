@@ -1,0 +1,240 @@
+"""Training PPO and SAC: runs, what they leave behind, how they go on, and the command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from stable_baselines3 import SAC
+
+from jumpy_mbrl.agents.model_free import load_policy, policy_info
+from jumpy_mbrl.data.seeds import (
+    evaluation_table_seeds,
+    training_table_seeds,
+    validation_table_seeds,
+)
+from jumpy_mbrl.training.model_free import (
+    POLICY_PRESETS,
+    PolicyConfig,
+    PPOConfig,
+    SACConfig,
+    policy_preset,
+)
+from jumpy_mbrl.training.model_free_loop import CurvePoint, make_env, read_curve, train_policy
+
+TINY: dict[str, Any] = {
+    "timesteps": 128,
+    "n_envs": 16,
+    "batch_size": 32,
+    "net": (8,),
+    "features": 8,
+    "validation_interval": 64,
+    "validation_tables": 10,
+}
+
+
+def tiny(preset: str, **changes: Any) -> PolicyConfig:
+    """A preset that takes no time."""
+    config = POLICY_PRESETS[preset]
+    algorithm: PPOConfig | SACConfig
+    if isinstance(config.algorithm, PPOConfig):
+        algorithm = replace(config.algorithm, n_steps=4)
+    else:
+        algorithm = replace(config.algorithm, learning_starts=32, gradient_steps=1)
+    return replace(config, algorithm=algorithm, **{**TINY, **changes})
+
+
+@pytest.fixture
+def script(load_script: Callable[[str], ModuleType]) -> ModuleType:
+    return load_script("train_sb3")
+
+
+# -- runs ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", POLICY_PRESETS)
+def test_every_preset_trains_and_leaves_a_policy(name: str, tmp_path: Path) -> None:
+    config = tiny(name, timesteps=64)
+    best = train_policy(config, tmp_path / "run", command="again", progress=False)
+    (point,) = read_curve(tmp_path / "run")
+    assert point.timesteps == 64 and point.n == 10 and 0.0 <= point.success <= 1.0
+    info = policy_info(best)
+    assert info["algorithm"] == config.algorithm_name
+    assert info["training"] == {"command": "again", **json.loads(json.dumps(config.to_dict()))}
+    assert info["metrics"]["frames"] == point.frames
+    shown: Any = make_env(config).reset()
+    actions, _ = load_policy(best, trust=True).predict(shown)
+    assert actions.shape == (16, 2)
+
+
+def test_frames_are_those_that_world_models_count(tmp_path: Path) -> None:
+    # Every shot that misses makes an episode of 45 frames, one that hits a shorter one.
+    config = tiny("ppo-shot-coords", timesteps=64)
+    train_policy(config, tmp_path / "shot", progress=False)
+    (point,) = read_curve(tmp_path / "shot")
+    assert 64 * 30 < point.frames < 64 * 45
+    train_policy(tiny("ppo-frame-coords", timesteps=64), tmp_path / "frame", progress=False)
+    (point,) = read_curve(tmp_path / "frame")
+    assert 64 <= point.frames <= 64 + 16  # a step is a frame, and a reset shows one
+
+
+def test_the_best_policy_is_kept(tmp_path: Path) -> None:
+    best = train_policy(tiny("ppo-shot-coords", timesteps=320), tmp_path, progress=False)
+    curve = read_curve(tmp_path)
+    assert [point.timesteps for point in curve] == [64, 128, 192, 256, 320]
+    first = max(curve, key=lambda point: point.success)
+    assert CurvePoint(**policy_info(best)["metrics"]) == first
+
+
+@pytest.mark.parametrize("name", ["ppo-shot-coords", "sac-shot-coords"])
+def test_a_run_goes_on(name: str, tmp_path: Path) -> None:
+    train_policy(tiny(name), tmp_path, progress=False)
+    before = read_curve(tmp_path)
+    train_policy(tiny(name, timesteps=256), tmp_path, resume=True, progress=False)
+    after = read_curve(tmp_path)
+    assert after[:2] == before and [point.timesteps for point in after] == [64, 128, 192, 256]
+    assert all(a.frames < b.frames and a.seconds < b.seconds for a, b in pairwise(after))
+    train_policy(tiny(name, timesteps=256), tmp_path, resume=True, progress=False)  # it is done
+    assert read_curve(tmp_path) == after
+
+
+def test_sac_goes_on_with_its_replay_buffer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_policy(tiny("sac-shot-coords"), tmp_path, progress=False)
+    sizes = []
+    learn = SAC.learn
+
+    def watched(model: SAC, *args: Any, **kwargs: Any) -> SAC:
+        assert model.replay_buffer is not None
+        sizes.append(model.replay_buffer.size() * model.n_envs)
+        return learn(model, *args, **kwargs)
+
+    monkeypatch.setattr(SAC, "learn", watched)
+    config = tiny("sac-shot-coords", timesteps=192)
+    train_policy(config, tmp_path, resume=True, progress=False)
+    # The step of the last validation was not yet in the buffer when it was saved.
+    assert sizes == [128 - 16]
+
+
+def test_interrupted_before_the_first_checkpoint(tmp_path: Path) -> None:
+    config = tiny("ppo-shot-coords")
+    train_policy(config, tmp_path, progress=False)
+    (tmp_path / "checkpoint.zip").unlink()
+    train_policy(config, tmp_path, resume=True, progress=False)
+    assert [point.timesteps for point in read_curve(tmp_path)] == [64, 128]
+
+
+def test_folders_that_do_not_fit(tmp_path: Path) -> None:
+    config = tiny("ppo-shot-coords", timesteps=64)
+    with pytest.raises(ValueError, match="expected a run to resume in"):
+        train_policy(config, tmp_path, resume=True, progress=False)
+    train_policy(config, tmp_path, progress=False)
+    with pytest.raises(ValueError, match="already holds a run"):
+        train_policy(config, tmp_path, progress=False)
+    with pytest.raises(ValueError, match=r"got gamma=0\.5 instead of 0\.99"):
+        train_policy(replace(config, gamma=0.5), tmp_path, resume=True, progress=False)
+
+
+# -- tables --------------------------------------------------------------------------------------
+
+
+def test_tables_of_training_validation_and_evaluation_never_meet() -> None:
+    last = 2**30 - 1
+    assert training_table_seeds(0, 5) == range(5)
+    assert training_table_seeds(last, 2**20)[-1] + 1 == validation_table_seeds(0, 1)[0]
+    assert validation_table_seeds(last, 2**20)[-1] + 1 == evaluation_table_seeds(0, 1)[0]
+    with pytest.raises(ValueError, match=r"expected the training seed in .* got 1073741824"):
+        training_table_seeds(last + 1, 1)
+    with pytest.raises(ValueError, match="number of validation tables in"):
+        validation_table_seeds(0, 0)
+
+
+def test_validation_rewards_success_alone() -> None:
+    config = tiny("ppo-shot-coords")
+    held_out = make_env(config, held_out=True)
+    held_out.seed(0)
+    held_out.reset()
+    rewards = held_out.step(np.zeros((10, 2), dtype=np.float32))[1]
+    assert set(rewards.tolist()) <= {0.0, 1.0} and held_out.num_envs == 10
+
+
+def test_frames_are_stacked_where_one_has_no_velocity() -> None:
+    shapes = {name: make_env(tiny(name)).observation_space.shape for name in POLICY_PRESETS}
+    assert shapes["ppo-shot-coords"] == shapes["ppo-frame-coords"] == (16,)
+    assert shapes["ppo-frame-state"] == (14,) and shapes["ppo-shot-state"] == (56,)
+    assert shapes["ppo-shot-pixels"] == (12, 64, 64)
+
+
+# -- settings ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"form": "frames"}, "did you mean 'frame'"),
+        ({"obs_type": "dict"}, "unknown obs_type 'dict'"),
+        ({"timesteps": 0}, "timesteps must be at least 1, got 0"),
+        ({"batch_size": 100}, r"batch_size must divide the 4096 steps .* got 100"),
+        ({"learning_rate": float("nan")}, "learning_rate must be positive and finite"),
+        ({"gamma": 1.5}, r"gamma must be in \[0, 1\], got 1.5"),
+        ({"net": ()}, "net must be sizes of at least 1"),
+        ({"threads": -1}, "threads must not be negative"),
+        ({"motion": True, "obs_type": "pixels"}, "motion is for obs_type 'coords' alone"),
+        ({"seed": -1}, "expected the training seed in"),
+    ],
+)
+def test_bad_settings(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        PolicyConfig(PPOConfig(), **changes)
+
+
+def test_unknown_presets() -> None:
+    with pytest.raises(ValueError, match="did you mean 'ppo-shot-coords'"):
+        policy_preset("ppo-shot-coord")
+
+
+# -- the command line ----------------------------------------------------------------------------
+
+
+def test_options_change_the_preset(script: ModuleType) -> None:
+    options = ["--preset", "ppo-frame-coords", "--timesteps", "5", "--algorithm.n-epochs", "3"]
+    options += ["--seed", "2", "--net", "16", "16", "--run-dir", "runs/x", "--resume"]
+    arguments = script.parse(options)
+    expected = POLICY_PRESETS["ppo-frame-coords"]
+    assert arguments.resume and arguments.config == replace(
+        expected,
+        algorithm=PPOConfig(n_steps=44, n_epochs=3),
+        timesteps=5,
+        seed=2,
+        net=(16, 16),
+    )
+    assert script.record(options) == (
+        "python scripts/train_sb3.py --preset ppo-frame-coords --timesteps 5 "
+        "--algorithm.n-epochs 3 --seed 2 --net 16 16 --run-dir x"
+    )
+
+
+def test_mistakes_are_one_line(script: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    assert script.main(["--preset", "dqn-shot-coords", "--run-dir", "x"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("train_sb3: ") and len(error.splitlines()) == 1
+
+
+def test_it_trains_and_says_where(
+    script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--preset", "ppo-shot-coords", "--run-dir", str(tmp_path / "run")]
+    options += ["--timesteps", "64", "--n-envs", "16", "--batch-size", "64", "--net", "8"]
+    assert script.main([*options, "--validation-tables", "10"]) == 0
+    shown = capsys.readouterr()
+    assert "of 10 validation tables after" in shown.out and "64/64" in shown.err
+    command = policy_info(tmp_path / "run" / "best")["training"]["command"]
+    assert command.endswith("--validation-tables 10 --run-dir run")
