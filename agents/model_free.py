@@ -77,8 +77,8 @@ class MotionFeatures(BaseFeaturesExtractor):
 class PolicyAgent:
     """Plays the shot that a policy of Stable-Baselines3 chooses at the frame of the shot.
 
-    It knows the target that it was trained on. Where the target moves, only a policy that was shown
-    targets, as numbers or in pictures, has a way to follow.
+    A policy that was not shown targets, as numbers or in pictures, goes on aiming at the one that
+    it was trained on, wherever the target of the game is.
 
     Args:
         policy: anything with SB3's ``predict``.
