@@ -504,8 +504,8 @@ def test_learning_rate_schedules() -> None:
         ({"grad_clip": 0.0}, r"grad_clip must be positive and finite, got 0\.0"),
         ({"seed": -1}, "seed must not be negative, got -1"),
         ({"schedule": "cosin"}, "unknown schedule 'cosin'.*did you mean 'cosine'"),
-        ({"train_data": DatasetConfig(num_trajectories=5)}, "must be of one table"),
-        ({"train_data": TaskConfig("lines")}, "must be of one table, or one task, got .*lines"),
+        ({"train_data": DatasetConfig(num_trajectories=5)}, "must be recorded, of one table"),
+        ({"train_data": TaskConfig("lines")}, "must be recorded, of .*, got .*lines"),
     ],
 )
 def test_impossible_settings_are_refused(change: dict[str, Any], message: str) -> None:
