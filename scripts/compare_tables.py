@@ -5,7 +5,8 @@
     done
     python scripts/compare_tables.py runs/tables/*/results.json --out runs/tables/tables.png
 
-Rows stand in the order of the tables' list, whatever the order of the files.
+Rows stand in the order of the tables' list, whatever the order of the files. Agents are drawn that
+played all of the tables.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = tyro.cli(Args, args=argv, description=__doc__)
     try:
         tables = collect(args.results)
-        save_tables_figure(tables, args.out)
+        save_tables_figure(in_common(tables), args.out)
     except (ValueError, OSError, ImportError) as error:
         print(f"compare_tables: {error}", file=sys.stderr)
         return 2
@@ -64,6 +65,22 @@ def collect(paths: Sequence[Path]) -> dict[str, Mapping[str, Any]]:
             raise ValueError(f"expected one file for each table, got {path} for {key} again")
         found[key] = report["agents"]
     return {_row(*key): found[key] for key in known if key in found}
+
+
+def in_common(tables: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The same tables, with the figures of those agents that played them all.
+
+    Raises:
+        ValueError: if nobody did.
+    """
+    names = [set(agents) for agents in tables.values()]
+    common = set.intersection(*names) if names else set()
+    if not common:
+        raise ValueError("expected an agent that played all of the tables, got none")
+    return {
+        table: {name: figures for name, figures in agents.items() if name in common}
+        for table, agents in tables.items()
+    }
 
 
 def _row(env: str, table: str) -> str:

@@ -64,7 +64,7 @@ def test_the_picture_grows_with_the_tables(script: ModuleType, tmp_path: Path) -
         ('{"agents": {}}', "expected results.json of plan_eval.py, which"),
         ("[]", "expected results.json of plan_eval.py, which"),
         ('{"env": "Billiards2D-v0", "table": "round"', "compare_tables: "),
-        ('{"env": "Billiards2D-v0", "table": "rest", "agents": {}}', "expected the figures of"),
+        ('{"env": "Billiards2D-v0", "table": "rest", "agents": {}}', "expected an agent that"),
     ],
 )
 def test_other_files_are_refused(
@@ -105,3 +105,11 @@ def test_agents_may_differ_from_table_to_table(tmp_path: Path) -> None:
     drawn = (tmp_path / "tables.svg").read_text()
     for text in ("10 to 40 held-out tables", "simulator", "none", "one", "two", "50.0", "100.0"):
         assert f"<!-- {text}" in drawn
+
+
+def test_agents_that_missed_a_table_are_left_out(script: ModuleType) -> None:
+    ours, truth = figures(190), figures(199)
+    tables = {"default": {"rnn": figures(90), "jumpy": ours}, "rest": {"jumpy": truth}}
+    assert script.in_common(tables) == {"default": {"jumpy": ours}, "rest": {"jumpy": truth}}
+    with pytest.raises(ValueError, match="played all of the tables, got none"):
+        script.in_common({"default": {"rnn": ours}, "rest": {"jumpy": truth}})

@@ -26,8 +26,9 @@ _MODEL = "#6d8795"
 _POINTS = {"jumpy": OURS, "simulator": ORACLE, "none": PALE, "random": FAINT}
 
 _WIDTH = 8.0
-_ROW_HEIGHT = 0.62
-_POINT_STEP = 0.27
+_POINT_HEIGHT = 0.19
+_GAP = 0.8
+"""Between two tables, in points."""
 
 
 def save_tables_figure(
@@ -47,7 +48,7 @@ def save_tables_figure(
     names = list(dict.fromkeys(name for agents in results.values() for name in agents))
     if not names:
         raise ValueError("expected the figures of an agent on a table, got none")
-    height = 1.95 + _ROW_HEIGHT * len(results)
+    height = 1.95 + _POINT_HEIGHT * (len(names) + _GAP) * len(results)
     with new_figure(path, (_WIDTH, height)) as figure:
         axes = figure.add_axes((1.75 / _WIDTH, 0.75 / height, 5.85 / _WIDTH, 1.0 - 1.95 / height))
         _draw_points(axes, results, names)
@@ -73,7 +74,7 @@ def _draw_points(
     points: dict[str, list[tuple[float, ...]]] = {name: [] for name in names}
     for row, agents in enumerate(results.values()):
         for index, (name, figures) in enumerate(agents.items()):
-            place = row + _POINT_STEP * (index - 0.5 * (len(agents) - 1))
+            place = row + (index - 0.5 * (len(agents) - 1)) / (len(names) + _GAP)
             points[name].append((place, figures["success"], *figures["ci95"]))
     for name, entries in points.items():
         places, *percents = np.array(entries).T
