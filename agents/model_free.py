@@ -12,7 +12,6 @@ import contextlib
 import hashlib
 import importlib.resources
 import io
-import json
 import operator
 import os
 from collections import defaultdict
@@ -33,7 +32,7 @@ from torch import Tensor
 from jumpy_mbrl.agents.base import batch_of_frames
 from jumpy_mbrl.envs.config import unknown_name
 from jumpy_mbrl.envs.task import Task, plane_task
-from jumpy_mbrl.files import atomic_write, sha256_of, write_json
+from jumpy_mbrl.files import atomic_write, read_json, sha256_of, write_json
 from jumpy_mbrl.models.pretrained import versions
 
 FORMAT = "jumpy-mbrl policy"
@@ -235,24 +234,15 @@ def policy_info(path_or_name: str | os.PathLike[str]) -> dict[str, Any]:
         ValueError: if there is no such policy, or its config is damaged or foreign.
     """
     path = _find(path_or_name) / _CONFIG
+    fields = {"training": dict, "metrics": dict, "policy_sha256": str}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content = read_json(path, FORMAT, FORMAT_VERSION, fields)
+    except OSError as error:
         raise ValueError(f"expected {path} to describe a policy: {error}") from None
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ValueError(f"expected {path} to hold format {FORMAT!r}, so it is not ours")
-    if content.get("format_version") != FORMAT_VERSION:
-        raise ValueError(
-            f"expected format_version {FORMAT_VERSION} in {path}, got "
-            f"{content.get('format_version')!r}; use the version of jumpy_mbrl that wrote it"
-        )
     if content.get("algorithm") not in ALGORITHMS:
         raise ValueError(
             f"expected one of {list(ALGORITHMS)} in {path}, got {content.get('algorithm')!r}"
         )
-    for name, kind in (("training", dict), ("metrics", dict), ("policy_sha256", str)):
-        if not isinstance(content.get(name), kind):
-            raise ValueError(f"expected {name!r} in {path}, got {content.get(name)!r}")
     return content
 
 

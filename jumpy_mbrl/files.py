@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,44 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
     text = json.dumps(content, indent=2, sort_keys=True, allow_nan=False)
     with atomic_write(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def read_json(
+    path: str | os.PathLike[str],
+    form: str,
+    version: int,
+    fields: Mapping[str, type],
+    remedy: str = "use the version of jumpy_mbrl that wrote it",
+) -> dict[str, Any]:
+    """Reads a JSON file of ours, which says in `format` what it is.
+
+    Args:
+        path: the file.
+        form: what it has to be.
+        version: its `format_version`.
+        fields: further entries that it needs, with their types.
+        remedy: what to do about another version.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is damaged, something else, of another version, or lacks an entry.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"expected JSON in {path}, got something else: {error}") from None
+    if not isinstance(content, dict) or content.get("format") != form:
+        raise ValueError(f"expected {path} to hold format {form!r}, so it is not ours")
+    if content.get("format_version") != version:
+        raise ValueError(
+            f"expected format_version {version} in {path}, got "
+            f"{content.get('format_version')!r}; {remedy}"
+        )
+    for name, kind in fields.items():
+        if not isinstance(content.get(name), kind):
+            raise ValueError(f"expected {name!r} in {path}, got {content.get(name)!r}")
+    found: dict[str, Any] = content
+    return found
 
 
 def sha256_of(path: str | os.PathLike[str]) -> str:

@@ -34,7 +34,7 @@ from jumpy_mbrl.envs.config import (
     unknown_name,
 )
 from jumpy_mbrl.envs.physics import Backend, resolve_backend, simulate
-from jumpy_mbrl.files import atomic_write, sha256_of, write_json
+from jumpy_mbrl.files import atomic_write, read_json, sha256_of, write_json
 
 Shot = Literal["uniform", "none"]
 
@@ -340,21 +340,8 @@ def _read_manifest(path: Path) -> dict[str, Any]:
                 f"expected a dataset as {path.name} with its manifest {manifest.name}, but there "
                 f"is no {needed}; make it with scripts/make_dataset.py"
             )
-    try:
-        content = json.loads(manifest.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"expected JSON in {manifest}, got something else: {error}") from None
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ValueError(f"expected {manifest} to hold format {FORMAT!r}, so it is not ours")
-    if content.get("format_version") != FORMAT_VERSION:
-        raise ValueError(
-            f"expected format_version {FORMAT_VERSION} in {manifest}, got "
-            f"{content.get('format_version')!r}; make the dataset again"
-        )
-    for name, kind in (("config", dict), ("sha256", str)):
-        if not isinstance(content.get(name), kind):
-            raise ValueError(f"expected {name!r} in {manifest}, got {content.get(name)!r}")
-    return content
+    fields = {"config": dict, "sha256": str}
+    return read_json(manifest, FORMAT, FORMAT_VERSION, fields, "make the dataset again")
 
 
 def read_arrays(path: Path, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:

@@ -7,7 +7,6 @@ data and the training that made it, its figures, the versions, and the checksum 
 from __future__ import annotations
 
 import importlib.resources
-import json
 import os
 import platform
 from collections.abc import Mapping
@@ -21,7 +20,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from jumpy_mbrl.envs.config import unknown_name
-from jumpy_mbrl.files import atomic_write, sha256_of, write_json
+from jumpy_mbrl.files import atomic_write, read_json, sha256_of, write_json
 from jumpy_mbrl.models.base import WorldModel
 from jumpy_mbrl.models.registry import describe_model, make_model, model_config_from
 
@@ -158,27 +157,14 @@ def _find(path_or_name: str | os.PathLike[str]) -> Path:
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
-    path = folder / _CONFIG
+    fields = {"model": dict, "weights_sha256": str}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return read_json(folder / _CONFIG, FORMAT, FORMAT_VERSION, fields)
     except FileNotFoundError:
         raise ValueError(
             f"expected {_CONFIG} and {_WEIGHTS} in {folder}, but there is no {_CONFIG}; "
             "save models with save_pretrained"
         ) from None
-    except ValueError as error:
-        raise ValueError(f"expected JSON in {path}, got something else: {error}") from None
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ValueError(f"expected {path} to hold format {FORMAT!r}, so it is not ours")
-    if content.get("format_version") != FORMAT_VERSION:
-        raise ValueError(
-            f"expected format_version {FORMAT_VERSION} in {path}, got "
-            f"{content.get('format_version')!r}; use the version of jumpy_mbrl that wrote it"
-        )
-    for name, kind in (("model", dict), ("weights_sha256", str)):
-        if not isinstance(content.get(name), kind):
-            raise ValueError(f"expected {name!r} in {path}, got {content.get(name)!r}")
-    return content
 
 
 def _read_weights(folder: Path, content: Mapping[str, Any]) -> dict[str, Tensor]:
