@@ -38,7 +38,6 @@ from jumpy_mbrl.agents import (
     PlannerConfig,
     load_agent,
 )
-from jumpy_mbrl.agents.sharding import evaluate_on_ray
 from jumpy_mbrl.data.seeds import evaluation_table_seeds
 from jumpy_mbrl.devices import resolve_device
 from jumpy_mbrl.envs import BILLIARDS_2D
@@ -54,6 +53,7 @@ from jumpy_mbrl.evaluation import (
     play,
     record_shot,
 )
+from jumpy_mbrl.evaluation.sharding import evaluate_on_ray
 from jumpy_mbrl.files import atomic_write
 from jumpy_mbrl.models.pretrained import versions
 

@@ -21,8 +21,8 @@ from typing import Annotated
 import tyro
 
 from jumpy_mbrl.agents.model_free import policy_info
-from jumpy_mbrl.training.model_free import POLICY_PRESETS, PolicyConfig, policy_preset
-from jumpy_mbrl.training.model_free_loop import train_policy
+from jumpy_mbrl.agents.policy_config import POLICY_PRESETS, PolicyConfig, policy_preset
+from jumpy_mbrl.agents.policy_training import train_policy
 
 _DEFAULT_PRESET = "sac-shot-coords"
 

@@ -12,10 +12,10 @@ import pytest
 import tyro
 
 from jumpy_mbrl.agents import AGENTS
+from jumpy_mbrl.agents.policy_config import POLICY_PRESETS
 from jumpy_mbrl.data.tasks import TASKS
 from jumpy_mbrl.envs import BILLIARDS_2D
 from jumpy_mbrl.evaluation import VARIANTS
-from jumpy_mbrl.training.model_free import POLICY_PRESETS
 from jumpy_mbrl.training.presets import TASK_MODELS
 
 ROOT = Path(__file__).parents[1]

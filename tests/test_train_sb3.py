@@ -15,19 +15,19 @@ import pytest
 from stable_baselines3 import SAC
 
 from jumpy_mbrl.agents.model_free import load_policy, policy_info
-from jumpy_mbrl.data.seeds import (
-    evaluation_table_seeds,
-    training_table_seeds,
-    validation_table_seeds,
-)
-from jumpy_mbrl.training.model_free import (
+from jumpy_mbrl.agents.policy_config import (
     POLICY_PRESETS,
     PolicyConfig,
     PPOConfig,
     SACConfig,
     policy_preset,
 )
-from jumpy_mbrl.training.model_free_loop import CurvePoint, make_env, read_curve, train_policy
+from jumpy_mbrl.agents.policy_training import CurvePoint, make_env, read_curve, train_policy
+from jumpy_mbrl.data.seeds import (
+    evaluation_table_seeds,
+    training_table_seeds,
+    validation_table_seeds,
+)
 
 TINY: dict[str, Any] = {
     "timesteps": 128,

@@ -26,12 +26,12 @@ from tqdm import tqdm
 
 from jumpy_mbrl.adapters.sb3 import make_vec_env
 from jumpy_mbrl.agents.model_free import ALGORITHMS, MotionFeatures, policy_info, save_policy
+from jumpy_mbrl.agents.policy_config import PolicyConfig, PPOConfig, changes
 from jumpy_mbrl.data.seeds import training_table_seeds, validation_table_seeds
 from jumpy_mbrl.devices import cpu_threads, resolve_device
 from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.files import atomic_write, write_json
 from jumpy_mbrl.models.pretrained import versions
-from jumpy_mbrl.training.model_free import PolicyConfig, PPOConfig, changes
 
 CONFIG = "config.json"
 CURVE = "curve.csv"
