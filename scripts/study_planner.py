@@ -133,11 +133,15 @@ def _figures(
 
 
 def _command(study: str, args: Args) -> str:
-    options = f" --threads {args.threads}" if args.threads else ""
-    return (
-        f"python scripts/study_planner.py --studies {study} --episodes {args.episodes} "
-        f"--seed {args.seed}{options}"
-    )
+    """The command that repeats a study, with all settings that are not the usual ones."""
+    usual = Args()
+    words = ["python scripts/study_planner.py --studies", study]
+    for name in ("episodes", "seed", "agents", "budgets", "batch_size", "threads"):
+        value = getattr(args, name)
+        if name in ("episodes", "seed") or value != getattr(usual, name):
+            values = value if isinstance(value, tuple) else (value,)
+            words += [f"--{name.replace('_', '-')}", *map(str, values)]
+    return " ".join(words)
 
 
 # -- what is written -----------------------------------------------------------------------------

@@ -108,11 +108,17 @@ def task_table(report: dict[str, Any]) -> str:
     """Markdown for what reproduce wrote: sample errors and mean jumps side by side."""
     lines = [
         "Printed by `python scripts/reproduce.py` (all figures: `results/tasks/table1.md`). Sample "
-        "MSE, and in brackets the mean jump, on evaluation sequences:",
+        f"MSE, and in brackets the mean jump, on {_sequences(report):,} evaluation sequences:",
         "",
         *summary(report["tasks"]),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _sequences(report: dict[str, Any]) -> int:
+    """The smallest number of sequences that a figure is of."""
+    entries = [entry for models in report["tasks"].values() for entry in models.values()]
+    return int(min(entry["test"]["n"] for entry in entries if entry["error"] is None))
 
 
 def bench_table(report: dict[str, Any], what: str = "envs") -> str:

@@ -194,6 +194,9 @@ def test_an_agent_named_twice_plays_once(script: ModuleType, tmp_path: Path) -> 
         ),
         (["--device", "gpu"], "unknown device 'gpu', expected one of ['auto', 'cpu', 'cuda']"),
         (["--device", "cuda:99"], "torch sees"),
+        (["--workers", "2"], "--workers must be at least 1, and needs --ray, got 2"),
+        (["--workers", "0", "--ray", "local"], "--workers must be at least 1"),
+        (["--budget-ms", "0"], "budget_ms must be positive"),
     ],
 )
 def test_bad_input_is_one_line(
@@ -321,26 +324,6 @@ def test_a_cluster_has_the_totals_of_one_process(
     assert run(script, tmp_path / "two", *options, *shared, agents=names) == 0
     one, two = (report_of(tmp_path / name)["agents"] for name in ("one", "two"))
     assert without_times(one) == without_times(two)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--workers", "2"], "--workers must be at least 1, and needs --ray, got 2"),
-        (["--workers", "0", "--ray", "local"], "--workers must be at least 1"),
-        (["--budget-ms", "0"], "budget_ms must be positive"),
-    ],
-)
-def test_bad_settings_of_time_and_machines(
-    script: ModuleType,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    options: list[str],
-    message: str,
-) -> None:
-    assert run(script, tmp_path / "out", *options) == 2
-    assert message in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
 
 
 def test_a_cluster_without_ray_is_one_line(

@@ -49,6 +49,10 @@ def test_both_studies(
     }
     quick, slow = report["lines"]["simulator"]
     assert (quick["search"]["budget_ms"], slow["search"]["budget_ms"]) == (5.0, 30.0)
+    assert report["command"] == (
+        "python scripts/study_planner.py --studies frontier --episodes 4 --seed 4242 "
+        "--agents jumpy simulator --budgets 30.0 5.0"
+    )
     assert quick["n"] == 4 and 0 <= quick["successes"] <= 4
     assert report["lines"]["jumpy, no gradient"][0]["search"]["gradient_steps"] == 0
     kinds = [

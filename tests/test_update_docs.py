@@ -57,10 +57,11 @@ def test_figures_are_replaced_and_nothing_else(script: ModuleType) -> None:
 def test_tasks_stand_beside_the_papers(script: ModuleType) -> None:
     entry = {
         "error": None,
-        "test": {"sample_mse": 6.2e-6, "mean_jump": 23.6},
+        "test": {"sample_mse": 6.2e-6, "mean_jump": 23.6, "n": 1000},
         "mean_sequence_mse": 1.15,
     }
     text = script.task_table({"tasks": {"circles": {"ours": entry}}})
+    assert "on 1,000 evaluation sequences:" in text
     assert "| circles | 3.98e-04 (1) | 5.25e-04 (17) | 1.15e+00 | 6.20e-06 (23.6) |" in text
 
 
