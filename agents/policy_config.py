@@ -1,4 +1,4 @@
-"""What defines a training run of Stable-Baselines3 on the environment, and the runs with a name."""
+"""What defines a training run of Stable-Baselines3, and the runs with a name."""
 
 from __future__ import annotations
 
@@ -78,6 +78,8 @@ class PolicyConfig:
             of coords or pixels are stacked; one picture or place has no velocity.
         random_target: whether each episode draws its own target, which is then seen.
         reward: "sparse" or "dense", to learn from; success alone decides which policy is best.
+        inside: a world model, by its shipped name or folder: the policy learns from what the model
+            imagines of each table after its lead-in. Validation tables are real all the same.
         timesteps: steps to train for, on all tables together.
         n_envs: tables played at once.
         learning_rate: of Adam.
@@ -104,6 +106,7 @@ class PolicyConfig:
     obs_type: Shown = "coords"
     random_target: bool = False
     reward: Literal["sparse", "dense"] = "sparse"
+    inside: str | None = None
     timesteps: int = 1_000_000
     n_envs: int = 1024
     learning_rate: float = 1e-3
@@ -137,6 +140,8 @@ class PolicyConfig:
             raise ValueError(f"threads must not be negative, got {self.threads}")
         if self.motion and self.obs_type != "coords":
             raise ValueError(f"motion is for obs_type 'coords' alone, got {self.obs_type!r}")
+        if self.inside is not None and self.obs_type == "state":
+            raise ValueError("obs_type 'state' holds velocities, which no world model imagines")
         training_table_seeds(self.seed, self.n_envs)
         validation_table_seeds(0, self.validation_tables)
         if isinstance(self.algorithm, PPOConfig):

@@ -1,4 +1,4 @@
-"""Trains PPO and SAC of Stable-Baselines3, unmodified, on the environment itself.
+"""Trains PPO and SAC of Stable-Baselines3, unmodified, on the environment or inside a world model.
 
 A run's folder holds ``config.json``, ``curve.csv`` (success on held-out tables against steps,
 frames of experience and seconds of training), what a run goes on from, and ``best/``, the best
@@ -16,22 +16,24 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from gymnasium.vector import AutoresetMode
 from stable_baselines3 import SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 from stable_baselines3.common.utils import LinearSchedule
-from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecTransposeImage
+from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecMonitor, VecTransposeImage
 from torch import nn
 from tqdm import tqdm
 
-from jumpy_mbrl.adapters.sb3 import make_vec_env
+from jumpy_mbrl.adapters.model_env import WorldModelVectorEnv
+from jumpy_mbrl.adapters.sb3 import SB3VecEnv, make_vec_env
 from jumpy_mbrl.agents.model_free import ALGORITHMS, MotionFeatures, policy_info, save_policy
 from jumpy_mbrl.agents.policy_config import PolicyConfig, PPOConfig, changes
 from jumpy_mbrl.data.seeds import training_table_seeds, validation_table_seeds
 from jumpy_mbrl.devices import cpu_threads, resolve_device
 from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.files import atomic_write, write_json
-from jumpy_mbrl.models.pretrained import versions
+from jumpy_mbrl.models.pretrained import from_pretrained, versions
 
 CONFIG = "config.json"
 CURVE = "curve.csv"
@@ -46,7 +48,8 @@ class CurvePoint:
 
     Attributes:
         timesteps: steps so far, on all tables together.
-        frames: of experience so far, the first one of every episode included.
+        frames: of experience so far, the first one of every episode included; inside a world model
+            those that it imagined, and the lead-ins before them.
         seconds: of training so far, without validations.
         success: the fraction of held-out tables won, by the policy's mean actions.
         n: how many tables these were.
@@ -86,13 +89,13 @@ def train_policy(
 
     Raises:
         ValueError: for a device this machine does not have, or a ``run_dir`` that already holds a
-            run (or none, or another one, to resume).
+            run (or none, or another one, to resume), or an unknown model to train inside.
     """
     folder = Path(run_dir)
     resolve_device(config.device)
-    _prepare(folder, config, resume)
     with cpu_threads(config.threads):
         env, held_out = make_env(config), make_env(config, held_out=True)
+        _prepare(folder, config, resume)
         checkpoint = folder / CHECKPOINT
         if resume and checkpoint.is_file():
             model = _load(config, folder, env)
@@ -117,18 +120,35 @@ def train_policy(
 def make_env(config: PolicyConfig, held_out: bool = False) -> VecEnv:
     """The tables that a policy is trained on, or those that it is validated on.
 
-    Validation tables are won or not, whatever reward there is to learn from.
+    Validation tables are real, and won or not, whatever reward there is to learn from.
     """
-    env = make_vec_env(
-        config.env_id,
-        config.validation_tables if held_out else config.n_envs,
-        obs_type=config.obs_type,
-        random_target=config.random_target,
-        reward="sparse" if held_out else config.reward,
-    )
+    arguments: dict[str, Any] = {
+        "obs_type": config.obs_type,
+        "random_target": config.random_target,
+        "reward": "sparse" if held_out else config.reward,
+    }
+    if held_out:
+        env = make_vec_env(config.env_id, config.validation_tables, **arguments)
+    elif config.inside is None:
+        env = make_vec_env(config.env_id, config.n_envs, **arguments)
+    else:
+        env = _imagined(config, **arguments)
     if config.stack > 1:
         env = VecFrameStack(env, config.stack)
     return VecTransposeImage(env) if config.obs_type == "pixels" else env
+
+
+def _imagined(config: PolicyConfig, **arguments: Any) -> VecEnv:
+    """The tables that a policy is trained on, inside a world model."""
+    model = from_pretrained(str(config.inside), device=resolve_device(config.device))
+    venv = WorldModelVectorEnv(
+        model,
+        config.n_envs,
+        step_by=config.form,
+        autoreset_mode=AutoresetMode.SAME_STEP,
+        **arguments,
+    )
+    return VecMonitor(SB3VecEnv(venv))
 
 
 def read_curve(run_dir: str | os.PathLike[str]) -> list[CurvePoint]:

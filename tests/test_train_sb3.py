@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from stable_baselines3 import SAC
 
+from jumpy_mbrl.adapters.model_env import WorldModelVectorEnv
 from jumpy_mbrl.agents.model_free import load_policy, policy_info
 from jumpy_mbrl.agents.policy_config import (
     POLICY_PRESETS,
@@ -83,6 +84,38 @@ def test_frames_are_those_that_world_models_count(tmp_path: Path) -> None:
     train_policy(tiny("ppo-frame-coords", timesteps=64), tmp_path / "frame", progress=False)
     (point,) = read_curve(tmp_path / "frame")
     assert 64 <= point.frames <= 64 + 16  # a step is a frame, and a reset shows one
+
+
+@pytest.mark.parametrize("name", ["ppo-shot-coords", "sac-frame-coords"])
+def test_a_policy_learns_inside_a_world_model(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    watch = WorldModelVectorEnv.step
+
+    def step(env: WorldModelVectorEnv, actions: Any) -> Any:
+        seen.append(env.step_by)
+        return watch(env, actions)
+
+    monkeypatch.setattr(WorldModelVectorEnv, "step", step)
+    config = tiny(name, inside="fold-billiards2d", timesteps=64, n_envs=16)
+    best = train_policy(config, tmp_path, progress=False)
+    (point,) = read_curve(tmp_path)
+    # 64 steps, of which none are spent on the validation: its tables are real.
+    assert seen == [config.form] * 4 and point.n == 10
+    assert policy_info(best)["training"]["inside"] == "fold-billiards2d"
+    imagined, real = make_env(config), make_env(replace(config, inside=None))
+    assert imagined.observation_space == real.observation_space
+    imagined.seed(3)
+    real.seed(3)
+    assert np.array_equal(np.asarray(imagined.reset()), np.asarray(real.reset()))
+
+
+def test_an_unknown_world_model_leaves_nothing_behind(tmp_path: Path) -> None:
+    config = tiny("ppo-shot-coords", inside="fold-billiards3d")
+    with pytest.raises(ValueError, match="did you mean 'fold-billiards2d'"):
+        train_policy(config, tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_best_policy_is_kept(tmp_path: Path) -> None:
@@ -188,6 +221,7 @@ def test_frames_are_stacked_where_one_has_no_velocity() -> None:
         ({"net": ()}, "net must be sizes of at least 1"),
         ({"threads": -1}, "threads must not be negative"),
         ({"motion": True, "obs_type": "pixels"}, "motion is for obs_type 'coords' alone"),
+        ({"inside": "fold-billiards2d", "obs_type": "state"}, "which no world model imagines"),
         ({"seed": -1}, "expected the training seed in"),
     ],
 )
