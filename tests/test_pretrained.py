@@ -231,8 +231,18 @@ def test_a_missing_tensor_is_refused(saved: Path) -> None:
         ({"format": "a cake"}, "to hold format 'jumpy-mbrl world model', so it is not ours"),
         ({"format_version": 99}, "expected format_version 1 in .*, got 99"),
         ({"model": None}, "expected 'model' in .*, got None"),
+        ({"training": "long"}, "expected 'training' in .*, got 'long'"),
         ({"weights_sha256": 5}, "expected 'weights_sha256' in .*, got 5"),
         ({"model": {"name": "rmn", "config": {}}}, "unknown kind of model 'rmn'.*mean 'rnn'"),
+        ({"model": {"name": ["rnn"]}}, "describes no model of this version: unhashable"),
+        (
+            {"model": {"name": "rnn", "config": {"action_size": 1.5}}},
+            "describes no model of this version: .*float",
+        ),
+        (
+            {"model": {"name": "rnn", "config": {"hidden_size": 10**18}}},
+            "describes no model of this version",
+        ),
         ({"model": {"name": "rnn"}}, "settings of the rnn as a mapping, got None"),
         (
             {"model": {"name": "rnn", "config": {"hiden_size": 4}}},

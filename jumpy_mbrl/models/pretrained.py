@@ -26,9 +26,8 @@ from jumpy_mbrl.models.registry import describe_model, make_model, model_config_
 
 FORMAT = "jumpy-mbrl world model"
 FORMAT_VERSION = 1
-
-_WEIGHTS = "model.safetensors"
-_CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
 
 
 def shipped_models() -> list[str]:
@@ -36,7 +35,7 @@ def shipped_models() -> list[str]:
     folder = _shipped_folder()
     if not folder.is_dir():
         return []
-    return sorted(entry.name for entry in folder.iterdir() if (entry / _CONFIG).is_file())
+    return sorted(entry.name for entry in folder.iterdir() if (entry / CONFIG).is_file())
 
 
 def save_pretrained(
@@ -64,7 +63,7 @@ def save_pretrained(
     """
     description = describe_model(_config_of(model))
     folder = Path(path)
-    with atomic_write(folder / _WEIGHTS) as temporary:
+    with atomic_write(folder / WEIGHTS) as temporary:
         temporary.write_bytes(save(_state(model)))
     content = {
         "format": FORMAT,
@@ -74,9 +73,9 @@ def save_pretrained(
         "training": dict(training or {}),
         "metrics": dict(metrics or {}),
         "versions": versions(),
-        "weights_sha256": sha256_of(folder / _WEIGHTS),
+        "weights_sha256": sha256_of(folder / WEIGHTS),
     }
-    write_json(folder / _CONFIG, content)
+    write_json(folder / CONFIG, content)
     return folder
 
 
@@ -100,10 +99,8 @@ def from_pretrained(
         config = model_config_from(content["model"])
         with torch.random.fork_rng(devices=[]):  # First weights are drawn, and thrown away.
             model = make_model(config)
-    except ValueError as error:
-        raise ValueError(
-            f"{folder / _CONFIG} describes no model of this version: {error}"
-        ) from None
+    except (RuntimeError, TypeError, ValueError) as error:  # torch's own for odd or vast sizes
+        raise ValueError(f"{folder / CONFIG} describes no model of this version: {error}") from None
     _check_fit(folder, _state(model), weights)
     model.load_state_dict(weights)
     return model.to(device).eval()
@@ -157,20 +154,20 @@ def _find(path_or_name: str | os.PathLike[str]) -> Path:
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
-    fields = {"model": dict, "weights_sha256": str}
+    fields = {"model": dict, "data": dict, "training": dict, "metrics": dict, "weights_sha256": str}
     try:
-        return read_json(folder / _CONFIG, FORMAT, FORMAT_VERSION, fields)
+        return read_json(folder / CONFIG, FORMAT, FORMAT_VERSION, fields)
     except FileNotFoundError:
         raise ValueError(
-            f"expected {_CONFIG} and {_WEIGHTS} in {folder}, but there is no {_CONFIG}; "
+            f"expected {CONFIG} and {WEIGHTS} in {folder}, but there is no {CONFIG}; "
             "save models with save_pretrained"
         ) from None
 
 
 def _read_weights(folder: Path, content: Mapping[str, Any]) -> dict[str, Tensor]:
-    path = folder / _WEIGHTS
+    path = folder / WEIGHTS
     if not path.is_file():
-        raise ValueError(f"expected the weights {_WEIGHTS} in {folder}, but there is no such file")
+        raise ValueError(f"expected the weights {WEIGHTS} in {folder}, but there is no such file")
     try:
         weights = load(path.read_bytes())
     except SafetensorError as error:
@@ -180,7 +177,7 @@ def _read_weights(folder: Path, content: Mapping[str, Any]) -> dict[str, Tensor]
     found = sha256_of(path)
     if found != content["weights_sha256"]:
         raise ValueError(
-            f"expected {path} to have the SHA-256 {content['weights_sha256']} of its {_CONFIG}, "
+            f"expected {path} to have the SHA-256 {content['weights_sha256']} of its {CONFIG}, "
             f"got {found}; the two do not belong together"
         )
     return weights
@@ -197,7 +194,7 @@ def _check_fit(folder: Path, expected: Mapping[str, Tensor], given: Mapping[str,
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise ValueError(
-            f"the model that {folder / _CONFIG} describes does not fit the weights in {_WEIGHTS}: "
+            f"the model that {folder / CONFIG} describes does not fit the weights in {WEIGHTS}: "
             + "; ".join(wrong[:3])
             + more
         )
