@@ -77,8 +77,9 @@ def test_examples_run_and_print(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    if "torchrl" in example:
-        pytest.importorskip("torchrl")
+    for adapter, package in (("hub", "huggingface_hub"), ("torchrl", "torchrl")):
+        if f"adapters.{adapter} " in example:
+            pytest.importorskip(package)
     monkeypatch.chdir(tmp_path)  # for what they write
     exec(compile(example, place, "exec"), {})
     assert capsys.readouterr().out

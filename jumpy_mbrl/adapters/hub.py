@@ -1,0 +1,172 @@
+"""World models on the Hugging Face Hub; needs the extra `hub`.
+
+```python
+from jumpy_mbrl.adapters.hub import HubModel
+
+hub = HubModel.from_pretrained("runs/best")  # a folder that save_pretrained wrote
+hub.push_to_hub("you/billiards")  # after `hf auth login`
+model = HubModel.from_pretrained("you/billiards").model
+```
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+
+from jumpy_mbrl.models.base import WorldModel
+from jumpy_mbrl.models.pretrained import (
+    CONFIG,
+    WEIGHTS,
+    from_pretrained,
+    pretrained_info,
+    save_pretrained,
+    shipped_models,
+)
+from jumpy_mbrl.models.registry import model_name
+
+try:
+    from huggingface_hub import ModelHubMixin, hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+except ModuleNotFoundError as error:
+    raise ImportError(
+        "jumpy_mbrl.adapters.hub needs huggingface_hub, which is not installed; "
+        "pip install 'jumpy-mbrl[hub]'"
+    ) from error
+
+MODEL_CARD = """
+---
+{{ card_data }}
+---
+
+# A world model
+
+Made with jumpy-mbrl. `config.json` says what the model is, which data and training made it, and
+what it reached. To load it, with the extra `hub` installed:
+
+```python
+from jumpy_mbrl.adapters.hub import HubModel
+
+model = HubModel.from_pretrained("this/repository").model
+```
+
+Loading runs no code from here: `model.safetensors` holds numbers alone, and has to have the
+checksum in `config.json`.
+"""
+"""The `README.md` of a new folder or repository, filled in by `huggingface_hub`."""
+
+
+class HubModel(  # type: ignore[call-arg]  # mypy skips huggingface_hub
+    ModelHubMixin,  # type: ignore[misc]
+    library_name="jumpy-mbrl",
+    model_card_template=MODEL_CARD,
+    tags=["world-model"],
+):
+    """A world model, `model`, and its record, with the methods of `huggingface_hub.ModelHubMixin`.
+
+    `save_pretrained(folder)` and `push_to_hub("user/name")` write the two files of
+    `jumpy_mbrl.save_pretrained`, and a `README.md` where there is none. Either side reads what the
+    other wrote.
+
+    Args:
+        model: one of the kinds in `jumpy_mbrl.models.registry.MODELS`.
+        data: what it was trained on.
+        training: how, the command included.
+        metrics: what it reached.
+
+    Raises:
+        ValueError: if the model is of no registered kind.
+    """
+
+    def __init__(
+        self,
+        model: WorldModel,
+        *,
+        data: Mapping[str, Any] | None = None,
+        training: Mapping[str, Any] | None = None,
+        metrics: Mapping[str, Any] | None = None,
+    ) -> None:
+        model_name(getattr(model, "config", None))  # or a push would leave an empty repository
+        self.model = model
+        self.data = dict(data or {})
+        self.training = dict(training or {})
+        self.metrics = dict(metrics or {})
+
+    # The mixin's own would first do as a config.json says that nobody has checked.
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike[str],
+        *,
+        device: torch.device | str = "cpu",
+        revision: str | None = None,
+        force_download: bool = False,
+        token: str | bool | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        local_files_only: bool = False,
+    ) -> Self:
+        """Loads what `jumpy_mbrl.from_pretrained` does, or a repository of the Hub.
+
+        Of a repository only the two files are fetched, the weights after the config has been
+        checked. Nothing in them is executed.
+
+        Args:
+            pretrained_model_name_or_path: a shipped model, a folder, or else a repository, in this
+                order.
+            device: where the weights go.
+            revision: branch, tag or commit of the repository; by default the newest of `main`.
+            force_download: whether to fetch what is in the cache already.
+            token: of an account that may read the repository; by default that of `hf auth login`.
+            cache_dir: where repositories are kept; by default the Hub's own cache.
+            local_files_only: whether to make do with the cache, without a network.
+
+        Raises:
+            ValueError: if there is no such model, or its files are damaged, foreign, or do not fit
+                each other.
+        """
+        source = os.fspath(pretrained_model_name_or_path)
+        if source not in shipped_models() and not os.path.isdir(source):
+            source = _download(
+                source,
+                revision,
+                force_download=force_download,
+                token=token,
+                cache_dir=cache_dir,
+                local_files_only=local_files_only,
+            )
+        info = pretrained_info(source)
+        return cls(
+            from_pretrained(source, device),
+            data=info["data"],
+            training=info["training"],
+            metrics=info["metrics"],
+        )
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        save_pretrained(
+            self.model,
+            save_directory,
+            data=self.data,
+            training=self.training,
+            metrics=self.metrics,
+        )
+
+
+def _download(repository: str, revision: str | None, **options: Any) -> str:
+    """The folder in the cache with both files, of one commit."""
+    try:
+        config = hf_hub_download(repository, CONFIG, revision=revision, **options)
+        folder = Path(config).parent  # .../snapshots/COMMIT
+        pretrained_info(folder)
+        hf_hub_download(repository, WEIGHTS, revision=folder.name, **options)
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
+        raise ValueError(
+            f"expected a shipped model, a folder, or a repository of the Hub with {CONFIG} and "
+            f"{WEIGHTS}, got {repository!r}; check the name, the network and, for a private "
+            f"repository, the token: {error}"
+        ) from error
+    return str(folder)
