@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from jumpy_mbrl.data.seeds import training_table_seeds, validation_table_seeds
 from jumpy_mbrl.envs import BILLIARDS_2D, BILLIARDS_2D_SHOT
-from jumpy_mbrl.envs.config import unknown_name
+from jumpy_mbrl.envs.config import Start, check_start, unknown_name
 
 Form = Literal["shot", "frame"]
 Shown = Literal["coords", "state", "pixels"]
@@ -76,6 +76,7 @@ class PolicyConfig:
             (`Billiards2D-v0`).
         obs_type: what is seen: "coords", "state" or "pixels". In the form of frames, four frames
             of coords or pixels are stacked; one picture or place has no velocity.
+        start: "moving", or "rest": all balls lie still at first.
         random_target: whether each episode draws its own target, which is then seen.
         reward: "sparse" or "dense", to learn from; success alone decides which policy is best.
         inside: a world model, by its shipped name or folder: the policy learns from what the model
@@ -104,6 +105,7 @@ class PolicyConfig:
     algorithm: PPOConfig | SACConfig
     form: Form = "shot"
     obs_type: Shown = "coords"
+    start: Start = "moving"
     random_target: bool = False
     reward: Literal["sparse", "dense"] = "sparse"
     inside: str | None = None
@@ -127,6 +129,7 @@ class PolicyConfig:
         for name, known in _CHOICES.items():
             if getattr(self, name) not in known:
                 raise ValueError(unknown_name(name, getattr(self, name), known))
+        check_start(self.start)
         for name in ("timesteps", "n_envs", "batch_size", "features", "validation_interval"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")

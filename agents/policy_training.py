@@ -124,6 +124,7 @@ def make_env(config: PolicyConfig, held_out: bool = False) -> VecEnv:
     """
     arguments: dict[str, Any] = {
         "obs_type": config.obs_type,
+        "start": config.start,
         "random_target": config.random_target,
         "reward": "sparse" if held_out else config.reward,
     }

@@ -111,6 +111,13 @@ def test_a_policy_learns_inside_a_world_model(
     assert np.array_equal(np.asarray(imagined.reset()), np.asarray(real.reset()))
 
 
+def test_balls_at_rest_lie_still() -> None:
+    for held_out in (False, True):
+        shown: Any = make_env(tiny("ppo-shot-coords", start="rest"), held_out).reset()
+        frames = shown.reshape(-1, 4, 4)
+        assert np.array_equal(frames[:, 0], frames[:, 3])
+
+
 def test_an_unknown_world_model_leaves_nothing_behind(tmp_path: Path) -> None:
     config = tiny("ppo-shot-coords", inside="fold-billiards3d")
     with pytest.raises(ValueError, match="did you mean 'fold-billiards2d'"):
@@ -214,6 +221,7 @@ def test_frames_are_stacked_where_one_has_no_velocity() -> None:
     [
         ({"form": "frames"}, "did you mean 'frame'"),
         ({"obs_type": "dict"}, "unknown obs_type 'dict'"),
+        ({"start": "sleeping"}, "unknown start 'sleeping'"),
         ({"timesteps": 0}, "timesteps must be at least 1, got 0"),
         ({"batch_size": 100}, r"batch_size must divide the 4096 steps .* got 100"),
         ({"learning_rate": float("nan")}, "learning_rate must be positive and finite"),
