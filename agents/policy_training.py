@@ -100,7 +100,7 @@ def train_policy(
         if resume and checkpoint.is_file():
             model = _load(config, folder, env)
         else:
-            model = _make(config, folder, env)
+            model = make_algorithm(config, env, folder)
         curve = [point for point in read_curve(folder) if point.timesteps <= model.num_timesteps]
         # The tables of the first steps must not be dealt once more.
         tables = training_table_seeds(config.seed, 2**20)
@@ -137,6 +137,43 @@ def make_env(config: PolicyConfig, held_out: bool = False) -> VecEnv:
     if config.stack > 1:
         env = VecFrameStack(env, config.stack)
     return VecTransposeImage(env) if config.obs_type == "pixels" else env
+
+
+def make_algorithm(config: PolicyConfig, env: VecEnv, folder: Path | None = None) -> BaseAlgorithm:
+    """PPO or SAC before its first step.
+
+    Args:
+        config: the run.
+        env: what `make_env` gives for it.
+        folder: for TensorBoard's scalars, if it is installed.
+    """
+    rate = config.learning_rate
+    policy: dict[str, Any] = {
+        "net_arch": list(config.net),
+        "activation_fn": nn.ReLU if config.activation == "relu" else nn.Tanh,
+    }
+    if config.obs_type == "pixels":
+        policy["features_extractor_kwargs"] = {"features_dim": config.features}
+    if config.motion:
+        policy["features_extractor_class"] = MotionFeatures
+    own = asdict(config.algorithm)
+    if isinstance(config.algorithm, PPOConfig):
+        policy["log_std_init"] = own.pop("log_std_init")
+    else:
+        own["train_freq"] = 1
+    model: BaseAlgorithm = ALGORITHMS[config.algorithm_name](
+        "CnnPolicy" if config.obs_type == "pixels" else "MlpPolicy",
+        env,
+        learning_rate=LinearSchedule(rate, 0.0, 1.0) if config.schedule == "linear" else rate,
+        batch_size=config.batch_size,
+        gamma=config.gamma,
+        policy_kwargs=policy,
+        seed=config.seed,
+        device=config.device,
+        tensorboard_log=None if folder is None else _board(folder),
+        **own,
+    )
+    return model
 
 
 def _imagined(config: PolicyConfig, **arguments: Any) -> VecEnv:
@@ -284,37 +321,6 @@ def _prepare(folder: Path, config: PolicyConfig, resume: bool) -> None:
             f"expected the config that the run in {folder} was started with, got "
             f"{', '.join(changed)}; give the same settings, or start a run in another folder"
         )
-
-
-def _make(config: PolicyConfig, folder: Path, env: VecEnv) -> BaseAlgorithm:
-    """The algorithm before its first step."""
-    rate = config.learning_rate
-    policy: dict[str, Any] = {
-        "net_arch": list(config.net),
-        "activation_fn": nn.ReLU if config.activation == "relu" else nn.Tanh,
-    }
-    if config.obs_type == "pixels":
-        policy["features_extractor_kwargs"] = {"features_dim": config.features}
-    if config.motion:
-        policy["features_extractor_class"] = MotionFeatures
-    own = asdict(config.algorithm)
-    if isinstance(config.algorithm, PPOConfig):
-        policy["log_std_init"] = own.pop("log_std_init")
-    else:
-        own["train_freq"] = 1
-    model: BaseAlgorithm = ALGORITHMS[config.algorithm_name](
-        "CnnPolicy" if config.obs_type == "pixels" else "MlpPolicy",
-        env,
-        learning_rate=LinearSchedule(rate, 0.0, 1.0) if config.schedule == "linear" else rate,
-        batch_size=config.batch_size,
-        gamma=config.gamma,
-        policy_kwargs=policy,
-        seed=config.seed,
-        device=config.device,
-        tensorboard_log=_board(folder),
-        **own,
-    )
-    return model
 
 
 def _load(config: PolicyConfig, folder: Path, env: VecEnv) -> BaseAlgorithm:

@@ -2,6 +2,7 @@
 
     python scripts/bench.py envs
     python scripts/bench.py train
+    python scripts/bench.py policies
     python scripts/bench.py envs --json runs/bench.json
 
 What a row compares is measured in the same run, on one core, in turn with its anchor. The best of
@@ -27,19 +28,20 @@ from jumpy_mbrl.benchmarks.clock import (
     format_row,
 )
 from jumpy_mbrl.benchmarks.envs import bench_envs
+from jumpy_mbrl.benchmarks.policies import bench_policies
 from jumpy_mbrl.benchmarks.train import bench_train
 from jumpy_mbrl.files import write_json
 
-BENCHES = {"envs": bench_envs, "train": bench_train}
+BENCHES = {"envs": bench_envs, "train": bench_train, "policies": bench_policies}
 
 
 @dataclass(frozen=True)
 class Args:
     """What to measure."""
 
-    what: tyro.conf.Positional[Literal["envs", "train"]]
+    what: tyro.conf.Positional[Literal["envs", "train", "policies"]]
     """envs: the environments, the dataset maker and the torch engine. train: training steps of the
-    world models, and their predictions."""
+    world models, and their predictions. policies: PPO on real tables and inside world models."""
     json: Path | None = None
     """Write the rows to this file too."""
     rounds: int = ROUNDS

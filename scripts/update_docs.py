@@ -146,6 +146,12 @@ TABLES = (
     Table("tasks", "README.md", "results/tasks/table1.json", task_table),
     Table("bench", "docs/performance.md", "results/bench_envs.json", bench_table),
     Table(
+        "bench-policies",
+        "docs/performance.md",
+        "results/bench_policies.json",
+        partial(bench_table, what="policies"),
+    ),
+    Table(
         "bench-train",
         "docs/performance.md",
         "results/bench_train.json",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from jumpy_mbrl.benchmarks import Clock, envs, format_row, train
+from jumpy_mbrl.agents.policy_config import policy_preset
+from jumpy_mbrl.benchmarks import Clock, envs, format_row, policies, train
 from jumpy_mbrl.benchmarks.clock import make_row, ratio_row
 from jumpy_mbrl.data.events import EventTable
 from jumpy_mbrl.data.sampling import make_sampler
@@ -272,7 +273,31 @@ def test_cuda_is_measured() -> None:
     assert all(row.value > 0 for row in rows)
 
 
-@pytest.mark.parametrize("what", ["envs", "train"])
+def test_policies_learn_on_real_tables_and_inside_models(
+    bench: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    config = replace(policy_preset(policies.PRESET), batch_size=16, net=(8,))
+    monkeypatch.setattr(policies, "policy_preset", lambda name: config)
+    monkeypatch.setattr(policies, "TABLES", 8)
+    path = tmp_path / "rows.json"
+    assert bench.main(["policies", "--rounds", "1", "--seconds", "1e-4", "--json", str(path)]) == 0
+    rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    places = [*policies.MODELS, "real tables"]
+    assert [row["name"] for row in rows] == [
+        f"shots {what}, {place}" for what in ("played", "learned from by PPO") for place in places
+    ]
+    assert [row["anchor"] for row in rows] == [None, *["rnn-billiards2d"] * 3] * 2
+    assert all(row["value"] > 0 and row["unit"] == "shots/s" for row in rows)
+
+
+def test_a_policy_learns_from_every_shot() -> None:
+    config = replace(policy_preset(policies.PRESET), n_envs=8, batch_size=16, net=(8,))
+    learn = policies._learner(config)
+    assert learn() == learn() == 8 * 4
+    assert policies._player(config)() == 8
+
+
+@pytest.mark.parametrize("what", ["envs", "train", "policies"])
 def test_bad_settings_are_refused(
     bench: ModuleType, what: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
