@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from jumpy_mbrl.envs.line import Billiards1DEnv
     from jumpy_mbrl.envs.pixels import PixelConfig, draw_pixels
     from jumpy_mbrl.envs.shot import Billiards1DShotEnv, Billiards2DShotEnv
+    from jumpy_mbrl.envs.task import LINE_CONFIG
     from jumpy_mbrl.envs.video import save_gif
 
 BILLIARDS_2D = "Billiards2D-v0"
@@ -30,6 +31,7 @@ __all__ = [
     "BILLIARDS_2D",
     "BILLIARDS_2D_SHOT",
     "ENV_IDS",
+    "LINE_CONFIG",
     "Billiards1DEnv",
     "Billiards1DShotEnv",
     "Billiards2DEnv",
@@ -52,6 +54,7 @@ _LAZY = {
     "Billiards1DEnv": "line",
     "Billiards2DShotEnv": "shot",
     "Billiards1DShotEnv": "shot",
+    "LINE_CONFIG": "task",
     "PixelConfig": "pixels",
     "draw_pixels": "pixels",
     "save_gif": "video",

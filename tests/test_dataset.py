@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
+import gymnasium as gym
 import numpy as np
 import pytest
 
@@ -25,15 +26,20 @@ from jumpy_mbrl.data import (
     load_or_make,
     make_dataset,
 )
-from jumpy_mbrl.data.dataset import dataset_name, manifest_path
+from jumpy_mbrl.data.dataset import BLOCK, dataset_name, manifest_path
 from jumpy_mbrl.data.seeds import EVALUATION_SEEDS_FROM, SPLITS, data_rng
+from jumpy_mbrl.envs import LINE_CONFIG
 from jumpy_mbrl.envs.config import TableConfig
+from jumpy_mbrl.envs.physics import Backend
+from jumpy_mbrl.envs.task import line_task
 from jumpy_mbrl.files import atomic_write, sha256_of, write_json
 
 SMALL = DatasetConfig(num_trajectories=30, seed=7)
+LINES = DatasetConfig(LINE_CONFIG, num_trajectories=30, seed=7, shot="place")
 SCRIPT = Path(__file__).parent.parent / "scripts" / "make_dataset.py"
 HAS_NUMBA = importlib.util.find_spec("numba") is not None
 needs_numba = pytest.mark.skipif(not HAS_NUMBA, reason="numba (the extra 'fast') is missing")
+BACKENDS = ["python", pytest.param("numba", marks=needs_numba)]
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +90,76 @@ def test_without_shots_and_from_rest() -> None:
     rest = make_dataset(dataclasses.replace(SMALL, start="rest"), backend="python")
     assert (rest.obs[:, :4] == rest.obs[:, :1]).all()
     assert (rest.obs[:, 4, :2] != rest.obs[:, 3, :2]).any()
+
+
+# Balls on a line
+
+
+def test_lines_hold_y_alone_and_one_shot() -> None:
+    made = make_dataset(LINES, backend="python")
+    assert made.obs.shape == (30, 21, 2) and made.action.shape == (30, 21, 2)
+    assert made.obs.dtype == made.action.dtype == np.float32
+    assert made.warm_up == 4
+    assert np.float32(0.1) <= made.obs.min() and made.obs.max() <= np.float32(0.9)
+    assert np.abs(made.obs[..., 0] - made.obs[..., 1]).min() >= 0.2 - 1e-6
+    assert (np.abs(made.action[:, 3]) <= 1).all() and made.action[:, 3].all()
+    assert not np.delete(made.action, 3, axis=1).any()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    "table", [LINE_CONFIG, LINE_CONFIG.replace(radius=0.2, lead_in=0, num_frames=33)]
+)
+def test_lines_go_on_as_in_the_environment(table: TableConfig, backend: Backend) -> None:
+    made = make_dataset(dataclasses.replace(LINES, table=table), backend=backend)
+    env = gym.make("Billiards1D-v0", config=table)
+    deal = [data_rng(LINES.seed, "train", 0)] * BLOCK
+    positions, velocities, _ = line_task(config=table).start_tables(deal)
+    met = 0
+    for row in range(len(made)):
+        starts = {"positions": positions[row, 1::2], "velocities": velocities[row, 1::2]}
+        shown = [env.reset(options=starts)[0]]
+        for action in made.action[row, :-1]:
+            obs, _, over, _, info = env.step(action)
+            shown.append(obs)
+        assert over
+        met += info["collisions"]["ball"]
+        np.testing.assert_array_equal(made.obs[row], shown, strict=True)
+    assert met > 20
+
+
+def test_balls_on_lines_begin_as_in_the_environment() -> None:
+    """Ball A anywhere; ball B anywhere it has room; each up or down at unit speed."""
+    config = dataclasses.replace(LINES, num_trajectories=4000, table=LINE_CONFIG.replace(dt=1e-3))
+    obs = make_dataset(config).obs.astype(float)
+    a, b = obs[:, 0].T
+    counts = np.histogram(a, bins=4, range=(0.1, 0.9))[0]
+    assert counts.min() > 880 and counts.max() < 1120  # 1000 each
+    rows = (np.abs(a - 0.5) < 0.1) & (b > a)  # There ball B has room from a + 0.2 to 0.9.
+    share = (b[rows] - a[rows] - 0.2) / (0.7 - a[rows])
+    assert np.histogram(share, bins=2, range=(0, 1))[0] == pytest.approx(rows.sum() / 2, rel=0.15)
+    free = ((obs[:, :2] > 0.11) & (obs[:, :2] < 0.89)).all((1, 2)) & (np.abs(a - b) > 0.21)
+    speed = (obs[free, 1] - obs[free, 0]) / 1e-3
+    np.testing.assert_allclose(np.abs(speed), 1.0, atol=1e-3)
+    ways = np.unique(np.sign(speed), axis=0, return_counts=True)[1]
+    assert len(ways) == 4 and ways.min() > 0.2 * free.sum()
+
+
+def test_lines_are_the_same_however_they_are_made(tmp_path: Path) -> None:
+    config = dataclasses.replace(LINES, num_trajectories=2100)
+    alone = make_dataset(config, backend="python")
+    assert len(np.unique(alone.obs[:, 0], axis=0)) == 2100
+    others = [make_dataset(config, backend="python", workers=2)]
+    if HAS_NUMBA:
+        others += [make_dataset(config, backend="numba", workers=n) for n in (1, 3)]
+    for other in others:
+        assert other.obs.tobytes() == alone.obs.tobytes()
+        assert other.action.tobytes() == alone.action.tobytes()
+    few = load_or_make(LINES, tmp_path)
+    np.testing.assert_array_equal(few.obs, alone.obs[:30])
+    np.testing.assert_array_equal(few.action, alone.action[:30])
+    (path,) = tmp_path.glob("billiards1d-train-30-*.npz")
+    np.testing.assert_array_equal(TrajectoryDataset.load(path, expect=LINES).obs, few.obs)
 
 
 # The same bytes
@@ -184,8 +260,11 @@ def test_seeds_out_of_range_are_refused(call: Callable[[], object], message: str
         ({"seed": True}, "seed.*got True"),
         ({"split": "test"}, "unknown split 'test', expected one of"),
         ({"start": "still"}, "unknown start 'still'"),
-        ({"shot": "random"}, r"unknown shot 'random', expected one of \['uniform', 'none'\]"),
+        ({"shot": "random"}, r"unknown shot 'random', .* \['uniform', 'none', 'place'\]"),
         ({"table": {"radius": 0.1}}, "table to be a TableConfig"),
+        ({"table": LINE_CONFIG, "shot": "place", "start": "rest"}, "'moving' with .*got 'rest'"),
+        ({"table": LINE_CONFIG.replace(num_balls=3), "shot": "place"}, "num_balls to be 2 .*got 3"),
+        ({"shot": "place"}, r"target to be \(0, 1, y_low, y_high\) on a line, got \(0.8"),
     ],
 )
 def test_impossible_configs_are_refused(values: dict[str, Any], message: str) -> None:
@@ -203,6 +282,13 @@ def test_equal_configs_have_equal_names() -> None:
     assert dataset_name(config) == dataset_name(plain)
     assert dataset_name(config) != dataset_name(dataclasses.replace(plain, seed=1))
     assert DatasetConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == plain
+    assert DatasetConfig.from_dict(json.loads(json.dumps(LINES.to_dict()))) == LINES
+
+
+def test_names_of_files_stay_what_they_are() -> None:
+    rest = DatasetConfig(num_trajectories=5, start="rest", shot="none")
+    assert dataset_name(DatasetConfig()) == "billiards2d-train-10000-ed5ce8ef7c7a.npz"
+    assert dataset_name(rest) == "billiards2d-train-5-f0c384a663e9.npz"
 
 
 def test_no_workers_are_refused() -> None:
@@ -429,12 +515,25 @@ def test_the_script_makes_a_dataset(tmp_path: Path) -> None:
     assert len(TrajectoryDataset.load(path, expect=expect)) == 12
 
 
+def test_the_script_makes_lines(tmp_path: Path) -> None:
+    path = tmp_path / "lines.npz"
+    done = run_script(
+        "--path", str(path), "--num-trajectories", "5", "--shot", "place", "--table.num-frames",
+        "21", "--table.target", "0", "1", "0.23", "0.43", "--backend", "python", "--workers", "1",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "(5, 21, 2)" in done.stdout
+    expect = DatasetConfig(LINE_CONFIG, 5, shot="place")
+    assert len(TrajectoryDataset.load(path, expect=expect)) == 5
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--path", "x.npy"], "error: expected --path to end in .npz, got 'x.npy'"),
         (["--path", "x.npz", "--num-trajectories", "0"], "at least 1, got 0"),
         (["--path", "x.npz", "--workers", "0"], "workers to be at least 1, got 0"),
+        (["--path", "x.npz", "--shot", "place"], "expected target to be (0, 1, y_low, y_high)"),
     ],
 )
 def test_the_script_refuses_nonsense_without_a_traceback(arguments: Any, message: str) -> None:

@@ -34,11 +34,13 @@ from jumpy_mbrl.envs.config import (
     unknown_name,
 )
 from jumpy_mbrl.envs.physics import Backend, resolve_backend, simulate
+from jumpy_mbrl.envs.table import Tables
+from jumpy_mbrl.envs.task import line_task
 from jumpy_mbrl.files import atomic_write, read_json, sha256_of, write_json
 
-Shot = Literal["uniform", "none"]
+Shot = Literal["uniform", "none", "place"]
 
-SHOTS: tuple[Shot, ...] = ("uniform", "none")
+SHOTS: tuple[Shot, ...] = ("uniform", "none", "place")
 BLOCK = 1000
 FORMAT = "jumpy-mbrl trajectories"
 FORMAT_VERSION = 1
@@ -58,7 +60,9 @@ class DatasetConfig:
         start: "moving" (random velocities) or "rest".
         shot: "uniform", an action uniform in [-1, 1]^2 at frame `lead_in`, or "none": the action is
             zero, which is what `Billiards2D-v0` does with a zero action (the cue ball's velocity is
-            still clipped to `max_speed`, seldom felt).
+            still clipped to `max_speed`, seldom felt). "place" is the game of `Billiards1D-v0`,
+            dealt and played as there: two balls on a line, and an action uniform in [-1, 1]^2 at
+            frame `lead_in` that puts ball A somewhere. Its table is `jumpy_mbrl.envs.LINE_CONFIG`.
 
     Raises:
         ValueError: if a value is impossible, naming the field, what was expected and the value.
@@ -86,6 +90,23 @@ class DatasetConfig:
         check_start(self.start)
         if self.shot not in SHOTS:
             raise ValueError(unknown_name("shot", self.shot, SHOTS))
+        if self.on_line:
+            line_task(config=self.table)
+            if self.start != "moving":
+                raise ValueError(
+                    f"expected start to be 'moving' with shot='place', as balls on a line never "
+                    f"rest, got {self.start!r}"
+                )
+
+    @property
+    def on_line(self) -> bool:
+        """Whether the balls are on a line, and y alone is observed."""
+        return self.shot == "place"
+
+    @property
+    def obs_size(self) -> int:
+        """D: x and y of every ball, or y alone on a line."""
+        return self.table.num_balls * (1 if self.on_line else 2)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> DatasetConfig:
@@ -113,7 +134,8 @@ class TrajectoryDataset:
     """Trajectories as a model may see them: positions and actions, no velocities.
 
     Attributes:
-        obs: (n, T, 2N) float32, [x0, y0, x1, y1, ...], cue ball first, in table sides.
+        obs: (n, T, 2N) float32, [x0, y0, x1, y1, ...], cue ball first, in table sides; on a line
+            (n, T, N), y alone.
         action: (n, T, 2) float32 in [-1, 1]: zero but at frame `lead_in`, where the shot is played
             between that frame and the next.
         config: what made them.
@@ -202,9 +224,8 @@ def make_dataset(
     if isinstance(workers, bool) or workers < 1:
         raise ValueError(f"expected workers to be at least 1, got {workers!r}")
     chosen = resolve_backend(backend)
-    size = 2 * config.table.num_balls
     shape = (config.num_trajectories, config.table.num_frames)
-    obs = np.empty((*shape, size), dtype=np.float32)
+    obs = np.empty((*shape, config.obs_size), dtype=np.float32)
     action = np.zeros((*shape, 2), dtype=np.float32)
     starts = range(0, config.num_trajectories, BLOCK)
     jobs: list[_Job] = [(config, block, chosen) for block in range(len(starts))]
@@ -244,7 +265,8 @@ def load_or_make(
 
 def dataset_name(config: DatasetConfig) -> str:
     """Returns the file name that `load_or_make` uses for a config."""
-    return f"billiards2d-{config.split}-{config.num_trajectories}-{config.digest()}.npz"
+    game = "billiards1d" if config.on_line else "billiards2d"
+    return f"{game}-{config.split}-{config.num_trajectories}-{config.digest()}.npz"
 
 
 def manifest_path(path: str | os.PathLike[str]) -> Path:
@@ -256,15 +278,18 @@ def manifest_path(path: str | os.PathLike[str]) -> Path:
 def _make_block(
     job: _Job,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Plays one block: frames (b, T, 2N) and shots (b, 2)."""
+    """Plays one block: frames (b, T, D) and shots (b, 2)."""
     config, block, backend = job
     rng = data_rng(config.seed, config.split, block)
+    count = min(BLOCK, config.num_trajectories - block * BLOCK)
     # Always a whole block is drawn, so that its first rows do not depend on how many are kept.
+    if config.on_line:
+        return _play_lines(config.table, rng, count, backend)
     positions, velocities = sample_tables(config.table, rng, BLOCK, config.start)
     shots = np.zeros((BLOCK, 2), dtype=np.float32)
     if config.shot == "uniform":
-        shots = rng.uniform(-1.0, 1.0, (BLOCK, 2)).astype(np.float32)
-    keep = slice(0, min(BLOCK, config.num_trajectories - block * BLOCK))
+        shots = _draw_shots(rng)
+    keep = slice(0, count)
     frames = simulate(
         positions[keep],
         velocities[keep],
@@ -273,6 +298,26 @@ def _make_block(
         backend,
     )
     return frames, shots[keep]
+
+
+def _play_lines(
+    table: TableConfig, rng: np.random.Generator, count: int, backend: Backend
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Plays the first `count` lines of a block, by the environment's own deal and rules."""
+    lines = Tables(line_task(config=table), BLOCK, backend)
+    lines.start(np.arange(BLOCK), [rng] * BLOCK)
+    shots = _draw_shots(rng)
+    actions, rows = shots.astype(np.float64), np.arange(count)
+    frames = np.empty((count, table.num_frames, table.num_balls), dtype=np.float32)
+    for frame in range(table.num_frames):
+        if frame > 0:
+            lines.play(actions, rows)
+        frames[:, frame] = lines.observe(rows)
+    return frames, shots[:count]
+
+
+def _draw_shots(rng: np.random.Generator) -> NDArray[np.float32]:
+    return rng.uniform(-1.0, 1.0, (BLOCK, 2)).astype(np.float32)
 
 
 def _run(
@@ -294,7 +339,7 @@ def _run(
 
 def _check_arrays(arrays: Mapping[str, NDArray[Any]], config: DatasetConfig) -> None:
     lead = (config.num_trajectories, config.table.num_frames)
-    expected = {"obs": (*lead, 2 * config.table.num_balls), "action": (*lead, 2)}
+    expected = {"obs": (*lead, config.obs_size), "action": (*lead, 2)}
     for name, shape in expected.items():
         array = arrays[name]
         if array.shape != shape or array.dtype != np.float32:
