@@ -16,7 +16,7 @@ from jumpy_mbrl.agents.policy_config import POLICY_PRESETS
 from jumpy_mbrl.data.tasks import TASKS
 from jumpy_mbrl.envs import BILLIARDS_2D
 from jumpy_mbrl.evaluation import VARIANTS
-from jumpy_mbrl.training.presets import TASK_MODELS
+from jumpy_mbrl.training.presets import PRESETS, TASK_MODELS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -108,9 +108,10 @@ def test_planning_names_every_agent_and_table() -> None:
     assert set(VARIANTS[BILLIARDS_2D]) <= set(re.findall(r"`(\w+)`", text))
 
 
-def test_reproducing_names_every_task_model_and_policy() -> None:
+def test_reproducing_names_every_task_model_preset_and_policy() -> None:
     named = set(re.findall(r"`([\w-]+)`", read("reproducing.md")))
-    assert {*TASKS, *TASK_MODELS, *POLICY_PRESETS} <= named
+    presets = {name for name in PRESETS if not name.endswith("-tiny")}
+    assert {*TASKS, *TASK_MODELS, *POLICY_PRESETS, *presets} <= named
 
 
 # -- how it hangs together -----------------------------------------------------------------------

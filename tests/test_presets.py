@@ -1,19 +1,30 @@
-"""The runs on the papers' tasks: that each can be built, and has the papers' settings."""
+"""The runs with a name: that each can be built, and those of the papers have their settings."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from jumpy_mbrl.data import DatasetConfig, make_dataset
 from jumpy_mbrl.data.sampling import make_sampler
 from jumpy_mbrl.data.tasks import TASKS, TaskConfig, make_task
+from jumpy_mbrl.envs import LINE_CONFIG
 from jumpy_mbrl.models import JumpyRNNConfig, RNNConfig, from_pretrained, make_model
 from jumpy_mbrl.models.ode_rnn import ODERNNConfig
-from jumpy_mbrl.training import TrainingConfig, preset, task_preset, train, validate
+from jumpy_mbrl.training import (
+    PRESETS,
+    TrainingConfig,
+    preset,
+    presets,
+    task_preset,
+    train,
+    validate,
+)
 from jumpy_mbrl.training.presets import PAPER_MODELS, TASK_MODELS
 
 CSV = "jena.csv"
@@ -143,6 +154,45 @@ def test_a_short_run_is_trained_saved_and_loaded(model: str, tmp_path: Path) -> 
     best = train(config, tmp_path / "run", data_dir=tmp_path / "data", progress=False)
     assert from_pretrained(best).config == config.model
     assert not (tmp_path / "data").exists(), "tasks are made anew, not kept"
+
+
+def test_the_module_tells_of_every_preset() -> None:
+    for name in PRESETS:
+        assert name.endswith("-tiny") or f'"{name}"' in (presets.__doc__ or "")
+
+
+@pytest.mark.parametrize("name", ["line-rnn", "line-jumpy-rnn"])
+def test_runs_on_lines_learn_the_shots_of_the_game(name: str, tmp_path: Path) -> None:
+    config = preset(name)
+    assert config.train_data == DatasetConfig(LINE_CONFIG, 100_000, shot="place")
+    few = replace(config.train_data, num_trajectories=1000, split="validation")
+    assert config.validation_data == few
+    small: Any = {"hidden_size": 16, "mlp_size": 16}
+    quick = replace(
+        config,
+        model=replace(config.model, **small),
+        train_data=replace(config.train_data, num_trajectories=200),
+        validation_data=replace(few, num_trajectories=20),
+        steps=40,
+        batch_size=32,
+        learning_rate=1e-2,
+        validation_interval=10,
+        device="cpu",
+        threads=1,
+    )
+    model = from_pretrained(train(quick, tmp_path / "run", data_dir=tmp_path, progress=False))
+    assert (model.obs_size, model.action_size) == (2, 2)
+    data = make_dataset(replace(few, num_trajectories=200, split="evaluation"))
+    torch.manual_seed(0)
+    learned, untrained = (validate(m, data) for m in (model, make_model(quick.model)))
+    assert learned["mse"] < 0.7 * untrained["mse"]
+
+
+def test_jumps_on_lines_reach_to_the_end_of_the_game() -> None:
+    net = preset("line-jumpy-rnn").model
+    assert isinstance(net, JumpyRNNConfig)
+    shown = LINE_CONFIG.lead_in + 1
+    assert (net.priming, net.horizon) == (shown, LINE_CONFIG.num_frames - shown)
 
 
 def test_presets_by_name() -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from jumpy_mbrl.data.dataset import DatasetConfig, make_dataset
 from jumpy_mbrl.data.tasks import TaskConfig, TaskDataset, make_task
+from jumpy_mbrl.envs import LINE_CONFIG
 from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.evaluation.sequences import TaskScore, one_step_moments, sample, score
 from jumpy_mbrl.models import RNN, JumpyRNN, JumpyRNNConfig, RNNConfig
@@ -109,6 +110,19 @@ def test_shots_are_given_where_they_are_taken() -> None:
     assert score(model, data).sample_mse == pytest.approx(expected["mse"], rel=1e-5)
     unshot = replace(data, action=np.zeros_like(data.action))
     assert score(model, unshot).sample_mse != pytest.approx(expected["mse"], rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", [RNN, JumpyRNN])
+def test_shots_on_a_line_are_given_where_they_are_taken(kind: Any) -> None:
+    data = make_dataset(DatasetConfig(LINE_CONFIG, 6, split="evaluation", shot="place"))
+    torch.manual_seed(0)
+    config = RNNConfig if kind is RNN else JumpyRNNConfig
+    model = kind(config(obs_size=2, hidden_size=8, mlp_size=8)).eval()
+    found = score(model, data)
+    assert found.n == 6 and found.mean_jump >= 1.0
+    assert found.sample_mse == pytest.approx(validate(model, data)["mse"], rel=1e-5)
+    unshot = replace(data, action=np.zeros_like(data.action))
+    assert score(model, unshot).sample_mse != pytest.approx(found.sample_mse, rel=1e-5)
 
 
 def test_a_single_sequence_has_no_standard_error() -> None:

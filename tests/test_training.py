@@ -27,6 +27,7 @@ from jumpy_mbrl.data.recording import Recording
 from jumpy_mbrl.data.sampling import SequenceSampler, make_sampler
 from jumpy_mbrl.data.tasks import TaskConfig, make_task
 from jumpy_mbrl.devices import resolve_device
+from jumpy_mbrl.envs import LINE_CONFIG
 from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.models import RNN, JumpyRNNConfig, RNNConfig, from_pretrained, pretrained_info
 from jumpy_mbrl.models.event_jump import EventJumpConfig
@@ -506,6 +507,13 @@ def test_learning_rate_schedules() -> None:
         ({"schedule": "cosin"}, "unknown schedule 'cosin'.*did you mean 'cosine'"),
         ({"train_data": DatasetConfig(num_trajectories=5)}, "must be recorded, of one table"),
         ({"train_data": TaskConfig("lines")}, "must be recorded, of .*, got .*lines"),
+        (
+            {
+                "train_data": DatasetConfig(LINE_CONFIG, 5),
+                "validation_data": DatasetConfig(LINE_CONFIG, 5, shot="place"),
+            },
+            r"must be .*of one table, .*, got TableConfig.* and \('on a line', TableConfig",
+        ),
     ],
 )
 def test_impossible_settings_are_refused(change: dict[str, Any], message: str) -> None:

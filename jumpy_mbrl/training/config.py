@@ -134,7 +134,9 @@ def _subject(data: DataConfig) -> Any:
     """What all data of a run have in common."""
     if isinstance(data, RecordingConfig):
         return "recorded"
-    return (data.task, data.csv) if isinstance(data, TaskConfig) else data.table
+    if isinstance(data, TaskConfig):
+        return data.task, data.csv
+    return ("on a line", data.table) if data.on_line else data.table
 
 
 def differences(expected: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:

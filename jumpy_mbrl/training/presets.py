@@ -3,6 +3,8 @@
 Shot tables (`Billiards2D-v0` with one shot): "rnn", "ode-rnn", "jump-4" (constant jumps of 4
 frames), "jumpy-rnn", "event-jump", "fold-jump".
 
+Shots on a line (`Billiards1D-v0`): "line-rnn", "line-jumpy-rnn".
+
 The papers' tasks: "TASK/MODEL", for every task of `jumpy_mbrl.data.tasks` and the models
 
 * "rnn", "jumpy-rnn", "ode-rnn", and "jump-K", the recurrent model with constant jumps of K frames:
@@ -18,6 +20,7 @@ from typing import Any
 from jumpy_mbrl.data.dataset import DatasetConfig
 from jumpy_mbrl.data.tasks import TASKS, TaskConfig
 from jumpy_mbrl.envs.config import unknown_name
+from jumpy_mbrl.envs.task import LINE_CONFIG
 from jumpy_mbrl.models.event_jump import EventJumpConfig
 from jumpy_mbrl.models.fold_jump import FoldJumpConfig
 from jumpy_mbrl.models.jumpy_rnn import JumpyRNNConfig
@@ -58,6 +61,21 @@ _EVENT_JUMP = TrainingConfig(
     checkpoint_interval=1000,
 )
 _FOLD_JUMP = replace(_EVENT_JUMP, model=FoldJumpConfig())
+_LINE_DATA: dict[str, Any] = {
+    "train_data": DatasetConfig(LINE_CONFIG, 100_000, shot="place"),
+    "validation_data": DatasetConfig(LINE_CONFIG, 1000, split="validation", shot="place"),
+}
+_LINE_RNN = replace(_RNN, **_LINE_DATA, model=RNNConfig(obs_size=2))
+_LINE_JUMPY_RNN = replace(
+    _JUMPY_RNN,
+    **_LINE_DATA,
+    model=JumpyRNNConfig(
+        obs_size=2,
+        epsilon=_PAPER_EPSILON["billiards1d"],
+        priming=LINE_CONFIG.lead_in + 1,
+        horizon=float(LINE_CONFIG.num_frames - LINE_CONFIG.lead_in - 1),
+    ),
+)
 _TINY: dict[str, Any] = {
     "train_data": DatasetConfig(num_trajectories=64),
     "validation_data": DatasetConfig(num_trajectories=16, split="validation"),
@@ -179,13 +197,15 @@ PRESETS: dict[str, TrainingConfig] = {
     "jumpy-rnn": _JUMPY_RNN,
     "event-jump": _EVENT_JUMP,
     "fold-jump": _FOLD_JUMP,
+    "line-rnn": _LINE_RNN,
+    "line-jumpy-rnn": _LINE_JUMPY_RNN,
     "rnn-tiny": replace(_RNN, **_TINY, model=RNNConfig(hidden_size=16, mlp_size=16)),
     "jumpy-rnn-tiny": replace(
         _JUMPY_RNN, **_TINY, model=JumpyRNNConfig(hidden_size=16, mlp_size=16)
     ),
     "event-jump-tiny": replace(_EVENT_JUMP, **_TINY, model=EventJumpConfig(hidden_size=16)),
 }
-"""Runs on shot tables by name; those that end in "-tiny" take seconds and learn next to nothing."""
+"""Runs on shots by name; those that end in "-tiny" take seconds and learn next to nothing."""
 
 
 def preset(name: str, csv: str | None = None) -> TrainingConfig:
