@@ -42,8 +42,12 @@ class AgentEntry:
 AGENTS: dict[str, AgentEntry] = {
     "none": AgentEntry("leaves the cue ball alone"),
     "random": AgentEntry("shoots anywhere"),
-    "rnn": AgentEntry("plans with an RNN, which ticks at every frame", "rnn-billiards2d"),
-    "jumpy-rnn": AgentEntry("plans with the papers' jumpy RNN", "jumpy-rnn-billiards2d"),
+    "rnn": AgentEntry(
+        "plans with an RNN, which ticks at every frame", "rnn-billiards2d", "rnn-billiards1d"
+    ),
+    "jumpy-rnn": AgentEntry(
+        "plans with the papers' jumpy RNN", "jumpy-rnn-billiards2d", "jumpy-rnn-billiards1d"
+    ),
     "jumpy": AgentEntry(
         "plans with our best jumpy model", "fold-billiards2d", "jumpy-billiards1d-task"
     ),
@@ -168,13 +172,17 @@ def _checkpoint(name: str, task: Task) -> str:
 def model_for(model: WorldModel, task: Task) -> WorldModel:
     """The model with the balls and the action of the task.
 
+    On a line, a model that has learned the action is taken as it is; to one that has only ever
+    watched, the action is given (`PlacementModel`).
+
     Raises:
         ValueError: if it cannot be carried over.
     """
     if isinstance(model, SimulatorModel):
         return _simulator(task)
     if task.line:
-        return PlacementModel(model, task.config)
+        learned = (model.obs_size, model.action_size) == (task.config.num_balls, 2)
+        return model if learned else PlacementModel(model, task.config)
     balls = task.config.num_balls
     if model.obs_size == 2 * balls:
         return model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,21 @@ from jumpy_mbrl.agents import (
     ReachRegion,
     load_agent,
 )
-from jumpy_mbrl.agents.registry import objective_of, reach_target
+from jumpy_mbrl.agents.registry import AgentEntry, objective_of, reach_target
 from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.envs.task import line_task, plane_task
 from jumpy_mbrl.evaluation import evaluate_agent, find_variant, make_tables
-from jumpy_mbrl.models import RNN, EventJump, EventJumpConfig, RNNConfig, save_pretrained
+from jumpy_mbrl.models import (
+    RNN,
+    EventJump,
+    EventJumpConfig,
+    JumpyRNNConfig,
+    RNNConfig,
+    make_model,
+    save_pretrained,
+)
 from jumpy_mbrl.models.placement import LineSimulator, PlacementModel
+from jumpy_mbrl.models.registry import ModelConfig
 from jumpy_mbrl.models.simulator import SimulatorModel
 
 LEARNED = [name for name, entry in AGENTS.items() if entry.checkpoint]
@@ -59,6 +69,8 @@ def test_table_of_agents() -> None:
     assert AGENTS["rnn"].checkpoint == "rnn-billiards2d"
     assert AGENTS["jumpy-rnn"].checkpoint == "jumpy-rnn-billiards2d"
     assert AGENTS["jumpy"].line_checkpoint == "jumpy-billiards1d-task"
+    assert AGENTS["rnn"].line_checkpoint == "rnn-billiards1d"
+    assert AGENTS["jumpy-rnn"].line_checkpoint == "jumpy-rnn-billiards1d"
     for entry in AGENTS.values():
         assert entry.description and "\n" not in entry.description
 
@@ -169,10 +181,30 @@ def test_a_model_is_carried_over_to_other_numbers_of_balls(tmp_path: Path) -> No
 def test_models_that_cannot_be_carried_over_are_refused(saved: Path) -> None:
     with pytest.raises(ValueError, match=r"expected 2 balls, which the RNN.*got 3.*'jumpy'"):
         load_agent("rnn", task=plane_task(num_balls=3), device="cpu", checkpoint=saved)
-    with pytest.raises(ValueError, match=r"'rnn' has no model of balls on a line.*\['jumpy'\]"):
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (RNNConfig(obs_size=4), "got RNN with obs_size=4 and action_size=2"),
+        (RNNConfig(obs_size=2, action_size=0), "got RNN with obs_size=2 and action_size=0"),
+        (RNNConfig(obs_size=2, action_size=1), "got RNN with obs_size=2 and action_size=1"),
+        (EventJumpConfig(action_size=0), "got EventJump with obs_size=4 and action_size=0"),
+    ],
+)
+def test_models_that_cannot_play_on_a_line_are_refused(
+    config: ModelConfig, message: str, tmp_path: Path
+) -> None:
+    folder = save_pretrained(make_model(config), tmp_path / "tiny")
+    with pytest.raises(ValueError, match=rf"two balls on a line.*{message}.*preset 'line-rnn'"):
+        load_agent("rnn", task=line_task(), device="cpu", checkpoint=folder)
+
+
+def test_an_agent_without_a_model_of_lines_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(AGENTS, "rnn", AgentEntry("of tables alone", "rnn-billiards2d"))
+    able = r"\['jumpy-rnn', 'jumpy'\]"
+    with pytest.raises(ValueError, match=f"'rnn' has no model of balls on a line.*{able} have"):
         load_agent("rnn", task=line_task(), device="cpu")
-    with pytest.raises(ValueError, match=r"model of two balls on a line.*got RNN"):
-        load_agent("rnn", task=line_task(), device="cpu", checkpoint=saved)
 
 
 def test_agents_on_a_line() -> None:
@@ -183,6 +215,43 @@ def test_agents_on_a_line() -> None:
     agent = load_agent("jumpy", task=line_task(), device="cpu")
     assert isinstance(agent, GradientPlanner) and agent.checkpoint == "jumpy-billiards1d-task"
     assert not agent.oracle and agent.model.obs_size == 2
+    assert isinstance(agent.model, PlacementModel)
+
+
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("rnn", RNNConfig(obs_size=2, hidden_size=8, mlp_size=8)),
+        ("jumpy-rnn", JumpyRNNConfig(obs_size=2, hidden_size=8, mlp_size=8)),
+    ],
+)
+def test_models_that_learned_the_shots_plan_on_a_line(
+    name: str, config: ModelConfig, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    folder = save_pretrained(make_model(config), tmp_path / "tiny")
+    variant = find_variant(env_id="Billiards1D-v0")
+    lines = make_tables(5, 901, variant)
+    search = PlannerConfig(16, 4, 6, finalists=2, perturbations=2)
+    agent = load_agent(name, task=variant.task, config=search, device="cpu", checkpoint=folder)
+    assert isinstance(agent, GradientPlanner)
+    assert type(agent.model) is type(make_model(config)), "it needs no placing"
+    found = evaluate_agent(agent, lines)
+    assert len(found.is_success) == 5 and found.ticks is not None and 1.0 <= found.ticks <= 17.0
+    plan = agent.plan(lines.observations)
+    assert plan.action.shape == (5, 2) and float(plan.action.abs().max()) <= 1.0
+    # Both entries are climbed, and the best start becomes better by that.
+    shots = torch.zeros(5, 2, requires_grad=True)
+    state = agent.model.observe(torch.from_numpy(lines.observations))
+    ends = agent.model.imagine(state, agent.objective.times, shots).obs
+    (gradient,) = torch.autograd.grad(agent.objective(ends.unsqueeze(1)).sum(), shots)
+    assert bool(gradient.isfinite().all()) and bool((gradient != 0).all())
+    screened = GradientPlanner(
+        agent.model, agent.objective, replace(search, gradient_steps=0, finalists=0)
+    )
+    climbed = GradientPlanner(agent.model, agent.objective, replace(search, finalists=0))
+    before, after = (planner.plan(lines.observations).score for planner in (screened, climbed))
+    assert bool((after >= before).all()) and bool((after > before).any())
 
 
 @pytest.mark.parametrize(

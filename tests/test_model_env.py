@@ -23,6 +23,7 @@ from jumpy_mbrl.models import (
     JumpyRNNConfig,
     RNNConfig,
     State,
+    WorldModel,
 )
 from jumpy_mbrl.models.placement import LineSimulator, PlacementModel
 from jumpy_mbrl.models.simulator import SimulatorModel
@@ -176,6 +177,28 @@ def test_balls_on_a_line(step_by: Any) -> None:
     model = PlacementModel(LineSimulator(table), table)
     ours = WorldModelVectorEnv(model, 16, step_by, env_id=name, reward="dense")
     assert assert_plays_alike(env, ours, 45 if step_by == "frame" else 6) >= 32
+
+
+@pytest.mark.parametrize("step_by", ["frame", "jump", "shot"])
+@pytest.mark.parametrize(
+    "model",
+    [RNN(RNNConfig(obs_size=2)), JumpyRNN(JumpyRNNConfig(obs_size=2))],
+    ids=["rnn", "jumpy-rnn"],
+)
+def test_models_that_learned_the_shots_of_a_line(model: WorldModel, step_by: Any) -> None:
+    env = WorldModelVectorEnv(model, 3, step_by, env_id="Billiards1D-v0")
+    obs = env.reset(seed=0)[0]
+    assert obs.shape == (3, 2 if step_by == "frame" else 8)
+    rng = np.random.default_rng(0)
+    taken = np.zeros(3, dtype=int)
+    ends = np.zeros(3, dtype=bool)
+    while not ends.any():
+        obs, rewards, ends, _, info = env.step(actions_of(rng, 3))
+        assert obs in env.observation_space
+        taken += info["frames"]
+    last = env.config.num_frames - 1
+    assert taken.max() == (last if step_by == "frame" else last - env.config.lead_in)
+    np.testing.assert_array_equal(rewards, info["is_success"].astype(float))
 
 
 def test_pixels_are_drawn_from_what_is_imagined() -> None:

@@ -48,7 +48,8 @@ class PlacementModel(WorldModel):
             raise ValueError(
                 f"expected an event-driven model of two balls on a line (axes=1) without actions, "
                 f"got {type(passive).__name__} with obs_size={passive.obs_size} and "
-                f"action_size={passive.action_size}; train one on the task 'billiards1d'"
+                f"action_size={passive.action_size}; train one on the task 'billiards1d', or take "
+                f"a model that has learned the shots, as by the preset 'line-rnn', as it is"
             )
         self.passive = passive
         self.table = table
