@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 
 from jumpy_mbrl.agents.registry import objective_of
-from jumpy_mbrl.data.seeds import evaluation_table_seeds
+from jumpy_mbrl.data.seeds import evaluation_table_seeds, validation_table_seeds
 from jumpy_mbrl.envs import register_envs
-from jumpy_mbrl.envs.config import TableConfig
+from jumpy_mbrl.envs.config import TableConfig, unknown_name
 from jumpy_mbrl.evaluation.variants import DEFAULT, Variant
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Tables:
     """Held-out tables, watched up to the frame of the shot.
 
     Attributes:
-        seed: of the evaluation.
+        seed: of the evaluation, or of the validation.
         reset_seeds: the environment's reset seed of each table, B of them.
         observations: the lead-in frames as the environment shows them, (B, 4, D) float32; with four
             numbers more for the target, where every table has its own. All that an agent is shown.
@@ -90,18 +90,27 @@ class Outcomes:
     paths: NDArray[np.float32]
 
 
-def make_tables(episodes: int, seed: int = 0, variant: Variant = DEFAULT) -> Tables:
+_TABLE_SEEDS = {"evaluation": evaluation_table_seeds, "validation": validation_table_seeds}
+
+
+def make_tables(
+    episodes: int, seed: int = 0, variant: Variant = DEFAULT, split: str = "evaluation"
+) -> Tables:
     """Resets the real environment to held-out tables and watches their lead-in.
 
     Args:
         episodes: number of tables B; fewer give the first ones.
         seed: of the evaluation. Different seeds have no table in common.
         variant: what is played.
+        split: "evaluation", or "validation": those by which policies are chosen (see
+            ``train_policy``), to compare with their curves and for nothing else.
 
     Raises:
-        ValueError: for a number of episodes or a seed out of range.
+        ValueError: for a number of episodes or a seed out of range, or an unknown split.
     """
-    reset_seeds = evaluation_table_seeds(seed, episodes)
+    if split not in _TABLE_SEEDS:
+        raise ValueError(unknown_name("split of tables", split, _TABLE_SEEDS))
+    reset_seeds = _TABLE_SEEDS[split](seed, episodes)
     env = _make_env(variant)
     lead_in = variant.task.config.lead_in
     frames, infos, targets = [], [], []

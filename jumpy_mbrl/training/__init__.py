@@ -3,6 +3,7 @@
 from jumpy_mbrl.training.config import TrainingConfig
 from jumpy_mbrl.training.loop import TrainingDivergedError, train, validate
 from jumpy_mbrl.training.presets import PRESETS, preset, task_preset
+from jumpy_mbrl.training.stopwatch import training_seconds
 
 __all__ = [
     "PRESETS",
@@ -11,5 +12,6 @@ __all__ = [
     "preset",
     "task_preset",
     "train",
+    "training_seconds",
     "validate",
 ]

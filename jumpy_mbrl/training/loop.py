@@ -25,6 +25,7 @@ from jumpy_mbrl.training.checkpoint import Checkpoint
 from jumpy_mbrl.training.config import TrainingConfig, differences
 from jumpy_mbrl.training.distributed import Workers, join
 from jumpy_mbrl.training.loss import Loss, check_compiler
+from jumpy_mbrl.training.stopwatch import Stopwatch
 
 CHECKPOINT = "checkpoint.safetensors"
 CONFIG = "config.json"
@@ -59,8 +60,8 @@ def train(
 
     Args:
         config: the run.
-        run_dir: folder for the checkpoint, TensorBoard scalars and ``best/``, the best model as
-            ``from_pretrained`` loads it.
+        run_dir: folder for the checkpoint, TensorBoard scalars, ``seconds.json`` (see
+            ``training_seconds``) and ``best/``, the best model as ``from_pretrained`` loads it.
         resume: go on from the checkpoint in ``run_dir``, or from the start if the run was
             interrupted before its first checkpoint.
         data_dir: folder where datasets are kept for the next run.
@@ -129,6 +130,7 @@ class _Run:
     def __init__(
         self, config: TrainingConfig, folder: Path, workers: Workers, data_dir: Path
     ) -> None:
+        self.stopwatch = Stopwatch()
         self.config = config
         self.workers = workers
         self.path = folder / CHECKPOINT
@@ -176,7 +178,8 @@ class _Run:
                     _write(board, "train", scalars, self.step)
                     figures.update({name: f"{value:.3g}" for name, value in scalars.items()})
                 if first and self._due(config.validation_interval):
-                    scalars = self._validate()
+                    with self.stopwatch.paused():
+                        scalars = self._validate()
                     _write(board, "validation", scalars, self.step)
                     figures.update({f"val_{name}": f"{v:.3g}" for name, v in scalars.items()})
                 if self._due(config.checkpoint_interval):
@@ -202,6 +205,7 @@ class _Run:
         self.saved_step = self.step
         if not self.workers.is_first:
             return
+        self.stopwatch.save(self.folder)
         state = self.optimizer.state_dict()["state"]
         Checkpoint(
             step=self.step,
@@ -219,6 +223,7 @@ class _Run:
         ).save(self.path)
 
     def restore(self, checkpoint: Checkpoint) -> None:
+        self.stopwatch.restore(self.folder)
         self.step = self.saved_step = checkpoint.step
         self.history = checkpoint.history
         self.best = checkpoint.best

@@ -1,0 +1,127 @@
+"""Runs of `train_policy` that differ in their seed alone, put together."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from jumpy_mbrl.agents.model_free import policy_info
+from jumpy_mbrl.agents.policy_training import BEST, CONFIG, CurvePoint, read_curve
+
+_NOT_TOLD = ("seed", "device", "threads")
+"""Settings that tell no kind of run from another."""
+
+
+@dataclass(frozen=True)
+class PolicyRuns:
+    """The runs of one kind.
+
+    Attributes:
+        label: what they train, with the settings in which other kinds of the same name differ.
+        settings: what they have in common: a `PolicyConfig` as a dictionary, without the seed.
+        seeds: of the runs, ascending.
+        commands: that repeat them, where they are known.
+        curves: their validations.
+    """
+
+    label: str
+    settings: dict[str, Any]
+    seeds: tuple[int, ...]
+    commands: tuple[str | None, ...]
+    curves: tuple[tuple[CurvePoint, ...], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as a dictionary that JSON can hold."""
+        return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class _Run:
+    settings: dict[str, Any]
+    seed: int
+    command: str | None
+    curve: tuple[CurvePoint, ...]
+
+
+def read_policy_runs(folders: Iterable[str | os.PathLike[str]]) -> list[PolicyRuns]:
+    """Puts runs together that have the same settings but for the seed (and the device, threads).
+
+    Args:
+        folders: of the runs, in any order.
+
+    Returns:
+        The kinds, in the order of their first folders.
+
+    Raises:
+        ValueError: for a folder without a run, or whose run was not validated yet, or two runs of
+            one kind with one seed.
+    """
+    kinds: dict[str, list[_Run]] = {}
+    for folder in folders:
+        run = _read(Path(folder))
+        kinds.setdefault(json.dumps(_compared(run.settings), sort_keys=True), []).append(run)
+    groups = list(kinds.values())
+    labels = _labels([_compared(runs[0].settings) for runs in groups])
+    return [_together(label, runs) for label, runs in zip(labels, groups, strict=True)]
+
+
+def _read(folder: Path) -> _Run:
+    try:
+        settings = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["training"]
+        seed = settings.pop("seed")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise ValueError(
+            f"expected a run of train_sb3.py in {folder}, but its {CONFIG} is missing or something "
+            "else; check the path"
+        ) from None
+    curve = tuple(read_curve(folder))
+    if not curve:
+        raise ValueError(
+            f"expected validations of the run in {folder}, got none yet; let it train, or leave it "
+            "out"
+        )
+    return _Run(settings, seed, policy_info(folder / BEST)["training"].get("command"), curve)
+
+
+def _together(label: str, runs: list[_Run]) -> PolicyRuns:
+    runs = sorted(runs, key=lambda run: run.seed)
+    twice = [seed for seed, count in Counter(run.seed for run in runs).items() if count > 1]
+    if twice:
+        raise ValueError(
+            f"expected one run of {label!r} for each seed, got several with {twice[0]}; leave all "
+            "but one out"
+        )
+    return PolicyRuns(
+        label=label,
+        settings=runs[0].settings,
+        seeds=tuple(run.seed for run in runs),
+        commands=tuple(run.command for run in runs),
+        curves=tuple(run.curve for run in runs),
+    )
+
+
+def _compared(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings by which kinds are told apart, flat."""
+    algorithm = {f"algorithm.{name}": value for name, value in settings["algorithm"].items()}
+    rest = {k: v for k, v in settings.items() if k != "algorithm" and k not in _NOT_TOLD}
+    return {**algorithm, **rest}
+
+
+def _labels(kinds: list[dict[str, Any]]) -> list[str]:
+    """The names of presets; where several have one, with what they differ in."""
+    names = [f"{kind['algorithm.name']}-{kind['form']}-{kind['obs_type']}" for kind in kinds]
+    labels = []
+    for name, kind in zip(names, kinds, strict=True):
+        alike = [other for other, label in zip(kinds, names, strict=True) if label == name]
+        differing = [
+            f"{key.removeprefix('algorithm.')}={value}"
+            for key, value in kind.items()
+            if any(other.get(key) != value for other in alike)
+        ]
+        labels.append(", ".join([name, *differing]))
+    return labels

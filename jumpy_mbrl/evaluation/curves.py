@@ -1,0 +1,144 @@
+"""Learning curves: what runs that differ in their seed alone reach, against frames and time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+
+@dataclass(frozen=True)
+class MeanPoint:
+    """Where the runs were at the same moment.
+
+    Attributes:
+        label: of the moment: what all of them had done.
+        frames: of experience, their mean.
+        seconds: of training, their mean.
+        success: the fraction of held-out tables won, their mean.
+        low: that of the worst run.
+        high: that of the best.
+        seeds: how many runs these are.
+        n: held-out tables that each played.
+    """
+
+    label: str
+    frames: float
+    seconds: float
+    success: float
+    low: float
+    high: float
+    seeds: int
+    n: int
+
+    @classmethod
+    def of(cls, label: str, points: Sequence[Mapping[str, Any]]) -> MeanPoint:
+        """The mean of a point of each run.
+
+        Args:
+            label: see the class.
+            points: with ``frames``, ``seconds``, ``success`` and ``n``.
+        """
+        successes = [float(point["success"]) for point in points]
+        return cls(
+            label=label,
+            frames=fmean(point["frames"] for point in points),
+            seconds=fmean(point["seconds"] for point in points),
+            success=fmean(successes),
+            low=min(successes),
+            high=max(successes),
+            seeds=len(points),
+            n=max(int(point["n"]) for point in points),
+        )
+
+
+@dataclass(frozen=True)
+class Curve:
+    """How success grows.
+
+    Attributes:
+        name: of who learns.
+        by_frames: against experience, the least first.
+        by_time: against time of training, the shortest first.
+        apart: whether each point is a training of its own, and not a moment of one.
+    """
+
+    name: str
+    by_frames: tuple[MeanPoint, ...]
+    by_time: tuple[MeanPoint, ...]
+    apart: bool = False
+
+
+def planner_curve(name: str, points: Iterable[Mapping[str, Any]]) -> Curve:
+    """The curve of a planner, whose points are trainings of their own.
+
+    Against experience stand those with the most updates, against time those on the most data.
+
+    Args:
+        name: of the planner.
+        points: as `PlannerPoint.to_dict` gives them.
+
+    Raises:
+        ValueError: if there are none.
+    """
+    groups: dict[tuple[int, int], list[Mapping[str, Any]]] = {}
+    for point in points:
+        groups.setdefault((point["trajectories"], point["steps"]), []).append(point)
+    if not groups:
+        raise ValueError("expected points of the planner, got none")
+    most, longest = (max(numbers) for numbers in zip(*groups, strict=True))
+    means = {
+        (trajectories, steps): MeanPoint.of(
+            f"{trajectories:,} trajectories, {steps:,} steps", group
+        )
+        for (trajectories, steps), group in sorted(groups.items())
+    }
+    return Curve(
+        name,
+        by_frames=tuple(mean for (_, steps), mean in means.items() if steps == longest),
+        by_time=tuple(mean for (number, _), mean in means.items() if number == most),
+        apart=True,
+    )
+
+
+def policy_curve(name: str, runs: Sequence[Sequence[Mapping[str, Any]]]) -> Curve:
+    """The curve of a policy: a point for every number of steps at which all runs were validated.
+
+    Args:
+        name: of the policy.
+        runs: for each seed the points of its ``curve.csv`` (see `CurvePoint`).
+
+    Raises:
+        ValueError: if there is no such number.
+    """
+    by_steps = [{point["timesteps"]: point for point in run} for run in runs]
+    common = sorted(set.intersection(*map(set, by_steps))) if by_steps else []
+    if not common:
+        raise ValueError(
+            f"expected all runs of {name!r} to be validated after the same steps, got none of that "
+            "kind; give them the same validation_interval, and let them train"
+        )
+    means = tuple(
+        MeanPoint.of(f"{steps:,} steps", [run[steps] for run in by_steps]) for steps in common
+    )
+    return Curve(name, by_frames=means, by_time=means)
+
+
+def format_curves(curves: Iterable[Curve]) -> list[str]:
+    """A Markdown table: the last point of every run of a policy, and all of a planner."""
+    rows = [
+        "| who | after | seeds | frames | seconds | tables won | worst to best seed | tables |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for curve in curves:
+        points = curve.by_frames[-1:]
+        if curve.apart:
+            points = tuple(dict.fromkeys((*curve.by_frames, *curve.by_time)))
+        for point in points:
+            rows.append(
+                f"| {curve.name} | {point.label} | {point.seeds} | {point.frames:,.0f} | "
+                f"{point.seconds:,.1f} | {100.0 * point.success:.1f} % | "
+                f"{100.0 * point.low:.1f} to {100.0 * point.high:.1f} | {point.n:,} |"
+            )
+    return rows

@@ -1,0 +1,180 @@
+"""Success against experience and against time of training, side by side."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from jumpy_mbrl.evaluation.curves import Curve, MeanPoint
+from jumpy_mbrl.figures.style import (
+    BAD,
+    CAPTION,
+    FAINT,
+    ORACLE,
+    OURS,
+    TITLE,
+    new_figure,
+    tidy,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_LEARNERS = (BAD, "#3b76af", "#8a6bb1", "#d08a6a", "#4fa3a5", "#a2577d")
+_REFERENCES = {"none": ("doing nothing", FAINT), "simulator": ("the oracle", ORACLE)}
+_FRAMES = {
+    1e2: "100",
+    1e3: "1 k",
+    1e4: "10 k",
+    1e5: "100 k",
+    1e6: "1 M",
+    1e7: "10 M",
+    1e8: "100 M",
+    1e9: "1 G",
+}
+_SECONDS = {
+    1.0: "1 s",
+    10.0: "10 s",
+    60.0: "1 min",
+    600.0: "10 min",
+    3600.0: "1 h",
+    36_000.0: "10 h",
+    360_000.0: "100 h",
+}
+_OF_PLANNER = (
+    "planner: models that learned from more and more data, equally long",
+    "planner: models that learned longer and longer, from the most data",
+)
+_WIDTH, _HEIGHT = 10.6, 5.5
+_ROW = 4
+"""Names in a row of the legend."""
+
+
+def save_learning_figure(
+    curves: Sequence[Curve],
+    references: Mapping[str, Mapping[str, Any]],
+    path: str | os.PathLike[str],
+) -> None:
+    """Draws what has been learned after so much experience, and after so long.
+
+    Args:
+        curves: of policies and of a planner, whose points are trainings of their own.
+        references: for "none" and "simulator", if they are to be drawn, figures with ``success``.
+        path: of the picture; the suffix says which format.
+
+    Raises:
+        ImportError: if matplotlib is not installed.
+        ValueError: if there is no curve.
+    """
+    if not curves:
+        raise ValueError("expected learning curves to draw, got none")
+    colors = _colors(curves)
+    with new_figure(path, (_WIDTH, _HEIGHT)) as figure:
+        frames, time = figure.subplots(1, 2, sharey=True)
+        figure.subplots_adjust(
+            left=0.062, right=0.985, bottom=0.1, top=_top(len(curves)), wspace=0.06
+        )
+        for curve in curves:
+            color = colors[curve.name]
+            _draw(
+                frames, curve, [point.frames for point in curve.by_frames], curve.by_frames, color
+            )
+            _draw(time, curve, [point.seconds for point in curve.by_time], curve.by_time, color)
+        _log_axis(frames, "frames of experience", _FRAMES)
+        _log_axis(time, "time of training", _SECONDS)
+        for axes, of_planner in zip((frames, time), _OF_PLANNER, strict=True):
+            axes.set_ylim(0.0, 104.0)
+            tidy(axes)
+            if any(curve.apart for curve in curves):
+                axes.set_title(of_planner, loc="left", fontsize=10, color=OURS, pad=6)
+            _draw_references(axes, references, named=axes is time)
+        frames.set_ylabel("success, %")
+        left = 0.2 / _WIDTH
+        figure.text(left, 0.945, "What experience and time buy", **TITLE)
+        figure.text(left, 0.883, _caption(curves), **CAPTION)
+        figure.legend(
+            *frames.get_legend_handles_labels(),
+            loc="upper left",
+            bbox_to_anchor=(left, 0.845),
+            ncols=_ROW,
+            frameon=False,
+            borderaxespad=0.0,
+            borderpad=0.0,
+            handletextpad=0.5,
+            columnspacing=1.6,
+        )
+
+
+def _top(names: int) -> float:
+    """Where the panels end, below a legend of so many names."""
+    return 0.74 - 0.045 * ((names - 1) // _ROW)
+
+
+def _draw(
+    axes: Axes, curve: Curve, places: Sequence[float], points: Sequence[MeanPoint], color: str
+) -> None:
+    """The mean of the seeds, in a band from the worst to the best."""
+    mean, low, high = (
+        [100.0 * getattr(point, name) for point in points] for name in ("success", "low", "high")
+    )
+    axes.fill_between(places, low, high, color=color, alpha=0.18, linewidth=0.0)
+    axes.plot(
+        places,
+        mean,
+        color=color,
+        linewidth=2.4 if curve.apart else 1.8,
+        marker="o" if curve.apart or len(points) == 1 else None,
+        markersize=7.0,
+        markeredgecolor="white",
+        zorder=3 if curve.apart else 2,
+        label=curve.name,
+    )
+
+
+def _draw_references(axes: Axes, references: Mapping[str, Mapping[str, Any]], named: bool) -> None:
+    for name, figures in references.items():
+        text, color = _REFERENCES[name]
+        value = 100.0 * figures["success"]
+        axes.axhline(value, color=color, linewidth=1.3, linestyle=(0, (4, 3)), zorder=1)
+        if named:
+            axes.annotate(
+                f"{text}: {value:.1f} %",
+                (1.0, value),
+                xycoords=("axes fraction", "data"),
+                xytext=(-3, 4 if value < 90.0 else -5),
+                textcoords="offset points",
+                ha="right",
+                va="bottom" if value < 90.0 else "top",
+                fontsize=10,
+                color=color,
+            )
+
+
+def _log_axis(axes: Axes, label: str, marks: Mapping[float, str]) -> None:
+    axes.set(xscale="log", xlabel=label)
+    low, high = axes.get_xlim()
+    shown = {mark: text for mark, text in marks.items() if low <= mark <= high}
+    axes.set_xticks(list(shown), list(shown.values()))
+    axes.minorticks_off()
+    axes.set_xlim(low, high)
+
+
+def _colors(curves: Sequence[Curve]) -> dict[str, str]:
+    """Green for the planner, and one for each policy."""
+    policies = [curve.name for curve in curves if not curve.apart]
+    colors = {name: _LEARNERS[row % len(_LEARNERS)] for row, name in enumerate(policies)}
+    return {curve.name: OURS if curve.apart else colors[curve.name] for curve in curves}
+
+
+def _caption(curves: Sequence[Curve]) -> str:
+    points = [point for curve in curves for point in (*curve.by_frames, *curve.by_time)]
+    return (
+        f"{_range([point.n for point in points])} held-out tables; means of "
+        f"{_range([point.seeds for point in points])} seeds, in bands from the worst to the best"
+    )
+
+
+def _range(numbers: Sequence[int]) -> str:
+    ends = dict.fromkeys((min(numbers), max(numbers)))
+    return " to ".join(f"{number:,}" for number in ends)

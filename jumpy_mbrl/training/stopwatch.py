@@ -1,0 +1,57 @@
+"""How long a run has trained: in a file of its own, as checkpoints follow from the config alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from jumpy_mbrl.files import write_json
+
+SECONDS = "seconds.json"
+
+
+class Stopwatch:
+    """Seconds of work since it was made, without pauses, and those of the same run before."""
+
+    def __init__(self) -> None:
+        self._before = 0.0
+        self._started = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """So far."""
+        return self._before + time.perf_counter() - self._started
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Does not count what happens within a block."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._started += time.perf_counter() - began
+
+    def save(self, run_dir: Path) -> None:
+        """Writes the seconds so far, atomically."""
+        write_json(run_dir / SECONDS, {"seconds": round(self.seconds, 3)})
+
+    def restore(self, run_dir: Path) -> None:
+        """Counts on from what was saved, if anything was."""
+        if (run_dir / SECONDS).is_file():
+            self._before += training_seconds(run_dir)
+
+
+def training_seconds(run_dir: str | os.PathLike[str]) -> float:
+    """How long the run in a folder has trained up to its last checkpoint.
+
+    What is needed to have the data is counted, validations are not, nor what an interruption lost.
+
+    Raises:
+        FileNotFoundError: if there is no checkpoint yet.
+    """
+    content = json.loads((Path(run_dir) / SECONDS).read_text(encoding="utf-8"))
+    return float(content["seconds"])

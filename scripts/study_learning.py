@@ -1,0 +1,282 @@
+"""Compares what is learned from so much experience, and in so much time: planner against policies.
+
+    python scripts/study_learning.py planner --run-dir runs/learning --out runs/learning.json
+    python scripts/study_learning.py figure --planner runs/learning.json \\
+        --policies runs/sac-0 runs/sac-1 runs/sac-2 --out results/learning
+    python scripts/study_learning.py figure --out results/learning    # redraw
+
+planner: trains our jumpy model on more and more trajectories, and lets the planner play with each
+on the tables on which train_sb3.py validates policies. It goes on where it was interrupted, and
+what the file already holds is not done again.
+figure: puts the planner's points beside the curves of policies, one for all seeds of a kind.
+Written to --out: learning.json, from which all else can be drawn again, learning.md, learning.png.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+# Read when torch is loaded: threads that wait sleep, as other programs may want the cores too.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import torch
+import tyro
+
+from jumpy_mbrl.agents import load_agent
+from jumpy_mbrl.data.dataset import DatasetConfig, make_dataset
+from jumpy_mbrl.data.seeds import validation_table_seeds
+from jumpy_mbrl.devices import resolve_device
+from jumpy_mbrl.evaluation import make_tables
+from jumpy_mbrl.evaluation.curves import Curve, format_curves, planner_curve, policy_curve
+from jumpy_mbrl.evaluation.learning import (
+    POINTS_FORMAT,
+    STEPS,
+    VERSION,
+    LearningRun,
+    find_point,
+    learn_and_play,
+    merge_points,
+    read_points,
+    score_of,
+)
+from jumpy_mbrl.files import atomic_write, read_json, write_json
+from jumpy_mbrl.models.pretrained import versions
+from jumpy_mbrl.training import TrainingDivergedError
+
+FORMAT = "jumpy-mbrl learning"
+DATA, PAGE, PICTURE = "learning.json", "learning.md", "learning.png"
+PLANNER = "jumpy planner"
+NAMES = {"none": "doing nothing", "simulator": "the oracle"}
+_PARTS = {"planner": dict, "policies": list}
+
+
+@dataclass(frozen=True)
+class Planner:
+    """Trains world models, and lets the planner play with each."""
+
+    run_dir: Path
+    """Folder for the trainings; those that were interrupted go on."""
+    out: Path
+    """The file of points, written after each."""
+    trajectories: tuple[int, ...] = (100, 300, 1000, 3000, 10_000, 30_000, 100_000)
+    """How many to learn from."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Of data, weights, batches and searches."""
+    steps: int = STEPS
+    """Updates of each model."""
+    fewer_steps: tuple[int, ...] = (150, 500, 1500, 5000)
+    """Updates of further, shorter trainings on the most trajectories: success against time."""
+    tables: int = 1000
+    """The first so many of those on which policies are validated."""
+    device: str = "auto"
+    """auto (CUDA if there is one), cpu or cuda."""
+    threads: int = 0
+    """CPU threads of torch; 0 leaves them as they are."""
+
+    def runs(self) -> list[LearningRun]:
+        """All trainings, seed by seed.
+
+        Raises:
+            ValueError: for settings that cannot be trained or played.
+        """
+        if not self.trajectories or not self.seeds:
+            raise ValueError("--trajectories and --seeds need a number each")
+        if self.threads < 0:
+            raise ValueError(f"--threads must not be negative, got {self.threads}")
+        resolve_device(self.device)
+        validation_table_seeds(0, self.tables)
+        runs = []
+        for seed in self.seeds:
+            runs += [LearningRun(number, seed, self.steps) for number in self.trajectories]
+            most = max(self.trajectories)
+            fewer = [steps for steps in self.fewer_steps if steps < self.steps]
+            runs += [LearningRun(most, seed, steps) for steps in fewer]
+        return list(dict.fromkeys(runs))
+
+    def do(self) -> None:
+        """Makes the points that are missing."""
+        runs = self.runs()
+        if self.threads:
+            torch.set_num_threads(self.threads)
+        report = read_points(self.out) if self.out.is_file() else self._new()
+        if report["tables"] != self.tables:
+            raise ValueError(
+                f"expected {report['tables']} tables, which {self.out} is of, got {self.tables}; "
+                "play as many, or write to another file"
+            )
+        report["commands"] = list(dict.fromkeys([*report["commands"], self.command()]))
+        tables = make_tables(self.tables, split="validation")
+        if not report["references"]:
+            report["references"] = {name: score_of(load_agent(name), tables) for name in NAMES}
+            write_json(self.out, report)
+        make_dataset(DatasetConfig(num_trajectories=1))  # compiles, which no run shall pay for
+        for run in runs:
+            point = find_point(report["points"], run)
+            if point is None:
+                made = learn_and_play(run, tables, self.run_dir / run.name, device=self.device)
+                point = made.to_dict()
+                report["points"].append(point)
+                write_json(self.out, report)
+            print(
+                f"{run.name}: {100 * point['success']:.1f} % of {point['n']} tables after "
+                f"{point['frames']:,} frames and {point['seconds']:.1f} s"
+            )
+
+    def command(self) -> str:
+        """What repeats this, with all settings that are not the usual ones."""
+        words = ["python scripts/study_learning.py planner"]
+        for name in (
+            "trajectories",
+            "seeds",
+            "steps",
+            "fewer_steps",
+            "tables",
+            "device",
+            "threads",
+        ):
+            value = getattr(self, name)
+            if value != getattr(Planner, name):
+                values = value if isinstance(value, tuple) else (value,)
+                words += [f"--{name.replace('_', '-')}", *map(str, values)]
+        places = f"--run-dir {self.run_dir.name} --out {self.out.name}"
+        return " ".join([*words, places])
+
+    def _new(self) -> dict[str, Any]:
+        return {
+            "format": POINTS_FORMAT,
+            "format_version": VERSION,
+            "tables": self.tables,
+            "references": {},
+            "points": [],
+            "commands": [],
+            "versions": versions(),
+        }
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Writes the comparison; what is not given is kept as --out has it."""
+
+    out: Path
+    """Folder for learning.json, learning.md and learning.png."""
+    policies: tuple[Path, ...] = ()
+    """Folders of runs of train_sb3.py."""
+    planner: tuple[Path, ...] = ()
+    """Files that this script's "planner" wrote, all on the same tables."""
+
+    def do(self) -> None:
+        """Reads, writes and draws."""
+        path = self.out / DATA
+        report = read_json(path, FORMAT, VERSION, _PARTS) if path.is_file() else _empty()
+        if self.planner:
+            report["planner"] = merge_points(self.planner)
+        if self.policies:
+            report["policies"] = policies(self.policies)
+        if not report["planner"] and not report["policies"]:
+            raise ValueError(f"expected --policies or --planner, as there is no {path} to redraw")
+        self.out.mkdir(parents=True, exist_ok=True)
+        write_json(path, report)
+        text = page(report)
+        with atomic_write(self.out / PAGE) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        print(text)
+        self._draw(report)
+
+    def _draw(self, report: Mapping[str, Any]) -> None:
+        try:
+            from jumpy_mbrl.figures.learning import save_learning_figure
+
+            references = report["planner"].get("references", {})
+            save_learning_figure(list(curves(report)), references, self.out / PICTURE)
+        except ImportError as error:
+            print(f"{PICTURE} was not drawn: {error}")
+
+
+Args = (
+    Annotated[Planner, tyro.conf.subcommand("planner")]
+    | Annotated[Figure, tyro.conf.subcommand("figure")]
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code (2 after a one-line error)."""
+    args: Planner | Figure = tyro.cli(Args, args=argv, description=__doc__)
+    try:
+        args.do()
+    except (ValueError, OSError, TrainingDivergedError) as error:
+        print(f"study_learning: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+# -- what is read --------------------------------------------------------------------------------
+
+
+def policies(folders: Sequence[Path]) -> list[dict[str, Any]]:
+    """The runs of policies, put together by kind.
+
+    Raises:
+        ValueError: for runs that cannot be compared with the planner.
+    """
+    from jumpy_mbrl.agents.policy_runs import read_policy_runs  # only here: SB3 is slow to load
+
+    kinds = read_policy_runs(folders)
+    for kind in kinds:
+        if kind.settings.get("random_target") or kind.settings.get("inside"):
+            raise ValueError(
+                "expected policies that learn from the real table with its one target, as the "
+                f"planner's model does, got {kind.label!r}; leave it out"
+            )
+    return [kind.to_dict() for kind in kinds]
+
+
+# -- what is written -----------------------------------------------------------------------------
+
+
+def curves(report: Mapping[str, Any]) -> Iterator[Curve]:
+    """The planner's, then those of the policies."""
+    if report["planner"]:
+        yield planner_curve(PLANNER, report["planner"]["points"])
+    for kind in report["policies"]:
+        yield policy_curve(kind["label"], kind["curves"])
+
+
+def page(report: Mapping[str, Any]) -> str:
+    """All of it as Markdown."""
+    planner = report["planner"]
+    lines = ["# What experience and time buy", "", *format_curves(curves(report))]
+    commands = [command for kind in report["policies"] for command in kind["commands"] if command]
+    if planner:
+        lines += ["", *_on_planner(planner)]
+        commands = [*planner["commands"], *commands]
+    if commands:
+        lines += ["", "```bash", *commands, "```"]
+    return "\n".join(lines) + "\n"
+
+
+def _on_planner(planner: Mapping[str, Any]) -> list[str]:
+    told = {
+        f"{NAMES[name]} wins {100.0 * figures['success']:.1f} %"
+        for name, figures in planner["references"].items()
+    }
+    places = {f"{point['device']}, CPU threads: {point['threads']}" for point in planner["points"]}
+    return [
+        f"On the same {planner['tables']:,} tables {' and '.join(sorted(told))}. The planner's "
+        "frames are those that its model learned from and a tenth more, up to 1,000 trajectories, "
+        "by which its weights were chosen; its seconds those of training, the making of the data "
+        f"included ({'; '.join(sorted(places))}). Frames and seconds of policies are without their "
+        "validations.",
+    ]
+
+
+def _empty() -> dict[str, Any]:
+    return {"format": FORMAT, "format_version": VERSION, "planner": {}, "policies": []}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,391 @@
+"""What is learned from so much experience: trainings, curves of several seeds, picture, script."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from jumpy_mbrl.agents import PROTOCOLS, PlannerConfig
+from jumpy_mbrl.agents.model_free import policy_agent, policy_info
+from jumpy_mbrl.agents.policy_config import POLICY_PRESETS, PolicyConfig, PPOConfig, SACConfig
+from jumpy_mbrl.agents.policy_runs import read_policy_runs
+from jumpy_mbrl.agents.policy_training import CurvePoint, train_policy
+from jumpy_mbrl.data.dataset import make_dataset
+from jumpy_mbrl.data.seeds import validation_table_seeds
+from jumpy_mbrl.evaluation import evaluate_agent, find_variant, make_tables
+from jumpy_mbrl.evaluation.curves import (
+    Curve,
+    MeanPoint,
+    format_curves,
+    planner_curve,
+    policy_curve,
+)
+from jumpy_mbrl.evaluation.learning import (
+    LearningRun,
+    PlannerPoint,
+    find_point,
+    learn_and_play,
+    score_of,
+)
+from jumpy_mbrl.figures.learning import save_learning_figure
+from jumpy_mbrl.training import train
+from jumpy_mbrl.training.loop import CHECKPOINT
+
+OURS, FIRST_POLICY = "#2f7d5e", "#b5483a"
+QUICK = PlannerConfig(candidates=1, refined=1, gradient_steps=0, finalists=0)
+TINY: dict[str, Any] = {
+    "timesteps": 64,
+    "n_envs": 16,
+    "batch_size": 32,
+    "net": (8,),
+    "validation_interval": 64,
+    "validation_tables": 10,
+}
+
+
+def write_run(folder: Path, config: PolicyConfig, *points: CurvePoint) -> Path:
+    """A folder as `train_policy` leaves it, without the policy."""
+    (folder / "best").mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"training": config.to_dict()}))
+    training = {"command": f"train {folder.name}", **config.to_dict()}
+    about = {"format": "jumpy-mbrl policy", "format_version": 1, "algorithm": config.algorithm_name}
+    content = {**about, "training": training, "metrics": {}, "policy_sha256": ""}
+    (folder / "best" / "config.json").write_text(json.dumps(content))
+    rows = [",".join(str(value) for value in vars(point).values()) for point in points]
+    (folder / "curve.csv").write_text("\n".join([",".join(vars(CurvePoint())), *rows]) + "\n")
+    return folder
+
+
+def points_of(success: float, count: int = 3, seconds: float = 1.0) -> list[CurvePoint]:
+    return [CurvePoint(50 * k, 2000 * k, seconds * k, success, 100) for k in range(1, count + 1)]
+
+
+def planner_point(trajectories: int, success: float, **changes: Any) -> dict[str, Any]:
+    point = {"trajectories": trajectories, "steps": 900, "seed": 0, "frames": 50 * trajectories}
+    return {**point, "seconds": 4.0, "success": success, "n": 100, **changes}
+
+
+def has_color(path: Path, color: str) -> bool:
+    from matplotlib.colors import to_rgb
+    from matplotlib.image import imread
+
+    picture: NDArray[np.float32] = imread(path)[..., :3]
+    return bool((np.abs(picture - np.array(to_rgb(color))) < 0.02).all(axis=-1).any())
+
+
+# -- trainings -----------------------------------------------------------------------------------
+
+
+def test_all_experience_counts() -> None:
+    train_data, validation_data = LearningRun(1000, seed=3).data
+    assert (train_data.num_trajectories, validation_data.num_trajectories) == (1000, 100)
+    assert train_data.seed == validation_data.seed == LearningRun(1000, seed=3).config().seed == 3
+    frames = sum(make_dataset(data).obs[:, :, 0].size for data in LearningRun(64).data)
+    assert LearningRun(64).frames == frames == (64 + 6) * 45
+    assert LearningRun(5).frames == (5 + 1) * 45
+    assert LearningRun(100_000).frames == (100_000 + 1000) * 45
+
+
+@pytest.mark.parametrize("wrong", [{"trajectories": 0}, {"seed": -1}, {"steps": 0}])
+def test_trainings_that_cannot_be(wrong: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match=f"got {next(iter(wrong.values()))}"):
+        LearningRun(**{"trajectories": 10, **wrong})
+
+
+def test_a_point_is_what_training_and_planner_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PROTOCOLS, "default", QUICK)
+    run, tables = LearningRun(64, seed=1, steps=20), make_tables(10, split="validation")
+    point = learn_and_play(run, tables, tmp_path / "a", device="cpu", progress=False)
+    assert (point.trajectories, point.seed, point.steps, point.n) == (64, 1, 20, 10)
+    assert point.successes == round(10 * point.success) and 0.0 < point.seconds < 60.0
+    assert find_point([point.to_dict()], run) == json.loads(json.dumps(point.to_dict()))
+    assert find_point([point.to_dict()], replace(run, seed=2)) is None
+    # Once more: nothing is left to train.
+    assert learn_and_play(run, tables, tmp_path / "a", device="cpu", progress=False) == point
+
+
+def test_an_interrupted_training_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PROTOCOLS, "default", QUICK)
+    run, tables = LearningRun(64, steps=4), make_tables(5, split="validation")
+    train(run.config("cpu"), tmp_path, data_dir=tmp_path / "data", progress=False)
+    (tmp_path / CHECKPOINT).unlink()  # as if it had been killed before
+    assert isinstance(learn_and_play(run, tables, tmp_path, progress=False), PlannerPoint)
+    with pytest.raises(ValueError, match="got seed=9 instead of 0"):
+        learn_and_play(replace(run, seed=9), tables, tmp_path, progress=False)
+
+
+# -- the tables on which policies are validated --------------------------------------------------
+
+
+@pytest.mark.parametrize("preset", ["ppo-shot-coords", "sac-shot-coords"])
+def test_a_policy_wins_what_its_curve_says(preset: str, tmp_path: Path) -> None:
+    config = replace(POLICY_PRESETS[preset], **TINY)
+    if isinstance(config.algorithm, SACConfig):
+        quick: PPOConfig | SACConfig = replace(config.algorithm, learning_starts=32)
+        config = replace(config, algorithm=quick)
+    best = train_policy(config, tmp_path, progress=False)
+    agent = policy_agent(best, trust=True)
+    tables = make_tables(10, split="validation")
+    assert score_of(agent, tables)["success"] == policy_info(best)["metrics"]["success"]
+
+
+def test_validation_tables_are_others() -> None:
+    tables = make_tables(3, split="validation")
+    assert tables.reset_seeds == validation_table_seeds(0, 3)
+    assert not set(tables.reset_seeds) & set(make_tables(3).reset_seeds)
+    with pytest.raises(ValueError, match="unknown split of tables 'valid'"):
+        make_tables(3, split="valid")
+
+
+def test_a_policy_plays_on_where_the_target_has_moved(tmp_path: Path) -> None:
+    best = train_policy(
+        replace(POLICY_PRESETS["ppo-shot-coords"], **TINY), tmp_path, progress=False
+    )
+    moved = find_variant("random_target")
+    agent = policy_agent(best, moved.task, trust=True)
+    fixed_tables, moved_tables = make_tables(6), make_tables(6, variant=moved)
+    result = evaluate_agent(agent, moved_tables)
+    np.testing.assert_array_equal(
+        result.actions,
+        agent.predict(moved_tables.frames)[0],  # aims where it always did
+    )
+    assert result.n == len(fixed_tables) and result.training_frames is not None
+
+
+# -- seeds put together --------------------------------------------------------------------------
+
+
+def test_a_mean_with_the_worst_and_the_best() -> None:
+    points = [planner_point(10, success, seconds=s) for success, s in ((0.2, 3.0), (0.6, 5.0))]
+    assert MeanPoint.of("x", points) == MeanPoint("x", 500, 4.0, 0.4, 0.2, 0.6, 2, 100)
+
+
+def test_a_planner_is_drawn_by_data_and_by_time() -> None:
+    points = [
+        planner_point(1000, 0.9),
+        planner_point(100, 0.3),
+        planner_point(100, 0.5, seed=1),
+        planner_point(1000, 0.6, steps=30, seconds=0.2),
+        planner_point(100, 0.1, steps=30),
+    ]
+    curve = planner_curve("planner", points)
+    assert [point.frames for point in curve.by_frames] == [5000, 50_000]
+    assert [(point.success, point.seeds) for point in curve.by_frames] == [(0.4, 2), (0.9, 1)]
+    assert [point.success for point in curve.by_time] == [0.6, 0.9]
+    rows = format_curves([curve])[2:]
+    assert len(rows) == 3  # a training that is on both is told once, one that is on none is not
+    assert rows[0] == (
+        "| planner | 100 trajectories, 900 steps | 2 | 5,000 | 4.0 | 40.0 % | 30.0 to 50.0 | 100 |"
+    )
+    with pytest.raises(ValueError, match="expected points of the planner, got none"):
+        planner_curve("planner", [])
+
+
+def test_policies_meet_where_all_were_validated() -> None:
+    runs = [[vars(point) for point in points_of(*run)] for run in ((0.2, 3), (0.4, 2))]
+    curve = policy_curve("ppo", runs)
+    assert curve.by_frames == curve.by_time and len(curve.by_time) == 2
+    assert (curve.by_time[1].label, curve.by_time[1].frames) == ("100 steps", 4000)
+    (row,) = format_curves([curve])[2:]
+    assert row.startswith("| ppo | 100 steps | 2 | 4,000 | 2.0 | 30.0 % | 20.0 to 40.0 |")
+    with pytest.raises(ValueError, match="expected all runs of 'ppo' to be validated after the"):
+        policy_curve("ppo", [runs[0][:1], runs[1][1:]])
+
+
+def test_runs_are_put_together_by_all_but_the_seed(tmp_path: Path) -> None:
+    ppo, sac = (POLICY_PRESETS[name] for name in ("ppo-shot-coords", "sac-shot-coords"))
+    folders = [
+        write_run(tmp_path / "b", replace(ppo, seed=1, threads=2), *points_of(0.2)),
+        write_run(tmp_path / "s", sac, *points_of(0.5)),
+        write_run(tmp_path / "a", ppo, *points_of(0.1)),
+    ]
+    kinds = read_policy_runs(folders)
+    assert [kind.label for kind in kinds] == ["ppo-shot-coords", "sac-shot-coords"]
+    assert kinds[0].seeds == (0, 1) and kinds[0].commands == ("train a", "train b")
+    assert [curve[0].success for curve in kinds[0].curves] == [0.1, 0.2]
+    assert "seed" not in kinds[0].settings and kinds[0].settings["reward"] == "dense"
+    assert kinds[0].to_dict()["curves"][1][0] == vars(points_of(0.2)[0])
+
+
+def test_kinds_of_one_name_say_what_they_differ_in(tmp_path: Path) -> None:
+    ppo = POLICY_PRESETS["ppo-shot-coords"]
+    other = replace(ppo, gamma=0.9, algorithm=PPOConfig(n_epochs=3))
+    kinds = read_policy_runs(
+        write_run(tmp_path / str(number), config, *points_of(0.2))
+        for number, config in enumerate((ppo, other))
+    )
+    labels = [kind.label for kind in kinds]
+    assert labels == [
+        "ppo-shot-coords, n_epochs=10, gamma=0.99",
+        "ppo-shot-coords, n_epochs=3, gamma=0.9",
+    ]
+
+
+def test_runs_that_cannot_be_put_together(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"expected a run of train_sb3\.py in"):
+        read_policy_runs([tmp_path])
+    ppo = POLICY_PRESETS["ppo-shot-coords"]
+    with pytest.raises(ValueError, match="expected validations of the run in"):
+        read_policy_runs([write_run(tmp_path / "young", ppo)])
+    twins = [write_run(tmp_path / name, ppo, *points_of(0.2)) for name in "ab"]
+    with pytest.raises(ValueError, match="one run of 'ppo-shot-coords' for each seed, got several"):
+        read_policy_runs(twins)
+
+
+# -- the picture ---------------------------------------------------------------------------------
+
+
+def curves() -> tuple[Curve, Curve]:
+    planner = planner_curve("planner", [planner_point(100, 0.3), planner_point(1000, 0.9)])
+    policy = policy_curve("ppo", [[vars(point) for point in points_of(0.2)]])
+    return planner, policy
+
+
+def test_everybody_is_drawn(tmp_path: Path) -> None:
+    planner, policy = curves()
+    references = {"none": {"success": 0.1}, "simulator": {"success": 1.0}}
+    save_learning_figure([planner, policy], references, tmp_path / "both.png")
+    save_learning_figure([policy], {}, tmp_path / "policy.png")
+    for name, drawn in (("both.png", True), ("policy.png", False)):
+        assert has_color(tmp_path / name, OURS) == drawn
+        assert has_color(tmp_path / name, FIRST_POLICY)
+
+
+def test_no_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="expected learning curves to draw, got none"):
+        save_learning_figure([], {}, tmp_path / "x.png")
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ImportError, match=r"pip install 'jumpy-mbrl\[viz\]'"):
+        save_learning_figure(curves(), {}, tmp_path / "x.png")
+    assert list(tmp_path.iterdir()) == []
+
+
+# -- the script ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def script(load_script: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The script, whose planners search next to nothing."""
+    monkeypatch.setitem(PROTOCOLS, "default", QUICK)
+    return load_script("study_learning")
+
+
+def study_planner(script: ModuleType, out: Path, *options: str) -> int:
+    places = ("--run-dir", str(out.parent / "runs"), "--out", str(out))
+    usual = ("--steps", "6", "--fewer-steps", "2", "1500", "--tables", "10", "--device", "cpu")
+    code: int = script.main(["planner", *places, *usual, *options])
+    return code
+
+
+def test_the_whole_study(
+    script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, out = tmp_path / "planner.json", tmp_path / "out"
+    assert study_planner(script, file, "--trajectories", "64", "--seeds", "0") == 0
+    first = json.loads(file.read_text())
+    assert [point["steps"] for point in first["points"]] == [6, 2]
+    assert set(first["references"]) == {"none", "simulator"}
+    # What is there is kept, whatever it says; what is missing is added.
+    first["points"][0]["seconds"] = 1234.0
+    file.write_text(json.dumps(first))
+    assert study_planner(script, file, "--trajectories", "32", "64", "--seeds", "0") == 0
+    report = json.loads(file.read_text())
+    assert report["points"][:2] == first["points"]
+    assert [point["trajectories"] for point in report["points"]] == [64, 64, 32]
+    assert report["commands"] == [
+        f"python scripts/study_learning.py planner --trajectories {sizes} --seeds 0 --steps 6 "
+        "--fewer-steps 2 1500 --tables 10 --device cpu --run-dir runs --out planner.json"
+        for sizes in ("64", "32 64")
+    ]
+    folder = write_run(tmp_path / "ppo", POLICY_PRESETS["ppo-shot-coords"], *points_of(0.25))
+    options = ("--policies", str(folder), "--planner", str(file), "--out", str(out))
+    capsys.readouterr()
+    assert script.main(["figure", *options]) == 0
+    page = (out / "learning.md").read_text()
+    assert page.strip() in capsys.readouterr().out
+    assert "| jumpy planner | 64 trajectories, 6 steps | 1 | 3,150 | 1,234.0 |" in page
+    assert "| ppo-shot-coords | 150 steps | 1 | 6,000 | 3.0 | 25.0 % |" in page
+    assert "train ppo\n" in page and "doing nothing wins" in page
+    names = ("learning.json", "learning.md", "learning.png")
+    before = [(out / name).read_bytes() for name in names]
+    assert script.main(["figure", "--out", str(out)]) == 0  # from learning.json alone
+    assert [(out / name).read_bytes() for name in names] == before
+
+
+def test_policies_alone_then_the_planner(script: ModuleType, tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "ppo", POLICY_PRESETS["ppo-shot-coords"], *points_of(0.25))
+    assert script.main(["figure", "--policies", str(folder), "--out", str(tmp_path)]) == 0
+    page = (tmp_path / "learning.md").read_text()
+    assert "jumpy planner" not in page and "ppo-shot-coords" in page
+    parts = []
+    for seed in ("0", "1"):
+        parts.append(tmp_path / f"{seed}.json")
+        assert study_planner(script, parts[-1], "--trajectories", "8", "--seeds", seed) == 0
+    options = ("--planner", *map(str, parts), "--out", str(tmp_path))
+    assert script.main(["figure", *options]) == 0
+    page = (tmp_path / "learning.md").read_text()
+    assert "| jumpy planner | 8 trajectories, 6 steps | 2 |" in page and "ppo-shot-coords" in page
+
+
+def write_points(path: Path, tables: int = 10, *points: dict[str, Any]) -> Path:
+    about = {"format": "jumpy-mbrl planner's learning", "format_version": 1, "tables": tables}
+    path.write_text(json.dumps({**about, "points": points, "references": {}, "commands": []}))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--trajectories", "0"), "got 0"),
+        (("--seeds", "-1"), "got -1"),
+        (("--tables", "0"), "expected a number of validation tables in"),
+        (("--threads", "-1"), "--threads must not be negative, got -1"),
+        (("--seeds",), "--trajectories and --seeds need a number each"),
+        (("--device", "tpu"), "unknown device 'tpu'"),
+        (("--tables", "20"), "expected 10 tables, which"),
+    ],
+)
+def test_bad_settings_are_one_line(
+    script: ModuleType,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    options: tuple[str, ...],
+    message: str,
+) -> None:
+    file = write_points(tmp_path / "planner.json")
+    before = file.read_bytes()
+    assert study_planner(script, file, *options) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("study_learning: ") and message in error and error.count("\n") == 1
+    assert file.read_bytes() == before and list(tmp_path.iterdir()) == [file]
+
+
+def test_figures_that_cannot_be(
+    script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ppo = POLICY_PRESETS["ppo-shot-coords"]
+    moving = write_run(tmp_path / "moving", replace(ppo, random_target=True), *points_of(0.2))
+    inside = write_run(tmp_path / "inside", replace(ppo, inside="rnn-billiards2d"), *points_of(0.2))
+    few, many = (write_points(tmp_path / f"{n}.json", n, planner_point(9, 0.5)) for n in (10, 20))
+    for options, message in (
+        ((), "expected --policies or --planner, as there is no"),
+        (("--policies", str(moving)), "learn from the real table with its one target"),
+        (("--policies", str(inside)), "learn from the real table with its one target"),
+        (("--planner", str(few), str(many)), "played on as many tables, got [10, 20]"),
+        (("--planner", str(few), str(few)), "expected every training once, got"),
+        (("--planner", str(moving / "config.json")), "so it is not ours"),
+    ):
+        assert script.main(["figure", *options, "--out", str(tmp_path / "out")]) == 2
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
