@@ -63,7 +63,7 @@ class Planner:
     """Folder for the trainings; those that were interrupted go on."""
     out: Path
     """The file of points, written after each."""
-    trajectories: tuple[int, ...] = (100, 300, 1000, 3000, 10_000, 30_000, 100_000)
+    trajectories: tuple[int, ...] = (10, 30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000)
     """How many to learn from."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Of data, weights, batches and searches."""

@@ -38,11 +38,13 @@ from jumpy_mbrl.training import (
     TrainingDivergedError,
     preset,
     train,
+    training_seconds,
     validate,
 )
 from jumpy_mbrl.training import loop as training_loop
 from jumpy_mbrl.training.checkpoint import Checkpoint
 from jumpy_mbrl.training.config import differences
+from jumpy_mbrl.training.stopwatch import SECONDS, Stopwatch
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "scripts" / "train_world_model.py"
@@ -342,6 +344,31 @@ def test_resumed_run_ends_with_the_same_bytes(
     crash_at(None)
     run(config, tmp_path / "cut", data_dir, resume=True)
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_seconds_are_those_of_the_whole_run_without_pauses(tmp_path: Path) -> None:
+    now = [100.0]
+    first, second = Stopwatch(lambda: now[0]), Stopwatch(lambda: now[0])
+    now[0] += 5.0
+    with first.paused():
+        now[0] += 60.0
+    first.save(tmp_path)
+    assert training_seconds(tmp_path) == 5.0 and second.seconds == 65.0
+    second.restore(tmp_path)
+    now[0] += 1.0
+    assert second.seconds == 71.0
+    second.restore(tmp_path / "nothing saved")
+    assert second.seconds == 71.0
+
+
+def test_a_resumed_run_counts_on(tmp_path: Path, data_dir: Path) -> None:
+    run(RUNS["rnn"], tmp_path, data_dir)
+    (tmp_path / SECONDS).write_text('{"seconds": 5000.0}')
+    # As if it had been killed long before its end.
+    checkpoint = Checkpoint.load(tmp_path / CHECKPOINT)
+    replace(checkpoint, step=5).save(tmp_path / CHECKPOINT)
+    run(RUNS["rnn"], tmp_path, data_dir, resume=True)
+    assert 5000.0 < training_seconds(tmp_path) < 5060.0
 
 
 def test_resuming_a_finished_run_changes_nothing(tmp_path: Path, data_dir: Path) -> None:

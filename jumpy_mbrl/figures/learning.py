@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from jumpy_mbrl.figures.style import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_LEARNERS = (BAD, "#3b76af", "#8a6bb1", "#d08a6a", "#4fa3a5", "#a2577d")
+_LEARNERS = (BAD, "#3b76af", "#8a6bb1", "#d08a6a", "#a2577d", "#4fa3a5")
 _REFERENCES = {"none": ("doing nothing", FAINT), "simulator": ("the oracle", ORACLE)}
 _FRAMES = {
     1e2: "100",
@@ -46,9 +47,11 @@ _OF_PLANNER = (
     "planner: models that learned from more and more data, equally long",
     "planner: models that learned longer and longer, from the most data",
 )
-_WIDTH, _HEIGHT = 10.6, 5.5
-_ROW = 4
-"""Names in a row of the legend."""
+_WIDTH = 10.6
+_PANEL_HEIGHT = 3.25
+_ROW_HEIGHT = 0.23
+_LETTERS = 116
+"""In a row of the legend, where a handle is as wide as six."""
 
 
 def save_learning_figure(
@@ -70,11 +73,12 @@ def save_learning_figure(
     if not curves:
         raise ValueError("expected learning curves to draw, got none")
     colors = _colors(curves)
-    with new_figure(path, (_WIDTH, _HEIGHT)) as figure:
+    columns = _columns([curve.name for curve in curves])
+    height = 1.8 + _PANEL_HEIGHT + _ROW_HEIGHT * math.ceil(len(curves) / columns)
+    with new_figure(path, (_WIDTH, height)) as figure:
         frames, time = figure.subplots(1, 2, sharey=True)
-        figure.subplots_adjust(
-            left=0.062, right=0.985, bottom=0.1, top=_top(len(curves)), wspace=0.06
-        )
+        bottom, top = 0.55 / height, (0.55 + _PANEL_HEIGHT) / height
+        figure.subplots_adjust(left=0.062, right=0.985, bottom=bottom, top=top, wspace=0.06)
         for curve in curves:
             color = colors[curve.name]
             _draw(
@@ -91,13 +95,13 @@ def save_learning_figure(
             _draw_references(axes, references, named=axes is time)
         frames.set_ylabel("success, %")
         left = 0.2 / _WIDTH
-        figure.text(left, 0.945, "What experience and time buy", **TITLE)
-        figure.text(left, 0.883, _caption(curves), **CAPTION)
+        figure.text(left, 1.0 - 0.3 / height, "What experience and time buy", **TITLE)
+        figure.text(left, 1.0 - 0.64 / height, _caption(curves), **CAPTION)
         figure.legend(
             *frames.get_legend_handles_labels(),
             loc="upper left",
-            bbox_to_anchor=(left, 0.845),
-            ncols=_ROW,
+            bbox_to_anchor=(left, 1.0 - 0.86 / height),
+            ncols=columns,
             frameon=False,
             borderaxespad=0.0,
             borderpad=0.0,
@@ -106,9 +110,9 @@ def save_learning_figure(
         )
 
 
-def _top(names: int) -> float:
-    """Where the panels end, below a legend of so many names."""
-    return 0.74 - 0.045 * ((names - 1) // _ROW)
+def _columns(names: Sequence[str]) -> int:
+    """Of the legend."""
+    return max(1, min(4, _LETTERS // (6 + max(map(len, names)))))
 
 
 def _draw(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,25 +15,30 @@ SECONDS = "seconds.json"
 
 
 class Stopwatch:
-    """Seconds of work since it was made, without pauses, and those of the same run before."""
+    """Seconds of work since it was made, without pauses, and those of the same run before.
 
-    def __init__(self) -> None:
+    Args:
+        clock: the time in seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
         self._before = 0.0
-        self._started = time.perf_counter()
+        self._started = clock()
 
     @property
     def seconds(self) -> float:
         """So far."""
-        return self._before + time.perf_counter() - self._started
+        return self._before + self._clock() - self._started
 
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Does not count what happens within a block."""
-        began = time.perf_counter()
+        began = self._clock()
         try:
             yield
         finally:
-            self._started += time.perf_counter() - began
+            self._started += self._clock() - began
 
     def save(self, run_dir: Path) -> None:
         """Writes the seconds so far, atomically."""
