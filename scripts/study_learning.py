@@ -52,6 +52,7 @@ FORMAT = "jumpy-mbrl learning"
 DATA, PAGE, PICTURE = "learning.json", "learning.md", "learning.png"
 PLANNER = "jumpy planner"
 NAMES = {"none": "doing nothing", "simulator": "the oracle"}
+_GAME = {"random_target": False, "start": "moving", "inside": None}
 _PARTS = {"planner": dict, "policies": list}
 
 
@@ -227,10 +228,11 @@ def policies(folders: Sequence[Path]) -> list[dict[str, Any]]:
 
     kinds = read_policy_runs(folders)
     for kind in kinds:
-        if kind.settings.get("random_target") or kind.settings.get("inside"):
+        other = [name for name, usual in _GAME.items() if kind.settings.get(name, usual) != usual]
+        if other:
             raise ValueError(
-                "expected policies that learn from the real table with its one target, as the "
-                f"planner's model does, got {kind.label!r}; leave it out"
+                "expected policies that learn on the real default tables, as the planner's model "
+                f"does, got {kind.label!r} with another {other[0]}; leave it out"
             )
     return [kind.to_dict() for kind in kinds]
 

@@ -376,12 +376,14 @@ def test_figures_that_cannot_be(
 ) -> None:
     ppo = POLICY_PRESETS["ppo-shot-coords"]
     moving = write_run(tmp_path / "moving", replace(ppo, random_target=True), *points_of(0.2))
+    rest = write_run(tmp_path / "rest", replace(ppo, start="rest"), *points_of(0.2))
     inside = write_run(tmp_path / "inside", replace(ppo, inside="rnn-billiards2d"), *points_of(0.2))
     few, many = (write_points(tmp_path / f"{n}.json", n, planner_point(9, 0.5)) for n in (10, 20))
     for options, message in (
         ((), "expected --policies or --planner, as there is no"),
-        (("--policies", str(moving)), "learn from the real table with its one target"),
-        (("--policies", str(inside)), "learn from the real table with its one target"),
+        (("--policies", str(moving)), "got 'ppo-shot-coords' with another random_target"),
+        (("--policies", str(rest)), "got 'ppo-shot-coords' with another start"),
+        (("--policies", str(inside)), "got 'ppo-shot-coords' with another inside"),
         (("--planner", str(few), str(many)), "played on as many tables, got [10, 20]"),
         (("--planner", str(few), str(few)), "expected every training once, got"),
         (("--planner", str(moving / "config.json")), "so it is not ours"),
