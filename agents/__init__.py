@@ -1,6 +1,6 @@
 """Agents: who watches four frames and chooses the shot."""
 
-from jumpy_mbrl.agents.base import Agent
+from jumpy_mbrl.agents.base import Agent, OtherGameError
 from jumpy_mbrl.agents.cem import CEMConfig, CEMPlanner
 from jumpy_mbrl.agents.control import RecedingHorizon
 from jumpy_mbrl.agents.gradient import PROTOCOLS, GradientPlanner, PlannerConfig
@@ -24,6 +24,7 @@ __all__ = [
     "GradientPlanner",
     "NoShot",
     "Objective",
+    "OtherGameError",
     "Plan",
     "Planner",
     "PlannerConfig",

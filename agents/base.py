@@ -11,6 +11,10 @@ LEAD_IN_FRAMES = 4
 """Frames an agent sees before it shoots: 0 to 3."""
 
 
+class OtherGameError(ValueError):
+    """An agent that has learned other games than the one it is to play."""
+
+
 @runtime_checkable
 class Agent(Protocol):
     """Chooses a shot from the frames it has seen.

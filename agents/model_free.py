@@ -29,7 +29,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor
 
-from jumpy_mbrl.agents.base import batch_of_frames
+from jumpy_mbrl.agents.base import OtherGameError, batch_of_frames
 from jumpy_mbrl.envs.config import unknown_name
 from jumpy_mbrl.envs.task import Task, plane_task
 from jumpy_mbrl.files import atomic_write, read_json, sha256_of, write_json
@@ -87,8 +87,8 @@ class PolicyAgent:
         training_frames: frames of experience that it learned from, likewise.
 
     Raises:
-        ValueError: for a policy that is told velocities, which agents are not, or another game than
-            that of the policy.
+        ValueError: for a policy that is told velocities, which agents are not.
+        OtherGameError: for another game than that of the policy.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class PolicyAgent:
                 f"{training['obs_type']!r}, which agents are not"
             )
         if task.line or task.config.num_balls != 2:
-            raise ValueError(
+            raise OtherGameError(
                 f"expected a table with two balls, which the policy was trained on, got "
                 f"{'a line' if task.line else f'{task.config.num_balls} balls'}"
             )

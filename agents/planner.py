@@ -55,7 +55,7 @@ class SearchConfig:
     action_low: float | tuple[float, ...] = -1.0
     action_high: float | tuple[float, ...] = 1.0
     budget_ms: float | None = None
-    rollouts_at_once: int = 16_384
+    rollouts_at_once: int = 32_768
     seed: int = 0
 
     def __post_init__(self) -> None:

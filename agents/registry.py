@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
-from jumpy_mbrl.agents.base import Agent
+from jumpy_mbrl.agents.base import Agent, OtherGameError
 from jumpy_mbrl.agents.gradient import PROTOCOLS, GradientPlanner, PlannerConfig
 from jumpy_mbrl.agents.objectives import Objective, ReachPointAtTime, ReachRegion
 from jumpy_mbrl.agents.simple import NoShot, RandomShot
@@ -44,6 +44,12 @@ AGENTS: dict[str, AgentEntry] = {
     "random": AgentEntry("shoots anywhere"),
     "rnn": AgentEntry(
         "plans with an RNN, which ticks at every frame", "rnn-billiards2d", "rnn-billiards1d"
+    ),
+    "ode-rnn": AgentEntry(
+        "plans with an ODE-RNN, which solves its way from frame to frame", "ode-rnn-billiards2d"
+    ),
+    "jump-4": AgentEntry(
+        "plans with an RNN whose jumps all last four frames", "jump-4-billiards2d"
     ),
     "jumpy-rnn": AgentEntry(
         "plans with the papers' jumpy RNN", "jumpy-rnn-billiards2d", "jumpy-rnn-billiards1d"
@@ -83,8 +89,9 @@ def load_agent(
 
     Raises:
         ValueError: for an unknown agent, protocol or device, a checkpoint that is missing or
-            damaged, or one given to an agent without a learned model, a model that the task is not
-            for, or a policy that is neither shipped nor trusted.
+            damaged, or one given to an agent without a learned model, or a policy that is neither
+            shipped nor trusted.
+        OtherGameError: for a model or policy that the task is not for.
     """
     if name not in AGENTS:
         raise ValueError(unknown_name("agent", name, AGENTS))
@@ -163,7 +170,7 @@ def _checkpoint(name: str, task: Task) -> str:
     source = entry.line_checkpoint if task.line else entry.checkpoint
     if source is None:
         able = [key for key, other in AGENTS.items() if other.line_checkpoint]
-        raise ValueError(
+        raise OtherGameError(
             f"agent {name!r} has no model of balls on a line; of the agents that learn, {able} have"
         )
     return source
@@ -176,7 +183,8 @@ def model_for(model: WorldModel, task: Task) -> WorldModel:
     watched, the action is given (`PlacementModel`).
 
     Raises:
-        ValueError: if it cannot be carried over.
+        OtherGameError: if it cannot be carried over to other numbers of balls.
+        ValueError: for a model that cannot play on a line.
     """
     if isinstance(model, SimulatorModel):
         return _simulator(task)
@@ -188,7 +196,7 @@ def model_for(model: WorldModel, task: Task) -> WorldModel:
         return model
     for_balls = getattr(model, "for_balls", None)
     if for_balls is None:
-        raise ValueError(
+        raise OtherGameError(
             f"expected {model.obs_size // 2} balls, which the {type(model).__name__} was made for, "
             f"got {balls}; take an agent whose model can be carried over to other tables, such as "
             f"'jumpy', or 'simulator'"

@@ -35,6 +35,7 @@ from jumpy_mbrl.agents import (
     PROTOCOLS,
     Agent,
     GradientPlanner,
+    OtherGameError,
     PlannerConfig,
     load_agent,
 )
@@ -73,8 +74,9 @@ class Args:
     table: str = "default"
     """Which tables: default, random_target, rest, long, small_target, last_frame, three_balls,
     four_balls or five_balls; on lines, default."""
-    agents: tuple[str, ...] = tuple(AGENTS)
-    """Who plays: any of none, random, rnn, jumpy-rnn, jumpy, simulator."""
+    agents: tuple[str, ...] = ()
+    """Who plays, by default all that can: any of none, random, rnn, ode-rnn, jump-4, jumpy-rnn,
+    jumpy, simulator."""
     protocol: str = "default"
     """How much planners search: default, or paper (one start, 20 gradient steps)."""
     device: str = "auto"
@@ -105,8 +107,6 @@ class Args:
             raise ValueError(f"--threads must not be negative, got {self.threads}")
         if self.workers < 1 or (self.workers > 1 and self.ray is None):
             raise ValueError(f"--workers must be at least 1, and needs --ray, got {self.workers}")
-        if not self.agents:
-            raise ValueError(f"--agents needs at least one of {list(AGENTS)}")
         check_names("agent", self.agents, AGENTS)
         if self.protocol not in PROTOCOLS:
             raise ValueError(unknown_name("protocol", self.protocol, PROTOCOLS))
@@ -150,7 +150,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def load_agents(args: Args) -> dict[str, Agent]:
-    """The agents by name, ready for the task.
+    """The agents by name, ready for the task: those that were named, or all that can play.
 
     Raises:
         ValueError: if a checkpoint is missing or damaged or not for this task, naming all of them.
@@ -158,10 +158,12 @@ def load_agents(args: Args) -> dict[str, Agent]:
     agents: dict[str, Agent] = {}
     problems: list[str] = []
     load = args.loader()
-    for name in dict.fromkeys(args.agents):
+    for name in dict.fromkeys(args.agents or AGENTS):
         try:
             agents[name] = load(name)
         except ValueError as error:
+            if isinstance(error, OtherGameError) and not args.agents:
+                continue
             problems.append(f"agent {name!r} cannot play: {error}")
     if problems:
         rest = " ".join(agents) or "none random simulator"

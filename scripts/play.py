@@ -46,7 +46,9 @@ LEFT, RIGHT = 1, 3
 class Args:
     """How to play."""
 
-    agent: Literal["jumpy", "jumpy-rnn", "rnn", "simulator", "random", "none"] = "jumpy"
+    agent: Literal[
+        "jumpy", "jumpy-rnn", "jump-4", "ode-rnn", "rnn", "simulator", "random", "none"
+    ] = "jumpy"
     """Your opponent, who shoots when you press A."""
     num_balls: int = 2
     """Number of balls, at least 2."""

@@ -6,7 +6,8 @@
 ablation: the search's stages put on one by one, with our jumpy model.
 frontier: success against planning time, for each model under the same budgets.
 
-Written to --out: ablation.json, frontier.json, studies.md, and frontier.png.
+Written to --out: ablation.json, frontier.json, studies.md, and frontier.png. Agents of the frontier
+that are not measured again are kept there, if they were measured with the same settings.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class Args:
     """Number of held-out tables."""
     seed: int = 0
     """Of the tables and of the searches; different seeds have no table in common."""
-    agents: tuple[str, ...] = ("rnn", "jumpy-rnn", "jumpy", "simulator")
+    agents: tuple[str, ...] = ("rnn", "ode-rnn", "jump-4", "jumpy-rnn", "jumpy", "simulator")
     """Who is compared in the frontier: agents that plan."""
     budgets: tuple[float, ...] = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
     """Milliseconds a shot in the frontier."""
@@ -56,7 +57,7 @@ class Args:
     threads: int = 0
     """CPU threads of torch; 0 leaves them as they are."""
     out: Path = Path("runs/planner")
-    """Folder for the results. Those of a study that is not made are kept there."""
+    """Folder for the results."""
 
     def check(self) -> None:
         """Raises ValueError for settings that cannot be measured."""
@@ -84,7 +85,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.out.mkdir(parents=True, exist_ok=True)
         tables = make_tables(args.episodes, args.seed)
         for study in args.studies:
-            write_json(args.out / f"{study}.json", _measure(study, args, tables))
+            path = args.out / f"{study}.json"
+            write_json(path, _with_others(_measure(study, args, tables), path))
         write_page(args.out)
         _draw(args.out)
     except (ValueError, OSError) as error:
@@ -107,9 +109,23 @@ def _measure(study: str, args: Args, tables: Tables) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "batch_size": args.batch_size,
         "versions": versions(),
-        "command": _command(study, args),
+        "budgets_ms": budgets if study == "frontier" else [],
+        "commands": [_command(study, args)],
         "lines": done,
     }
+
+
+def _with_others(report: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The report, with the lines of an earlier one that it lacks, if both were measured alike."""
+    earlier = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    measured = {key: value for key, value in report.items() if key not in ("commands", "lines")}
+    if not measured.items() <= earlier.items():
+        return report
+    lines = {**earlier["lines"], **report["lines"]}
+    if lines.keys() == report["lines"].keys():
+        return report
+    commands = list(dict.fromkeys([*earlier["commands"], *report["commands"]]))
+    return {**report, "commands": commands, "lines": lines}
 
 
 def _figures(
@@ -161,12 +177,13 @@ def write_page(out: Path) -> None:
 
 
 def _heading(study: str, report: Mapping[str, Any]) -> list[str]:
+    commands = " and ".join(f"`{command}`" for command in report["commands"])
     return [
         "",
         f"## {study.capitalize()}",
         "",
-        f"Printed by `{report['command']}` ({report['device']}, {report['threads']} threads, "
-        f"batches of {report['batch_size']}).",
+        f"Printed by {commands} ({report['device']}, {report['threads']} threads, batches of "
+        f"{report['batch_size']}).",
         "",
     ]
 

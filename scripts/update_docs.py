@@ -17,6 +17,7 @@ from typing import Any
 import tyro
 
 from jumpy_mbrl.agents import AGENTS
+from jumpy_mbrl.envs import BILLIARDS_2D
 from jumpy_mbrl.files import atomic_write
 from jumpy_mbrl.reproduction.table import summary
 
@@ -76,14 +77,16 @@ def with_table(page: str, name: str, text: str) -> str:
     return f"{before}{begin}{text}{end}{after}"
 
 
-def plan_table(report: dict[str, Any]) -> str:
+def plan_table(report: dict[str, Any], out: str = "results/plan_eval") -> str:
     """Markdown for what plan_eval wrote: a line on how it was made, and a row an agent."""
     names = [name for name in AGENTS if name in report["agents"]]
     chosen = "" if len(names) == len(AGENTS) else f" --agents {' '.join(names)}"
+    for option, usual in (("env", BILLIARDS_2D), ("table", "default"), ("protocol", "default")):
+        if report[option] != usual:
+            chosen += f" --{option} {report[option]}"
     lines = [
         f"Printed by `python scripts/plan_eval.py --episodes {report['episodes']} --seed "
-        f"{report['seed']}{chosen} --out results/plan_eval` "
-        f"({report['protocol']} search, {report['device']}):",
+        f"{report['seed']}{chosen} --out {out}` ({report['protocol']} search, {report['device']}):",
         "",
         "| agent | what it does | tables won | 95 % interval | ms a shot | ticks a rollout |",
         "|---|---|---|---|---|---|",
@@ -143,6 +146,10 @@ def bench_table(report: dict[str, Any], what: str = "envs") -> str:
 
 TABLES = (
     Table("results", "README.md", "results/plan_eval/results.json", plan_table),
+    *(
+        Table(name, "docs/planning.md", f"{folder}/results.json", partial(plan_table, out=folder))
+        for name, folder in (("paper", "results/plan_eval_paper"), ("line", "results/tables/line"))
+    ),
     Table("tasks", "README.md", "results/tasks/table1.json", task_table),
     Table("bench", "docs/performance.md", "results/bench_envs.json", bench_table),
     Table(

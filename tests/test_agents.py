@@ -35,6 +35,7 @@ from jumpy_mbrl.models import (
     RNNConfig,
     make_model,
     save_pretrained,
+    shipped_models,
 )
 from jumpy_mbrl.models.placement import LineSimulator, PlacementModel
 from jumpy_mbrl.models.registry import ModelConfig
@@ -64,10 +65,14 @@ def test_public_names() -> None:
 
 
 def test_table_of_agents() -> None:
-    assert list(AGENTS) == ["none", "random", "rnn", "jumpy-rnn", "jumpy", "simulator"]
+    assert list(AGENTS) == ["none", "random", *LEARNED, "simulator"]
+    assert LEARNED == ["rnn", "ode-rnn", "jump-4", "jumpy-rnn", "jumpy"]
     assert AGENTS["jumpy"].checkpoint == "fold-billiards2d"
-    assert AGENTS["rnn"].checkpoint == "rnn-billiards2d"
-    assert AGENTS["jumpy-rnn"].checkpoint == "jumpy-rnn-billiards2d"
+    rivals = [name for name in LEARNED if name != "jumpy"]
+    assert [AGENTS[name].checkpoint for name in rivals] == [
+        f"{name}-billiards2d" for name in rivals
+    ]
+    assert {AGENTS[name].checkpoint for name in LEARNED} <= set(shipped_models())
     assert AGENTS["jumpy"].line_checkpoint == "jumpy-billiards1d-task"
     assert AGENTS["rnn"].line_checkpoint == "rnn-billiards1d"
     assert AGENTS["jumpy-rnn"].line_checkpoint == "jumpy-rnn-billiards1d"

@@ -183,7 +183,6 @@ def test_an_agent_named_twice_plays_once(script: ModuleType, tmp_path: Path) -> 
         (["--seed", "-1"], "evaluation seed in [0, 2147483647], got -1"),
         (["--agents", "jumpi"], "unknown agent 'jumpi', expected one of"),
         (["--agents", "jumpi"], "did you mean 'jumpy'?"),
-        (["--agents"], "--agents needs at least one of ['none', 'random'"),
         (["--protocol", "papers"], "did you mean 'paper'?"),
         (["--env", "Billiards2D"], "unknown environment 'Billiards2D'"),
         (["--table", "long_table"], "unknown table of Billiards2D-v0 'long_table'"),
@@ -227,6 +226,18 @@ def test_missing_checkpoints_are_all_named(
     assert "agent 'rnn' cannot play: there is no folder 'rnn-of-atlantis'" in error
     assert "agent 'jumpy-rnn' cannot play: there is no folder 'jumpy-of-atlantis'" in error
     assert "Without them: --agents none jumpy" in error
+
+
+def test_all_that_can_play_do_by_default(
+    script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    three = ("--table", "three_balls", "--episodes", "2")
+    assert run(script, tmp_path, *three, agents="") == 0
+    assert list(report_of(tmp_path)["agents"]) == ["none", "random", "jumpy", "simulator"]
+    assert run(script, tmp_path, *three, agents="jumpy rnn") == 2
+    assert "agent 'rnn' cannot play: expected 2 balls" in capsys.readouterr().err
+    args = script.Args(episodes=2, env="Billiards1D-v0")
+    assert [*script.load_agents(args)] == ["none", "random", "jumpy-rnn", "jumpy", "simulator"]
 
 
 def test_a_folder_that_cannot_be_made_is_refused(

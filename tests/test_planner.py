@@ -164,7 +164,7 @@ def test_same_input_same_plan_and_no_global_randomness(config: SearchConfig) -> 
     torch.set_rng_state(state)
 
 
-@pytest.mark.parametrize("at_once", [16_384, 256, 1])
+@pytest.mark.parametrize("at_once", [32_768, 256, 1])
 @pytest.mark.parametrize("config", [*CONFIGS, PlannerConfig(skip_certain=True)])
 def test_plan_does_not_depend_on_the_rest_of_the_batch(config: SearchConfig, at_once: int) -> None:
     config = replace(config, state_noise=0.02, action_noise=0.03)
@@ -423,7 +423,7 @@ def test_a_model_without_actions_is_refused(kind: Callable[..., Planner[Any]]) -
 
 
 @every_planner
-@pytest.mark.parametrize("at_once", [16_384, 300])
+@pytest.mark.parametrize("at_once", [32_768, 300])
 @pytest.mark.parametrize("budget_ms", [8.0, 20.0, 100.0, 500.0])
 def test_a_budget_is_kept_and_used(config: SearchConfig, at_once: int, budget_ms: float) -> None:
     config = replace(config, budget_ms=budget_ms, rollouts_at_once=at_once)

@@ -49,10 +49,10 @@ def test_both_studies(
     }
     quick, slow = report["lines"]["simulator"]
     assert (quick["search"]["budget_ms"], slow["search"]["budget_ms"]) == (5.0, 30.0)
-    assert report["command"] == (
+    assert report["commands"] == [
         "python scripts/study_planner.py --studies frontier --episodes 4 --seed 4242 "
         "--agents jumpy simulator --budgets 30.0 5.0"
-    )
+    ]
     assert quick["n"] == 4 and 0 <= quick["successes"] <= 4
     assert report["lines"]["jumpy, no gradient"][0]["search"]["gradient_steps"] == 0
     kinds = [
@@ -70,6 +70,23 @@ def test_the_other_study_is_kept(script: ModuleType, tmp_path: Path) -> None:
     assert run(script, tmp_path, "--studies", "frontier", *options) == 0
     assert (tmp_path / "ablation.json").read_bytes() == before
     assert "| small |" in (tmp_path / "studies.md").read_text()
+
+
+def test_other_agents_are_kept_if_they_were_measured_alike(
+    script: ModuleType, tmp_path: Path
+) -> None:
+    def lines(*options: str) -> tuple[dict[str, Any], list[str]]:
+        assert run(script, tmp_path, "--studies", "frontier", *options) == 0
+        report = json.loads((tmp_path / "frontier.json").read_text())
+        return report["lines"], report["commands"]
+
+    first, (command,) = lines("--agents", "simulator", "--budgets", "5")
+    both, commands = lines("--agents", "jumpy", "--budgets", "5")
+    assert both["simulator"] == first["simulator"] and "jumpy" in both
+    assert commands[0] == command and len(commands) == 2
+    assert all(f"`{each}`" in (tmp_path / "studies.md").read_text() for each in commands)
+    others, _ = lines("--agents", "simulator", "--budgets", "8")
+    assert list(others) == ["simulator"]  # other budgets
 
 
 def test_every_search_can_be_made() -> None:

@@ -43,15 +43,19 @@ def test_figures_are_replaced_and_nothing_else(script: ModuleType) -> None:
     report = {
         "episodes": 10,
         "seed": 3,
+        "env": "Billiards1D-v0",
+        "table": "default",
         "protocol": "default",
         "device": "cpu",
         "agents": {"none": figures},
     }
-    changed = script.with_table(page, "results", script.plan_table(report))
+    changed = script.with_table(page, "results", script.plan_table(report, "results/x"))
     assert changed.startswith("before\n<!-- results:begin -->\n")
     assert changed.endswith("<!-- results:end -->\nafter\n")
     assert "| 50.0 % | 40.0 to 60.0 | - | - |" in changed
     assert "old" not in changed
+    command = "plan_eval.py --episodes 10 --seed 3 --agents none --env Billiards1D-v0"
+    assert f"{command} --out results/x` (default search, cpu)" in changed
 
 
 def test_tasks_stand_beside_the_papers(script: ModuleType) -> None:

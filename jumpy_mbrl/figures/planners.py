@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _COLORS = {
     "rnn": BAD,
     "ode-rnn": "#8a6bb1",
-    "jump-4": "#b58a44",
+    "jump-4": "#5b6770",
     "jumpy-rnn": "#3b76af",
     "jumpy": OURS,
     "simulator": ORACLE,
