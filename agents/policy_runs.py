@@ -121,7 +121,7 @@ def _labels(kinds: list[dict[str, Any]]) -> list[str]:
         differing = [
             f"{key.removeprefix('algorithm.')}={value}"
             for key, value in kind.items()
-            if any(other.get(key) != value for other in alike)
+            if value is not None and any(other.get(key) != value for other in alike)
         ]
         labels.append(", ".join([name, *differing]))
     return labels

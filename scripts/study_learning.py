@@ -8,7 +8,8 @@
 planner: trains our jumpy model on more and more trajectories, and lets the planner play with each
 on the tables on which train_sb3.py validates policies. It goes on where it was interrupted, and
 what the file already holds is not done again.
-figure: puts the planner's points beside the curves of policies, one for all seeds of a kind.
+figure: puts the planner's points beside the curves of policies, one for all seeds of a kind; or,
+without a planner, policies that learned inside world models beside those of real tables.
 Written to --out: learning.json, from which all else can be drawn again, learning.md, learning.png.
 """
 
@@ -52,7 +53,9 @@ FORMAT = "jumpy-mbrl learning"
 DATA, PAGE, PICTURE = "learning.json", "learning.md", "learning.png"
 PLANNER = "jumpy planner"
 NAMES = {"none": "doing nothing", "simulator": "the oracle"}
-_GAME = {"random_target": False, "start": "moving", "inside": None}
+_GAME = {"random_target": False, "start": "moving"}
+_LEARNED_ON = {**_GAME, "inside": None}
+"""Settings by which policies are on the planner's game, and have its kind of experience."""
 _PARTS = {"planner": dict, "policies": list}
 
 
@@ -178,6 +181,7 @@ class Figure:
             report["planner"] = merge_points(self.planner)
         if self.policies:
             report["policies"] = policies(self.policies)
+        check_comparable(report)
         if not report["planner"] and not report["policies"]:
             raise ValueError(f"expected --policies or --planner, as there is no {path} to redraw")
         self.out.mkdir(parents=True, exist_ok=True)
@@ -219,22 +223,31 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def policies(folders: Sequence[Path]) -> list[dict[str, Any]]:
-    """The runs of policies, put together by kind.
-
-    Raises:
-        ValueError: for runs that cannot be compared with the planner.
-    """
+    """The runs of policies, put together by kind."""
     from jumpy_mbrl.agents.policy_runs import read_policy_runs  # only here: SB3 is slow to load
 
-    kinds = read_policy_runs(folders)
+    return [kind.to_dict() for kind in read_policy_runs(folders)]
+
+
+def check_comparable(report: Mapping[str, Any]) -> None:
+    """Policies play one game; beside a planner, that of its model, and on real tables.
+
+    Raises:
+        ValueError: if they do not.
+    """
+    kinds = report["policies"]
+    usual = _LEARNED_ON
+    if not report["planner"] and kinds:
+        usual = {name: kinds[0]["settings"].get(name, value) for name, value in _GAME.items()}
+    whose = "as the planner's model does" if report["planner"] else "as the first of them does"
     for kind in kinds:
-        other = [name for name, usual in _GAME.items() if kind.settings.get(name, usual) != usual]
+        settings = kind["settings"]
+        other = [name for name, value in usual.items() if settings.get(name, value) != value]
         if other:
             raise ValueError(
-                "expected policies that learn on the real default tables, as the planner's model "
-                f"does, got {kind.label!r} with another {other[0]}; leave it out"
+                f"expected policies that all learn one game on one kind of tables, {whose}, got "
+                f"{kind['label']!r} with another {other[0]}; leave it out"
             )
-    return [kind.to_dict() for kind in kinds]
 
 
 # -- what is written -----------------------------------------------------------------------------

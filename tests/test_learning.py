@@ -371,6 +371,23 @@ def test_bad_settings_are_one_line(
     assert file.read_bytes() == before and list(tmp_path.iterdir()) == [file]
 
 
+def test_inside_a_world_model_and_on_real_tables(script: ModuleType, tmp_path: Path) -> None:
+    ppo = replace(POLICY_PRESETS["ppo-shot-coords"], start="rest")
+    runs = [
+        write_run(
+            tmp_path / f"{inside}-{seed}", replace(ppo, inside=inside, seed=seed), *points_of(0.3)
+        )
+        for inside in (None, "fold-billiards2d")
+        for seed in (0, 1)
+    ]
+    out = tmp_path / "out"
+    assert script.main(["figure", "--policies", *map(str, runs), "--out", str(out)]) == 0
+    page = (out / "learning.md").read_text()
+    assert "| ppo-shot-coords | 150 steps | 2 |" in page
+    assert "| ppo-shot-coords, inside=fold-billiards2d | 150 steps | 2 |" in page
+    assert (out / "learning.png").is_file()
+
+
 def test_figures_that_cannot_be(
     script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -378,12 +395,14 @@ def test_figures_that_cannot_be(
     moving = write_run(tmp_path / "moving", replace(ppo, random_target=True), *points_of(0.2))
     rest = write_run(tmp_path / "rest", replace(ppo, start="rest"), *points_of(0.2))
     inside = write_run(tmp_path / "inside", replace(ppo, inside="rnn-billiards2d"), *points_of(0.2))
+    planner = write_points(tmp_path / "planner.json", 10, planner_point(9, 0.5))
     few, many = (write_points(tmp_path / f"{n}.json", n, planner_point(9, 0.5)) for n in (10, 20))
     for options, message in (
         ((), "expected --policies or --planner, as there is no"),
-        (("--policies", str(moving)), "got 'ppo-shot-coords' with another random_target"),
-        (("--policies", str(rest)), "got 'ppo-shot-coords' with another start"),
-        (("--policies", str(inside)), "got 'ppo-shot-coords' with another inside"),
+        (("--planner", str(planner), "--policies", str(moving)), "with another random_target"),
+        (("--planner", str(planner), "--policies", str(rest)), "with another start"),
+        (("--planner", str(planner), "--policies", str(inside)), "with another inside"),
+        (("--policies", str(rest), str(inside)), "as the first of them does, got"),
         (("--planner", str(few), str(many)), "played on as many tables, got [10, 20]"),
         (("--planner", str(few), str(few)), "expected every training once, got"),
         (("--planner", str(moving / "config.json")), "so it is not ours"),
