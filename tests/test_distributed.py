@@ -217,8 +217,9 @@ def test_one_set_of_files_is_written(two: Any) -> None:
         "best",
         "checkpoint.safetensors",
         "config.json",
+        "seconds.json",
     ]
-    assert len(names) == 4
+    assert len(names) == 5
     assert not list(folder.rglob("*.tmp-*"))
     info = pretrained_info(folder / "rnn" / "best")
     options = " ".join(OPTIONS)
