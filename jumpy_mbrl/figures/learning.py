@@ -173,10 +173,11 @@ def _colors(curves: Sequence[Curve]) -> dict[str, str]:
 
 def _caption(curves: Sequence[Curve]) -> str:
     points = [point for curve in curves for point in (*curve.by_frames, *curve.by_time)]
-    return (
-        f"{_range([point.n for point in points])} held-out tables; means of "
-        f"{_range([point.seeds for point in points])} seeds, in bands from the worst to the best"
-    )
+    tables = f"{_range([point.n for point in points])} held-out tables"
+    seeds = [point.seeds for point in points]
+    if max(seeds) == 1:
+        return f"{tables}; one seed"
+    return f"{tables}; means of {_range(seeds)} seeds, in bands from the worst to the best"
 
 
 def _range(numbers: Sequence[int]) -> str:
