@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.resources
 import io
 import operator
 import os
@@ -30,17 +29,17 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor
 
 from jumpy_mbrl.agents.base import OtherGameError, batch_of_frames
-from jumpy_mbrl.envs.config import unknown_name
 from jumpy_mbrl.envs.task import Task, plane_task
 from jumpy_mbrl.files import atomic_write, read_json, sha256_of, write_json
 from jumpy_mbrl.models.pretrained import versions
+from jumpy_mbrl.shipped import CONFIG, Shelf
 
 FORMAT = "jumpy-mbrl policy"
 FORMAT_VERSION = 1
 ALGORITHMS: dict[str, Any] = {"ppo": PPO, "sac": SAC}
 
 _POLICY = "policy.zip"
-_CONFIG = "config.json"
+_SHELF = Shelf("policies", "policy", "save_policy")
 _OF_THE_RUN = ("tensorboard_log", "_last_obs", "_last_original_obs", "_last_episode_starts")
 _BALLS = 4
 """Numbers of two balls in a frame."""
@@ -165,14 +164,14 @@ def load_policy(
         ValueError: if there is no such policy, its files are damaged or do not belong together, or
             it is not shipped and not trusted.
     """
-    folder = _find(path_or_name)
+    folder = _SHELF.find(path_or_name)
     content = policy_info(folder)
     data = _read(folder)  # Once: what is checked is what is loaded.
     found = hashlib.sha256(data).hexdigest()
     if found != content["policy_sha256"]:
         raise ValueError(
             f"expected {folder / _POLICY} to have the SHA-256 {content['policy_sha256']} of its "
-            f"{_CONFIG}, got {found}; the two do not belong together"
+            f"{CONFIG}, got {found}; the two do not belong together"
         )
     if not trust and found not in _shipped_checksums():
         raise ValueError(
@@ -223,7 +222,7 @@ def save_policy(
         "versions": {**versions(), "stable_baselines3": stable_baselines3.__version__},
         "policy_sha256": sha256_of(folder / _POLICY),
     }
-    write_json(folder / _CONFIG, content)
+    write_json(folder / CONFIG, content)
     return folder
 
 
@@ -233,7 +232,7 @@ def policy_info(path_or_name: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         ValueError: if there is no such policy, or its config is damaged or foreign.
     """
-    path = _find(path_or_name) / _CONFIG
+    path = _SHELF.find(path_or_name) / CONFIG
     fields = {"training": dict, "metrics": dict, "policy_sha256": str}
     try:
         content = read_json(path, FORMAT, FORMAT_VERSION, fields)
@@ -262,32 +261,11 @@ def policy_agent(
 
 def shipped_policies() -> list[str]:
     """The names of the policies that come with the package."""
-    folder = _shipped_folder()
-    if not folder.is_dir():
-        return []
-    return sorted(entry.name for entry in folder.iterdir() if (entry / _CONFIG).is_file())
-
-
-def _shipped_folder() -> Path:
-    return Path(str(importlib.resources.files("jumpy_mbrl"))) / "policies"
+    return _SHELF.names()
 
 
 def _shipped_checksums() -> set[str]:
     return {policy_info(name)["policy_sha256"] for name in shipped_policies()}
-
-
-def _find(path_or_name: str | os.PathLike[str]) -> Path:
-    shipped = shipped_policies()
-    if path_or_name in shipped:
-        return _shipped_folder() / str(path_or_name)
-    folder = Path(path_or_name)
-    if folder.is_dir():
-        return folder
-    name = os.fspath(path_or_name)
-    raise ValueError(
-        f"there is no folder {name!r}; give one written by save_policy, or a shipped policy: "
-        + unknown_name("policy", name, shipped)
-    )
 
 
 def _read(folder: Path) -> bytes:

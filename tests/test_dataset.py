@@ -145,19 +145,12 @@ def test_balls_on_lines_begin_as_in_the_environment() -> None:
     assert len(ways) == 4 and ways.min() > 0.2 * free.sum()
 
 
-def test_lines_are_the_same_however_they_are_made(tmp_path: Path) -> None:
-    config = dataclasses.replace(LINES, num_trajectories=2100)
-    alone = make_dataset(config, backend="python")
-    assert len(np.unique(alone.obs[:, 0], axis=0)) == 2100
-    others = [make_dataset(config, backend="python", workers=2)]
-    if HAS_NUMBA:
-        others += [make_dataset(config, backend="numba", workers=n) for n in (1, 3)]
-    for other in others:
-        assert other.obs.tobytes() == alone.obs.tobytes()
-        assert other.action.tobytes() == alone.action.tobytes()
+def test_the_first_lines_do_not_depend_on_how_many_follow(tmp_path: Path) -> None:
+    longer = make_dataset(dataclasses.replace(LINES, num_trajectories=2100))
+    assert len(np.unique(longer.obs[:, 0], axis=0)) == 2100
     few = load_or_make(LINES, tmp_path)
-    np.testing.assert_array_equal(few.obs, alone.obs[:30])
-    np.testing.assert_array_equal(few.action, alone.action[:30])
+    np.testing.assert_array_equal(few.obs, longer.obs[:30])
+    np.testing.assert_array_equal(few.action, longer.action[:30])
     (path,) = tmp_path.glob("billiards1d-train-30-*.npz")
     np.testing.assert_array_equal(TrajectoryDataset.load(path, expect=LINES).obs, few.obs)
 
@@ -172,8 +165,9 @@ def test_the_first_trajectories_do_not_depend_on_how_many_follow(small: Trajecto
     assert len(np.unique(longer.obs[:, 0], axis=0)) == 1100
 
 
-def test_workers_and_backend_do_not_change_a_byte() -> None:
-    config = DatasetConfig(num_trajectories=2100, seed=1)
+@pytest.mark.parametrize("kind", [SMALL, LINES], ids=["tables", "lines"])
+def test_workers_and_backend_do_not_change_a_byte(kind: DatasetConfig) -> None:
+    config = dataclasses.replace(kind, num_trajectories=2100, seed=1)
     alone = make_dataset(config, backend="python")
     others = [make_dataset(config, backend="python", workers=2)]
     if HAS_NUMBA:

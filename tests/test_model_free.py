@@ -64,7 +64,7 @@ def saved(trained: PPO, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def shipped(saved: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """As if the policy had come with the package."""
-    monkeypatch.setattr("jumpy_mbrl.agents.model_free._shipped_folder", lambda: saved.parent)
+    monkeypatch.setattr("jumpy_mbrl.shipped.Shelf._path", lambda self: saved.parent)
     return saved
 
 
@@ -96,7 +96,7 @@ def test_what_is_not_shipped_is_read_only_if_trusted(
     assert shipped_policies() == ["tiny"]
     assert isinstance(load_policy("tiny"), PPO)
     assert isinstance(load_policy(saved), PPO)  # the same bytes, wherever they lie
-    monkeypatch.setattr("jumpy_mbrl.agents.model_free._shipped_folder", lambda: tmp_path / "none")
+    monkeypatch.setattr("jumpy_mbrl.shipped.Shelf._path", lambda self: tmp_path / "none")
     monkeypatch.setattr(PPO, "load", lambda *_, **__: pytest.fail("it was read"))
     with pytest.raises(ValueError, match="pickles could run anything; pass trust=True"):
         load_policy(saved)

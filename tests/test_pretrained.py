@@ -155,7 +155,7 @@ def test_shipped_models_of_tasks_are_as_good_as_they_say(name: str) -> None:
 def test_a_missing_folder_lists_the_shipped_models(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, saved: Path
 ) -> None:
-    monkeypatch.setattr("jumpy_mbrl.models.pretrained._shipped_folder", lambda: tmp_path)
+    monkeypatch.setattr("jumpy_mbrl.shipped.Shelf._path", lambda self: tmp_path)
     shutil.copytree(saved, tmp_path / "jumpy-billiards2d")
     assert shipped_models() == ["jumpy-billiards2d", "model"]
     assert isinstance(from_pretrained("jumpy-billiards2d"), RNN)

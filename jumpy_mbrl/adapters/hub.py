@@ -20,7 +20,6 @@ import torch
 
 from jumpy_mbrl.models.base import WorldModel
 from jumpy_mbrl.models.pretrained import (
-    CONFIG,
     WEIGHTS,
     from_pretrained,
     pretrained_info,
@@ -28,6 +27,7 @@ from jumpy_mbrl.models.pretrained import (
     shipped_models,
 )
 from jumpy_mbrl.models.registry import model_name
+from jumpy_mbrl.shipped import CONFIG
 
 try:
     from huggingface_hub import ModelHubMixin, hf_hub_download

@@ -6,7 +6,6 @@ data and the training that made it, its figures, the versions, and the checksum 
 
 from __future__ import annotations
 
-import importlib.resources
 import os
 import platform
 from collections.abc import Mapping
@@ -19,23 +18,21 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from jumpy_mbrl.envs.config import unknown_name
 from jumpy_mbrl.files import atomic_write, read_json, sha256_of, write_json
 from jumpy_mbrl.models.base import WorldModel
 from jumpy_mbrl.models.registry import describe_model, make_model, model_config_from
+from jumpy_mbrl.shipped import CONFIG, Shelf
 
 FORMAT = "jumpy-mbrl world model"
 FORMAT_VERSION = 1
 WEIGHTS = "model.safetensors"
-CONFIG = "config.json"
+
+_SHELF = Shelf("pretrained", "model", "save_pretrained")
 
 
 def shipped_models() -> list[str]:
     """The names of the models that come with the package."""
-    folder = _shipped_folder()
-    if not folder.is_dir():
-        return []
-    return sorted(entry.name for entry in folder.iterdir() if (entry / CONFIG).is_file())
+    return _SHELF.names()
 
 
 def save_pretrained(
@@ -92,7 +89,7 @@ def from_pretrained(
         ValueError: if there is no such model, or its files are damaged, foreign, or do not fit
             each other.
     """
-    folder = _find(path_or_name)
+    folder = _SHELF.find(path_or_name)
     content = _read_config(folder)
     weights = _read_weights(folder, content)
     try:
@@ -112,7 +109,7 @@ def pretrained_info(path_or_name: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         ValueError: if there is no such model, or its config is damaged or foreign.
     """
-    return _read_config(_find(path_or_name))
+    return _read_config(_SHELF.find(path_or_name))
 
 
 def versions() -> dict[str, str]:
@@ -127,30 +124,12 @@ def versions() -> dict[str, str]:
     }
 
 
-def _shipped_folder() -> Path:
-    return Path(str(importlib.resources.files("jumpy_mbrl"))) / "pretrained"
-
-
 def _config_of(model: WorldModel) -> Any:
     return getattr(model, "config", None)
 
 
 def _state(model: WorldModel) -> dict[str, Tensor]:
     return {name: value.detach().contiguous().cpu() for name, value in model.state_dict().items()}
-
-
-def _find(path_or_name: str | os.PathLike[str]) -> Path:
-    shipped = shipped_models()
-    if path_or_name in shipped:
-        return _shipped_folder() / str(path_or_name)
-    folder = Path(path_or_name)
-    if folder.is_dir():
-        return folder
-    name = os.fspath(path_or_name)
-    raise ValueError(
-        f"there is no folder {name!r}; give one written by save_pretrained, or a shipped model: "
-        + unknown_name("model", name, shipped)
-    )
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

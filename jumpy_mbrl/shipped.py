@@ -1,0 +1,56 @@
+"""What comes with the package, trained: folders by name, models and policies alike."""
+
+from __future__ import annotations
+
+import importlib.resources
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from jumpy_mbrl.envs.config import unknown_name
+
+CONFIG = "config.json"
+"""The file that says what a folder holds."""
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """Shipped folders of one kind.
+
+    Attributes:
+        folder: where they lie, inside the package.
+        what: one of them, in a word.
+        writer: the function that writes such folders.
+    """
+
+    folder: str
+    what: str
+    writer: str
+
+    def names(self) -> list[str]:
+        """All that are shipped."""
+        path = self._path()
+        if not path.is_dir():
+            return []
+        return sorted(entry.name for entry in path.iterdir() if (entry / CONFIG).is_file())
+
+    def find(self, path_or_name: str | os.PathLike[str]) -> Path:
+        """A shipped folder by its name, or any by its path.
+
+        Raises:
+            ValueError: if there is none, with the nearest name.
+        """
+        names = self.names()
+        if path_or_name in names:
+            return self._path() / str(path_or_name)
+        folder = Path(path_or_name)
+        if folder.is_dir():
+            return folder
+        name = os.fspath(path_or_name)
+        raise ValueError(
+            f"there is no folder {name!r}; give one written by {self.writer}, or a shipped "
+            f"{self.what}: {unknown_name(self.what, name, names)}"
+        )
+
+    def _path(self) -> Path:
+        return Path(str(importlib.resources.files("jumpy_mbrl"))) / self.folder
