@@ -177,7 +177,7 @@ class JumpyRNN(PiecewiseLinearModel):
             return hidden, velocity
         gates = gates + nn.functional.linear(moved, cell.weight_ih[:, -self.config.latent_size :])
         hidden = gru_update(gates, anchor, cell.weight_hh, cell.bias_hh)
-        return hidden, self.velocity(hidden)
+        return hidden, self.velocity(hidden).to(hidden.dtype)
 
     def _next_duration(self, hidden: Tensor) -> Tensor:
         """Frames to jump at inference, (B, L) to (B,)."""

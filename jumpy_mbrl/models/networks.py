@@ -63,7 +63,8 @@ def gru_update(input_gates: Tensor, hidden: Tensor, weight: Tensor, bias: Tensor
     opened = (input_gates[:, : 2 * size] + gates[:, : 2 * size]).sigmoid()
     reset, update = opened.chunk(2, dim=1)
     candidate = torch.addcmul(input_gates[:, 2 * size :], reset, gates[:, 2 * size :]).tanh()
-    return torch.lerp(candidate, hidden, update)
+    kind = hidden.dtype  # What is carried on keeps its precision where the gates have a lower one.
+    return torch.lerp(candidate.to(kind), hidden, update.to(kind))
 
 
 def frame_actions(obs: Tensor, action: Tensor | None, action_size: int) -> Tensor:
