@@ -1,7 +1,7 @@
 """Trains PPO or SAC of Stable-Baselines3: on the environment itself, or inside a world model.
 
 python scripts/train_sb3.py --preset sac-shot-coords --run-dir runs/sac-shot-coords
-python scripts/train_sb3.py --preset ppo-shot-coords --inside fold-billiards2d --run-dir runs/inside
+python scripts/train_sb3.py --preset ppo-rest-coords --inside fold-billiards2d --run-dir runs/inside
 
 Every setting of the preset can be changed by an option. A run that was interrupted goes on from its
 last validation with --resume and the options it was started with, or more --timesteps. Success on

@@ -273,7 +273,7 @@ def test_mistakes_are_one_line(script: ModuleType, capsys: pytest.CaptureFixture
 def test_it_trains_and_says_where(
     script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ["--preset", "ppo-shot-coords", "--run-dir", str(tmp_path / "run")]
+    options = ["--preset", "ppo-rest-coords", "--run-dir", str(tmp_path / "run")]
     options += ["--timesteps", "64", "--n-envs", "16", "--batch-size", "64", "--net", "8"]
     assert script.main([*options, "--validation-tables", "10"]) == 0
     shown = capsys.readouterr()

@@ -18,7 +18,7 @@ from jumpy_mbrl.agents.policy_training import make_algorithm, make_env
 from jumpy_mbrl.benchmarks.clock import Clock, Row, make_row
 from jumpy_mbrl.data.seeds import training_table_seeds
 
-PRESET = "ppo-shot-coords"
+PRESET = "ppo-rest-coords"
 TABLES = 1024
 MODELS = ("rnn-billiards2d", "jumpy-rnn-billiards2d", "fold-billiards2d")
 """World models to train inside of, the one that the others are compared with first."""
