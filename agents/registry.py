@@ -106,7 +106,9 @@ def load_agent(
         return policy_agent(checkpoint or entry.policy, task, trust=trust)
     learned = entry.checkpoint is not None
     if checkpoint is not None and not learned:
-        raise ValueError(f"agent {name!r} has no learned model, got checkpoint={checkpoint!r}")
+        raise ValueError(
+            f"agent {name!r} has no learned model, got checkpoint={os.fspath(checkpoint)!r}"
+        )
     if name == "none":
         return NoShot()
     if name == "random":

@@ -3,6 +3,7 @@
     python scripts/plan_eval.py --episodes 1000
     python scripts/plan_eval.py --table three_balls --agents jumpy simulator
     python scripts/plan_eval.py --env Billiards1D-v0 --agents none random jumpy simulator
+    python scripts/plan_eval.py --agents jumpy --weights jumpy runs/event-jump/best
 
 All agents see the same tables, and of each only the four frames before the shot; "simulator" alone
 is told the true state. All planners search alike, so that their times compare. Written to --out:
@@ -15,11 +16,11 @@ import csv
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 # Read when torch is loaded: threads that wait sleep. Where other programs want the cores too,
 # threads that spin instead made planning five times slower (103 against 20 ms a shot on two cores).
@@ -77,6 +78,11 @@ class Args:
     agents: tuple[str, ...] = ()
     """Who plays, by default all that can: any of none, random, rnn, ode-rnn, jump-4, jumpy-rnn,
     jumpy, simulator."""
+    weights: dict[str, Path] = field(default_factory=dict)
+    """Folders to play with in place of what is shipped: an agent's name and its folder, and so on.
+    It may be any model, or, for ppo and sac, any policy."""
+    trust: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Read policies that are not shipped, whose pickles can run anything."""
     protocol: str = "default"
     """How much planners search: default, or paper (one start, 20 gradient steps)."""
     device: str = "auto"
@@ -108,6 +114,7 @@ class Args:
         if self.workers < 1 or (self.workers > 1 and self.ray is None):
             raise ValueError(f"--workers must be at least 1, and needs --ray, got {self.workers}")
         check_names("agent", self.agents, AGENTS)
+        check_names("agent", self.weights, self.agents or AGENTS)
         if self.protocol not in PROTOCOLS:
             raise ValueError(unknown_name("protocol", self.protocol, PROTOCOLS))
         find_variant(self.table, self.env)
@@ -123,11 +130,17 @@ class Args:
         """
         return replace(PROTOCOLS[self.protocol], seed=self.seed, budget_ms=self.budget_ms)
 
-    def loader(self) -> Callable[[str], Agent]:
-        """Makes agents from their names, for this task; can be pickled."""
-        task = find_variant(self.table, self.env).task
-        config = self.search()
-        return partial(load_agent, task=task, config=config, device=self.device, seed=self.seed)
+    def loaders(self, names: Iterable[str]) -> dict[str, Callable[[], Agent]]:
+        """What makes each agent, for this task; can be pickled."""
+        load = partial(
+            load_agent,
+            task=find_variant(self.table, self.env).task,
+            config=self.search(),
+            device=self.device,
+            seed=self.seed,
+            trust=self.trust,
+        )
+        return {name: partial(load, name, checkpoint=self.weights.get(name)) for name in names}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -157,10 +170,9 @@ def load_agents(args: Args) -> dict[str, Agent]:
     """
     agents: dict[str, Agent] = {}
     problems: list[str] = []
-    load = args.loader()
-    for name in dict.fromkeys(args.agents or AGENTS):
+    for name, load in args.loaders(args.agents or AGENTS).items():
         try:
-            agents[name] = load(name)
+            agents[name] = load()
         except ValueError as error:
             if isinstance(error, OtherGameError) and not args.agents:
                 continue
@@ -177,8 +189,7 @@ def evaluate(args: Args, agents: Mapping[str, Agent], tables: Tables) -> dict[st
     with tqdm(total=len(agents) * len(tables), unit=" shots", dynamic_ncols=True) as bar:
         if args.ray is not None:
             return evaluate_on_ray(
-                list(agents),
-                args.loader(),
+                args.loaders(agents),
                 tables,
                 args.ray,
                 args.batch_size,

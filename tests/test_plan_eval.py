@@ -19,7 +19,7 @@ import torch
 from jumpy_mbrl.agents import AGENTS, PROTOCOLS, PlannerConfig
 from jumpy_mbrl.agents.registry import AgentEntry
 from jumpy_mbrl.evaluation import AgentResult
-from jumpy_mbrl.models import RNN, RNNConfig, save_pretrained
+from jumpy_mbrl.models import RNN, RNNConfig, from_pretrained, save_pretrained
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "plan_eval.py"
 QUICK = PlannerConfig(candidates=8, refined=2, gradient_steps=1, finalists=2, perturbations=4)
@@ -196,6 +196,16 @@ def test_an_agent_named_twice_plays_once(script: ModuleType, tmp_path: Path) -> 
         (["--workers", "2"], "--workers must be at least 1, and needs --ray, got 2"),
         (["--workers", "0", "--ray", "local"], "--workers must be at least 1"),
         (["--budget-ms", "0"], "budget_ms must be positive"),
+        (["--weights", "jumpi", "runs/jumpy"], "did you mean 'jumpy'?"),
+        (["--agents", "none", "--weights", "jumpy", "runs"], "unknown agent 'jumpy', expected one"),
+        (
+            ["--agents", "none", "jumpy", "--weights", "jumpy", "atlantis"],
+            "agent 'jumpy' cannot play: there is no folder 'atlantis'",
+        ),
+        (
+            ["--agents", "none", "--weights", "none", "runs"],
+            "agent 'none' has no learned model, got checkpoint='runs'",
+        ),
     ],
 )
 def test_bad_input_is_one_line(
@@ -210,6 +220,17 @@ def test_bad_input_is_one_line(
     assert printed.out == "" and len(printed.err.splitlines()) == 1
     assert printed.err.startswith("plan_eval: ") and message in printed.err
     assert not (tmp_path / "out").exists()
+
+
+def test_weights_of_ones_own(script: ModuleType, tmp_path: Path) -> None:
+    own = save_pretrained(from_pretrained("jumpy-billiards2d"), tmp_path / "own")
+    options = ("--episodes", "4", "--weights", "jumpy", str(own))
+    assert run(script, tmp_path, *options, agents="jumpy") == 0
+    assert run(script, tmp_path / "shipped", "--episodes", "4", agents="jumpy") == 0
+    mine = report_of(tmp_path)["agents"]["jumpy"]
+    assert mine["checkpoint"] == str(own)
+    shipped = report_of(tmp_path / "shipped")["agents"]["jumpy"]
+    assert mine["ticks"] > 2.0 * shipped["ticks"], "bounces are ticks of this model alone"
 
 
 def test_missing_checkpoints_are_all_named(

@@ -26,14 +26,13 @@ def backwards(
 
 def test_batches_are_put_back_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sharding, "map_on_ray", backwards)
-    load, tables = partial(load_agent, config=SEARCH), make_tables(7, seed=5)
+    tables = make_tables(7, seed=5)
+    load = {name: partial(load_agent, name, config=SEARCH) for name in NAMES}
     done: list[int] = []
-    shared = sharding.evaluate_on_ray(
-        NAMES, load, tables, "local", batch_size=3, progress=done.append
-    )
+    shared = sharding.evaluate_on_ray(load, tables, "local", batch_size=3, progress=done.append)
     assert list(shared) == list(NAMES) and sum(done) == 2 * len(tables)
     for name, result in shared.items():
-        alone = evaluate_agent(load(name), tables, batch_size=3)
+        alone = evaluate_agent(load[name](), tables, batch_size=3)
         assert np.array_equal(result.actions, alone.actions)
         assert np.array_equal(result.is_success, alone.is_success)
         no_time = {"ms_per_shot": 0.0}

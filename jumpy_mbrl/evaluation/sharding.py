@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -33,8 +33,7 @@ class _Shard:
 
 
 def evaluate_on_ray(
-    names: Sequence[str],
-    load: Callable[[str], Agent],
+    load: Mapping[str, Callable[[], Agent]],
     tables: Tables,
     address: str,
     batch_size: int = BATCH_SIZE,
@@ -48,8 +47,7 @@ def evaluate_on_ray(
     draw at random play here. Times are those of the machines that planned.
 
     Args:
-        names: of the agents.
-        load: makes an agent from its name; must be picklable.
+        load: what makes each agent, by its name; must be picklable.
         tables: where to play.
         address: of the Ray cluster, see ``map_on_ray``.
         batch_size: tables of a batch.
@@ -61,7 +59,7 @@ def evaluate_on_ray(
         ImportError: if Ray is not installed.
         ValueError: as ``evaluate_agent`` does.
     """
-    agents = {name: load(name) for name in names}
+    agents = {name: make() for name, make in load.items()}
     parts = batches(tables, batch_size)
     planners = [name for name, agent in agents.items() if isinstance(agent, PlanningAgent)]
     shards = [_Shard(name, number, part) for name in planners for number, part in enumerate(parts)]
@@ -80,8 +78,8 @@ def evaluate_on_ray(
     }
 
 
-def _play(shard: _Shard, load: Callable[[str], Agent], threads: int) -> Round:
+def _play(shard: _Shard, load: Mapping[str, Callable[[], Agent]], threads: int) -> Round:
     with cpu_threads(threads):
-        agent = load(shard.name)
+        agent = load[shard.name]()
         warm_up(agent, shard.tables)
         return play_round(agent, shard.tables)
