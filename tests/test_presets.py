@@ -103,7 +103,7 @@ def test_the_papers_runs_have_the_papers_settings(task: str, model: str) -> None
 def test_a_jumpy_models_tolerance_is_an_error_of_the_papers_table() -> None:
     """Table 1, errors at the end of training (section 2.2)."""
     reported = {
-        "lines": 2e-7,
+        "lines": 1e-2,
         "circles": 3e-4,
         "billiards1d": 2.5e-5,
         "billiards2d": 3e-5,

@@ -96,7 +96,8 @@ def test_info_holds_what_was_given_and_the_versions(tmp_path: Path) -> None:
     assert info["training"] == {"command": "python train.py"}
     assert info["metrics"] == {"mse": 0.5}
     assert info["versions"]["torch"] == torch.__version__
-    assert info["model"] == {"name": "rnn", "config": vars(CONFIGS[0])}
+    settings = {**vars(CONFIGS[0]), "scale": [1.0]}
+    assert info["model"] == {"name": "rnn", "config": settings}
     assert info["weights_sha256"] == sha256_of(folder / "model.safetensors")
 
 

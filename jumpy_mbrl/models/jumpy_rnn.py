@@ -9,7 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from jumpy_mbrl.models.base import State, check_frames
-from jumpy_mbrl.models.networks import ResidualMLP, check_sizes, frame_actions, gru_update
+from jumpy_mbrl.models.networks import (
+    ResidualMLP,
+    check_numbers,
+    check_sizes,
+    frame_actions,
+    gru_update,
+)
 from jumpy_mbrl.models.piecewise import PiecewiseLinearModel
 
 
@@ -27,13 +33,16 @@ class JumpyRNNConfig:
             "heads": all of it is the latent, and a linear head predicts the velocity.
         horizon: longest jump, in frames; the shortest is one frame.
         epsilon: squared error (mean over coordinates) up to which a line is accurate, eq. 7.
-            (Paper: about the final training loss of the baseline.)
+            (Paper: "about the final training loss of the baseline", which does not begin to jump:
+            no line is as accurate as that while the model learns.)
         forced_jumps: how often in training a jump goes on although it is not accurate, to learn
             what long lines are. (Paper, A.2: 0.01.)
         duration_weight: weight of the durations' squared error in the loss. (Paper: 1e-5.)
         priming: in training the model ticks at each of the first ``priming`` frames, as it does
             when it filters real frames.
         constant_jump: frames of every jump (section 2.1, equations 1-3), or 0 for learned ones.
+        scale: what networks divide observations by, and multiply what they predict by, one
+            positive number or D; loss and epsilon are those of numbers so divided.
     """
 
     obs_size: int = 4
@@ -48,6 +57,7 @@ class JumpyRNNConfig:
     duration_weight: float = 1e-5
     priming: int = 4
     constant_jump: int = 0
+    scale: tuple[float, ...] = (1.0,)
 
     def __post_init__(self) -> None:
         check_sizes(self, ("obs_size", "hidden_size", "mlp_size", "mlp_layers", "priming"))
@@ -71,6 +81,7 @@ class JumpyRNNConfig:
             )
         if not 0.0 <= self.forced_jumps <= 1.0:
             raise ValueError(f"forced_jumps must lie in [0, 1], got {self.forced_jumps}")
+        check_numbers(self, "scale", positive=True)
 
     @property
     def latent_size(self) -> int:
@@ -108,14 +119,13 @@ class JumpyRNN(PiecewiseLinearModel):
         self.action_size = config.action_size
         latent = config.latent_size
         heads = config.split == "heads"
-        self.encoder = ResidualMLP(
-            config.obs_size, config.mlp_size, config.mlp_size, config.mlp_layers
-        )
-        inputs = config.mlp_size + config.action_size + (latent if heads else 0)
+        width, layers, scale = config.mlp_size, config.mlp_layers, config.scale
+        self.encoder = ResidualMLP(config.obs_size, width, width, layers, divide=scale)
+        inputs = width + config.action_size + (latent if heads else 0)
         self.cell = nn.GRUCell(inputs, config.hidden_size)
         self.velocity = nn.Linear(latent, latent) if heads else None
         self.duration = nn.Linear(latent, 1)
-        self.decoder = ResidualMLP(latent, config.obs_size, config.mlp_size, config.mlp_layers)
+        self.decoder = ResidualMLP(latent, config.obs_size, width, layers, multiply=scale)
 
     # -- the interface ---------------------------------------------------------------------
 
@@ -238,7 +248,7 @@ class JumpyRNN(PiecewiseLinearModel):
                 obs[lines.row[failed], lines.end[failed] + 1],
             ]
         )
-        errors = (decoded - real).square()
+        errors = self.decoder.relative(decoded - real).square()
         return errors.mean(), errors[: len(spanned)].mean()
 
     def _ticks_due(self, action: Tensor) -> Tensor:
@@ -279,7 +289,8 @@ class JumpyRNN(PiecewiseLinearModel):
             elapsed = (t - start).unsqueeze(1)
             if t > 0 and not all_due[t]:
                 ahead = self.decode(torch.addcmul(anchor, velocity, elapsed + 1.0))
-                keep = (ahead - obs[:, t + 1]).square().mean(dim=1) < self.config.epsilon
+                missed = self.decoder.relative(ahead - obs[:, t + 1])
+                keep = missed.square().mean(dim=1) < self.config.epsilon
                 if go_on is not None:
                     keep = keep | go_on[:, t]
                 keep = keep & (elapsed.squeeze(1) + 1.0 <= self.config.horizon)

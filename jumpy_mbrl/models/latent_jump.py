@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from jumpy_mbrl.models.base import State, check_frames
-from jumpy_mbrl.models.networks import ResidualMLP, check_sizes, frame_actions
+from jumpy_mbrl.models.networks import ResidualMLP, check_numbers, check_sizes, frame_actions
 from jumpy_mbrl.models.piecewise import PiecewiseLinearModel
 
 
@@ -73,13 +73,8 @@ class LatentJumpConfig:
             )
         if not 0.0 <= self.far_weight <= 1.0:
             raise ValueError(f"far_weight must lie in [0, 1], got {self.far_weight}")
-        for name in ("center", "scale"):
-            values = tuple(float(value) for value in getattr(self, name))
-            object.__setattr__(self, name, values)  # JSON gives lists.
-            if len(values) not in (1, self.obs_size):
-                raise ValueError(f"{name} must have 1 or {self.obs_size} numbers, got {values}")
-        if not min(self.scale) > 0.0:
-            raise ValueError(f"scale must be positive, got {self.scale}")
+        check_numbers(self, "center")
+        check_numbers(self, "scale", positive=True)
         if not 0.0 < self.quantile < 1.0:
             raise ValueError(f"quantile must lie between 0 and 1, got {self.quantile}")
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +21,8 @@ class ResidualMLP(nn.Module):
         hidden: width of the inner layers.
         layers: number of linear layers, at least 2.
         activation: between the layers.
+        divide: what the inputs are divided by first, one positive number or one for each.
+        multiply: what the outputs are multiplied by last, likewise.
     """
 
     def __init__(
@@ -28,8 +32,14 @@ class ResidualMLP(nn.Module):
         hidden: int = 128,
         layers: int = 4,
         activation: Callable[[Tensor], Tensor] = torch.relu,
+        divide: tuple[float, ...] = (1.0,),
+        multiply: tuple[float, ...] = (1.0,),
     ) -> None:
         super().__init__()
+        self.divide: Tensor | None
+        self.multiply: Tensor | None
+        self.register_buffer("divide", _factors(divide), persistent=False)
+        self.register_buffer("multiply", _factors(multiply), persistent=False)
         self.activation = activation
         if layers < 2:
             raise ValueError(f"layers must be at least 2 (first and last), got {layers}")
@@ -39,11 +49,22 @@ class ResidualMLP(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(..., inputs) to (..., outputs)."""
+        if self.divide is not None:
+            inputs = inputs / self.divide
         hidden = self.activation(self.first(inputs))
         for layer in self.inner:
             hidden = hidden + self.activation(layer(hidden))
         out: Tensor = self.last(hidden)
-        return out
+        return out if self.multiply is None else out * self.multiply
+
+    def relative(self, error: Tensor) -> Tensor:
+        """Errors (..., outputs) of the outputs, before they are multiplied."""
+        return error if self.multiply is None else error / self.multiply
+
+
+def _factors(factors: tuple[float, ...]) -> Tensor | None:
+    """None if they change nothing."""
+    return None if set(factors) == {1.0} else torch.tensor(factors)
 
 
 def gru_update(input_gates: Tensor, hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -90,3 +111,18 @@ def check_sizes(config: object, names: Iterable[str]) -> None:
         value = getattr(config, name)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
+
+
+def check_numbers(config: Any, name: str, positive: bool = False) -> None:
+    """Makes a field a tuple of numbers, as JSON gives lists: one for all observations, or D.
+
+    Raises:
+        ValueError: for other counts, or numbers that are not finite, or not positive.
+    """
+    values = tuple(float(value) for value in getattr(config, name))
+    object.__setattr__(config, name, values)
+    if len(values) not in (1, config.obs_size):
+        raise ValueError(f"{name} must have 1 or {config.obs_size} numbers, got {values}")
+    if not all(math.isfinite(value) and (value > 0.0 or not positive) for value in values):
+        kind = "positive and finite" if positive else "finite"
+        raise ValueError(f"{name} must be {kind}, got {values}")

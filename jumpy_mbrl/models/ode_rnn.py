@@ -16,7 +16,13 @@ from torch import Tensor, nn
 
 from jumpy_mbrl.envs.config import unknown_name
 from jumpy_mbrl.models.base import Imagined, State, WorldModel, check_frames
-from jumpy_mbrl.models.networks import ResidualMLP, check_sizes, frame_actions, gru_update
+from jumpy_mbrl.models.networks import (
+    ResidualMLP,
+    check_numbers,
+    check_sizes,
+    frame_actions,
+    gru_update,
+)
 
 FIXED_STEP_SOLVERS = (
     "euler",
@@ -52,6 +58,8 @@ class ODERNNConfig:
         adjoint: find gradients by solving the adjoint equation backwards: less memory for many
             steps, but gradients only as accurate as that solution.
         residual: decode the change since the last tick (True), or the observation itself.
+        scale: what networks divide observations by, and multiply what they predict by, one
+            positive number or D; the loss is that of numbers so divided.
     """
 
     obs_size: int = 4
@@ -67,12 +75,14 @@ class ODERNNConfig:
     atol: float = 1e-5
     adjoint: bool = False
     residual: bool = True
+    scale: tuple[float, ...] = (1.0,)
 
     def __post_init__(self) -> None:
         sizes = ("obs_size", "hidden_size", "mlp_size", "mlp_layers")
         check_sizes(self, (*sizes, "dynamics_size", "dynamics_layers", "solver_steps"))
         if self.action_size < 0:
             raise ValueError(f"action_size must not be negative, got {self.action_size}")
+        check_numbers(self, "scale", positive=True)
         solvers = (*FIXED_STEP_SOLVERS, *ADAPTIVE_SOLVERS)
         if self.solver not in solvers:
             raise ValueError(unknown_name("solver", self.solver, solvers))
@@ -117,15 +127,14 @@ class ODERNN(WorldModel):
         self.config = config
         self.obs_size = config.obs_size
         self.action_size = config.action_size
-        self.encoder = ResidualMLP(
-            config.obs_size, config.mlp_size, config.mlp_size, config.mlp_layers
-        )
-        self.cell = nn.GRUCell(config.mlp_size + config.action_size, config.hidden_size)
+        width, layers, scale = config.mlp_size, config.mlp_layers, config.scale
+        self.encoder = ResidualMLP(config.obs_size, width, width, layers, divide=scale)
+        self.cell = nn.GRUCell(width + config.action_size, config.hidden_size)
         self.dynamics = _tanh_network(
             config.hidden_size, config.dynamics_size, config.dynamics_layers
         )
         self.decoder = ResidualMLP(
-            config.hidden_size, config.obs_size, config.mlp_size, config.mlp_layers
+            config.hidden_size, config.obs_size, width, layers, multiply=scale
         )
 
     # -- the interface ---------------------------------------------------------------------
@@ -175,8 +184,9 @@ class ODERNN(WorldModel):
         ticked, arrived = self._teacher_forced(obs[:, :-1], action[:, :-1])
         before, after = obs.transpose(0, 1)[:-1], obs.transpose(0, 1)[1:]
         first = after if self.config.residual else before
-        prediction = (self._decode(torch.stack(arrived), before) - after).square().mean()
-        start = (self._decode(torch.stack(ticked), before) - first).square().mean()
+        relative = self.decoder.relative
+        prediction = relative(self._decode(torch.stack(arrived), before) - after).square().mean()
+        start = relative(self._decode(torch.stack(ticked), before) - first).square().mean()
         log = {"prediction": prediction, "mean_jump": torch.ones_like(prediction)}
         return 0.5 * (prediction + start), log
 

@@ -8,7 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from jumpy_mbrl.models.base import Imagined, State, WorldModel, check_frames
-from jumpy_mbrl.models.networks import ResidualMLP, check_sizes, frame_actions, gru_update
+from jumpy_mbrl.models.networks import (
+    ResidualMLP,
+    check_numbers,
+    check_sizes,
+    frame_actions,
+    gru_update,
+)
 
 
 @dataclass(frozen=True)
@@ -22,6 +28,8 @@ class RNNConfig:
         mlp_size: width of encoder and decoder. (Paper: 128.)
         mlp_layers: linear layers of encoder and decoder. (Paper: 4.)
         residual: decode the change since the last frame (True), or the frame itself (the paper).
+        scale: what networks divide observations by, and multiply what they predict by, one
+            positive number or D; the loss is that of numbers so divided.
     """
 
     obs_size: int = 4
@@ -30,11 +38,13 @@ class RNNConfig:
     mlp_size: int = 128
     mlp_layers: int = 4
     residual: bool = True
+    scale: tuple[float, ...] = (1.0,)
 
     def __post_init__(self) -> None:
         check_sizes(self, ("obs_size", "hidden_size", "mlp_size", "mlp_layers"))
         if self.action_size < 0:
             raise ValueError(f"action_size must not be negative, got {self.action_size}")
+        check_numbers(self, "scale", positive=True)
 
 
 class RNN(WorldModel):
@@ -50,12 +60,11 @@ class RNN(WorldModel):
         self.config = config
         self.obs_size = config.obs_size
         self.action_size = config.action_size
-        self.encoder = ResidualMLP(
-            config.obs_size, config.mlp_size, config.mlp_size, config.mlp_layers
-        )
-        self.gru = nn.GRU(config.mlp_size + config.action_size, config.hidden_size)
+        width, layers, scale = config.mlp_size, config.mlp_layers, config.scale
+        self.encoder = ResidualMLP(config.obs_size, width, width, layers, divide=scale)
+        self.gru = nn.GRU(width + config.action_size, config.hidden_size)
         self.decoder = ResidualMLP(
-            config.hidden_size, config.obs_size, config.mlp_size, config.mlp_layers
+            config.hidden_size, config.obs_size, width, layers, multiply=scale
         )
 
     def initial_state(self, batch_size: int) -> State:
@@ -86,7 +95,7 @@ class RNN(WorldModel):
         obs, action = batch["obs"], batch["action"]
         hidden = self._teacher_forced(obs[:, :-1], action[:, :-1])
         predicted = self._next_frame(hidden, obs[:, :-1])
-        loss = (predicted - obs[:, 1:]).square().mean()
+        loss = self.decoder.relative(predicted - obs[:, 1:]).square().mean()
         return loss, {"prediction": loss, "mean_jump": torch.ones_like(loss)}
 
     def _teacher_forced(self, obs: Tensor, action: Tensor) -> Tensor:
