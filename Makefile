@@ -13,7 +13,7 @@ VENV ?= .venv
 SITE ?= site
 EPISODES ?= 1000
 # Who plays in "make plan". Without --agents all do, an ODE-RNN among them, which takes longer.
-AGENTS ?= none random rnn jumpy-rnn jumpy simulator
+AGENTS ?= none random ppo sac rnn jumpy-rnn jumpy simulator
 
 python := $(VENV)/bin/python
 # Newer than pyproject.toml and constraints.txt once everything they ask for is installed.

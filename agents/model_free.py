@@ -13,6 +13,7 @@ import hashlib
 import io
 import operator
 import os
+import zipfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -39,6 +40,7 @@ FORMAT_VERSION = 1
 ALGORITHMS: dict[str, Any] = {"ppo": PPO, "sac": SAC}
 
 _POLICY = "policy.zip"
+_MACHINE = "system_info.txt"
 _SHELF = Shelf("policies", "policy", "save_policy")
 _OF_THE_RUN = ("tensorboard_log", "_last_obs", "_last_original_obs", "_last_episode_starts")
 _BALLS = 4
@@ -193,7 +195,8 @@ def save_policy(
     """Writes the folder ``path``, each file atomically; an older policy there is replaced.
 
     The zip is one that SB3's ``load`` takes. What the optimizers have gathered is left out, which
-    makes it a third as large: it plays the same, and trains on as after a fresh start.
+    makes it a third as large: it plays the same, and trains on as after a fresh start. So is what
+    SB3 writes about the machine; library versions are in ``config.json``.
 
     Args:
         model: PPO or SAC.
@@ -211,8 +214,11 @@ def save_policy(
     if not names:
         raise ValueError(f"expected PPO or SAC, got {type(model).__name__}")
     folder = Path(path)
-    with atomic_write(folder / _POLICY) as temporary, _without_moments(model):
-        model.save(temporary, exclude=_OF_THE_RUN)
+    whole = io.BytesIO()
+    with _without_moments(model):
+        model.save(whole, exclude=_OF_THE_RUN)
+    with atomic_write(folder / _POLICY) as temporary:
+        _without_machine(whole, temporary)
     content = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -289,6 +295,14 @@ def _without_moments(model: BaseAlgorithm) -> Iterator[None]:
     finally:
         for part, state in kept:
             part.state = state
+
+
+def _without_machine(whole: io.BytesIO, path: Path) -> None:
+    """Writes SB3's zip without its description of the machine, which ``load`` does not need."""
+    with zipfile.ZipFile(whole) as given, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as kept:
+        for name in given.namelist():
+            if name != _MACHINE:
+                kept.writestr(name, given.read(name))
 
 
 def _paint(

@@ -42,6 +42,12 @@ class AgentEntry:
 AGENTS: dict[str, AgentEntry] = {
     "none": AgentEntry("leaves the cue ball alone"),
     "random": AgentEntry("shoots anywhere"),
+    "ppo": AgentEntry(
+        "shoots as PPO of Stable-Baselines3 learned, without a model", policy="ppo-billiards2d"
+    ),
+    "sac": AgentEntry(
+        "shoots as SAC of Stable-Baselines3 learned, without a model", policy="sac-billiards2d"
+    ),
     "rnn": AgentEntry(
         "plans with an RNN, which ticks at every frame", "rnn-billiards2d", "rnn-billiards1d"
     ),

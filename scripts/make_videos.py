@@ -53,7 +53,7 @@ class Args:
     seed: int = SEED
     """Of the table and of the shot. The default was fixed before anything was drawn."""
     agent: str = "random"
-    """Who shoots: random, none, rnn, ode-rnn, jump-4, jumpy-rnn, jumpy or simulator."""
+    """Who shoots: random, none, ppo, sac, rnn, ode-rnn, jump-4, jumpy-rnn, jumpy or simulator."""
     models: tuple[str, ...] = ("rnn-billiards2d", "jumpy-billiards2d")
     """One to three models: shipped ones by name, or folders."""
     rate: int = 10

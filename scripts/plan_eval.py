@@ -76,8 +76,8 @@ class Args:
     """Which tables: default, random_target, rest, long, small_target, last_frame, three_balls,
     four_balls or five_balls; on lines, default."""
     agents: tuple[str, ...] = ()
-    """Who plays, by default all that can: any of none, random, rnn, ode-rnn, jump-4, jumpy-rnn,
-    jumpy, simulator."""
+    """Who plays, by default all that can: any of none, random, ppo, sac, rnn, ode-rnn, jump-4,
+    jumpy-rnn, jumpy, simulator."""
     weights: dict[str, Path] = field(default_factory=dict)
     """Folders to play with in place of what is shipped: an agent's name and its folder, and so on.
     It may be any model, or, for ppo and sac, any policy."""

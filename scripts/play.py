@@ -47,7 +47,16 @@ class Args:
     """How to play."""
 
     agent: Literal[
-        "jumpy", "jumpy-rnn", "jump-4", "ode-rnn", "rnn", "simulator", "random", "none"
+        "jumpy",
+        "jumpy-rnn",
+        "jump-4",
+        "ode-rnn",
+        "rnn",
+        "simulator",
+        "sac",
+        "ppo",
+        "random",
+        "none",
     ] = "jumpy"
     """Your opponent, who shoots when you press A."""
     num_balls: int = 2

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -33,7 +33,7 @@ from jumpy_mbrl.data.dataset import DatasetConfig, make_dataset
 from jumpy_mbrl.data.seeds import validation_table_seeds
 from jumpy_mbrl.devices import resolve_device
 from jumpy_mbrl.evaluation import make_tables
-from jumpy_mbrl.evaluation.curves import Curve, format_curves, planner_curve, policy_curve
+from jumpy_mbrl.evaluation.curves import format_curves, report_curves
 from jumpy_mbrl.evaluation.learning import (
     POINTS_FORMAT,
     STEPS,
@@ -51,7 +51,6 @@ from jumpy_mbrl.training import TrainingDivergedError
 
 FORMAT = "jumpy-mbrl learning"
 DATA, PAGE, PICTURE = "learning.json", "learning.md", "learning.png"
-PLANNER = "jumpy planner"
 NAMES = {"none": "doing nothing", "simulator": "the oracle"}
 _GAME = {"random_target": False, "start": "moving"}
 _LEARNED_ON = {**_GAME, "inside": None}
@@ -197,7 +196,7 @@ class Figure:
             from jumpy_mbrl.figures.learning import save_learning_figure
 
             references = report["planner"].get("references", {})
-            save_learning_figure(list(curves(report)), references, self.out / PICTURE)
+            save_learning_figure(report_curves(report), references, self.out / PICTURE)
         except ImportError as error:
             print(f"{PICTURE} was not drawn: {error}")
 
@@ -253,18 +252,10 @@ def check_comparable(report: Mapping[str, Any]) -> None:
 # -- what is written -----------------------------------------------------------------------------
 
 
-def curves(report: Mapping[str, Any]) -> Iterator[Curve]:
-    """The planner's, then those of the policies."""
-    if report["planner"]:
-        yield planner_curve(PLANNER, report["planner"]["points"])
-    for kind in report["policies"]:
-        yield policy_curve(kind["label"], kind["curves"])
-
-
 def page(report: Mapping[str, Any]) -> str:
     """All of it as Markdown."""
     planner = report["planner"]
-    lines = ["# What experience and time buy", "", *format_curves(curves(report))]
+    lines = ["# What experience and time buy", "", *format_curves(report_curves(report))]
     commands = [command for kind in report["policies"] for command in kind["commands"] if command]
     if planner:
         lines += ["", *_on_planner(planner)]

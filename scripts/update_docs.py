@@ -18,6 +18,7 @@ import tyro
 
 from jumpy_mbrl.agents import AGENTS
 from jumpy_mbrl.envs import BILLIARDS_2D
+from jumpy_mbrl.evaluation.curves import format_curves, report_curves
 from jumpy_mbrl.files import atomic_write
 from jumpy_mbrl.reproduction.table import summary
 
@@ -95,10 +96,12 @@ def plan_table(report: dict[str, Any], out: str = "results/plan_eval") -> str:
         figures = report["agents"][name]
         low, high = (100 * limit for limit in figures["ci95"])
         plans = figures["ticks"] is not None
-        cost = f"{figures['ms_per_shot']:.3g} | {figures['ticks']:.1f}" if plans else "- | -"
+        thinks = plans or figures["training_frames"] is not None
+        time = f"{figures['ms_per_shot']:.3g}" if thinks else "-"
+        ticks = f"{figures['ticks']:.1f}" if plans else "-"
         lines.append(
             f"| `{name}` | {AGENTS[name].description} | {100 * figures['success']:.1f} % | "
-            f"{low:.1f} to {high:.1f} | {cost} |"
+            f"{low:.1f} to {high:.1f} | {time} | {ticks} |"
         )
     agents = report["agents"]
     if "rnn" in agents and "jumpy" in agents:
@@ -144,11 +147,33 @@ def bench_table(report: dict[str, Any], what: str = "envs") -> str:
     return "\n".join(lines) + "\n"
 
 
+def learning_table(report: dict[str, Any], out: str) -> str:
+    """Markdown for what "study_learning.py figure" wrote: where each kind of run got to."""
+    lines = [
+        f"Kept by `python scripts/study_learning.py figure --out {out}` (every command: "
+        f"`{out}/learning.md`):",
+        "",
+        *format_curves(report_curves(report)),
+    ]
+    return "\n".join(lines) + "\n"
+
+
 TABLES = (
     Table("results", "README.md", "results/plan_eval/results.json", plan_table),
     *(
         Table(name, "docs/planning.md", f"{folder}/results.json", partial(plan_table, out=folder))
-        for name, folder in (("paper", "results/plan_eval_paper"), ("line", "results/tables/line"))
+        for name, folder in (
+            ("paper", "results/plan_eval_paper"),
+            ("line", "results/tables/line"),
+            ("moved", "results/tables/random_target"),
+        )
+    ),
+    *(
+        Table(name, page, f"{out}/learning.json", partial(learning_table, out=out))
+        for name, page, out in (
+            ("learning", "docs/reproducing.md", "results/learning"),
+            ("inside", "docs/plugging_in.md", "results/inside"),
+        )
     ),
     Table("tasks", "README.md", "results/tasks/table1.json", task_table),
     Table("bench", "docs/performance.md", "results/bench_envs.json", bench_table),

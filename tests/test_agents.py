@@ -65,7 +65,7 @@ def test_public_names() -> None:
 
 
 def test_table_of_agents() -> None:
-    assert list(AGENTS) == ["none", "random", *LEARNED, "simulator"]
+    assert list(AGENTS) == ["none", "random", "ppo", "sac", *LEARNED, "simulator"]
     assert LEARNED == ["rnn", "ode-rnn", "jump-4", "jumpy-rnn", "jumpy"]
     assert AGENTS["jumpy"].checkpoint == "fold-billiards2d"
     rivals = [name for name in LEARNED if name != "jumpy"]

@@ -45,7 +45,7 @@ QUICK = PlannerConfig(candidates=1, refined=1, gradient_steps=0, finalists=0)
 TINY: dict[str, Any] = {
     "timesteps": 64,
     "n_envs": 16,
-    "batch_size": 32,
+    "batch_size": 16,
     "net": (8,),
     "validation_interval": 64,
     "validation_tables": 10,
@@ -132,7 +132,7 @@ def test_an_interrupted_training_goes_on(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_policy_wins_what_its_curve_says(preset: str, tmp_path: Path) -> None:
     config = replace(POLICY_PRESETS[preset], **TINY)
     if isinstance(config.algorithm, SACConfig):
-        quick: PPOConfig | SACConfig = replace(config.algorithm, learning_starts=32)
+        quick: PPOConfig | SACConfig = SACConfig(learning_starts=32, gradient_steps=1)
         config = replace(config, algorithm=quick)
     best = train_policy(config, tmp_path, progress=False)
     agent = policy_agent(best, trust=True)
@@ -214,20 +214,20 @@ def test_runs_are_put_together_by_all_but_the_seed(tmp_path: Path) -> None:
     assert [kind.label for kind in kinds] == ["ppo-shot-coords", "sac-shot-coords"]
     assert kinds[0].seeds == (0, 1) and kinds[0].commands == ("train a", "train b")
     assert [curve[0].success for curve in kinds[0].curves] == [0.1, 0.2]
-    assert "seed" not in kinds[0].settings and kinds[0].settings["reward"] == "dense"
+    assert "seed" not in kinds[0].settings and kinds[0].settings["reward"] == ppo.reward
     assert kinds[0].to_dict()["curves"][1][0] == vars(points_of(0.2)[0])
 
 
 def test_kinds_of_one_name_say_what_they_differ_in(tmp_path: Path) -> None:
     ppo = POLICY_PRESETS["ppo-shot-coords"]
-    other = replace(ppo, gamma=0.9, algorithm=PPOConfig(n_epochs=3))
+    other = replace(ppo, gamma=0.9, algorithm=PPOConfig(n_steps=1, n_epochs=3))
     kinds = read_policy_runs(
         write_run(tmp_path / str(number), config, *points_of(0.2))
         for number, config in enumerate((ppo, other))
     )
     labels = [kind.label for kind in kinds]
     assert labels == [
-        "ppo-shot-coords, n_epochs=10, gamma=0.99",
+        "ppo-shot-coords, n_epochs=4, gamma=0.99",
         "ppo-shot-coords, n_epochs=3, gamma=0.9",
     ]
 

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+PLANNER = "jumpy planner"
+"""The planner's name in tables and figures."""
+
 
 @dataclass(frozen=True)
 class MeanPoint:
@@ -123,6 +126,18 @@ def policy_curve(name: str, runs: Sequence[Sequence[Mapping[str, Any]]]) -> Curv
         MeanPoint.of(f"{steps:,} steps", [run[steps] for run in by_steps]) for steps in common
     )
     return Curve(name, by_frames=means, by_time=means)
+
+
+def report_curves(report: Mapping[str, Any]) -> list[Curve]:
+    """The curve of the planner, if there is one, then those of the policies.
+
+    Args:
+        report: what ``study_learning.py figure`` keeps in ``learning.json``.
+    """
+    curves = [policy_curve(kind["label"], kind["curves"]) for kind in report["policies"]]
+    if report["planner"]:
+        curves.insert(0, planner_curve(PLANNER, report["planner"]["points"]))
+    return curves
 
 
 def format_curves(curves: Iterable[Curve]) -> list[str]:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _MODEL = "#6d8795"
+_POLICY = "#a99bb8"
 _ORACLE_BAR = "#d9bd90"
 _WAYS = ("#efb668", "#86bcff", "#d5d9dc")
 
@@ -104,9 +105,11 @@ def _label_bar(axes: Axes, row: int, result: AgentResult) -> None:
     high = 100.0 * result.ci95[1]
     place: dict[str, Any] = {"va": "center", "zorder": 3}
     axes.text(high + 1.6, row, f"{100.0 * result.success:.1f}", weight="bold", fontsize=12, **place)
-    if result.ticks is None:
+    if result.ticks is None and result.checkpoint is None:
         return
-    cost = f"{_short(result.ms_per_shot)} ms/shot,  {result.ticks:.1f} ticks"
+    cost = "policy, no model"
+    if result.ticks is not None:
+        cost = f"{_short(result.ms_per_shot)} ms/shot,  {result.ticks:.1f} ticks"
     if result.success > 0.62:
         color = INK if result.checkpoint is None else "white"
         axes.text(2.0, row, cost, fontsize=10, color=color, **place)
@@ -117,9 +120,9 @@ def _label_bar(axes: Axes, row: int, result: AgentResult) -> None:
 def _color(name: str, result: AgentResult) -> str:
     if name == "jumpy":
         return OURS
-    if result.ticks is None:
-        return PALE
-    return _ORACLE_BAR if result.checkpoint is None else _MODEL
+    if result.checkpoint is None:
+        return PALE if result.ticks is None else _ORACLE_BAR
+    return _POLICY if result.ticks is None else _MODEL
 
 
 def _draw_shots(figure: Figure, shots: Mapping[str, ShotRecord], columns: int) -> None:
