@@ -446,3 +446,43 @@ def test_bad_frames_and_actions_are_refused() -> None:
 def test_impossible_settings_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         replace(SMALL, **change)
+
+
+# -- a tolerance that falls ------------------------------------------------------------------------
+
+
+def test_the_tolerance_falls_geometrically() -> None:
+    model = make_model(replace(SMALL, epsilon=1e-4, first_epsilon=1.0, annealing=0.5))
+    steps = torch.tensor([0.0, 0.125, 0.25, 0.5, 1.0], dtype=torch.float64)
+    tolerances = [float(model.epsilon_at(step)) for step in steps]
+    assert tolerances == pytest.approx([1.0, 1e-1, 1e-2, 1e-4, 1e-4])
+    assert model.epsilon_at(None) == 1e-4, "once trained, it has fallen"
+    assert make_model(replace(SMALL, epsilon=1e-4)).epsilon_at(steps[0]) == 1e-4
+
+
+def test_lines_are_long_while_the_tolerance_is_large() -> None:
+    model, batch = search_problem("halves", epsilon=1e-12, horizon=40.0)
+    model.config = replace(model.config, first_epsilon=9.0, forced_jumps=0.0)
+    quiet = {"obs": batch["obs"]}  # without actions, which end lines
+    jumps = [
+        float(model.loss({**quiet, "progress": torch.tensor(progress)})[1]["mean_jump"])
+        for progress in (0.0, 0.1, 0.8)
+    ]
+    assert jumps[0] == 15.0 / 2.0 and jumps[0] >= jumps[1] > jumps[2] == 1.0
+    assert float(model.loss(quiet)[1]["mean_jump"]) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"first_epsilon": 1e-5}, "first_epsilon must be 0, or at least epsilon"),
+        ({"first_epsilon": -1.0}, "first_epsilon must be 0, or at least epsilon"),
+        ({"first_epsilon": 1.0, "epsilon": 0.0}, "which must be positive then, got 1.0 and 0.0"),
+        ({"first_epsilon": math.nan}, "first_epsilon must be 0, or at least epsilon"),
+        ({"annealing": 0.0}, r"annealing must lie in \(0, 1\], got 0.0"),
+        ({"annealing": 1.5}, r"annealing must lie in \(0, 1\], got 1.5"),
+    ],
+)
+def test_bad_annealing(change: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(SMALL, **change)  # type: ignore[arg-type]

@@ -47,7 +47,8 @@ def run_of(task: str, model: str) -> TrainingConfig:
 
 def test_every_task_has_every_model() -> None:
     assert set(PAPER) == set(TASKS)
-    assert set(PAPER_MODELS) == {"rnn", "ode-rnn", "jump-2", "jump-4", "jump-8", "jumpy-rnn"}
+    networks = {"rnn", "ode-rnn", "jump-2", "jump-4", "jump-8", "jumpy-rnn", "jumpy-rnn-annealed"}
+    assert set(PAPER_MODELS) == networks
     assert set(TASK_MODELS) == {*PAPER_MODELS, "ours"}
 
 
@@ -91,8 +92,9 @@ def test_the_papers_runs_have_the_papers_settings(task: str, model: str) -> None
         assert (net.duration_weight, net.forced_jumps, net.split) == (1e-5, 0.01, "halves")
         assert net.priming == about.warm_up
         assert net.horizon == about.frames - about.warm_up
-        jumps = {"jump-2": 2, "jump-4": 4, "jump-8": 8, "jumpy-rnn": 0}
-        assert net.constant_jump == jumps[model]
+        jumps = {"jump-2": 2, "jump-4": 4, "jump-8": 8}
+        assert net.constant_jump == jumps.get(model, 0)
+        assert (net.first_epsilon > net.epsilon) == (model == "jumpy-rnn-annealed")
     else:
         assert model in ("rnn", "ode-rnn")
         assert isinstance(net, ODERNNConfig) == (model == "ode-rnn")

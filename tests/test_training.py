@@ -67,7 +67,7 @@ RUNS = {
         model=RNNConfig(hidden_size=8, mlp_size=8), precision="bfloat16", **SHORT
     ),
     "jumpy-rnn": TrainingConfig(
-        model=JumpyRNNConfig(hidden_size=8, mlp_size=8, epsilon=0.05), **SHORT
+        model=JumpyRNNConfig(hidden_size=8, mlp_size=8, epsilon=0.05, first_epsilon=1.0), **SHORT
     ),
     "event-jump": replace(PRESETS["event-jump-tiny"], steps=23, checkpoint_interval=5, threads=1),
     "latent-jump": TrainingConfig(
@@ -156,6 +156,22 @@ def test_training_lowers_the_error_of_standing_still(tmp_path: Path, data_dir: P
     data = load_data(config.validation_data, data_dir)
     still = float(np.mean((data.obs[:, 4:] - data.obs[:, 3:4]) ** 2))
     assert pretrained_info(folder)["metrics"]["validation_mse"] < 0.8 * still
+
+
+def test_models_are_told_how_far_training_is(
+    tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[float] = []
+
+    def loss(model: RNN, batch: dict[str, torch.Tensor]) -> Any:
+        told.append(float(batch["progress"]))
+        return original(model, batch)
+
+    original = RNN.loss
+    monkeypatch.setattr(RNN, "loss", loss)
+    config = replace(RUNS["rnn"], steps=4)
+    train(config, tmp_path, data_dir=data_dir, progress=False)
+    assert told == [0.0, 0.25, 0.5, 0.75]
 
 
 def test_twice_the_same_run_gives_the_same_bytes(tmp_path: Path, data_dir: Path) -> None:

@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 from jumpy_mbrl.data.tasks import TASKS
 from jumpy_mbrl.figures.style import FAINT, INK, PALE, check_matplotlib, new_figure, tidy
 from jumpy_mbrl.reproduction.table import PAPERS, in_order
+from jumpy_mbrl.training.presets import ANNEALED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SHOWN_MODELS = ("rnn", "jumpy-rnn", "ours")
+SHOWN_MODELS = ("rnn", "jumpy-rnn", ANNEALED, "ours")
 """Whose samples are drawn, as far as there are any; without these, those of all models."""
 
 _COLORS = {
@@ -34,6 +35,7 @@ _COLORS = {
     "jump-4": "#b58a44",
     "jump-8": "#8a6425",
     "jumpy-rnn": "#3b76af",
+    ANNEALED: "#4fa3a5",
     "ours": "#2f7d5e",
 }
 _FORCED = "#a3adb3"

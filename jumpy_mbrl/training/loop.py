@@ -245,6 +245,8 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = config.learning_rate_at(self.step)
         batch = self.workers.share(self.sampler.sample(config.batch_size, self.generator))
+        done = self.step / config.steps
+        batch["progress"] = torch.tensor(done, device=self.workers.device)
         loss, log = self.loss(batch)
         self.optimizer.zero_grad()
         loss.backward()
