@@ -39,6 +39,7 @@ _COLORS = {
     "ours": "#2f7d5e",
 }
 _FORCED = "#a3adb3"
+_FORCED_ANNEALED = "#a9c9c6"
 _SIDE = 28
 _HUGE = 1e30
 """Training writes errors that were not finite as the largest number; those are not drawn."""
@@ -360,7 +361,7 @@ def _draw_progress(
         axes.plot(
             [point["mean_jump"] for point in forced],
             [point["sample_mse"] for point in forced],
-            color=_FORCED,
+            color=_FORCED_ANNEALED if name == ANNEALED else _FORCED,
             marker=".",
             linewidth=1.4,
             label=f"{name}, constant jumps",
