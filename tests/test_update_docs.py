@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -39,7 +40,13 @@ def test_a_stale_page_is_found_and_written_again(
 
 def test_figures_are_replaced_and_nothing_else(script: ModuleType) -> None:
     page = "before\n<!-- results:begin -->\nold\n<!-- results:end -->\nafter\n"
-    figures = {"success": 0.5, "ci95": [0.4, 0.6], "ms_per_shot": 12.345, "ticks": None}
+    figures: dict[str, Any] = {
+        "success": 0.5,
+        "ci95": [0.4, 0.6],
+        "ms_per_shot": 12.345,
+        "ticks": None,
+        "training_frames": None,
+    }
     report = {
         "episodes": 10,
         "seed": 3,
@@ -47,14 +54,15 @@ def test_figures_are_replaced_and_nothing_else(script: ModuleType) -> None:
         "table": "default",
         "protocol": "default",
         "device": "cpu",
-        "agents": {"none": figures},
+        "agents": {"none": figures, "sac": {**figures, "success": 0.7, "training_frames": 9}},
     }
     changed = script.with_table(page, "results", script.plan_table(report, "results/x"))
     assert changed.startswith("before\n<!-- results:begin -->\n")
     assert changed.endswith("<!-- results:end -->\nafter\n")
     assert "| 50.0 % | 40.0 to 60.0 | - | - |" in changed
+    assert "| 70.0 % | 40.0 to 60.0 | 12.3 | - |" in changed, "a policy takes time, and no ticks"
     assert "old" not in changed
-    command = "plan_eval.py --episodes 10 --seed 3 --agents none --env Billiards1D-v0"
+    command = "plan_eval.py --episodes 10 --seed 3 --agents none sac --env Billiards1D-v0"
     assert f"{command} --out results/x` (default search, cpu)" in changed
 
 
