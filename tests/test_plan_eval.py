@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from jumpy_mbrl.agents import AGENTS, PROTOCOLS, PlannerConfig
+from jumpy_mbrl.agents.model_free import load_policy, policy_info, save_policy
 from jumpy_mbrl.agents.registry import AgentEntry
 from jumpy_mbrl.evaluation import AgentResult
 from jumpy_mbrl.models import RNN, RNNConfig, from_pretrained, save_pretrained
@@ -231,6 +232,20 @@ def test_weights_of_ones_own(script: ModuleType, tmp_path: Path) -> None:
     assert mine["checkpoint"] == str(own)
     shipped = report_of(tmp_path / "shipped")["agents"]["jumpy"]
     assert mine["ticks"] > 2.0 * shipped["ticks"], "bounces are ticks of this model alone"
+
+
+def test_policies_of_ones_own_have_to_be_trusted(
+    script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    info = policy_info("sac-billiards2d")
+    other = load_policy("sac-billiards2d")
+    next(other.policy.parameters()).data.add_(0.5)
+    own = save_policy(other, tmp_path / "own", training=info["training"])
+    options = ("--episodes", "4", "--weights", "sac", str(own))
+    assert run(script, tmp_path / "out", *options, agents="sac") == 2
+    assert "agent 'sac' cannot play" in (error := capsys.readouterr().err) and "trust" in error
+    assert run(script, tmp_path / "out", *options, "--trust", agents="sac") == 0
+    assert report_of(tmp_path / "out")["agents"]["sac"]["checkpoint"] == str(own)
 
 
 def test_missing_checkpoints_are_all_named(

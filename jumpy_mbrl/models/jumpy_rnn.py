@@ -224,9 +224,8 @@ class JumpyRNN(PiecewiseLinearModel):
 
         Args:
             batch: ``obs`` (B, T, D), ``action`` (B, T, A) and, for forced jumps, ``u`` (B, T)
-                uniform in [0, 1), from ``jumpy_mbrl.data.sampling.SequenceSampler``. A training
-                loop may add ``progress``, a number from 0 at its first step to 1 at its end,
-                by which epsilon falls; without it, it has fallen.
+                uniform in [0, 1), from ``jumpy_mbrl.data.sampling.SequenceSampler``. By
+                ``progress`` epsilon falls; without it, it has fallen.
         """
         obs = batch["obs"]
         action = frame_actions(obs, batch.get("action"), self.action_size)
