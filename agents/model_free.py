@@ -178,7 +178,8 @@ def load_policy(
     if not trust and found not in _shipped_checksums():
         raise ValueError(
             f"expected one of the policies that are shipped, {shipped_policies()}, got "
-            f"{folder / _POLICY}, whose pickles could run anything; pass trust=True (--trust) if you trust it"
+            f"{folder / _POLICY}, whose pickles could run anything; pass trust=True (--trust) if "
+            "you trust it"
         )
     algorithm = ALGORITHMS[content["algorithm"]]
     model: BaseAlgorithm = algorithm.load(io.BytesIO(data), device=device)

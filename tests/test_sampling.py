@@ -1,4 +1,4 @@
-"""The sampler of moments: the right frames before and after, and early moments more often."""
+"""Samplers: moments with the right frames before and after them, and whole sequences."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from jumpy_mbrl.data.dataset import DatasetConfig, TrajectoryDataset
-from jumpy_mbrl.data.events import LineEventSampler
+from jumpy_mbrl.data.dataset import DatasetConfig, TrajectoryDataset, make_dataset
+from jumpy_mbrl.data.events import EventSampler, LineEventSampler
 from jumpy_mbrl.data.sampling import SequenceSampler, WindowSampler, make_sampler
 from jumpy_mbrl.data.tasks import TaskConfig, TaskDataset, make_task
 from jumpy_mbrl.envs.config import TableConfig
@@ -124,3 +124,51 @@ def test_samplers_take_their_settings() -> None:
 def test_sequences_no_longer_than_the_window_are_refused() -> None:
     with pytest.raises(ValueError, match=f"more than {T} frames, the model's window, got {T}"):
         WindowSampler(numbered(), window=T)
+
+
+# -- whole sequences --------------------------------------------------------------------------
+
+
+def ramp_dataset(number: int = 50) -> TrajectoryDataset:
+    config = DatasetConfig(table=TableConfig(num_frames=T), num_trajectories=number)
+    obs = np.arange(number, dtype=np.float32).reshape(-1, 1, 1) * np.ones((1, 12, 4), np.float32)
+    return TrajectoryDataset(obs, 0.01 * obs[:, :, :2], config)
+
+
+def test_sequences_are_drawn_whole_and_uniformly() -> None:
+    sampler = SequenceSampler(ramp_dataset())
+    batch = sampler.sample(20_000, torch.Generator().manual_seed(0))
+    assert {name: tuple(t.shape) for name, t in batch.items()} == {
+        "obs": (20_000, 12, 4),
+        "action": (20_000, 12, 2),
+        "u": (20_000, 12),
+    }
+    rows = batch["obs"][:, 0, 0]
+    assert torch.equal(batch["obs"], rows.view(-1, 1, 1).expand(-1, 12, 4))
+    torch.testing.assert_close(batch["action"][:, 5, 1], 0.01 * rows)
+    counts = torch.bincount(rows.long(), minlength=50)
+    assert int(counts.min()) > 300 and int(counts.max()) < 500
+    assert float(batch["u"].min()) >= 0.0 and float(batch["u"].max()) < 1.0
+    assert float(batch["u"].mean()) == pytest.approx(0.5, abs=0.01)
+
+
+def test_draws_of_sequences_follow_the_generator_alone() -> None:
+    sampler = SequenceSampler(ramp_dataset())
+    generator = torch.Generator().manual_seed(3)
+    sampler.sample(4, generator)
+    state = generator.get_state()
+    first = sampler.sample(4, generator)
+    fresh = torch.Generator()
+    fresh.set_state(state)
+    torch.rand(3)
+    again = SequenceSampler(ramp_dataset()).sample(4, fresh)
+    for name, tensor in first.items():
+        assert torch.equal(tensor, again[name])
+
+
+def test_samplers_by_kind() -> None:
+    data = make_dataset(DatasetConfig(num_trajectories=100))
+    assert isinstance(make_sampler("sequences", data), SequenceSampler)
+    assert isinstance(make_sampler("events", data), EventSampler)
+    with pytest.raises(ValueError, match=r"unknown kind of batch 'event'.*did you mean 'events'"):
+        make_sampler("event", data)

@@ -20,11 +20,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from jumpy_mbrl.data.dataset import DatasetConfig, TrajectoryDataset, make_dataset
-from jumpy_mbrl.data.events import EventSampler
+from jumpy_mbrl.data.dataset import DatasetConfig, make_dataset
 from jumpy_mbrl.data.loading import load_data
 from jumpy_mbrl.data.recording import Recording
-from jumpy_mbrl.data.sampling import SequenceSampler, make_sampler
 from jumpy_mbrl.data.tasks import TaskConfig, make_task
 from jumpy_mbrl.devices import resolve_device
 from jumpy_mbrl.envs import LINE_CONFIG
@@ -642,116 +640,3 @@ def test_models_with_shots_and_data_without_do_not_fit(
     message = "actions of size {}, but those of the dataset have size {}".format(*sizes)
     with pytest.raises(ValueError, match=message):
         run(config, tmp_path / "run", data_dir)
-
-
-# -- sampling --------------------------------------------------------------------------------
-
-
-def ramp_dataset(number: int = 50) -> TrajectoryDataset:
-    config = DatasetConfig(table=TABLE, num_trajectories=number)
-    obs = np.arange(number, dtype=np.float32).reshape(-1, 1, 1) * np.ones((1, 12, 4), np.float32)
-    return TrajectoryDataset(obs, 0.01 * obs[:, :, :2], config)
-
-
-def test_sequences_are_drawn_whole_and_uniformly() -> None:
-    sampler = SequenceSampler(ramp_dataset())
-    batch = sampler.sample(20_000, torch.Generator().manual_seed(0))
-    assert {name: tuple(t.shape) for name, t in batch.items()} == {
-        "obs": (20_000, 12, 4),
-        "action": (20_000, 12, 2),
-        "u": (20_000, 12),
-    }
-    rows = batch["obs"][:, 0, 0]
-    assert torch.equal(batch["obs"], rows.view(-1, 1, 1).expand(-1, 12, 4))
-    torch.testing.assert_close(batch["action"][:, 5, 1], 0.01 * rows)
-    counts = torch.bincount(rows.long(), minlength=50)
-    assert int(counts.min()) > 300 and int(counts.max()) < 500
-    assert float(batch["u"].min()) >= 0.0 and float(batch["u"].max()) < 1.0
-    assert float(batch["u"].mean()) == pytest.approx(0.5, abs=0.01)
-
-
-def test_draws_follow_the_generator_alone() -> None:
-    sampler = SequenceSampler(ramp_dataset())
-    generator = torch.Generator().manual_seed(3)
-    sampler.sample(4, generator)
-    state = generator.get_state()
-    first = sampler.sample(4, generator)
-    fresh = torch.Generator()
-    fresh.set_state(state)
-    torch.rand(3)
-    again = SequenceSampler(ramp_dataset()).sample(4, fresh)
-    for name, tensor in first.items():
-        assert torch.equal(tensor, again[name])
-
-
-def test_samplers_by_kind() -> None:
-    data = make_dataset(DatasetConfig(num_trajectories=100))
-    assert isinstance(make_sampler("sequences", data), SequenceSampler)
-    assert isinstance(make_sampler("events", data), EventSampler)
-    with pytest.raises(ValueError, match=r"unknown kind of batch 'event'.*did you mean 'events'"):
-        make_sampler("event", data)
-
-
-# -- the command line ------------------------------------------------------------------------
-
-
-def test_command_line_trains_and_records_itself(
-    script: ModuleType, tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    options = ["--preset=rnn-tiny", "--steps", "3", "--model.hidden-size", "5", "--device", "cpu"]
-    places = ["--run-dir", str(tmp_path / "run"), "--data-dir", str(data_dir)]
-    assert script.main([*options, *places]) == 0
-    assert "best weights:" in capsys.readouterr().out
-    info = pretrained_info(tmp_path / "run" / "best")
-    assert info["training"]["command"] == (
-        "python scripts/train_world_model.py --preset=rnn-tiny --steps 3 "
-        "--model.hidden-size 5 --device cpu --run-dir run"
-    )
-    assert info["model"]["config"]["hidden_size"] == 5
-    assert str(tmp_path) not in (tmp_path / "run" / "best" / "config.json").read_text()
-    assert script.main([*options, *places, "--resume"]) == 0
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--preset", "jumpy"], "unknown preset 'jumpy'"),
-        (["--preset", "rnn-tiny", "--device", "tpu"], "unknown device 'tpu'"),
-        (["--preset", "rnn-tiny", "--steps", "0"], "steps must be at least 1, got 0"),
-        (["--preset", "rnn-tiny", "--resume"], "expected a run to resume in"),
-        (
-            ["--preset", "rnn-tiny", "--learning-rate", "1e30", "--grad-clip", "1e30"],
-            "expected a finite loss and gradient",
-        ),
-    ],
-)
-def test_command_line_reports_errors_in_one_line(
-    options: list[str],
-    message: str,
-    script: ModuleType,
-    tmp_path: Path,
-    data_dir: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    places = ["--run-dir", str(tmp_path / "run"), "--data-dir", str(data_dir)]
-    assert script.main([*options, *places]) == 2
-    last = capsys.readouterr().err.strip().splitlines()[-1]
-    assert last.startswith("train_world_model: ") and message in last
-
-
-def test_command_line_refuses_unknown_options(
-    script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit) as stop:
-        script.main(["--run-dir", str(tmp_path / "run"), "--stepz", "3"])
-    assert stop.value.code == 2
-    assert "--stepz" in capsys.readouterr().err
-
-
-def test_help_explains_the_settings(script: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stop:
-        script.main(["--help"])
-    assert stop.value.code == 0
-    text = capsys.readouterr().out
-    for words in ("--preset", "--run-dir", "--resume", "--device", "--model.epsilon", "eq. 7"):
-        assert words in text
