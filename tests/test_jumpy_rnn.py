@@ -300,6 +300,43 @@ def test_loss_and_its_gradient_equal_those_of_the_slow_loop(split: Split) -> Non
     assert float(log["mean_jump"]) == pytest.approx(mean_jump)
 
 
+# -- whole jumps -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("predicted", "whole"), [(1.2, 1.0), (2.6, 3.0), (3.4, 3.0), (0.2, 1.0), (7.4, 6.5)]
+)
+def test_whole_jumps_last_whole_frames_within_the_horizon(predicted: float, whole: float) -> None:
+    model = by_hand(predicted, horizon=6.5)
+    model.config = replace(model.config, whole_jumps=True)
+    state = model.observe(torch.tensor([[[0.4]]], dtype=torch.float64))
+    imagined = model.imagine(state, [2.0 * whole + 0.5], torch.full((1, 1), 0.3).double())
+    assert imagined.tick_times.tolist() == [[0.0, whole, 2.0 * whole]]
+
+
+def test_whole_jumps_pass_the_gradients_of_what_was_rounded() -> None:
+    gradients = list[Tensor]()
+    for predicted, whole_jumps in ((3.0, False), (2.7, True)):
+        model = by_hand(predicted)
+        model.config = replace(model.config, whole_jumps=whole_jumps)
+        state = model.observe(torch.tensor([[[0.4]]], dtype=torch.float64))
+        imagined = model.imagine(state, [5.2], torch.full((1, 1), 0.3).double())
+        imagined.obs.sum().backward()
+        gradient = model.duration.bias.grad
+        assert gradient is not None
+        gradients.append(gradient)
+    assert float(gradients[0].abs()) > 1e-3
+    torch.testing.assert_close(gradients[1], gradients[0])
+
+
+def test_training_knows_no_whole_jumps() -> None:
+    """All of its jumps are whole already, and durations are taught as they are predicted."""
+    model, batch = search_problem("halves", epsilon=1e-2, horizon=9.0)
+    loss = model.loss(batch)[0]
+    model.config = replace(model.config, whole_jumps=True)
+    assert torch.equal(model.loss(batch)[0], loss)
+
+
 # -- constant jumps --------------------------------------------------------------------------
 
 

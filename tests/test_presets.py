@@ -94,6 +94,7 @@ def test_the_papers_runs_have_the_papers_settings(task: str, model: str) -> None
         assert net.horizon == about.frames - about.warm_up
         jumps = {"jump-2": 2, "jump-4": 4, "jump-8": 8}
         assert net.constant_jump == jumps.get(model, 0)
+        assert net.whole_jumps == (model not in jumps and task in ("lines", "circles"))
         assert (net.first_epsilon > net.epsilon) == (model == "jumpy-rnn-annealed")
     else:
         assert model in ("rnn", "ode-rnn")

@@ -44,6 +44,8 @@ class JumpyRNNConfig:
         priming: in training the model ticks at each of the first ``priming`` frames, as it does
             when it filters real frames.
         constant_jump: frames of every jump (section 2.1, equations 1-3), or 0 for learned ones.
+        whole_jumps: whether predicted jumps are rounded to whole frames, as all are in training;
+            gradients pass as if they were not.
         scale: what networks divide observations by, and multiply what they predict by, one
             positive number or D; loss and epsilon are those of numbers so divided.
     """
@@ -62,6 +64,7 @@ class JumpyRNNConfig:
     duration_weight: float = 1e-5
     priming: int = 4
     constant_jump: int = 0
+    whole_jumps: bool = False
     scale: tuple[float, ...] = (1.0,)
 
     def __post_init__(self) -> None:
@@ -118,8 +121,8 @@ class JumpyRNN(PiecewiseLinearModel):
 
     ``[h_i, h'_i] = GRU([h_{i-1}, h'_{i-1} D_{i-1}], [phi(x), a])``,
     ``D_i = LeakyReLU(w h_i + b) + 1``, ``h(t) = h_i + h'_i (t - tau_i)``, ``x(t) = f(h(t))``.
-    At inference D is held in [1, horizon]. With ``split="heads"`` the GRU's state is h_{i-1} alone,
-    and ``h'_{i-1} D_{i-1}`` joins its input.
+    At inference D is held in [1, horizon], and rounded if ``whole_jumps``. With ``split="heads"``
+    the GRU's state is h_{i-1} alone, and ``h'_{i-1} D_{i-1}`` joins its input.
     """
 
     max_ticks = 4096  # No tick lasts less than a frame, so rollouts end by themselves.
@@ -205,7 +208,10 @@ class JumpyRNN(PiecewiseLinearModel):
         """Frames to jump at inference, (B, L) to (B,)."""
         if self.config.constant_jump:
             return hidden.new_full((len(hidden),), float(self.config.constant_jump))
-        return self._duration(hidden).clamp(1.0, self.config.horizon)
+        duration = self._duration(hidden)
+        if self.config.whole_jumps:
+            duration = duration + (duration.round() - duration).detach()
+        return duration.clamp(1.0, self.config.horizon)
 
     def _duration(self, hidden: Tensor) -> Tensor:
         """Eq. 5, in frames, (..., L) to (...)."""
