@@ -28,6 +28,7 @@ from jumpy_mbrl.evaluation.curves import (
     format_curves,
     planner_curve,
     policy_curve,
+    report_curves,
 )
 from jumpy_mbrl.evaluation.learning import (
     LearningRun,
@@ -201,6 +202,16 @@ def test_policies_meet_where_all_were_validated() -> None:
     assert row.startswith("| ppo | 100 steps | 2 | 4,000 | 2.0 | 30.0 % | 20.0 to 40.0 |")
     with pytest.raises(ValueError, match="expected all runs of 'ppo' to be validated after the"):
         policy_curve("ppo", [runs[0][:1], runs[1][1:]])
+
+
+def test_a_planner_comes_before_policies() -> None:
+    kind = {"label": "ppo", "curves": [[vars(point) for point in points_of(0.2)]]}
+    planner = {"points": [planner_point(100, 0.3)]}
+    both, policies = (
+        [curve.name for curve in report_curves({"planner": found, "policies": [kind, kind]})]
+        for found in (planner, None)
+    )
+    assert len(both) == 3 and both[1:] == policies == ["ppo", "ppo"]
 
 
 def test_runs_are_put_together_by_all_but_the_seed(tmp_path: Path) -> None:
