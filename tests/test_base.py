@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -110,6 +110,35 @@ def test_map_is_applied_to_every_tensor() -> None:
 
 
 # -- Imagined --------------------------------------------------------------------------------
+
+
+def test_a_line_that_was_there_before_the_first_tick_counts() -> None:
+    inf = torch.inf
+    times = torch.tensor([[0.0, 2.0, 5.0], [0.5, 2.0, inf], [inf, inf, inf], [0.0, inf, inf]])
+    state = make_state()
+    assert Imagined(state.obs.unsqueeze(1), times, state).lines().tolist() == [3, 3, 1, 1]
+    later = Imagined(state.obs.unsqueeze(1), times + 7.0, state)
+    assert later.lines(7.0).tolist() == [3, 3, 1, 1]
+    assert Imagined(state.obs.unsqueeze(1), times[:, :0], state).lines().tolist() == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("actions", [None, [4.0]])
+def test_now_is_what_the_state_holds(actions: list[float] | None) -> None:
+    """Even where the latent, as here, decodes to something else."""
+    model = Drift()
+    state = replace(model.initial_state(2), obs=torch.tensor([[0.3], [0.4]]))
+    action = None if actions is None else torch.ones(2, 1, 1)
+    obs = model.imagine(state, [0.0, 0.0, 1.0], action, actions or [0.0]).obs
+    assert obs[..., 0].tolist() == [
+        [pytest.approx(0.3)] * 2 + [1.0],
+        [pytest.approx(0.4)] * 2 + [1.0],
+    ]
+
+
+def test_an_action_now_is_seen_now() -> None:
+    model = Drift()
+    obs = model.imagine(model.initial_state(1), [0.0, 1.0], torch.ones(1, 1)).obs
+    assert obs.flatten().tolist() == [1.0, 2.0]
 
 
 def test_imagined_counts_ticks_and_measures_jumps() -> None:

@@ -260,6 +260,15 @@ def test_without_actions_nothing_is_learned_of_shots(axes: int) -> None:
     torch.testing.assert_close(loss, torch.stack(list(log.values())).sum())
 
 
+def test_a_batch_that_asks_for_no_meeting_ahead_has_a_loss() -> None:
+    data = make_task(TaskConfig("billiards2d", 200))
+    model = EventJump(EventJumpConfig(action_size=0, hidden_size=8))
+    batch = make_sampler(model.batch_kind, data).sample(4, torch.Generator().manual_seed(0))
+    batch["u"] = torch.zeros_like(batch["u"])
+    loss, log = model.loss(batch)
+    assert float(log["pair_meets"]) == 0.0 and bool(loss.isfinite())
+
+
 def test_it_learns_balls_on_a_line() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)

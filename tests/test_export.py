@@ -53,7 +53,9 @@ def assert_same(found: dict[str, Tensor], wanted: State) -> None:
         torch.testing.assert_close(found[name], value)
 
 
-@pytest.mark.parametrize("name", ["jumpy-rnn-billiards2d", "fold-billiards2d"])
+@pytest.mark.parametrize(
+    "name", ["jumpy-rnn-billiards2d", "jump-4-billiards2d", "fold-billiards2d"]
+)
 @torch.no_grad()
 def test_ticks_of_jumpy_models(name: str) -> None:
     model = from_pretrained(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +39,13 @@ MODELS: dict[str, ModelConfig] = {
 }
 TABLE = TableConfig(num_frames=12)
 
-STEPS = 10_000
-WARM_UP = 1000
-"""Steps after which nothing should grow any more."""
+SHORT = TableConfig(num_frames=5)
+LONG: list[tuple[ModelConfig, DatasetConfig, int]] = [
+    (RNNConfig(hidden_size=1, mlp_size=1, mlp_layers=2), DatasetConfig(SHORT, 8), 10_000),
+    (JumpyRNNConfig(hidden_size=2, mlp_size=1, mlp_layers=2), DatasetConfig(SHORT, 8), 1000),
+    (FoldJumpConfig(hidden_size=2), DatasetConfig(TABLE, 100), 400),
+]
+"""Runs in which memory would grow, and their steps."""
 MEMORY = 4.0
 """In MiB: allocators keep a little of what they gave back. A graph for each step needs tens."""
 
@@ -116,17 +121,26 @@ def memory() -> float:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "data", "steps"), LONG, ids=[type(run[0]).__name__ for run in LONG]
+)
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux's /proc")
-def test_training_holds_on_to_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    table = TableConfig(num_frames=5)
+def test_training_holds_on_to_nothing(
+    model: ModelConfig,
+    data: DatasetConfig,
+    steps: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After a tenth of the steps nothing should grow any more."""
     config = run_of(
-        RNNConfig(hidden_size=1, mlp_size=1, mlp_layers=2),
-        train_data=DatasetConfig(table, 8),
-        validation_data=DatasetConfig(table, 4, split="validation"),
-        steps=STEPS,
+        model,
+        train_data=data,
+        validation_data=replace(data, num_trajectories=4, split="validation"),
+        steps=steps,
         batch_size=2,
-        validation_interval=WARM_UP // 4,
-        checkpoint_interval=WARM_UP,
+        validation_interval=steps // 40,
+        checkpoint_interval=steps // 10,
     )
     counts, graphs, sizes = [], [graphs_alive()], []
     save = training_loop._Run.save
@@ -139,7 +153,7 @@ def test_training_holds_on_to_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(training_loop._Run, "save", watched)
     train(config, tmp_path / "run", data_dir=tmp_path, progress=False)
-    assert len(counts) == STEPS // WARM_UP
+    assert len(counts) == 10
     assert set(counts) == {counts[0]}, "tensors stay alive"
     assert set(graphs) == {graphs[0]}, "a graph is kept between two steps"
     assert sizes[-1] - sizes[0] < MEMORY, f"memory grows: {sizes}"

@@ -116,10 +116,6 @@ def test_a_run_in_bfloat16_is_another_one_that_ends_in_float32(tmp_path: Path) -
     ("change", "message"),
     [
         (
-            {"model": JumpyRNNConfig(4, 0), "precision": "bfloat16"},
-            r"expected precision 'float32' for a jumpy-rnn, .* got 'bfloat16'; leave it",
-        ),
-        (
             {"model": SpriteJumpConfig(action_size=0), "precision": "bfloat16"},
             r"expected precision 'float32' for a sprite-jump, .* got 'bfloat16'; leave it",
         ),

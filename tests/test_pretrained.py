@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from jumpy_mbrl.data.tasks import TaskConfig, TaskDataset, make_task
+import jumpy_mbrl
 from jumpy_mbrl.files import sha256_of
 from jumpy_mbrl.models import (
     MODELS,
@@ -30,7 +31,6 @@ from jumpy_mbrl.models import (
     shipped_models,
 )
 from jumpy_mbrl.models.registry import ModelConfig, describe_model, model_config_from
-from jumpy_mbrl.training.loop import validate
 
 CONFIGS: list[ModelConfig] = [
     RNNConfig(hidden_size=6, mlp_size=5),
@@ -139,15 +139,42 @@ def test_shipped_models_load_and_say_how_they_were_made(name: str) -> None:
     assert info["metrics"]["validation_mse"] < 0.1
 
 
-@pytest.mark.parametrize("name", [n for n in shipped_models() if n.endswith("-task")])
-def test_shipped_models_of_tasks_are_as_good_as_they_say(name: str) -> None:
-    info = pretrained_info(name)
-    config = TaskConfig.from_dict(info["training"]["config"]["validation_data"])
-    data = make_task(config)
-    part = TaskDataset(data.obs[:200], replace(config, num_sequences=200))
-    figures = validate(from_pretrained(name), part)
-    assert figures["mse"] < 3.0 * info["metrics"]["validation_mse"]
-    assert figures["mean_jump"] == pytest.approx(info["metrics"]["validation_mean_jump"], rel=0.1)
+@pytest.mark.parametrize("name", shipped_models())
+def test_shipped_models_are_as_good_as_they_say(
+    name: str, load_script: Callable[[str], ModuleType]
+) -> None:
+    """Where balls meet, another processor's rounding grows: a few sequences decide the error."""
+    told = pretrained_info(name)["metrics"]
+    found = load_script("score_shipped").figures_of(name)
+    assert set(found) == {"validation_mse", "validation_mean_jump"}
+    assert found["validation_mse"] == pytest.approx(told["validation_mse"], rel=0.2)
+    assert found["validation_mean_jump"] == pytest.approx(told["validation_mean_jump"], rel=0.01)
+
+
+@pytest.mark.parametrize("name", shipped_models())
+def test_shipped_models_are_small(name: str) -> None:
+    folder = Path(jumpy_mbrl.__file__).parent / "pretrained" / name
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 4_000_000
+
+
+def test_figures_of_shipped_models_are_updated(
+    tmp_path: Path,
+    load_script: Callable[[str], ModuleType],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    name = "jumpy-circles-task"
+    shipped = Path(jumpy_mbrl.__file__).parent / "pretrained" / name
+    monkeypatch.setattr("jumpy_mbrl.shipped.Shelf._path", lambda self: tmp_path)
+    shutil.copytree(shipped, tmp_path / name)
+    told = pretrained_info(name)
+    edit(tmp_path / name, metrics={**told["metrics"], "validation_mse": 7.0})
+    script = load_script("score_shipped")
+    script.main(script.Args())
+    assert pretrained_info(name)["metrics"]["validation_mse"] == 7.0
+    script.main(script.Args(models=(name,), update=True))
+    assert pretrained_info(name)["metrics"] == pytest.approx(told["metrics"], rel=0.2)
+    assert f"{name}: validation_mse 7 now " in capsys.readouterr().out
 
 
 # -- wrong folders ---------------------------------------------------------------------------

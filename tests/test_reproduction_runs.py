@@ -26,7 +26,12 @@ from jumpy_mbrl.reproduction.runs import (
     run_job,
     run_job_apart,
 )
-from jumpy_mbrl.training import TrainingConfig, TrainingDivergedError, validate
+from jumpy_mbrl.training import (
+    TrainingConfig,
+    TrainingDivergedError,
+    training_seconds,
+    validate,
+)
 from jumpy_mbrl.training import loop as training_loop
 
 BEST = "best/model.safetensors"
@@ -129,10 +134,7 @@ def test_a_half_done_run_goes_on_exactly(
     monkeypatch.setattr(training_loop._Run, "_update", counting)
     entry = run(job_of(), tmp_path / "halves")["entry"]
     assert started_at == [2, 3] and entry["error"] is None
-    # Only the last two steps were timed to their end; the rest is taken to be as fast.
-    timing = json.loads((tmp_path / "halves/circles/jumpy-rnn/timing.json").read_text())
-    assert timing["steps"] == 2
-    assert entry["training_seconds"] == pytest.approx(2.0 * timing["seconds"])
+    assert entry["training_seconds"] == training_seconds(tmp_path / "halves/circles/jumpy-rnn")
     whole, halves = (tmp_path / name / "circles/jumpy-rnn" / BEST for name in ("whole", "halves"))
     assert whole.read_bytes() == halves.read_bytes()
 
@@ -206,7 +208,7 @@ def test_jobs_are_for_tasks() -> None:
 def test_without_a_shared_folder_the_run_comes_back_as_files(tmp_path: Path) -> None:
     result = run_job_apart(job_of(), str(tmp_path / "elsewhere"), threads=1)
     assert not (tmp_path / "elsewhere").exists()
-    assert {BEST, "best/config.json", "checkpoint.safetensors", "timing.json"} <= set(
+    assert {BEST, "best/config.json", "checkpoint.safetensors", "seconds.json"} <= set(
         result["files"]
     )
     keep_files(result["files"], tmp_path / "here")

@@ -36,7 +36,8 @@ class TaskScore:
         sample_se: standard error of ``sample_mse`` over sequences; None for a single sequence.
         one_step_mse: of frames that are predicted from all frames before them, at
             ``ONE_STEP_FRAMES`` moments spread evenly over the frames that are not shown.
-        mean_jump: predicted frames per tick.
+        mean_jump: predicted frames per line. A tick begins a line; where none is made at the last
+            frame shown, the line that was filtered from the frames shown counts too.
         ticks: per sequence.
     """
 
@@ -124,13 +125,14 @@ def score(model: WorldModel, data: SequenceData, batch_size: int = BATCH_SIZE) -
     if data.warm_up >= T:
         raise ValueError(f"expected more frames than the {data.warm_up} that are shown, got {T}")
     later = [float(t) for t in range(data.warm_up, T)]
-    errors, one_step, ticks = [], [], 0
+    errors, one_step, ticks, lines = [], [], 0, 0
     for start in range(0, n, batch_size):
         obs = torch.from_numpy(data.obs[start : start + batch_size])
         action = torch.from_numpy(data.action[start : start + batch_size])
         imagined = sample(model, obs, action, data.warm_up, later)
         errors.append(_error(imagined.obs, obs[:, data.warm_up :]))
         ticks += int(imagined.ticks.sum())
+        lines += int(imagined.lines(data.warm_up - 1).sum())
         one_step.append(_one_step(model, obs, action, data.warm_up))
     error = torch.cat(errors)
     return TaskScore(
@@ -138,7 +140,7 @@ def score(model: WorldModel, data: SequenceData, batch_size: int = BATCH_SIZE) -
         sample_mse=float(error.mean()),
         sample_se=float(error.std()) / math.sqrt(n) if n > 1 else None,
         one_step_mse=float(torch.cat(one_step).mean()),
-        mean_jump=n * len(later) / max(ticks, 1),
+        mean_jump=n * len(later) / lines,
         ticks=ticks / n,
     )
 

@@ -71,7 +71,8 @@ class Imagined:
     """An open-loop prediction.
 
     Attributes:
-        obs: predicted observations at the query times, (B, K, D).
+        obs: predicted observations at the query times, (B, K, D); without an action at 0, that
+            of the state at 0.
         tick_times: when the model ticked, in frames, (B, M); rows with fewer ticks end in ``inf``.
         state: the state at the last query time.
     """
@@ -84,6 +85,14 @@ class Imagined:
     def ticks(self) -> Tensor:
         """Number of ticks of each rollout, (B,) int64."""
         return self.tick_times.isfinite().sum(dim=1)
+
+    def lines(self, now: float = 0.0) -> Tensor:
+        """Number of lines of each rollout that began at ``now``, (B,) int64.
+
+        Each tick begins one; without a tick at ``now``, a line that the state had goes on first.
+        """
+        begun = (self.tick_times <= now).any(dim=1)
+        return self.ticks + (~begun).long()
 
     @property
     def durations(self) -> Tensor:
@@ -168,7 +177,7 @@ class WorldModel(nn.Module, ABC):
         times = torch.as_tensor(times, dtype=state.hidden.dtype, device=state.hidden.device)
         check_times(times)
         if action is None:
-            return self._rollout(state, times, float(times[-1]), None)
+            return self._without_action(state, times, float(times[-1]))
         actions = action.unsqueeze(1) if action.ndim == 2 else action
         expected = (state.batch_size, len(action_times), self.action_size)
         if tuple(actions.shape) != expected:
@@ -179,6 +188,13 @@ class WorldModel(nn.Module, ABC):
         if float(action_times[0]) == 0.0 and len(action_times) == 1:
             return self._rollout(state, times, float(times[-1]), actions[:, 0])
         return self._imagine_pieces(state, times, actions, list(action_times))
+
+    def _without_action(self, state: State, times: Tensor, end: float) -> Imagined:
+        """``_rollout``; at 0 it gives what the state holds, which may be a real frame."""
+        imagined = self._rollout(state, times, end, None)
+        known = (times == 0.0).unsqueeze(-1)
+        obs = torch.where(known, state.obs.unsqueeze(1), imagined.obs)
+        return replace(imagined, obs=obs)
 
     def _imagine_pieces(
         self, state: State, times: Tensor, actions: Tensor, action_times: list[float]
@@ -194,8 +210,12 @@ class WorldModel(nn.Module, ABC):
             final = index + 1 == len(starts) or starts[index + 1] > last
             stop = last if final else starts[index + 1]
             mask = (times >= start) & ((times <= stop) if final else (times < stop))
-            action = actions[:, index - first_action] if index >= first_action else None
-            piece = self._rollout(state, times[mask] - start, stop - start, action)
+            ahead = times[mask] - start
+            if index < first_action:
+                piece = self._without_action(state, ahead, stop)
+            else:
+                action = actions[:, index - first_action]
+                piece = self._rollout(state, ahead, stop - start, action)
             pieces.append(replace(piece, tick_times=piece.tick_times + start))
             state = piece.state
         ticks = torch.cat([piece.tick_times for piece in pieces], dim=1).sort(dim=1).values

@@ -267,10 +267,11 @@ class EventJump(EventDrivenModel):
         early = offset - direction * (0.01 * (shift - 0.5)).unsqueeze(-1)
         change = self.pair_outcome(early, relative)
         error = torch.cat([change - (first_after - first), -change - (second_after - second)])
+        ahead = length > 0
         return {
             "pair_time": _relative(predicted - length, length),
             "pair_jump": self._velocity_loss(error, torch.cat([relative, relative])),
-            "pair_meets": F.softplus(-logit[length > 0]).mean(),
+            "pair_meets": F.softplus(-logit[ahead]).sum() / ahead.sum().clamp_min(1),
         }
 
     def _passing_losses(self, run: Tensor, frames: Tensor, u: Tensor) -> dict[str, Tensor]:

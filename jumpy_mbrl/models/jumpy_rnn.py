@@ -24,7 +24,7 @@ class JumpyRNNConfig:
     """Sizes of a ``JumpyRNN`` and settings of its training.
 
     Attributes:
-        obs_size: D, twice the number of balls.
+        obs_size: D.
         action_size: A, 0 for a world without actions.
         hidden_size: H of the GRU. (Paper: 128.)
         mlp_size: width of encoder and decoder. (Paper: 128.)
@@ -207,7 +207,7 @@ class JumpyRNN(PiecewiseLinearModel):
     def _next_duration(self, hidden: Tensor) -> Tensor:
         """Frames to jump at inference, (B, L) to (B,)."""
         if self.config.constant_jump:
-            return hidden.new_full((len(hidden),), float(self.config.constant_jump))
+            return torch.full_like(hidden[:, 0], float(self.config.constant_jump))
         duration = self._duration(hidden)
         if self.config.whole_jumps:
             duration = duration + (duration.round() - duration).detach()
@@ -234,6 +234,7 @@ class JumpyRNN(PiecewiseLinearModel):
                 ``progress`` epsilon falls; without it, it has fallen.
         """
         obs = batch["obs"]
+        check_frames(obs, self.obs_size, min_frames=2)
         action = frame_actions(obs, batch.get("action"), self.action_size)
         due = self._ticks_due(action)
         u = batch.get("u")

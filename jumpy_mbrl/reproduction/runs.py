@@ -6,10 +6,8 @@ returns its entry, which JSON can hold, and sequences to draw.
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
-import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -23,21 +21,19 @@ from numpy.typing import NDArray
 from jumpy_mbrl.data.tasks import TaskConfig, TaskDataset, make_task
 from jumpy_mbrl.devices import cpu_threads, resolve_device
 from jumpy_mbrl.evaluation.sequences import score
-from jumpy_mbrl.files import atomic_write, write_json
+from jumpy_mbrl.files import atomic_write
 from jumpy_mbrl.models import from_pretrained
 from jumpy_mbrl.models.base import WorldModel
 from jumpy_mbrl.models.jumpy_rnn import JumpyRNN
 from jumpy_mbrl.models.pretrained import pretrained_info, versions
 from jumpy_mbrl.reproduction.samples import record_samples
-from jumpy_mbrl.training import TrainingConfig, TrainingDivergedError, train
+from jumpy_mbrl.training import TrainingConfig, TrainingDivergedError, train, training_seconds
 from jumpy_mbrl.training.checkpoint import Checkpoint
 from jumpy_mbrl.training.config import differences
 from jumpy_mbrl.training.loop import BEST, CHECKPOINT, CONFIG
 
 SEQUENCES = 1000
 """How many of the training and of the evaluation sequences a model is scored on."""
-TIMING = "timing.json"
-"""Beside the checkpoint: the seconds of the sessions that ended, and the steps made in them."""
 MEAN_SEQUENCES = 1000
 """Training sequences that are averaged."""
 FORCED_JUMPS = (1, 2, 4, 8, 16)
@@ -172,10 +168,6 @@ def train_job(job: Job, folder: Path, threads: int = 0, progress: bool = False) 
     config = replace(job.config, threads=threads)
     if is_finished(config, folder):
         return
-    checkpoint = folder / CHECKPOINT
-    before = Checkpoint.load(checkpoint).step if checkpoint.is_file() else 0
-    timing = _timing(folder)
-    started = time.perf_counter()
     train(
         config,
         folder,
@@ -183,22 +175,6 @@ def train_job(job: Job, folder: Path, threads: int = 0, progress: bool = False) 
         command=job.command,
         progress=progress,
     )
-    seconds = time.perf_counter() - started
-    write_json(
-        folder / TIMING,
-        {
-            "seconds": timing["seconds"] + seconds,
-            "steps": timing["steps"] + config.steps - before,
-        },
-    )
-
-
-def _timing(folder: Path) -> dict[str, float]:
-    path = folder / TIMING
-    if not path.is_file():
-        return {"seconds": 0.0, "steps": 0}
-    timing: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
-    return timing
 
 
 def score_job(job: Job, folder: Path) -> dict[str, Any]:
@@ -210,7 +186,6 @@ def score_job(job: Job, folder: Path) -> dict[str, Any]:
     test_data = make_task(
         replace(job.task, split="evaluation", num_sequences=job.sequences)
     )  # Weather may have fewer.
-    timing = _timing(folder)
     entry = {
         "error": None,
         "train": score(model, replace(train_data, obs=train_data.obs[: job.sequences])).to_dict(),
@@ -220,15 +195,21 @@ def score_job(job: Job, folder: Path) -> dict[str, Any]:
         "weights": sum(parameter.numel() for parameter in model.parameters()),
         "steps": checkpoint.step,
         "best_step": pretrained_info(folder / BEST)["metrics"].get("validation_step"),
-        "training_seconds": timing["seconds"] * checkpoint.step / timing["steps"]
-        if timing["steps"]
-        else None,
+        "training_seconds": _seconds(folder),
         "training_frames": train_data.obs.shape[0] * train_data.obs.shape[1],
         "history": checkpoint.history,
         "device": _device_name(device),
         **_record(job),
     }
     return {"entry": entry, "samples": record_samples(model, test_data)}
+
+
+def _seconds(folder: Path) -> float | None:
+    """Of training; None for a run of a version that did not count them."""
+    try:
+        return training_seconds(folder)
+    except FileNotFoundError:
+        return None
 
 
 def mean_sequence_mse(train_data: TaskDataset, test_data: TaskDataset) -> float:

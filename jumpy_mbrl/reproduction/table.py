@@ -24,8 +24,9 @@ DEFINITIONS = {
         "sample MSE of imagining the mean of the training sequences, whatever is shown. Where the "
         "papers' figures are above it, their data were scaled differently"
     ),
-    "mean jump": "predicted frames per tick, in the same rollouts",
-    "training": "seconds with data, validation and checkpoints, side by side with other runs",
+    "mean jump": "predicted frames per line, in the same rollouts; each tick begins a line, and "
+    "one that is filtered from the frames shown counts too",
+    "training": "seconds with data and checkpoints, without validation, where they are known",
 }
 
 

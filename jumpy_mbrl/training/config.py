@@ -20,8 +20,8 @@ Schedule = Literal["exponential", "cosine"]
 Precision = Literal["float32", "bfloat16"]
 
 _FREE_ON_RESUME = ("device", "threads", "compile")
-_FLOAT32_ONLY = (JumpyRNNConfig, SpriteJumpConfig)
-"""The one mixes precisions in its ticks, the other solves linear equations to see."""
+_FLOAT32_ONLY = (SpriteJumpConfig,)
+"""It solves linear equations to see."""
 
 
 @dataclass(frozen=True)

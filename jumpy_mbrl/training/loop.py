@@ -106,13 +106,13 @@ def validate(model: WorldModel, dataset: SequenceData, batch_size: int = 1000) -
 
     Returns:
         ``mse``, the mean squared error of the observations, and ``mean_jump``, predicted frames
-        per tick.
+        per line (see ``Imagined.lines``).
     """
     like = next(model.parameters())
     shown = dataset.warm_up
     n, T = dataset.obs.shape[:2]
     times = [float(t) for t in range(1, T - shown + 1)]
-    error, ticks = 0.0, 0
+    error, lines = 0.0, 0
     for start in range(0, n, batch_size):
         rows = slice(start, start + batch_size)
         obs = as_frames(torch.from_numpy(dataset.obs[rows])).to(like)
@@ -120,8 +120,8 @@ def validate(model: WorldModel, dataset: SequenceData, batch_size: int = 1000) -
         state = model.observe(obs[:, :shown], action[:, :shown])
         imagined = model.imagine(state, times, *actions_ahead(action, shown - 1))
         error += float((imagined.obs - obs[:, shown:]).square().mean()) * len(obs) / n
-        ticks += int(imagined.ticks.sum())
-    return {"mse": error, "mean_jump": n * len(times) / max(ticks, 1)}
+        lines += int(imagined.lines().sum())
+    return {"mse": error, "mean_jump": n * len(times) / lines}
 
 
 class _Run:

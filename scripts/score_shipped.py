@@ -1,0 +1,67 @@
+"""Scores the shipped world models on the validation sequences that their weights were chosen by.
+
+    python scripts/score_shipped.py
+    python scripts/score_shipped.py --update    # after a change of models or of what is measured
+
+Prints, for each, the error and the mean jump that its config.json tells and those found now;
+`--update` writes the latter into it.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import tyro
+
+from jumpy_mbrl.data.dataset import DatasetConfig, make_dataset
+from jumpy_mbrl.data.loading import SequenceData
+from jumpy_mbrl.data.tasks import TaskConfig, make_task
+from jumpy_mbrl.files import write_json
+from jumpy_mbrl.models import from_pretrained, pretrained_info, shipped_models
+from jumpy_mbrl.shipped import CONFIG, Shelf
+from jumpy_mbrl.training import validate
+
+
+@dataclass(frozen=True)
+class Args:
+    """Which models, and what becomes of their figures."""
+
+    models: tuple[str, ...] = ()
+    """All of them by default."""
+    update: bool = False
+    """Write the figures into their config.json."""
+
+
+def validation_data(name: str) -> SequenceData:
+    """The sequences that chose the weights of a shipped model."""
+    config: dict[str, Any] = pretrained_info(name)["training"]["config"]["validation_data"]
+    if "task" in config:
+        return make_task(TaskConfig.from_dict(config))
+    return make_dataset(DatasetConfig.from_dict(config))
+
+
+def figures_of(name: str) -> dict[str, float]:
+    """Validation figures of a shipped model, by their names in its config.json."""
+    figures = validate(from_pretrained(name), validation_data(name))
+    return {f"validation_{key}": value for key, value in figures.items()}
+
+
+def main(args: Args) -> None:
+    """Prints, and with `update` writes, the figures."""
+    shelf = Shelf("pretrained", "model", "save_pretrained")
+    for name in args.models or shipped_models():
+        info = pretrained_info(name)
+        told, found = info["metrics"], figures_of(name)
+        pairs = [f"{key} {told[key]:.6g} now {value:.6g}" for key, value in found.items()]
+        print(f"{name}: {', '.join(pairs)}", flush=True)
+        if args.update:
+            write_json(shelf.find(name) / CONFIG, {**info, "metrics": {**told, **found}})
+
+
+if __name__ == "__main__":
+    try:
+        main(tyro.cli(Args, description=__doc__))
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
