@@ -238,8 +238,8 @@ def test_forced_jumps_are_as_long_as_they_are_called() -> None:
     model = JumpyRNN(JumpyRNNConfig(2, 0, 8, 8, horizon=20.0)).eval()
     data = make_task(TaskConfig("lines", num_sequences=6))
     curve = forced_jumps(model, data)
-    assert [point["jump"] for point in curve] == [1, 2, 4, 8, 16]
-    assert [point["mean_jump"] for point in curve] == pytest.approx([1, 2, 4, 20 / 3, 10])
+    assert [point["jump"] for point in curve] == [1, 2, 4, 8, 16, 20]
+    assert [point["mean_jump"] for point in curve] == pytest.approx([1, 2, 4, 20 / 3, 10, 20])
     constant = JumpyRNN(replace(model.config, constant_jump=4)).eval()
     constant.load_state_dict(model.state_dict())
     assert curve[2]["sample_mse"] == pytest.approx(validate(constant, data)["mse"], rel=1e-5)

@@ -37,7 +37,8 @@ SEQUENCES = 1000
 MEAN_SEQUENCES = 1000
 """Training sequences that are averaged."""
 FORCED_JUMPS = (1, 2, 4, 8, 16)
-"""Frames of the constant jumps that a trained jumpy RNN is forced to (the gray curves)."""
+"""Frames of the constant jumps that a trained jumpy RNN is forced to (the gray curves), besides one
+jump over all that is predicted."""
 
 
 @dataclass(frozen=True)
@@ -229,15 +230,13 @@ def forced_jumps(model: WorldModel, data: TaskDataset) -> list[dict[str, Any]]:
 
     Returns:
         ``jump`` (frames), ``mean_jump`` and ``sample_mse`` for each of `FORCED_JUMPS` that is not
-        longer than the prediction; nothing for other models.
+        longer than the prediction, and for a single one; nothing for other models.
     """
     if not isinstance(model, JumpyRNN) or model.config.constant_jump:
         return []
     later = data.obs.shape[1] - data.warm_up
     curve = []
-    for jump in FORCED_JUMPS:
-        if jump > later:
-            break
+    for jump in sorted({*(jump for jump in FORCED_JUMPS if jump < later), later}):
         with torch.random.fork_rng(devices=[]):  # First weights are drawn, and thrown away.
             forced = JumpyRNN(replace(model.config, constant_jump=jump))
         forced.load_state_dict(model.state_dict())
