@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from jumpy_mbrl.agents.model_free import policy_info
+from jumpy_mbrl.agents.policy_labels import policy_labels, told_apart
 from jumpy_mbrl.agents.policy_training import BEST, CONFIG, CurvePoint, read_curve
-
-_NOT_TOLD = ("seed", "device", "threads")
-"""Settings that tell no kind of run from another."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +20,7 @@ class PolicyRuns:
     """The runs of one kind.
 
     Attributes:
-        label: what they train, with the settings in which other kinds of the same name differ.
+        label: see `policy_labels`.
         settings: what they have in common: a `PolicyConfig` as a dictionary, without the seed.
         seeds: of the runs, ascending.
         commands: that repeat them, where they are known.
@@ -64,9 +62,9 @@ def read_policy_runs(folders: Iterable[str | os.PathLike[str]]) -> list[PolicyRu
     kinds: dict[str, list[_Run]] = {}
     for folder in folders:
         run = _read(Path(folder))
-        kinds.setdefault(json.dumps(_compared(run.settings), sort_keys=True), []).append(run)
+        kinds.setdefault(json.dumps(told_apart(run.settings), sort_keys=True), []).append(run)
     groups = list(kinds.values())
-    labels = _labels([_compared(runs[0].settings) for runs in groups])
+    labels = policy_labels([runs[0].settings for runs in groups])
     return [_together(label, runs) for label, runs in zip(labels, groups, strict=True)]
 
 
@@ -103,25 +101,3 @@ def _together(label: str, runs: list[_Run]) -> PolicyRuns:
         commands=tuple(run.command for run in runs),
         curves=tuple(run.curve for run in runs),
     )
-
-
-def _compared(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings by which kinds are told apart, flat."""
-    algorithm = {f"algorithm.{name}": value for name, value in settings["algorithm"].items()}
-    rest = {k: v for k, v in settings.items() if k != "algorithm" and k not in _NOT_TOLD}
-    return {**algorithm, **rest}
-
-
-def _labels(kinds: list[dict[str, Any]]) -> list[str]:
-    """The names of presets; where several have one, with what they differ in."""
-    names = [f"{kind['algorithm.name']}-{kind['form']}-{kind['obs_type']}" for kind in kinds]
-    labels = []
-    for name, kind in zip(names, kinds, strict=True):
-        alike = [other for other, label in zip(kinds, names, strict=True) if label == name]
-        differing = [
-            f"{key.removeprefix('algorithm.')}={value}"
-            for key, value in kind.items()
-            if value is not None and any(other.get(key) != value for other in alike)
-        ]
-        labels.append(", ".join([name, *differing]))
-    return labels

@@ -29,6 +29,7 @@ import torch
 import tyro
 
 from jumpy_mbrl.agents import load_agent
+from jumpy_mbrl.agents.policy_labels import policy_labels
 from jumpy_mbrl.data.dataset import DatasetConfig, make_dataset
 from jumpy_mbrl.data.seeds import validation_table_seeds
 from jumpy_mbrl.devices import resolve_device
@@ -180,6 +181,9 @@ class Figure:
             report["planner"] = merge_points(self.planner)
         if self.policies:
             report["policies"] = policies(self.policies)
+        labels = policy_labels([kind["settings"] for kind in report["policies"]])
+        for kind, label in zip(report["policies"], labels, strict=True):
+            kind["label"] = label
         check_comparable(report)
         if not report["planner"] and not report["policies"]:
             raise ValueError(f"expected --policies or --planner, as there is no {path} to redraw")
@@ -196,7 +200,9 @@ class Figure:
             from jumpy_mbrl.figures.learning import save_learning_figure
 
             references = report["planner"].get("references", {})
-            save_learning_figure(report_curves(report), references, self.out / PICTURE)
+            save_learning_figure(
+                report_curves(report), references, self.out / PICTURE, title=title(report)
+            )
         except ImportError as error:
             print(f"{PICTURE} was not drawn: {error}")
 
@@ -252,13 +258,23 @@ def check_comparable(report: Mapping[str, Any]) -> None:
 # -- what is written -----------------------------------------------------------------------------
 
 
+def title(report: Mapping[str, Any]) -> str:
+    """What page and picture are about."""
+    kinds = [kind["settings"] for kind in report["policies"]]
+    if report["planner"] or not any(settings.get("inside") for settings in kinds):
+        return "What experience and time buy"
+    learners = sorted({settings["algorithm"]["name"].upper() for settings in kinds})
+    return f"{' and '.join(learners)} inside world models"
+
+
 def page(report: Mapping[str, Any]) -> str:
     """All of it as Markdown."""
     planner = report["planner"]
-    lines = ["# What experience and time buy", "", *format_curves(report_curves(report))]
+    told = _on_planner(planner) if planner else []
+    told += _on_policies(report["policies"]) if report["policies"] else []
+    lines = [f"# {title(report)}", "", *format_curves(report_curves(report)), "", " ".join(told)]
     commands = [command for kind in report["policies"] for command in kind["commands"] if command]
     if planner:
-        lines += ["", *_on_planner(planner)]
         commands = [*planner["commands"], *commands]
     if commands:
         lines += ["", "```bash", *commands, "```"]
@@ -272,12 +288,21 @@ def _on_planner(planner: Mapping[str, Any]) -> list[str]:
     }
     places = {f"{point['device']}, CPU threads: {point['threads']}" for point in planner["points"]}
     return [
-        f"On the same {planner['tables']:,} tables {' and '.join(sorted(told))}. The planner's "
-        "frames are those that its model learned from and a tenth more, up to 1,000 trajectories, "
-        "by which its weights were chosen; its seconds those of training, the making of the data "
-        f"included ({'; '.join(sorted(places))}). Frames and seconds of policies are without their "
-        "validations.",
+        f"On the same {planner['tables']:,} tables {' and '.join(sorted(told))}.",
+        "The planner's frames are those that its model learned from and a tenth more, up to 1,000 "
+        "trajectories, by which its weights were chosen; its seconds those of training, the making "
+        f"of the data included ({'; '.join(sorted(places))}).",
     ]
+
+
+def _on_policies(kinds: Sequence[Mapping[str, Any]]) -> list[str]:
+    told = ["Frames and seconds of policies are without their validations."]
+    if any(kind["settings"].get("inside") for kind in kinds):
+        told.append(
+            "Inside a world model frames after the lead-in are imagined; the frames that the model "
+            "itself learned from, and the time of its own training, are not counted."
+        )
+    return told
 
 
 def _empty() -> dict[str, Any]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from jumpy_mbrl.agents import PROTOCOLS, PlannerConfig
 from jumpy_mbrl.agents.model_free import policy_agent, policy_info
 from jumpy_mbrl.agents.policy_config import POLICY_PRESETS, PolicyConfig, PPOConfig, SACConfig
+from jumpy_mbrl.agents.policy_labels import policy_labels
 from jumpy_mbrl.agents.policy_runs import read_policy_runs
 from jumpy_mbrl.agents.policy_training import CurvePoint, train_policy
 from jumpy_mbrl.data.dataset import make_dataset
@@ -243,6 +244,38 @@ def test_kinds_of_one_name_say_what_they_differ_in(tmp_path: Path) -> None:
     ]
 
 
+def test_kinds_are_called_after_presets_or_after_their_game() -> None:
+    rest = POLICY_PRESETS["ppo-rest-coords"]
+    assert policy_labels([config.to_dict() for config in POLICY_PRESETS.values()]) == [
+        *POLICY_PRESETS
+    ]
+    for changes, label in (
+        ({"seed": 3, "timesteps": 7, "threads": 2}, "ppo-rest-coords"),
+        ({"inside": "rnn-billiards2d"}, "ppo-rest-coords, inside=rnn-billiards2d"),
+        ({"gamma": 0.5}, "ppo-shot-coords, start=rest"),
+        ({"random_target": True}, "ppo-shot-coords, start=rest, random_target"),
+        ({"start": "moving"}, "ppo-shot-coords"),
+    ):
+        assert policy_labels([replace(rest, **changes).to_dict()]) == [label]
+    longer = replace(rest, timesteps=8 * rest.timesteps)
+    assert policy_labels([rest.to_dict(), longer.to_dict()]) == [
+        "ppo-rest-coords, timesteps=409600",
+        "ppo-rest-coords, timesteps=3276800",
+    ]
+    sparse = replace(rest, gamma=0.5, reward="sparse")
+    assert policy_labels([replace(rest, gamma=0.5).to_dict(), sparse.to_dict()]) == [
+        "ppo-shot-coords, start=rest, reward=dense",
+        "ppo-shot-coords, start=rest, reward=sparse",
+    ]
+
+
+def test_runs_of_older_versions_keep_their_names() -> None:
+    settings = POLICY_PRESETS["sac-shot-coords"].to_dict()
+    for name in ("seed", "inside", "motion"):
+        settings.pop(name)
+    assert policy_labels([settings]) == ["sac-shot-coords"]
+
+
 def test_runs_that_cannot_be_put_together(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"expected a run of train_sb3\.py in"):
         read_policy_runs([tmp_path])
@@ -394,9 +427,40 @@ def test_inside_a_world_model_and_on_real_tables(script: ModuleType, tmp_path: P
     out = tmp_path / "out"
     assert script.main(["figure", "--policies", *map(str, runs), "--out", str(out)]) == 0
     page = (out / "learning.md").read_text()
-    assert "| ppo-shot-coords | 150 steps | 2 |" in page
-    assert "| ppo-shot-coords, inside=fold-billiards2d | 150 steps | 2 |" in page
+    assert page.startswith("# PPO inside world models\n")
+    assert "| ppo-shot-coords, start=rest | 150 steps | 2 |" in page
+    assert "| ppo-shot-coords, start=rest, inside=fold-billiards2d | 150 steps | 2 |" in page
+    assert "time of its own training, are not counted" in page
     assert (out / "learning.png").is_file()
+    report = json.loads((out / "learning.json").read_text())
+    report["policies"][0]["label"] = "as an older version called it"
+    (out / "learning.json").write_text(json.dumps(report))
+    assert script.main(["figure", "--out", str(out)]) == 0
+    assert (out / "learning.md").read_text() == page
+
+
+def test_on_real_tables_alone_nothing_is_imagined(script: ModuleType, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "ppo", POLICY_PRESETS["ppo-shot-coords"], *points_of(0.3))
+    assert script.main(["figure", "--policies", str(run), "--out", str(tmp_path)]) == 0
+    page = (tmp_path / "learning.md").read_text()
+    assert page.startswith("# What experience and time buy\n") and "without their valid" in page
+    assert "world model" not in page
+
+
+def test_the_picture_is_called_as_the_page(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    titles = []
+    monkeypatch.setattr(
+        "jumpy_mbrl.figures.learning.save_learning_figure",
+        lambda *args, title: titles.append(title),
+    )
+    rest = POLICY_PRESETS["ppo-rest-coords"]
+    inside = [
+        write_run(tmp_path / name, replace(rest, inside=name), *points_of(0.3)) for name in "ab"
+    ]
+    assert script.main(["figure", "--policies", *map(str, inside), "--out", str(tmp_path)]) == 0
+    assert titles == ["PPO inside world models"]
 
 
 def test_figures_that_cannot_be(

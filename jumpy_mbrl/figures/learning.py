@@ -58,6 +58,7 @@ def save_learning_figure(
     curves: Sequence[Curve],
     references: Mapping[str, Mapping[str, Any]],
     path: str | os.PathLike[str],
+    title: str = "What experience and time buy",
 ) -> None:
     """Draws what has been learned after so much experience, and after so long.
 
@@ -65,6 +66,7 @@ def save_learning_figure(
         curves: of policies and of a planner, whose points are trainings of their own.
         references: for "none" and "simulator", if they are to be drawn, figures with ``success``.
         path: of the picture; the suffix says which format.
+        title: of the picture.
 
     Raises:
         ImportError: if matplotlib is not installed.
@@ -95,7 +97,7 @@ def save_learning_figure(
             _draw_references(axes, references, named=axes is time)
         frames.set_ylabel("success, %")
         left = 0.2 / _WIDTH
-        figure.text(left, 1.0 - 0.3 / height, "What experience and time buy", **TITLE)
+        figure.text(left, 1.0 - 0.3 / height, title, **TITLE)
         figure.text(left, 1.0 - 0.64 / height, _caption(curves), **CAPTION)
         figure.legend(
             *frames.get_legend_handles_labels(),
