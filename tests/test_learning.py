@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from types import ModuleType
 from typing import Any
 
@@ -42,6 +43,7 @@ from jumpy_mbrl.figures.learning import save_learning_figure
 from jumpy_mbrl.training import train
 from jumpy_mbrl.training.loop import CHECKPOINT
 
+ROOT = Path(__file__).parents[1]
 OURS, FIRST_POLICY = "#2f7d5e", "#b5483a"
 QUICK = PlannerConfig(candidates=1, refined=1, gradient_steps=0, finalists=0)
 TINY: dict[str, Any] = {
@@ -285,6 +287,34 @@ def test_runs_that_cannot_be_put_together(tmp_path: Path) -> None:
     twins = [write_run(tmp_path / name, ppo, *points_of(0.2)) for name in "ab"]
     with pytest.raises(ValueError, match="one run of 'ppo-shot-coords' for each seed, got several"):
         read_policy_runs(twins)
+
+
+# -- what was learned inside world models --------------------------------------------------------
+
+
+def last_points() -> dict[str | None, tuple[float, float]]:
+    """Success and seconds at the end, means over the seeds, by the model inside of which it was."""
+    report = json.loads((ROOT / "results" / "inside" / "learning.json").read_text())
+    means = {}
+    for kind in report["policies"]:
+        ends = [run[-1] for run in kind["curves"]]
+        assert len(ends) >= 3
+        success, seconds = (fmean(end[name] for end in ends) for name in ("success", "seconds"))
+        means[kind["settings"]["inside"]] = (success, seconds)
+    return means
+
+
+def test_policies_from_inside_the_model_win_on_real_tables() -> None:
+    means = last_points()
+    assert means["fold-billiards2d"][0] >= 0.8 * means[None][0]
+
+
+def test_the_page_tells_how_long_it_took() -> None:
+    means = last_points()
+    jumpy, rnn, real = (means[n][1] for n in ("fold-billiards2d", "rnn-billiards2d", None))
+    page = " ".join((ROOT / "docs" / "plugging_in.md").read_text().split())
+    assert f"inside the RNN {rnn / jumpy:.1f} times those inside the jumpy model" in page
+    assert f"inside the jumpy model {jumpy / real:.1f} times those on real tables" in page
 
 
 # -- the picture ---------------------------------------------------------------------------------
