@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from jumpy_mbrl.data.seeds import training_table_seeds, validation_table_seeds
 from jumpy_mbrl.envs import BILLIARDS_2D, BILLIARDS_2D_SHOT
 from jumpy_mbrl.envs.config import Start, check_start, unknown_name
+from jumpy_mbrl.envs.task import plane_task
 
 Form = Literal["shot", "frame"]
 Shown = Literal["coords", "state", "pixels"]
@@ -25,6 +27,8 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 _FREE_ON_RESUME = ("timesteps", "device", "threads")
 _STACKED = 4
 """Frames shown at once: those of the lead-in."""
+_MOST_REPLAY = 8 * 2**30
+"""Bytes of observations that a replay buffer may hold."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,9 @@ class PPOConfig:
         clip_range: how far the probability of an action may change, as a ratio.
         gae_lambda: of the advantages.
         log_std_init: logarithm of the actions' first standard deviation.
+
+    Raises:
+        ValueError: for a bad value, by name.
     """
 
     n_steps: int = 4
@@ -46,6 +53,15 @@ class PPOConfig:
     clip_range: float = 0.2
     gae_lambda: float = 0.95
     log_std_init: float = -0.7
+
+    def __post_init__(self) -> None:
+        _check_at_least(1, n_steps=self.n_steps, n_epochs=self.n_epochs)
+        _check_real(ent_coef=self.ent_coef)
+        if not 0.0 < self.clip_range < math.inf:
+            raise ValueError(f"clip_range must be positive and finite, got {self.clip_range}")
+        _check_fraction(gae_lambda=self.gae_lambda)
+        if not math.isfinite(self.log_std_init):
+            raise ValueError(f"log_std_init must be finite, got {self.log_std_init}")
 
 
 @dataclass(frozen=True)
@@ -58,12 +74,20 @@ class SACConfig:
         gradient_steps: updates after each step on all tables.
         ent_coef: weight of the entropy. It stays as it is: SB3's own choice starts at 1, where a
             shot is worth 1 at most, and takes ten thousands of updates to let the policy choose.
+
+    Raises:
+        ValueError: for a bad value, by name.
     """
 
     buffer_size: int = 1_000_000
     learning_starts: int = 5000
     gradient_steps: int = 8
     ent_coef: float = 0.01
+
+    def __post_init__(self) -> None:
+        _check_at_least(1, buffer_size=self.buffer_size, gradient_steps=self.gradient_steps)
+        _check_at_least(0, learning_starts=self.learning_starts)
+        _check_real(ent_coef=self.ent_coef)
 
 
 @dataclass(frozen=True)
@@ -131,12 +155,10 @@ class PolicyConfig:
                 raise ValueError(unknown_name(name, getattr(self, name), known))
         check_start(self.start)
         for name in ("timesteps", "n_envs", "batch_size", "features", "validation_interval"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+            _check_at_least(1, **{name: getattr(self, name)})
         if not 0.0 < self.learning_rate < math.inf:
             raise ValueError(f"learning_rate must be positive and finite, got {self.learning_rate}")
-        if not 0.0 <= self.gamma <= 1.0:
-            raise ValueError(f"gamma must be in [0, 1], got {self.gamma}")
+        _check_fraction(gamma=self.gamma)
         if not self.net or min(self.net) < 1:
             raise ValueError(f"net must be sizes of at least 1, got {self.net}")
         if self.threads < 0:
@@ -148,12 +170,9 @@ class PolicyConfig:
         training_table_seeds(self.seed, self.n_envs)
         validation_table_seeds(0, self.validation_tables)
         if isinstance(self.algorithm, PPOConfig):
-            steps = self.n_envs * self.algorithm.n_steps
-            if steps % self.batch_size:
-                raise ValueError(
-                    f"batch_size must divide the {steps} steps (n_envs * n_steps) between two "
-                    f"updates of PPO, got {self.batch_size}"
-                )
+            self._check_batches(self.algorithm)
+        else:
+            self._check_replay(self.algorithm)
 
     @property
     def algorithm_name(self) -> str:
@@ -171,11 +190,62 @@ class PolicyConfig:
         return _STACKED if self.form == "frame" and self.obs_type != "state" else 1
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as a dictionary that JSON can hold."""
+        """The fields as a dictionary that JSON can hold, the same on every machine."""
         values = asdict(self)
         values["algorithm"] = {"name": self.algorithm_name, **values["algorithm"]}
         values["net"] = list(self.net)
+        values["inside"] = None if self.inside is None else folder_name(self.inside)
         return values
+
+    def _check_batches(self, ppo: PPOConfig) -> None:
+        steps = self.n_envs * ppo.n_steps
+        if steps < 2:
+            raise ValueError(
+                f"n_envs * n_steps must be at least 2, as PPO compares steps with their mean, got "
+                f"{self.n_envs} * {ppo.n_steps}"
+            )
+        _check_at_least(2, batch_size=self.batch_size)
+        if steps % self.batch_size:
+            raise ValueError(
+                f"batch_size must divide the {steps} steps (n_envs * n_steps) between two updates "
+                f"of PPO, got {self.batch_size}"
+            )
+
+    def _check_replay(self, sac: SACConfig) -> None:
+        task = plane_task(obs_type=self.obs_type, random_target=self.random_target)
+        space: Any = task.observation_space(_STACKED if self.form == "shot" else self.stack)
+        one = math.prod(space.shape) * space.dtype.itemsize
+        size = 2 * one * sac.buffer_size  # each step's, and the next one's
+        if size > _MOST_REPLAY:
+            raise ValueError(
+                f"buffer_size must be at most {_MOST_REPLAY // (2 * one):,} with obs_type "
+                f"{self.obs_type!r}, got {sac.buffer_size:,}, whose observations would take "
+                f"{size:,} bytes ({size / 2**30:.0f} GiB) of memory; give a smaller "
+                "--algorithm.buffer-size"
+            )
+
+
+def folder_name(path: str) -> str:
+    """The last part of a path, which says the same on every machine; a name stays what it is."""
+    return Path(path).resolve().name
+
+
+def _check_at_least(low: int, **values: int) -> None:
+    for name, value in values.items():
+        if value < low:
+            raise ValueError(f"{name} must be at least {low}, got {value}")
+
+
+def _check_fraction(**values: float) -> None:
+    for name, value in values.items():
+        if not 0.0 <= value <= 1.0:
+            raise ValueError(f"{name} must be in [0, 1], got {value}")
+
+
+def _check_real(**values: float) -> None:
+    for name, value in values.items():
+        if not 0.0 <= value < math.inf:
+            raise ValueError(f"{name} must be finite and not negative, got {value}")
 
 
 def changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:

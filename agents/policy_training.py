@@ -33,13 +33,15 @@ from jumpy_mbrl.data.seeds import training_table_seeds, validation_table_seeds
 from jumpy_mbrl.devices import cpu_threads, resolve_device
 from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.files import atomic_write, write_json
-from jumpy_mbrl.models.pretrained import from_pretrained, versions
+from jumpy_mbrl.models.pretrained import from_pretrained, pretrained_info, versions
 
 CONFIG = "config.json"
 CURVE = "curve.csv"
 CHECKPOINT = "checkpoint.zip"
 REPLAY_BUFFER = "replay_buffer.pkl"
 BEST = "best"
+_WEIGHTS = "inside_sha256"
+"""Where a run's config has the checksum of the weights of the world model it is inside of."""
 
 
 @dataclass(frozen=True)
@@ -93,14 +95,15 @@ def train_policy(
     """
     folder = Path(run_dir)
     resolve_device(config.device)
+    record = _record(config)
+    _check_folder(folder, record, resume)
     with cpu_threads(config.threads):
         env, held_out = make_env(config), make_env(config, held_out=True)
-        _prepare(folder, config, resume)
-        checkpoint = folder / CHECKPOINT
-        if resume and checkpoint.is_file():
+        if resume and (folder / CHECKPOINT).is_file():
             model = _load(config, folder, env)
         else:
             model = make_algorithm(config, env, folder)
+        write_json(folder / CONFIG, record)  # Not before: a start that fails leaves no run behind.
         curve = [point for point in read_curve(folder) if point.timesteps <= model.num_timesteps]
         # The tables of the first steps must not be dealt once more.
         tables = training_table_seeds(config.seed, 2**20)
@@ -300,27 +303,52 @@ class _Bar(BaseCallback):
         self._bar.close()
 
 
-def _prepare(folder: Path, config: PolicyConfig, resume: bool) -> None:
-    """Makes a new run's folder, or checks that of an old one."""
+def _record(config: PolicyConfig) -> dict[str, Any]:
+    """What the folder of a run says of it; of a world model the weights too, wherever it lies."""
+    record = {"training": config.to_dict(), "versions": versions()}
+    if config.inside is not None:
+        record[_WEIGHTS] = pretrained_info(config.inside)["weights_sha256"]
+    return record
+
+
+def _check_folder(folder: Path, record: dict[str, Any], resume: bool) -> None:
+    """Raises ``ValueError`` for a new run where there is one, or an old one that is another."""
     path = folder / CONFIG
     if not resume:
         if path.exists():
             raise ValueError(
                 f"{folder} already holds a run; resume it, remove it, or choose another folder"
             )
-        write_json(path, {"training": config.to_dict(), "versions": versions()})
         return
-    if not path.is_file():
-        raise ValueError(
-            f"expected a run to resume in {folder}, but there is no {CONFIG} there; "
-            "check the path, or start a run without resume"
-        )
-    changed = changes(json.loads(path.read_text(encoding="utf-8"))["training"], config.to_dict())
+    before = _read_record(path)
+    changed = changes(before["training"], record["training"])
+    weights = record.get(_WEIGHTS)
+    if before.get(_WEIGHTS, weights) != weights:
+        changed.append(f"{_WEIGHTS}={weights} instead of {before[_WEIGHTS]}")
     if changed:
         raise ValueError(
             f"expected the config that the run in {folder} was started with, got "
             f"{', '.join(changed)}; give the same settings, or start a run in another folder"
         )
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ValueError(
+            f"expected a run to resume in {path.parent}, but there is no {path.name} there; "
+            "check the path, or start a run without resume"
+        )
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        readable = isinstance(record["training"], dict)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        readable = False
+    if not readable:
+        raise ValueError(
+            f"expected {path} to be of a run of train_sb3.py, got something else; check the path"
+        )
+    found: dict[str, Any] = record
+    return found
 
 
 def _load(config: PolicyConfig, folder: Path, env: VecEnv) -> BaseAlgorithm:

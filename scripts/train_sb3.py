@@ -22,7 +22,12 @@ from typing import Annotated
 import tyro
 
 from jumpy_mbrl.agents.model_free import policy_info
-from jumpy_mbrl.agents.policy_config import POLICY_PRESETS, PolicyConfig, policy_preset
+from jumpy_mbrl.agents.policy_config import (
+    POLICY_PRESETS,
+    PolicyConfig,
+    folder_name,
+    policy_preset,
+)
 from jumpy_mbrl.agents.policy_training import train_policy
 
 _DEFAULT_PRESET = "sac-shot-coords"
@@ -81,11 +86,19 @@ def parse(argv: Sequence[str]) -> Arguments:
 def record(argv: Sequence[str]) -> str:
     """The command that repeats the run anywhere: without this machine's folders and --resume."""
     places = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    places.add_argument("--run-dir", type=Path)
+    places.add_argument("--run-dir")
+    places.add_argument("--inside")
     places.add_argument("--resume", action="store_true")
-    found, rest = places.parse_known_args(list(argv))
-    run_dir: Path = found.run_dir
-    return shlex.join(["python", "scripts/train_sb3.py", *rest, "--run-dir", run_dir.name])
+    found, rest = places.parse_known_args([_hyphened(word) for word in argv])
+    inside = [] if found.inside is None else ["--inside", folder_name(found.inside)]
+    run_dir = ["--run-dir", folder_name(found.run_dir)]
+    return shlex.join(["python", "scripts/train_sb3.py", *rest, *inside, *run_dir])
+
+
+def _hyphened(word: str) -> str:
+    """An option as it is documented; tyro takes underscores too."""
+    name, equals, value = word.partition("=")
+    return name.replace("_", "-") + equals + value if word.startswith("--") else word
 
 
 if __name__ == "__main__":

@@ -23,11 +23,24 @@ from jumpy_mbrl.agents.policy_config import (
     SACConfig,
     policy_preset,
 )
-from jumpy_mbrl.agents.policy_training import CurvePoint, make_env, read_curve, train_policy
+from jumpy_mbrl.agents.policy_training import (
+    CurvePoint,
+    make_algorithm,
+    make_env,
+    read_curve,
+    train_policy,
+)
 from jumpy_mbrl.data.seeds import (
     evaluation_table_seeds,
     training_table_seeds,
     validation_table_seeds,
+)
+from jumpy_mbrl.models import (
+    RNN,
+    RNNConfig,
+    from_pretrained,
+    pretrained_info,
+    save_pretrained,
 )
 
 TINY: dict[str, Any] = {
@@ -183,6 +196,52 @@ def test_folders_that_do_not_fit(tmp_path: Path) -> None:
         train_policy(replace(config, gamma=0.5), tmp_path, resume=True, progress=False)
 
 
+@pytest.mark.parametrize("text", ["[]", "{}", '{"training": 3}', "{", "[" * 100_000])
+def test_a_foreign_folder_is_not_resumed(text: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ValueError, match=r"config\.json to be of a run of train_sb3\.py"):
+        train_policy(tiny("ppo-shot-coords"), tmp_path, resume=True, progress=False)
+    assert (tmp_path / "config.json").read_text() == text
+
+
+def test_the_record_of_a_run_that_goes_on_is_of_its_last_part(tmp_path: Path) -> None:
+    config = tiny("ppo-shot-coords", timesteps=64)
+    train_policy(config, tmp_path, progress=False)
+    train_policy(replace(config, timesteps=128, threads=1), tmp_path, resume=True, progress=False)
+    training = json.loads((tmp_path / "config.json").read_text())["training"]
+    assert (training["timesteps"], training["threads"]) == (128, 1)
+
+
+def test_a_start_that_fails_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise ValueError("too large for this machine")
+
+    monkeypatch.setattr("jumpy_mbrl.agents.policy_training.make_algorithm", fail)
+    with pytest.raises(ValueError, match="too large for this machine"):
+        train_policy(tiny("ppo-shot-coords"), tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_knows_the_model_it_is_inside_of_wherever_that_lies(tmp_path: Path) -> None:
+    for place in ("here", "there"):
+        save_pretrained(from_pretrained("fold-billiards2d"), tmp_path / place / "mine")
+    config = tiny("ppo-shot-coords", inside=str(tmp_path / "here" / "mine"))
+    best = train_policy(config, tmp_path / "run", progress=False)
+    assert policy_info(best)["training"]["inside"] == "mine"
+    record = (tmp_path / "run" / "config.json").read_text()
+    assert str(tmp_path) not in record
+    checksum = pretrained_info("fold-billiards2d")["weights_sha256"]
+    assert json.loads(record)["inside_sha256"] == checksum
+    moved = replace(config, inside=str(tmp_path / "there" / "mine"), timesteps=192)
+    train_policy(moved, tmp_path / "run", resume=True, progress=False)
+    assert read_curve(tmp_path / "run")[-1].timesteps == 192
+    save_pretrained(RNN(RNNConfig()), tmp_path / "there" / "mine")
+    with pytest.raises(ValueError, match=f"got inside_sha256=.* instead of {checksum}"):
+        train_policy(moved, tmp_path / "run", resume=True, progress=False)
+
+
 # -- tables --------------------------------------------------------------------------------------
 
 
@@ -231,11 +290,47 @@ def test_frames_are_stacked_where_one_has_no_velocity() -> None:
         ({"motion": True, "obs_type": "pixels"}, "motion is for obs_type 'coords' alone"),
         ({"inside": "fold-billiards2d", "obs_type": "state"}, "which no world model imagines"),
         ({"seed": -1}, "expected the training seed in"),
+        ({"n_envs": 1, "algorithm": PPOConfig(n_steps=1)}, r"at least 2, .* got 1 \* 1"),
+        ({"batch_size": 1}, "batch_size must be at least 2, got 1"),
     ],
 )
 def test_bad_settings(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        PolicyConfig(PPOConfig(), **changes)
+        PolicyConfig(**{"algorithm": PPOConfig(), **changes})
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "name", "value"),
+    [
+        (PPOConfig, "n_steps", 0),
+        (PPOConfig, "n_epochs", 0),
+        (PPOConfig, "clip_range", 0.0),
+        (PPOConfig, "clip_range", float("inf")),
+        (PPOConfig, "gae_lambda", 1.1),
+        (PPOConfig, "ent_coef", -0.1),
+        (PPOConfig, "log_std_init", float("nan")),
+        (SACConfig, "ent_coef", float("nan")),
+        (SACConfig, "buffer_size", 0),
+        (SACConfig, "learning_starts", -1),
+        (SACConfig, "gradient_steps", 0),
+    ],
+)
+def test_bad_settings_of_one_algorithm(algorithm: Any, name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=rf"^{name} must be .*, got {value}$"):
+        algorithm(**{name: value})
+
+
+@pytest.mark.parametrize("form", ["shot", "frame"])
+def test_pictures_to_replay_have_to_fit_into_memory(form: Any) -> None:
+    with pytest.raises(ValueError, match=r"98,304,000,000 bytes .*--algorithm\.buffer-size"):
+        PolicyConfig(SACConfig(), form=form, obs_type="pixels")
+    config = PolicyConfig(SACConfig(buffer_size=500), form=form, obs_type="pixels", n_envs=2)
+    # What is refused is what would be allocated.
+    held: Any = make_algorithm(replace(config, net=(8,), features=8), make_env(config))
+    buffer = held.replay_buffer
+    assert buffer.observations.nbytes + buffer.next_observations.nbytes == 98_304 * 500
+    PolicyConfig(SACConfig(), form=form)
+    PolicyConfig(PPOConfig(), form=form, obs_type="pixels")
 
 
 def test_unknown_presets() -> None:
@@ -258,10 +353,28 @@ def test_options_change_the_preset(script: ModuleType) -> None:
         seed=2,
         net=(16, 16),
     )
-    assert script.record(options) == (
+    expected_command = (
         "python scripts/train_sb3.py --preset ppo-frame-coords --timesteps 5 "
         "--algorithm.n-epochs 3 --seed 2 --net 16 16 --run-dir x"
     )
+    assert script.record(options) == expected_command
+    underscored = [word.replace("-", "_").replace("__", "--", 1) for word in options]
+    underscored[1] = "ppo-frame-coords"
+    assert "--run_dir" in underscored and script.parse(underscored) == arguments
+    assert script.record(underscored) == expected_command
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        (["--inside", "fold-billiards2d"], "--inside fold-billiards2d"),
+        (["--inside", "/home/me/runs/mine/"], "--inside mine"),
+        (["--inside=../mine"], "--inside mine"),
+    ],
+)
+def test_no_path_is_recorded(script: ModuleType, given: list[str], kept: str) -> None:
+    options = ["--run_dir=/home/me/x", *given, "--seed", "1"]
+    assert script.record(options) == (f"python scripts/train_sb3.py --seed 1 {kept} --run-dir x")
 
 
 def test_mistakes_are_one_line(script: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
