@@ -58,12 +58,36 @@ def assert_plays_alike(theirs: AnyVectorEnv, ours: AnyVectorEnv, steps: int) -> 
         np.testing.assert_allclose(found[1], wanted[1], atol=5e-3)
         for k in (2, 3):
             np.testing.assert_array_equal(found[k], wanted[k])
-        for name in ("is_success", "_is_success"):
-            np.testing.assert_array_equal(found[4][name], wanted[4][name])
-        for name in ("positions", "time"):
-            np.testing.assert_allclose(found[4][name], wanted[4][name], atol=5e-3)
-        ended += int((found[2] | found[3]).sum())
+        assert_infos_alike(wanted[4], found[4])
+        over = found[2] | found[3]
+        ended += int(over.sum())
+        if over.any() and ours.metadata["autoreset_mode"] == AutoresetMode.SAME_STEP:
+            assert_ends_alike(wanted[4], found[4])
+        if over.any() and ours.metadata["autoreset_mode"] == AutoresetMode.DISABLED:
+            (wanted_obs, wanted_info), (found_obs, found_info) = (
+                env.reset(options={"reset_mask": over}) for env in (theirs, ours)
+            )
+            np.testing.assert_allclose(found_obs, wanted_obs, atol=5e-3)
+            assert_infos_alike(wanted_info, found_info)
     return ended
+
+
+def assert_infos_alike(wanted: dict[str, Any], found: dict[str, Any]) -> None:
+    for name in ("is_success", "_is_success", "_positions", "_time"):
+        np.testing.assert_array_equal(found[name], wanted[name])
+    for name in ("positions", "time"):
+        np.testing.assert_allclose(found[name], wanted[name], atol=5e-3)
+
+
+def assert_ends_alike(wanted: dict[str, Any], found: dict[str, Any]) -> None:
+    """What SAME_STEP tells of the episodes that ended."""
+    for name in ("_final_obs", "_final_info"):
+        np.testing.assert_array_equal(found[name], wanted[name])
+    for mine, theirs in zip(found["final_obs"], wanted["final_obs"], strict=True):
+        assert (mine is None) == (theirs is None)
+        if mine is not None:
+            np.testing.assert_allclose(mine, theirs, atol=5e-3)
+    assert_infos_alike(wanted["final_info"], found["final_info"])
 
 
 @pytest.mark.parametrize(
@@ -85,6 +109,19 @@ def test_with_the_simulator_inside_it_is_the_real_environment(arguments: dict[st
     ours = WorldModelVectorEnv(SimulatorModel(table), 12, **arguments)
     assert ours.metadata["autoreset_mode"] == AutoresetMode.NEXT_STEP
     assert assert_plays_alike(theirs, ours, 95) > 12
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.DISABLED])
+@pytest.mark.parametrize("step_by", ["frame", "shot"])
+def test_episodes_go_over_as_in_the_real_environment(step_by: Any, mode: AutoresetMode) -> None:
+    arguments: dict[str, Any] = {"start": "rest", "reward": "dense", "autoreset_mode": mode}
+    ours = WorldModelVectorEnv(SimulatorModel(), 12, step_by, **arguments)
+    if step_by == "frame":
+        theirs = real(PLANE, 12, max_episode_steps=44, **arguments)
+    else:
+        theirs = real("Billiards2DShot-v0", 12, **arguments)
+    assert theirs.metadata["autoreset_mode"] == mode
+    assert assert_plays_alike(theirs, ours, 95 if step_by == "frame" else 4) > 12
 
 
 def test_moving_tables_are_the_real_ones_but_for_chaos() -> None:
@@ -303,6 +340,11 @@ def test_starts_from_given_frames() -> None:
             WorldModelVectorEnv(SimulatorModel(), frames=bad)
     with pytest.raises(ValueError, match="finite"):
         WorldModelVectorEnv(SimulatorModel(), frames=np.full((2, 4, 4), np.nan))
+    for outside in (-0.01, 1.5):
+        beside = frames.copy()
+        beside[1, 2, 3] = outside
+        with pytest.raises(ValueError, match=rf"on the table, in \[0, 1\], got .*{outside}"):
+            WorldModelVectorEnv(SimulatorModel(), frames=beside)
 
 
 def test_no_graph_is_built() -> None:
@@ -315,6 +357,11 @@ def test_no_graph_is_built() -> None:
 
 def test_bad_arguments_are_refused_by_name() -> None:
     simulator: Any = SimulatorModel()
+    with pytest.raises(ValueError, match=r"a WorldModel, got 'fold-billiards2d'; .*from_pretr"):
+        WorldModelVectorEnv("fold-billiards2d")  # type: ignore[arg-type]
+    for step_by in ("frame", "jump", "shot"):
+        with pytest.raises(ValueError, match=r"no max_episode_steps, got 10: .*'num_frames'"):
+            WorldModelVectorEnv(simulator, step_by=step_by, max_episode_steps=10)
     with pytest.raises(ValueError, match=r"unknown step_by 'jumps'.*did you mean 'jump'"):
         WorldModelVectorEnv(simulator, step_by="jumps")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="unknown env_id 'Billiards2DShot-v0'"):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from jumpy_mbrl.adapters.mpc import CostModel
 from jumpy_mbrl.agents.objectives import ReachRegion
-from jumpy_mbrl.models import RNN, Imagined, RNNConfig, State
+from jumpy_mbrl.models import RNN, Imagined, RNNConfig, State, WorldModel
 from jumpy_mbrl.models.simulator import SimulatorModel
 
 TABLES = torch.tensor([[0.3, 0.5, 0.65, 0.58], [0.2, 0.2, 0.5, 0.4]])
@@ -89,6 +89,14 @@ def test_a_rollout_that_blew_up_is_never_the_best() -> None:
     assert int(cost.isinf().sum()) == 1
 
 
+@pytest.mark.parametrize("model", [SimulatorModel(), RNN(RNNConfig())])
+def test_candidates_that_are_no_numbers_are_refused(model: WorldModel) -> None:
+    bad = candidates(2, 3)
+    bad[1, 2, 0] = torch.nan
+    with pytest.raises(ValueError, match="of numbers, got NaN in 1 of 6"):
+        CostModel(model, RIGHT).get_cost({"frames": FRAMES}, bad)
+
+
 def test_bad_input_is_refused() -> None:
     costs = CostModel(SimulatorModel(), RIGHT)
     with pytest.raises(ValueError, match="with actions, got RNN with action_size=0"):
@@ -96,6 +104,12 @@ def test_bad_input_is_refused() -> None:
     for bad in (candidates(2), candidates(2, 3, 2), torch.zeros(2, 3, 4)):
         with pytest.raises(ValueError, match=r"shape \(B, S, 1, 2\)"):
             costs.get_cost({"frames": FRAMES}, bad)
+    for times in ((), (0.0, 4.0, 2.0), (-1.0, 0.0), (0.0, float("inf")), (0.0, float("nan"), 2.0)):
+        with pytest.raises(ValueError, match="action_times to be ascending times"):
+            CostModel(SimulatorModel(), RIGHT, action_times=times)
+    for none in (candidates(2, 0), candidates(0, 3)):
+        with pytest.raises(ValueError, match="expected at least one candidate for each"):
+            costs.get_cost({"frames": FRAMES}, none)
     with pytest.raises(ValueError, match=r"'frames'.*or 'state'.*got \['pixels'\]"):
         costs.get_cost({"pixels": FRAMES}, candidates(2, 3))
     with pytest.raises(ValueError, match="each of 2 episodes, got 3"):

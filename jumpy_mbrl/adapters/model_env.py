@@ -71,12 +71,13 @@ class WorldModelVectorEnv(TableVectorEnv):
         reward: "sparse", "dense", or a function that is given the imagined observations of n
             frames and of those right after them, (n, D) float32 each, and returns n rewards.
         frames: lead-ins to start from, drawn at random, (n, T, D) with T > `lead_in`, such as the
-            `obs` of a dataset; by default the real environment's own.
+            `obs` of a dataset; by default the real environment's own. Positions are in [0, 1].
         autoreset_mode: as in `TableVectorEnv`.
         render_mode: None or "rgb_array": `render` draws what is imagined.
         backend: what moves the balls in the lead-in, as in `TableVectorEnv`.
         arguments: others of the real environment, but for `obs_type="state"`, which cannot be
-            imagined; pixels are drawn from imagined positions.
+            imagined, and `max_episode_steps`: episodes end with the table's `num_frames`. Pixels
+            are drawn from imagined positions.
 
     Raises:
         ValueError: for a bad argument, by name, or a model that does not fit the table.
@@ -95,6 +96,16 @@ class WorldModelVectorEnv(TableVectorEnv):
         backend: Backend = "auto",
         **arguments: Any,
     ) -> None:
+        if not isinstance(model, WorldModel):
+            raise ValueError(
+                f"expected a WorldModel, got {model!r}; load saved and shipped ones with "
+                "from_pretrained"
+            )
+        if "max_episode_steps" in arguments:
+            raise ValueError(
+                f"expected no max_episode_steps, got {arguments['max_episode_steps']}: a model's "
+                "episodes end with the table's last frame; give config={'num_frames': ...}"
+            )
         if step_by not in get_args(StepBy):
             raise ValueError(unknown_name("step_by", step_by, get_args(StepBy)))
         if env_id not in _TASKS:
@@ -345,6 +356,11 @@ class WorldModelVectorEnv(TableVectorEnv):
             )
         if not np.isfinite(array).all():
             raise ValueError("expected frames of finite numbers, got NaN or infinity among them")
+        if array.min() < 0.0 or array.max() > 1.0:
+            raise ValueError(
+                f"expected frames of positions on the table, in [0, 1], got {array.min():.6g} to "
+                f"{array.max():.6g}"
+            )
         return array[:, :count]
 
     def _tensor(self, values: NDArray[Any]) -> Tensor:

@@ -19,7 +19,9 @@ A action size.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -40,7 +42,7 @@ class CostModel:
         action_times: M ascending times in frames from now, at which a candidate acts.
 
     Raises:
-        ValueError: for a model without actions.
+        ValueError: for a model without actions, or bad times.
     """
 
     def __init__(
@@ -53,7 +55,12 @@ class CostModel:
             )
         self.model = model
         self.objective = objective
-        self.action_times = tuple(action_times)
+        self.action_times = times = tuple(action_times)
+        if not times or not all(a <= b < math.inf for a, b in pairwise((0.0, *times))):
+            raise ValueError(
+                f"expected action_times to be ascending times in frames from now, at least one, "
+                f"got {times}"
+            )
 
     def get_cost(self, info: Mapping[str, Any], action_candidates: Tensor) -> Tensor:
         """What each candidate costs, (B, S).
@@ -68,7 +75,8 @@ class CostModel:
             action_candidates: (B, S, M, A), or (B, S, A) for M = 1, clipped to [-1, 1].
 
         Raises:
-            ValueError: for neither frames nor a state, or wrong shapes.
+            ValueError: for neither frames nor a state, wrong shapes, no candidates, or NaN among
+                them.
         """
         actions = self._actions(action_candidates)
         B, S = actions.shape[:2]
@@ -95,6 +103,17 @@ class CostModel:
             raise ValueError(
                 f"expected action_candidates of shape (B, S, {M}, {A}), an action for each of "
                 f"action_times={self.action_times}, got {tuple(candidates.shape)}"
+            )
+        if not actions.numel():
+            raise ValueError(
+                f"expected at least one candidate for each of at least one episode, got "
+                f"action_candidates of shape {tuple(candidates.shape)}"
+            )
+        # Some models leave out what is NaN, and would find such a candidate as good as no action.
+        if bool(actions.isnan().any()):
+            raise ValueError(
+                f"expected action_candidates of numbers, got NaN in "
+                f"{int(actions.isnan().flatten(2).any(dim=2).sum())} of {actions.shape[:2].numel()}"
             )
         return actions.clamp(-1.0, 1.0)
 
