@@ -30,6 +30,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor
 
 from jumpy_mbrl.agents.base import OtherGameError, batch_of_frames
+from jumpy_mbrl.devices import resolve_device
 from jumpy_mbrl.envs.task import Task, plane_task
 from jumpy_mbrl.files import atomic_write, read_json, sha256_of, write_json
 from jumpy_mbrl.models.pretrained import versions
@@ -43,8 +44,10 @@ _POLICY = "policy.zip"
 _MACHINE = "system_info.txt"
 _SHELF = Shelf("policies", "policy", "save_policy")
 _OF_THE_RUN = ("tensorboard_log", "_last_obs", "_last_original_obs", "_last_episode_starts")
-_BALLS = 4
-"""Numbers of two balls in a frame."""
+_TRAINED_ON = ("obs_type", "random_target")
+"""What has to be known of a policy's training."""
+_FRAME_SIZE = 4
+"""Numbers in a frame of two balls: x and y of each."""
 
 
 class MotionFeatures(BaseFeaturesExtractor):
@@ -138,12 +141,17 @@ class PolicyAgent:
     def _as_trained(self, frames: NDArray[np.float32]) -> NDArray[Any]:
         """Lead-in frames (B, 4, D) as the observations that the policy was trained on."""
         B, T, D = frames.shape
-        if D not in (_BALLS, _BALLS + 4):
+        if D not in (_FRAME_SIZE, _FRAME_SIZE + 4):
             raise ValueError(
-                f"expected {_BALLS} numbers a frame, or {_BALLS + 4} with the target, got {D}"
+                f"expected {_FRAME_SIZE} numbers a frame, or {_FRAME_SIZE + 4} with the target, "
+                f"got {D}"
             )
-        balls = frames[..., :_BALLS]
-        targets = np.broadcast_to(self._target, (B, T, 4)) if D == _BALLS else frames[..., _BALLS:]
+        balls = frames[..., :_FRAME_SIZE]
+        targets = (
+            np.broadcast_to(self._target, (B, T, 4))
+            if D == _FRAME_SIZE
+            else frames[..., _FRAME_SIZE:]
+        )
         if self._painting is not None:
             return _paint(self._painting, balls.astype(float), targets[:, 0].astype(float))
         if self._shown_targets:
@@ -160,12 +168,14 @@ def load_policy(
         path_or_name: a folder that ``save_policy`` wrote, or the name of a shipped policy.
         trust: read a policy that is not shipped, whose pickles can run anything. Say so only for
             your own, or where you trust whoever made it.
-        device: "auto", "cpu" or "cuda".
+        device: "auto" (CUDA if there is one), "cpu" or "cuda".
 
     Raises:
         ValueError: if there is no such policy, its files are damaged or do not belong together, or
-            it is not shipped and not trusted.
+            it is not shipped and not trusted; or for a device that is unknown or that this machine
+            does not have.
     """
+    place = resolve_device(device)
     folder = _SHELF.find(path_or_name)
     content = policy_info(folder)
     data = _read(folder)  # Once: what is checked is what is loaded.
@@ -181,8 +191,14 @@ def load_policy(
             f"{folder / _POLICY}, whose pickles could run anything; pass trust=True (--trust) if "
             "you trust it"
         )
-    algorithm = ALGORITHMS[content["algorithm"]]
-    model: BaseAlgorithm = algorithm.load(io.BytesIO(data), device=device)
+    name = content["algorithm"]
+    try:
+        model: BaseAlgorithm = ALGORITHMS[name].load(io.BytesIO(data), device=place)
+    except Exception as error:  # SB3 raises whatever it stumbles over
+        raise ValueError(
+            f"expected a policy of {name!r} in {folder / _POLICY}, as its {CONFIG} says, but SB3 "
+            f"cannot load it as one: {error}"
+        ) from error
     return model
 
 
@@ -249,6 +265,9 @@ def policy_info(path_or_name: str | os.PathLike[str]) -> dict[str, Any]:
         raise ValueError(
             f"expected one of {list(ALGORITHMS)} in {path}, got {content.get('algorithm')!r}"
         )
+    missing = [name for name in _TRAINED_ON if name not in content["training"]]
+    if missing:
+        raise ValueError(f"expected {path} to say what the policy was trained on, lacks {missing}")
     return content
 
 

@@ -75,7 +75,7 @@ def read_json(
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"expected JSON in {path}, got something else: {error}") from None
     if not isinstance(content, dict) or content.get("format") != form:
         raise ValueError(f"expected {path} to hold format {form!r}, so it is not ours")

@@ -109,7 +109,7 @@ def test_a_folder_is_loaded_with_its_record(model: WorldModel, saved: Path, tmp_
 
 
 def test_a_model_is_loaded_onto_a_device(saved: Path) -> None:
-    loaded = HubModel.from_pretrained(saved, device="meta").model
+    loaded = HubModel.from_pretrained(saved, device=torch.device("meta")).model
     assert {value.device.type for value in loaded.parameters()} == {"meta"}
 
 

@@ -133,6 +133,7 @@ def test_a_tampered_zip_is_never_read(
         ({"algorithm": "dqn"}, "expected one of .'ppo', 'sac'. .* got 'dqn'"),
         ({"training": None}, "expected 'training'"),
         ({"policy_sha256": 7}, "expected 'policy_sha256'"),
+        ({"training": {"random_target": False}}, r"was trained on, lacks \['obs_type'\]"),
     ],
 )
 def test_foreign_configs(saved: Path, tmp_path: Path, change: dict[str, Any], message: str) -> None:
@@ -140,6 +141,25 @@ def test_foreign_configs(saved: Path, tmp_path: Path, change: dict[str, Any], me
     (tmp_path / "config.json").write_text(json.dumps(content | change))
     with pytest.raises(ValueError, match=message):
         policy_info(tmp_path)
+
+
+@pytest.mark.parametrize("other", ["ppo", "sac"])
+def test_policies_of_another_algorithm_than_they_say(other: str, tmp_path: Path) -> None:
+    kind = SAC if other == "ppo" else PPO
+    model = kind("MlpPolicy", make_vec_env("Billiards2DShot-v0"), policy_kwargs={"net_arch": [8]})
+    save_policy(model, tmp_path, training=COORDS)
+    content = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(content | {"algorithm": other}))
+    with pytest.raises(ValueError, match=rf"expected a policy of '{other}' in .*policy\.zip"):
+        load_policy(tmp_path, trust=True)
+
+
+def test_devices_that_are_not_there(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    with pytest.raises(ValueError, match="device 'cuda' was asked for, but torch sees 0"):
+        load_policy(saved, trust=True, device="cuda")
+    with pytest.raises(ValueError, match="unknown device 'tpu'"):
+        load_policy(saved, trust=True, device="tpu")
 
 
 def test_missing_files(saved: Path, shipped: Path, tmp_path: Path) -> None:

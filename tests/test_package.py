@@ -82,6 +82,14 @@ def test_unknown_names_are_attribute_errors(module: ModuleType) -> None:
         _ = module.nonsense
 
 
+def test_the_adapter_for_torchrl_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "jumpy_mbrl.adapters.torchrl", raising=False)
+    monkeypatch.setitem(sys.modules, "torchrl", None)
+    monkeypatch.setitem(sys.modules, "tensordict", None)
+    with pytest.raises(ImportError, match=r"pip install 'jumpy-mbrl\[torchrl\]'"):
+        importlib.import_module("jumpy_mbrl.adapters.torchrl")
+
+
 def test_the_version_is_the_installed_one() -> None:
     metadata = importlib.import_module("importlib.metadata")
     try:

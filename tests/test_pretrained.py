@@ -200,6 +200,25 @@ def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
         from_pretrained(tmp_path)
 
 
+def test_a_folder_in_place_of_the_config_is_refused(saved: Path) -> None:
+    (saved / "config.json").unlink()
+    (saved / "config.json").mkdir()
+    with pytest.raises(ValueError, match=r"config\.json to describe a model: .*directory"):
+        from_pretrained(saved)
+
+
+def test_devices_that_are_not_there_are_refused(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    for device in ("cuda", torch.device("cuda")):
+        with pytest.raises(ValueError, match="device 'cuda' was asked for, but torch sees 0 CUDA"):
+            from_pretrained(saved, device=device)
+    with pytest.raises(ValueError, match="unknown device 'tpu'"):
+        from_pretrained(saved, device="tpu")
+    assert next(from_pretrained(saved, torch.device("cpu")).parameters()).device.type == "cpu"
+
+
 def test_missing_weights_are_refused(saved: Path) -> None:
     (saved / "model.safetensors").unlink()
     with pytest.raises(ValueError, match=r"expected the weights model\.safetensors"):
@@ -288,7 +307,7 @@ def test_foreign_configs_are_refused(saved: Path, changes: dict[str, Any], messa
         from_pretrained(saved)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "3", "not json"])
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", "not json", "[" * 100_000])
 def test_a_config_that_is_no_json_object_is_refused(saved: Path, text: str) -> None:
     (saved / "config.json").write_text(text)
     with pytest.raises(ValueError, match=r"expected (JSON in|.* to hold format)"):

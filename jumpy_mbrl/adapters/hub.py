@@ -117,7 +117,7 @@ class HubModel(  # type: ignore[call-arg]  # mypy skips huggingface_hub
         Args:
             pretrained_model_name_or_path: a shipped model, a folder, or else a repository, in this
                 order.
-            device: where the weights go.
+            device: where the weights go, as for the package's own `from_pretrained`.
             revision: branch, tag or commit of the repository; by default the newest of `main`.
             force_download: whether to fetch what is in the cache already.
             token: of an account that may read the repository; by default that of `hf auth login`.

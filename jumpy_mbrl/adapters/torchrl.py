@@ -18,13 +18,20 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
-from torchrl.data import Binary, Bounded, Composite, Unbounded
-from torchrl.envs import ModelBasedEnvBase
 
 from jumpy_mbrl.agents.objectives import Objective
 from jumpy_mbrl.models.base import State, WorldModel, check_frames
+
+try:
+    from tensordict import TensorDict, TensorDictBase
+    from torchrl.data import Binary, Bounded, Composite, Unbounded
+    from torchrl.envs import ModelBasedEnvBase
+except ModuleNotFoundError as error:
+    raise ImportError(
+        "jumpy_mbrl.adapters.torchrl needs torchrl, which is not installed; "
+        "pip install 'jumpy-mbrl[torchrl]'"
+    ) from error
 
 
 class WorldModelEnv(ModelBasedEnvBase):  # type: ignore[misc]  # mypy skips torchrl

@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from jumpy_mbrl.devices import resolve_device
 from jumpy_mbrl.files import atomic_write, read_json, sha256_of, write_json
 from jumpy_mbrl.models.base import WorldModel
 from jumpy_mbrl.models.registry import describe_model, make_model, model_config_from
@@ -83,12 +84,15 @@ def from_pretrained(
 
     Args:
         path_or_name: a folder that ``save_pretrained`` wrote, or the name of a shipped model.
-        device: where the weights go.
+        device: where the weights go: "auto" (CUDA if there is one), "cpu" or "cuda", or any device
+            of torch.
 
     Raises:
         ValueError: if there is no such model, or its files are damaged, foreign, or do not fit
-            each other.
+            each other; or for a device that is unknown or that this machine does not have.
     """
+    named = isinstance(device, str) or device.type == "cuda"
+    place = resolve_device(str(device)) if named else device
     folder = _SHELF.find(path_or_name)
     content = _read_config(folder)
     weights = _read_weights(folder, content)
@@ -100,7 +104,7 @@ def from_pretrained(
         raise ValueError(f"{folder / CONFIG} describes no model of this version: {error}") from None
     _check_fit(folder, _state(model), weights)
     model.load_state_dict(weights)
-    return model.to(device).eval()
+    return model.to(place).eval()
 
 
 def pretrained_info(path_or_name: str | os.PathLike[str]) -> dict[str, Any]:
@@ -141,6 +145,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
             f"expected {CONFIG} and {WEIGHTS} in {folder}, but there is no {CONFIG}; "
             "save models with save_pretrained"
         ) from None
+    except OSError as error:
+        raise ValueError(f"expected {folder / CONFIG} to describe a model: {error}") from None
 
 
 def _read_weights(folder: Path, content: Mapping[str, Any]) -> dict[str, Tensor]:
