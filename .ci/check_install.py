@@ -10,6 +10,7 @@ import gymnasium
 import agents
 import envs
 import jumpy_mbrl
+from jumpy_mbrl.agents.model_free import load_policy, shipped_policies
 from jumpy_mbrl.models import from_pretrained, shipped_models
 
 
@@ -45,7 +46,12 @@ def main(site: Path, source: Path) -> None:
     assert models, "the wheel has no pretrained models"
     for name in models:
         from_pretrained(name)
-    print(f"jumpy-mbrl {jumpy_mbrl.__version__} works from {site} with models {', '.join(models)}")
+    policies = shipped_policies()
+    assert policies, "the wheel has no policies"
+    for name in policies:
+        load_policy(name)
+    shipped = ", ".join([*models, *policies])
+    print(f"jumpy-mbrl {jumpy_mbrl.__version__} works from {site} with {shipped}")
 
 
 if __name__ == "__main__":
