@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 import tyro
 
 from jumpy_mbrl.agents import AGENTS
@@ -16,6 +18,8 @@ from jumpy_mbrl.agents.policy_config import POLICY_PRESETS
 from jumpy_mbrl.data.tasks import TASKS
 from jumpy_mbrl.envs import BILLIARDS_2D
 from jumpy_mbrl.evaluation import VARIANTS
+from jumpy_mbrl.models import JumpyRNN, JumpyRNNConfig, State, WorldModel
+from jumpy_mbrl.models.piecewise import PiecewiseLinearModel
 from jumpy_mbrl.training.presets import PRESETS, TASK_MODELS
 
 ROOT = Path(__file__).parents[1]
@@ -99,6 +103,40 @@ def test_commands_are_understood(load_script: Callable[[str], ModuleType]) -> No
             script.parse(options)
         else:
             tyro.cli(script.Args, args=options)
+
+
+def rows(page: str, first: str) -> dict[str, str]:
+    """What a table says of each name, by the heading of its first column."""
+    _, _, rest = read(page).partition(f"| {first} |")
+    table = rest.partition("\n\n")[0]
+    return dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", table, re.MULTILINE))
+
+
+def test_world_models_names_what_every_model_gives() -> None:
+    methods = rows("world_models.md", "method")
+    assert {"initial_state", "observe", "imagine", "loss", "tick", "decode"} == set(methods)
+    for name in methods:
+        assert hasattr(PiecewiseLinearModel, name)
+        assert hasattr(WorldModel, name) == (name not in ("tick", "decode"))
+
+
+def test_world_models_tells_the_shapes() -> None:
+    torch.manual_seed(0)
+    model = JumpyRNN(JumpyRNNConfig(hidden_size=64))
+    state = model.initial_state(5)
+    imagined = model.imagine(state, [1.0, 2.0, 25.5])
+    M = imagined.tick_times.shape[1]
+    letters = {5: "B", 3: "K", 4: "D", state.hidden.shape[1]: "H", M: "M", M - 1: "M - 1"}
+    assert len(letters) == 6
+
+    def told(value: object) -> str:
+        sizes = [letters[size] for size in getattr(value, "shape", ())]
+        return f"({', '.join(sizes)}{',' * (len(sizes) == 1)})" if sizes else ""
+
+    assert rows("world_models.md", "of a `State`").keys() == {field.name for field in fields(State)}
+    for first, known in (("of a `State`", state), ("of an `Imagined`", imagined)):
+        for name, said in rows("world_models.md", first).items():
+            assert said.partition("|")[0].strip() == told(getattr(known, name)), name
 
 
 def test_planning_names_every_agent_and_table() -> None:
