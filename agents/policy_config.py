@@ -269,43 +269,86 @@ _PPO_SHOTS = replace(
     net=(384, 384),
     validation_interval=200_000,
 )
-_SAC = PolicyConfig(SACConfig(), n_envs=256, batch_size=512)
 # A policy alone shows its critics few shots that it does not like already: they are better for many
 # that were drawn at random. The sizes leave a saved policy below 2 MB.
-_SAC_SHOTS = replace(
-    _SAC,
-    algorithm=SACConfig(learning_starts=100_000, gradient_steps=16, ent_coef=0.003),
+_SAC_SHOTS = PolicyConfig(
+    SACConfig(learning_starts=100_000, gradient_steps=16, ent_coef=0.003),
     timesteps=300_000,
     n_envs=512,
     batch_size=1024,
     schedule="linear",
     net=(208, 208, 208),
 )
+# Of all frames of an episode one decides: what a reward says of it must not fade on the way back,
+# and takes many tables to be told from the rest.
 _PPO_FRAMES = replace(
-    _PPO, algorithm=PPOConfig(n_steps=44), form="frame", batch_size=5632, n_envs=512, gamma=1.0
+    _PPO_SHOTS,
+    algorithm=PPOConfig(n_steps=44, n_epochs=4, gae_lambda=1.0),
+    form="frame",
+    timesteps=9_011_200,
+    n_envs=2048,
+    batch_size=22_528,
+    gamma=1.0,
+    net=(256, 256),
+    validation_interval=1_802_240,
 )
+_SAC_FRAMES = replace(
+    _SAC_SHOTS,
+    algorithm=SACConfig(learning_starts=400_000, gradient_steps=4, ent_coef=0.0003),
+    form="frame",
+    timesteps=1_000_000,
+    gamma=1.0,
+    net=(256, 256),
+    validation_interval=200_000,
+)
+# Pictures cost a convolution each, and memory.
+_PIXELS: dict[str, Any] = {"obs_type": "pixels", "net": (128, 128), "validation_tables": 500}
+_FEW_PIXELS: dict[str, Any] = {**_PIXELS, "n_envs": 32, "batch_size": 256}
+_LITTLE_REPLAY = SACConfig(buffer_size=20_000, learning_starts=5000, gradient_steps=4)
 
 POLICY_PRESETS: dict[str, PolicyConfig] = {
     "ppo-shot-coords": replace(_PPO_SHOTS, motion=True),
-    "ppo-rest-coords": replace(
-        _PPO, motion=True, start="rest", timesteps=409_600, validation_interval=81_920
-    ),
-    "ppo-shot-state": replace(_PPO, obs_type="state"),
+    "ppo-shot-state": replace(_PPO_SHOTS, obs_type="state"),
     "ppo-shot-pixels": replace(
-        _PPO,
-        obs_type="pixels",
-        n_envs=128,
-        batch_size=256,
-        learning_rate=3e-4,
-        net=(128, 128),
-        timesteps=200_000,
-        validation_interval=20_000,
-        validation_tables=200,
+        _PPO_SHOTS,
+        **_PIXELS,
+        algorithm=PPOConfig(n_steps=1, n_epochs=3),
+        n_envs=1024,
+        batch_size=1024,
+        timesteps=61_440,
+        validation_interval=10_240,
     ),
     "ppo-frame-coords": replace(_PPO_FRAMES, motion=True),
     "ppo-frame-state": replace(_PPO_FRAMES, obs_type="state"),
+    "ppo-frame-pixels": replace(
+        _PPO_FRAMES,
+        **_PIXELS,
+        n_envs=64,
+        batch_size=704,
+        timesteps=281_600,
+        validation_interval=28_160,
+    ),
+    "ppo-rest-coords": replace(
+        _PPO, motion=True, start="rest", timesteps=409_600, validation_interval=81_920
+    ),
     "sac-shot-coords": replace(_SAC_SHOTS, motion=True),
-    "sac-frame-coords": replace(_SAC, motion=True, form="frame"),
+    "sac-shot-state": replace(_SAC_SHOTS, obs_type="state"),
+    "sac-shot-pixels": replace(
+        _SAC_SHOTS,
+        **_FEW_PIXELS,
+        algorithm=_LITTLE_REPLAY,
+        timesteps=20_000,
+        validation_interval=4000,
+    ),
+    "sac-frame-coords": replace(_SAC_FRAMES, motion=True),
+    "sac-frame-state": replace(_SAC_FRAMES, obs_type="state"),
+    "sac-frame-pixels": replace(
+        _SAC_FRAMES,
+        **_FEW_PIXELS,
+        algorithm=_LITTLE_REPLAY,
+        timesteps=100_000,
+        validation_interval=20_000,
+    ),
 }
 """Runs by name."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -265,11 +265,20 @@ def test_validation_rewards_success_alone() -> None:
     assert set(rewards.tolist()) <= {0.0, 1.0} and held_out.num_envs == 10
 
 
+def test_there_is_a_preset_for_all_that_can_be_seen() -> None:
+    for algorithm, form, shown in product(
+        ("ppo", "sac"), ("shot", "frame"), ("coords", "state", "pixels")
+    ):
+        config = policy_preset(f"{algorithm}-{form}-{shown}")
+        assert (config.algorithm_name, config.form, config.obs_type) == (algorithm, form, shown)
+        assert config.motion == (shown == "coords")
+
+
 def test_frames_are_stacked_where_one_has_no_velocity() -> None:
     shapes = {name: make_env(tiny(name)).observation_space.shape for name in POLICY_PRESETS}
     assert shapes["ppo-shot-coords"] == shapes["ppo-frame-coords"] == (16,)
     assert shapes["ppo-frame-state"] == (14,) and shapes["ppo-shot-state"] == (56,)
-    assert shapes["ppo-shot-pixels"] == (12, 64, 64)
+    assert shapes["ppo-shot-pixels"] == shapes["sac-frame-pixels"] == (12, 64, 64)
 
 
 # -- settings ------------------------------------------------------------------------------------
@@ -348,7 +357,7 @@ def test_options_change_the_preset(script: ModuleType) -> None:
     expected = POLICY_PRESETS["ppo-frame-coords"]
     assert arguments.resume and arguments.config == replace(
         expected,
-        algorithm=PPOConfig(n_steps=44, n_epochs=3),
+        algorithm=PPOConfig(n_steps=44, n_epochs=3, gae_lambda=1.0),
         timesteps=5,
         seed=2,
         net=(16, 16),
