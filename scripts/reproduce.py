@@ -7,8 +7,9 @@
     python scripts/reproduce.py --figures-only               # redraw, from the results alone
 
 A run that was interrupted goes on exactly where it was; a finished one is scored again and not
-trained again. Results of other tasks and models that --out already holds are kept. Written to
---out: table1.json, table1.md, samples.json, capacity.json (with --capacity), and the figures.
+trained again. Results of other tasks and models that --out already holds are kept, and so are those
+of a run that fails. Written to --out: table1.json, table1.md, samples.json, capacity.json (with
+--capacity), and the figures.
 
 With --ray ADDRESS the runs are tasks of a Ray cluster ("local" starts one here). Every machine
 needs this package, and the weather file at the same path. No shared file system is needed, as every
@@ -152,7 +153,7 @@ def reproduce(args: Args) -> int:
     places = {job.folder: place for place, job in jobs.items()}
     if args.quick:
         print(QUICK_WARNING)
-    failed = 0
+    failed = []
     runs_dir = args.folder_of_runs()
     runs_dir.mkdir(parents=True, exist_ok=True)
     finished = run_all(
@@ -162,12 +163,17 @@ def reproduce(args: Args) -> int:
         for number, (job, result) in enumerate(finished, start=1):
             keep(*places[job.folder], result)
             results.save()
-            failed += result["entry"]["error"] is not None
+            if result["entry"]["error"] is not None:
+                failed.append(job.folder)
             print(f"[{number}/{len(jobs)}] {_line(job, result['entry'])}", flush=True)
     finish(results)
     if failed:
-        print(f"reproduce: {failed} of {len(jobs)} runs failed, see the results", file=sys.stderr)
-    return int(failed > 0)
+        print(
+            f"reproduce: {len(failed)} of {len(jobs)} runs failed: {', '.join(failed)}; what they "
+            "gave before is kept",
+            file=sys.stderr,
+        )
+    return int(bool(failed))
 
 
 def finish(results: Results) -> None:

@@ -184,7 +184,9 @@ def test_a_failed_run_is_reported_and_the_others_go_on(
         assert run(script, tmp_path, *options) == 1
     printed = capsys.readouterr()
     assert "circles/rnn: failed: TrainingDivergedError: the loss is NaN" in printed.out
-    assert printed.err == "reproduce: 1 of 2 runs failed, see the results\n"
+    assert printed.err == (
+        "reproduce: 1 of 2 runs failed: circles/rnn; what they gave before is kept\n"
+    )
     entries = report_of(tmp_path)["tasks"]["circles"]
     assert entries["rnn"]["error"] == "TrainingDivergedError: the loss is NaN"
     assert entries["jumpy-rnn"]["error"] is None
@@ -194,6 +196,27 @@ def test_a_failed_run_is_reported_and_the_others_go_on(
 
     assert run(script, tmp_path, *options) == 0
     assert report_of(tmp_path)["tasks"]["circles"]["rnn"]["error"] is None
+
+
+@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.parametrize("options", [ONE, ("--capacity", "--models", "jumpy-rnn")])
+def test_a_failed_run_leaves_what_there_was(
+    script: ModuleType,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    options: tuple[str, ...],
+) -> None:
+    monkeypatch.setattr(script, "CAPACITIES", (4,))
+    assert run(script, tmp_path, *options) == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    capsys.readouterr()
+    # The run's folder holds one of other settings now.
+    assert run(script, tmp_path, *options, "--seed", "3") == 1
+    printed = capsys.readouterr()
+    assert "failed: ValueError: the run in" in printed.out and "other settings" in printed.out
+    assert printed.err.startswith("reproduce: 1 of 1 runs failed: ")
+    assert {path: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
 
 
 @pytest.mark.usefixtures("no_pictures")

@@ -13,6 +13,9 @@ from jumpy_mbrl.reproduction.table import DEFINITIONS, PAPERS
 FAILED: dict[str, Any] = {"entry": {"error": "OSError: disk full"}, "samples": None}
 
 
+GOOD: dict[str, Any] = {"entry": {"error": None, "seed": 0}, "samples": {"truth": [[0.5]]}}
+
+
 def names_in(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
@@ -39,6 +42,22 @@ def test_results_are_added_to(tmp_path: Path) -> None:
     assert found.report["note"] is None and found.capacity["note"] is None
     assert found.samples["circles"] == {"ours": None, "rnn": {"truth": [[0.5]]}}
     assert found.capacity["models"] == {"ours": {"64": FAILED["entry"]}}
+
+
+def test_a_failed_run_never_replaces_a_good_one(tmp_path: Path) -> None:
+    results = Results.open(tmp_path, quick=False)
+    better = {"entry": {"error": None, "seed": 1}, "samples": {"truth": [[0.25]]}}
+    # Failures give way to anything, good results only to good ones.
+    for result, kept in [(FAILED, FAILED), (GOOD, GOOD), (FAILED, GOOD), (better, better)]:
+        results.add("lines", "rnn", result)
+        results.add_capacity("ours", "8", result)
+        assert results.report["tasks"]["lines"]["rnn"] == kept["entry"]
+        assert results.samples["lines"]["rnn"] == kept["samples"]
+        assert results.capacity["models"]["ours"]["8"] == kept["entry"]
+    failed_again = {"entry": {"error": "ValueError: another"}, "samples": None}
+    for result in (FAILED, failed_again):
+        results.add("lines", "ours", result)
+        assert results.report["tasks"]["lines"]["ours"] == result["entry"]
 
 
 def test_nothing_is_written_of_no_results(tmp_path: Path) -> None:

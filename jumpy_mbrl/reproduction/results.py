@@ -84,13 +84,20 @@ class Results:
         )
 
     def add(self, task: str, model: str, result: Mapping[str, Any]) -> None:
-        """Takes what `run_job` returned for a run of the table."""
-        self.report["tasks"].setdefault(task, {})[model] = result["entry"]
+        """Takes what `run_job` returned for a run of the table, unless a failure is to replace a
+        result."""
+        entries = self.report["tasks"].setdefault(task, {})
+        if _loses(result["entry"], entries.get(model)):
+            return
+        entries[model] = result["entry"]
         self.samples.setdefault(task, {})[model] = result["samples"]
 
     def add_capacity(self, model: str, hidden_size: str, result: Mapping[str, Any]) -> None:
-        """Takes what `run_job` returned for a run of figure 4."""
-        self.capacity["models"].setdefault(model, {})[hidden_size] = result["entry"]
+        """Takes what `run_job` returned for a run of figure 4, on the same condition as `add`."""
+        entries = self.capacity["models"].setdefault(model, {})
+        if _loses(result["entry"], entries.get(hidden_size)):
+            return
+        entries[hidden_size] = result["entry"]
 
     def save(self) -> None:
         """Writes the results, each file atomically."""
@@ -119,6 +126,11 @@ class Results:
             ImportError: if matplotlib is not installed.
         """
         return save_task_figures(self.report, self.samples, self.capacity, self.out)
+
+
+def _loses(new: Mapping[str, Any], old: Mapping[str, Any] | None) -> bool:
+    """Whether an entry failed where there is one of a run that did not."""
+    return new["error"] is not None and old is not None and old["error"] is None
 
 
 def _read_file(path: Path) -> dict[str, Any] | None:
