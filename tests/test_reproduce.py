@@ -239,6 +239,7 @@ def test_made_up_weather_is_named_as_such(script: ModuleType, tmp_path: Path) ->
     assert run(script, tmp_path, "--tasks", "synthetic-weather", "--models", "rnn") == 0
     page = (tmp_path / "out/table1.md").read_text()
     assert "| synthetic-weather | rnn |" in page and "| weather |" not in page
+    assert "`synthetic-weather` is made up, not measured" in page and "*papers' rnn*" not in page
 
 
 def test_capacity(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -329,7 +330,8 @@ def test_what_is_run_by_default(script: ModuleType, tmp_path: Path) -> None:
     csv = tmp_path / "jena.csv"
     csv.write_text("")
     papers = [task for task in TASKS if "weather" not in task]
-    assert script.Args().task_names() == papers
+    assert script.Args().task_names() == [*papers, "synthetic-weather"]
+    assert script.Args(quick=True).task_names() == [*papers, "synthetic-weather"]
     assert script.Args(csv=str(csv)).task_names() == [*papers, "weather"]
     assert script.Args().model_names() == ["rnn", "jump-2", "jumpy-rnn", "ode-rnn", "ours"]
     assert script.Args(quick=True).model_names() == ["rnn", "jumpy-rnn", "ours"]

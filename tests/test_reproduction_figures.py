@@ -104,6 +104,31 @@ def test_models_that_are_not_shown_by_default_are_shown_if_alone(tmp_path: Path)
     assert has_color(tmp_path / "alone.png", "#8a6bb1")
 
 
+@pytest.mark.parametrize(
+    ("task", "shown", "left_out"),
+    [
+        ("synthetic-weather", "jump-2", "jumpy-rnn-annealed"),
+        ("lines", "jumpy-rnn-annealed", "jump-2"),
+    ],
+)
+def test_constant_jumps_are_shown_on_weather(
+    task: str, shown: str, left_out: str, tmp_path: Path
+) -> None:
+    samples = samples_of(task)
+    many = {"rnn": samples["rnn"], shown: samples["ours"], left_out: samples["ours"]}
+    save_samples_figure(task, many, tmp_path / "many.png")
+    save_samples_figure(task, {k: many[k] for k in ("rnn", shown)}, tmp_path / "shown.png")
+    assert (tmp_path / "many.png").read_bytes() == (tmp_path / "shown.png").read_bytes()
+
+
+def test_the_papers_stand_only_beside_the_real_weather(tmp_path: Path) -> None:
+    entries = {"ours": entry_of(3.0, 1e-3, forced_jumps=[])}
+    save_jumps_figure("weather", entries, tmp_path / "weather.png")
+    save_jumps_figure("synthetic-weather", entries, tmp_path / "made up.png")
+    assert has_color(tmp_path / "weather.png", RNN_RED)
+    assert not has_color(tmp_path / "made up.png", RNN_RED)
+
+
 def test_jumps_over_training_and_against_error(tmp_path: Path) -> None:
     path = tmp_path / "jumps.png"
     entries = {"rnn": entry_of(1.0, 1e-3, forced_jumps=[]), "jumpy-rnn": entry_of(12.0, 1e-3)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from jumpy_mbrl.data.tasks import TASKS
-from jumpy_mbrl.reproduction.table import PAPERS, format_report, in_order
+from jumpy_mbrl.reproduction.table import PAPERS, format_report, in_order, summary
 
 
 def test_figures_of_the_papers() -> None:
@@ -90,6 +90,16 @@ def test_the_table_in_markdown() -> None:
         9,
     }
     assert "mean nothing" not in text
+
+
+def test_made_up_weather_is_told_and_has_no_figures_of_the_papers() -> None:
+    entries = {"rnn": entry_of(1.0), "jump-2": entry_of(1.0), "jumpy-rnn": entry_of(1.0)}
+    real = format_report({"quick": False, "tasks": {"weather": entries}})
+    assert "| weather | *papers' jump-2* |" in real and "made up" not in real
+    made_up = format_report({"quick": False, "tasks": {"synthetic-weather": entries}})
+    assert "*papers'" not in made_up and "is made up, not measured" in made_up
+    assert "made up" not in "".join(summary({"weather": entries}))
+    assert "is made up" in summary({"weather": entries, "synthetic-weather": entries})[-1]
 
 
 def test_a_quick_table_says_so() -> None:

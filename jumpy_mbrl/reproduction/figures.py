@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 SHOWN_MODELS = ("rnn", "jumpy-rnn", ANNEALED, "ours")
 """Whose samples are drawn, as far as there are any; without these, those of all models."""
+SHOWN_ON_WEATHER = ("rnn", "jump-2", "jumpy-rnn", "ours")
+"""The same on weather, where the papers' figure 7 has constant jumps too."""
 
 _COLORS = {
     "rnn": "#b5483a",
@@ -100,13 +102,14 @@ def save_samples_figure(
     Raises:
         ImportError: if matplotlib is not installed.
     """
-    names = [name for name in SHOWN_MODELS if name in samples] or list(samples)
+    source = TASKS[task].source
+    preferred = SHOWN_ON_WEATHER if source == "weather" else SHOWN_MODELS
+    names = [name for name in preferred if name in samples] or list(samples)
     shown = {name: samples[name] for name in names}
     draw: Mapping[str, Callable[[Figure, str, Mapping[str, Any]], None]] = {
         "pixels": _draw_films,
         "weather": _draw_weather,
     }
-    source = TASKS[task].source
     rows = len(next(iter(shown.values()))["ways"])
     sizes = {
         "pixels": (9.5, 0.9 + 1.15 * (len(shown) + 1)),

@@ -64,6 +64,11 @@ PAPERS: dict[str, dict[str, dict[str, float]]] = {
 }
 """The papers' table 1 by task and model. On made-up weather they have no figures."""
 
+_MADE_UP = (
+    "`synthetic-weather` is made up, not measured: it stands in where the file of the real weather "
+    "is missing, and the papers have no figures for it."
+)
+
 QUICK_WARNING = (
     "Quick run: the budgets are a tiny part of the real ones; the figures mean nothing. They only "
     "show that the whole path works."
@@ -110,7 +115,10 @@ def _definitions() -> list[tuple[str, str]]:
 
 
 def summary(tasks: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Lines of Markdown: sample MSE, and in brackets mean jump, a row a task."""
+    """Lines of Markdown: sample MSE, and in brackets mean jump, a row a task.
+
+    A line below tells what of it is made up.
+    """
     found = in_order(tasks)
     models = [name for name in TASK_MODELS if any(name in entries for entries in found.values())]
     rows = []
@@ -125,7 +133,8 @@ def summary(tasks: Mapping[str, Mapping[str, Any]]) -> list[str]:
             failed = entry is not None and entry["error"] is not None
             row.append("failed" if failed else _brief(entry and entry["test"]))
         rows.append(row)
-    return _markdown(("task", "papers' RNN", "papers' jumpy RNN", "mean", *models), rows)
+    lines = _markdown(("task", "papers' RNN", "papers' jumpy RNN", "mean", *models), rows)
+    return [*lines, "", _MADE_UP] if "synthetic-weather" in found else lines
 
 
 def _full_rows(tasks: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
