@@ -34,7 +34,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import tyro
 
-from jumpy_mbrl.data.tasks import TASKS, TaskConfig
+from jumpy_mbrl.data.tasks import TASKS, TaskConfig, make_task
 from jumpy_mbrl.envs.config import check_names
 from jumpy_mbrl.reproduction.results import PAGE, TABLE, Results
 from jumpy_mbrl.reproduction.runs import SEQUENCES, Job
@@ -108,10 +108,10 @@ class Args:
             raise ValueError(f"--ray-gpus must not be negative, got {self.ray_gpus}")
         check_names("task", self.tasks, TASKS)
         check_names("model", self.models, CAPACITY_MODELS if self.capacity else TASK_MODELS)
-        if self.csv is not None and self.tasks and "weather" not in self.tasks:
-            raise ValueError("--csv is for the task weather, which --tasks does not name")
-        if self.csv is not None and not Path(self.csv).is_file():
-            raise ValueError(f"--csv must be a file, got {self.csv!r}")
+        if self.csv is not None:
+            if self.capacity or "weather" not in self.task_names():
+                raise ValueError("--csv is for the task weather, which is not asked for")
+            make_task(TaskConfig("weather", csv=self.csv))  # Raises if the file is no weather.
 
     def task_names(self) -> list[str]:
         """The tasks, once each; by default the papers', with made-up weather if need be."""

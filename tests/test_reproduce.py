@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import subprocess
@@ -12,15 +13,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 
 from jumpy_mbrl.data.tasks import TASKS, TaskConfig, make_task
+from jumpy_mbrl.data.weather import make_weather
 from jumpy_mbrl.models import from_pretrained
 from jumpy_mbrl.reproduction import runs
 from jumpy_mbrl.training import TrainingConfig, TrainingDivergedError, task_preset, validate
 from jumpy_mbrl.training import loop as training_loop
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "reproduce.py"
+ADDRESS = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
 SMALL = {"hidden_size": 8, "mlp_size": 8}
 
 
@@ -382,8 +386,17 @@ def test_a_quick_budget_keeps_the_model(script: ModuleType, task: str, model: st
         (["--tasks", "circle"], "did you mean 'circles'?"),
         (["--models", "jumpy-rn"], "did you mean 'jumpy-rnn'?"),
         (["--tasks", "weather"], "the task 'weather' needs csv"),
-        (["--csv", "nowhere.csv"], "--csv must be a file, got 'nowhere.csv'"),
-        (["--csv", __file__, "--tasks", "lines"], "which --tasks does not name"),
+        (["--tasks", "weather"], ADDRESS),
+        (
+            ["--csv", "nowhere.csv"],
+            "a .csv or .zip file, but there is no nowhere.csv; the real file",
+        ),
+        (["--csv", "nowhere.csv", "--tasks", "lines", "weather", "--quick"], ADDRESS),
+        (["--csv", "nowhere.csv", "--tasks", "weather", "--workers", "2"], ADDRESS),
+        (["--csv", __file__], "expected the columns"),
+        (["--csv", __file__], ADDRESS),
+        (["--csv", __file__, "--tasks", "lines"], "for the task weather, which is not asked for"),
+        (["--csv", __file__, "--capacity"], "for the task weather, which is not asked for"),
         (["--workers", "0"], "--workers must be at least 1, got 0"),
         (["--threads", "0"], "--threads must be at least 1, got 0"),
         (["--seed", "-1"], "--seed must lie in [0, 2**63), got -1"),
@@ -409,6 +422,47 @@ def test_bad_input_is_one_line(
     assert printed.out == "" and len(printed.err.splitlines()) == 1
     assert printed.err.startswith("reproduce: ") and message in printed.err
     assert list(tmp_path.iterdir()) == []
+
+
+HEADER = '"Date Time","p (mbar)","T (degC)","rho (g/m**3)"\n'
+
+
+def write_weather(path: Path, days: float) -> Path:
+    """Made-up weather in a file like the real one."""
+    weather = make_weather(days, np.random.default_rng(0))
+    lines = []
+    for moment, (temperature, pressure, density) in zip(weather.time, weather.values, strict=True):
+        date = datetime.datetime.fromtimestamp(moment, datetime.UTC)
+        when = date.strftime("%d.%m.%Y %H:%M:%S")
+        lines.append(f"{when},{pressure:.2f},{temperature:.2f},{density:.2f}\n")
+    path.write_text(HEADER + "".join(lines))
+    return path
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_weather_from_its_file(script: ModuleType, tmp_path: Path) -> None:
+    csv = write_weather(tmp_path / "jena.csv", days=20)
+    options = ("--tasks", "weather", "--models", "rnn", "--csv", str(csv))
+    assert run(script, tmp_path, *options) == 0
+    entry = report_of(tmp_path)["tasks"]["weather"]["rnn"]
+    assert entry["error"] is None and entry["config"]["train_data"]["csv"] == "jena.csv"
+    assert "| weather | *papers' rnn* |" in (tmp_path / "out/table1.md").read_text()
+
+
+@pytest.mark.parametrize("damage", ["cell", "row", "short"])
+def test_weather_that_is_damaged_is_refused_before_anything_is_done(
+    script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: str
+) -> None:
+    csv = write_weather(tmp_path / "jena.csv", days=2 if damage == "short" else 20)
+    text = csv.read_text()
+    last = {"cell": "01.01.2010 00:00:00,990,warm,1200\n", "row": "01.01.2010"}.get(damage, "")
+    csv.write_text(text + last)
+    # Many runs would come before those on weather.
+    assert run(script, tmp_path, "--csv", str(csv)) == 2
+    printed = capsys.readouterr()
+    assert printed.out == "" and len(printed.err.splitlines()) == 1
+    assert str(csv) in printed.err and ADDRESS in printed.err
+    assert list(tmp_path.iterdir()) == [csv]
 
 
 @pytest.mark.parametrize(

@@ -223,8 +223,17 @@ def test_measured_weather_is_read_from_its_file(tmp_path: Path) -> None:
 
 def test_a_missing_weather_file_is_described(tmp_path: Path) -> None:
     config = TaskConfig("weather", csv=str(tmp_path / "nowhere.csv"))
-    with pytest.raises(ValueError, match=r"nowhere\.csv"):
+    with pytest.raises(ValueError, match=r"nowhere\.csv; the real file is at https://"):
         make_task(config)
+
+
+def test_a_weather_file_that_is_too_short_is_named(tmp_path: Path) -> None:
+    path = write_csv(make_weather(2, np.random.default_rng(3)), tmp_path / "short.csv")
+    message = (
+        r"cannot cut .*short\.csv into .* at least 6 sequences.*; the real file is at https://"
+    )
+    with pytest.raises(ValueError, match=message):
+        make_task(TaskConfig("weather", csv=str(path)))
 
 
 # -- configs ---------------------------------------------------------------------------------
@@ -252,7 +261,7 @@ def test_configs_survive_json(config: TaskConfig) -> None:
         ({"num_sequences": True}, "of at least 1, got True"),
         ({"seed": -1}, "expected seed to be an integer in .*got -1"),
         ({"split": "test"}, "unknown split 'test'"),
-        ({"task": "weather"}, "needs csv, .*take the task 'synthetic-weather'"),
+        ({"task": "weather"}, "needs csv, .*take the task 'synthetic-weather'; .* https://"),
         ({"task": "lines", "csv": "a.csv"}, "csv for the task 'weather' only, got it for 'lines'"),
         ({"sequences": 4}, "unknown task setting 'sequences'.*did you mean 'num_sequences'"),
     ],

@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jumpy_mbrl.data.seeds import Split, check_seed, check_split, data_rng
-from jumpy_mbrl.data.weather import make_weather, read_weather, weather_sequences
+from jumpy_mbrl.data.weather import SOURCE, Weather, make_weather, read_weather, weather_sequences
 from jumpy_mbrl.envs.config import TableConfig, check_names, sample_positions, unknown_name
 from jumpy_mbrl.envs.physics import simulate
 from jumpy_mbrl.envs.pixels import PRESETS, draw_pixels
@@ -115,8 +115,8 @@ class TaskConfig:
             raise ValueError(f"expected csv for the task 'weather' only, got it for {self.task!r}")
         if self.csv is None and self.task == "weather":
             raise ValueError(
-                "the task 'weather' needs csv, the path of jena_climate_2009_2016.csv (see "
-                "jumpy_mbrl.data.weather); without it, take the task 'synthetic-weather'"
+                "the task 'weather' needs csv, the path of jena_climate_2009_2016.csv; without it, "
+                f"take the task 'synthetic-weather'; {SOURCE}"
             )
 
     @classmethod
@@ -240,9 +240,15 @@ def _draw(positions: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 def _weather(config: TaskConfig) -> Frames:
     if config.csv is None:
-        weather = make_weather(WEATHER_DAYS, data_rng(config.seed, "train"))
-    else:
-        weather = read_weather(config.csv)
+        return _cut(make_weather(WEATHER_DAYS, data_rng(config.seed, "train")), config)
+    weather = read_weather(config.csv)
+    try:
+        return _cut(weather, config)
+    except ValueError as error:
+        raise ValueError(f"cannot cut {config.csv} into sequences: {error}; {SOURCE}") from None
+
+
+def _cut(weather: Weather, config: TaskConfig) -> Frames:
     sequences = weather_sequences(weather, config.split, stride=_WEATHER_STRIDES[config.split])
     return sequences[: config.num_sequences]
 

@@ -49,11 +49,12 @@ _LIMITS = ((-60.0, 60.0), (800.0, 1100.0), (800.0, 1800.0))
 _DRY_AIR = 287.05
 """Specific gas constant of dry air, J/(kg K)."""
 _CLOCK_NOISE = 0.5
-_SOURCE = (
-    "it is part of https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
-    "jena_climate_2009_2016.csv.zip, measured by the Max Planck Institute for Biogeochemistry "
-    "(https://www.bgc-jena.mpg.de/wetter/)"
+SOURCE = (
+    "the real file is at https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
+    "jena_climate_2009_2016.csv.zip (unpack it or give the .zip as it is), measured by the Max "
+    "Planck Institute for Biogeochemistry (https://www.bgc-jena.mpg.de/wetter/)"
 )
+"""Where people get the file; the end of every message about one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,31 +138,18 @@ def read_weather(path: str | os.PathLike[str]) -> Weather:
         ValueError: if the file is missing, or is not such a file: a column is missing, a row has
             too many or too few cells, a cell is no date or number, a value cannot have been
             measured, or time goes back to a moment not seen before. Rows are counted as an editor
-            counts lines: the header is row 1.
+            counts lines: the header is row 1. Each message ends with `SOURCE`.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ValueError(
-            f"expected the weather of Jena as a .csv or .zip file, but there is no {path}; "
-            f"{_SOURCE}; unpack it or give the .zip as it is"
-        )
     try:
-        with _open_csv(path) as stream:
-            rows, time, values = _parse(stream, path)
+        return _read(path)
     except csv.Error as error:
-        raise ValueError(f"expected comma-separated values in {path}, got: {error}") from None
+        problem = f"expected comma-separated values in {path}, got: {error}"
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-        raise ValueError(
-            f"expected a .zip file that can be unpacked as {path}, got: {error}; get it again"
-        ) from None
-    found = _implausible(values)
-    if found is not None:
-        index, column = found
-        raise ValueError(_refusal(values, *found, _cell(rows[index], _COLUMNS[column], path)))
-    first = _first_seen(rows, time, path)
-    if len(first) < 2:
-        raise ValueError(f"expected at least 2 rows of different times in {path}, got {len(first)}")
-    return Weather(time[first], values[first])
+        problem = f"expected a .zip file that can be unpacked as {path}, got: {error}"
+    except ValueError as error:
+        problem = str(error)
+    raise ValueError(f"{problem}; {SOURCE}")
 
 
 def make_weather(days: float, rng: np.random.Generator) -> Weather:
@@ -260,6 +248,24 @@ def weather_scaling(weather: Weather, length: int = 80, minutes: int = 30) -> Sc
 # Reading
 
 
+def _read(path: Path) -> Weather:
+    """`read_weather`, before what it raises is put into words."""
+    if not path.is_file():
+        raise ValueError(
+            f"expected the weather of Jena as a .csv or .zip file, but there is no {path}"
+        )
+    with _open_csv(path) as stream:
+        rows, time, values = _parse(stream, path)
+    found = _implausible(values)
+    if found is not None:
+        index, column = found
+        raise ValueError(_refusal(values, *found, _cell(rows[index], _COLUMNS[column], path)))
+    first = _first_seen(rows, time, path)
+    if len(first) < 2:
+        raise ValueError(f"expected at least 2 rows of different times in {path}, got {len(first)}")
+    return Weather(time[first], values[first])
+
+
 @contextmanager
 def _open_csv(path: Path) -> Iterator[TextIO]:
     """The file as text; of a .zip the only .csv in it."""
@@ -294,7 +300,7 @@ def _parse(stream: TextIO, path: Path) -> tuple[NDArray[np.int64], Array, Array]
         if len(cells) != len(header):
             raise ValueError(
                 f"expected {len(header)} cells, as in the header, in row {row} of {path}, got "
-                f"{len(cells)}; the file may be cut off, get it again"
+                f"{len(cells)}; the file may be cut off"
             )
         try:
             moment = _seconds(cells[when])
@@ -313,7 +319,7 @@ def _positions(header: list[str], path: Path) -> list[int]:
     if missing:
         raise ValueError(
             f"expected the columns {missing} in row 1 (the header) of {path}, got "
-            f"{str(header)[:300]}; {_SOURCE}"
+            f"{str(header)[:300]}"
         )
     return [header.index(name) for name in (_DATE, *_COLUMNS)]
 
