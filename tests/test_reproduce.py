@@ -356,7 +356,8 @@ def test_a_quick_run_says_that_its_figures_mean_nothing(
     script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(script, tmp_path, *ONE, "--quick") == 0
-    assert "figures mean nothing" in capsys.readouterr().out.splitlines()[0]
+    first = capsys.readouterr().out.splitlines()[0]
+    assert "figures mean nothing" in first and "about five minutes on two cores" in first
     assert "mean nothing" in (tmp_path / "out/table1.md").read_text()
     report = report_of(tmp_path)
     assert report["quick"] is True and "mean nothing" in report["note"]
@@ -375,8 +376,34 @@ def test_a_quick_budget_keeps_the_model(script: ModuleType, task: str, model: st
     full = task_preset(task, model)
     quick = script.quick_budget(full)
     assert quick.model == full.model and quick.learning_rate == full.learning_rate
-    assert quick.steps * quick.batch_size < full.steps * full.batch_size / 1000
+    assert quick.steps * quick.batch_size < full.steps * full.batch_size / 50
     assert quick.train_data.num_sequences == 200
+    assert quick.steps == 2 * quick.validation_interval == 2 * quick.checkpoint_interval
+
+
+@pytest.mark.parametrize(
+    ("task", "model", "steps"),
+    [
+        ("circles", "ours", 20),
+        ("billiards2d", "rnn", 20),
+        ("pixel-billiards2d", "jumpy-rnn", 20),
+        ("billiards1d", "ours", 300),
+        ("pixel-billiards1d", "ours", 700),
+    ],
+)
+def test_models_of_events_get_longer_quick_runs(
+    script: ModuleType, task: str, model: str, steps: int
+) -> None:
+    assert script.quick_budget(task_preset(task, model)).steps == steps
+
+
+def test_a_quick_model_of_events_is_scored_soon(script: ModuleType, tmp_path: Path) -> None:
+    config = script.quick_budget(task_preset("billiards2d", "ours"))
+    job = runs.Job(config, "billiards2d/ours", script.QUICK_SEQUENCES)
+    test = runs.run_job(job, str(tmp_path))["entry"]["test"]
+    # After 20 steps it foresees events everywhere, and the places are not finite.
+    assert test["sample_mse"] is not None and test["sample_mse"] < 0.05
+    assert test["ticks"] < 10
 
 
 @pytest.mark.parametrize(
