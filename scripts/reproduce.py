@@ -44,13 +44,14 @@ from jumpy_mbrl.reproduction.table import QUICK_WARNING
 from jumpy_mbrl.reproduction.workers import run_all
 from jumpy_mbrl.training import TrainingConfig, task_preset
 from jumpy_mbrl.training.config import Precision
-from jumpy_mbrl.training.presets import TASK_MODELS
+from jumpy_mbrl.training.presets import ANNEALED, TASK_MODELS
 
 MODELS = ("rnn", "jump-2", "jumpy-rnn", "ode-rnn", "ours")
 QUICK_MODELS = ("rnn", "jumpy-rnn", "ours")
 CAPACITIES = (4, 8, 16, 32, 64, 128, 256)
 """Hidden sizes of figure 4."""
 CAPACITY_TASK, CAPACITY_MODELS = "circles", ("jumpy-rnn", "ours")
+CAPACITY_CHOICES = ("jumpy-rnn", ANNEALED, "ours")
 QUICK_SEQUENCES = 50
 QUICK_TIME = "about five minutes on two cores"
 
@@ -111,7 +112,7 @@ class Args:
         if not self.ray_gpus >= 0.0:
             raise ValueError(f"--ray-gpus must not be negative, got {self.ray_gpus}")
         check_names("task", self.tasks, TASKS)
-        check_names("model", self.models, CAPACITY_MODELS if self.capacity else TASK_MODELS)
+        check_names("model", self.models, CAPACITY_CHOICES if self.capacity else TASK_MODELS)
         if self.csv is not None:
             if self.capacity or "weather" not in self.task_names():
                 raise ValueError("--csv is for the task weather, which is not asked for")

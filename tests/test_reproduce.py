@@ -266,6 +266,17 @@ def test_capacity(script: ModuleType, tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.usefixtures("no_pictures")
+def test_capacity_of_the_annealed_model(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(script, "CAPACITIES", (4,))
+    assert run(script, tmp_path, "--capacity", "--models", "jumpy-rnn-annealed") == 0
+    models = report_of(tmp_path, "capacity.json")["models"]
+    assert models["jumpy-rnn-annealed"]["4"]["config"]["model"]["config"]["first_epsilon"] == 1.0
+    assert script.Args(capacity=True).model_names() == ["jumpy-rnn", "ours"]
+
+
+@pytest.mark.usefixtures("no_pictures")
 def test_a_lower_precision_is_told(script: ModuleType, tmp_path: Path) -> None:
     assert run(script, tmp_path, *ONE, "--precision", "bfloat16") == 0
     assert "| 4 in bfloat16 |" in (tmp_path / "out/table1.md").read_text()

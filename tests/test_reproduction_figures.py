@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ def entry_of(mean_jump: float, mse: float | None, **changes: Any) -> dict[str, A
     forced = [{"jump": k, "mean_jump": k, "sample_mse": 0.01 * k} for k in (1, 2, 4)]
     return {
         "error": None,
+        "steps": 2000,
         "history": history,
         "test": test,
         "forced_jumps": forced,
@@ -152,6 +154,47 @@ def test_capacity(tmp_path: Path) -> None:
     save_capacity_figure(models, tmp_path / "capacity.png")
     assert has_color(tmp_path / "capacity.png", JUMPY_BLUE)
     assert has_color(tmp_path / "capacity.png", OURS_GREEN)
+
+
+def legends_of(monkeypatch: pytest.MonkeyPatch, draw: Callable[[], None]) -> list[list[str]]:
+    """The texts of each legend that is drawn, its title first."""
+    from matplotlib.axes import Axes
+
+    texts: list[list[str]] = []
+    legend = Axes.legend
+
+    def noted(self: Axes, *arguments: Any, **options: Any) -> Any:
+        drawn = legend(self, *arguments, **options)
+        found = [drawn.get_title(), *drawn.get_texts()]
+        texts.append([text.get_text() for text in found])
+        return drawn
+
+    monkeypatch.setattr(Axes, "legend", noted)
+    draw()
+    return texts
+
+
+def test_the_legend_of_capacity_tells_budgets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = {
+        "jumpy-rnn": {str(2**k): entry_of(2.0, 1e-2, steps=1000) for k in (2, 3, 4)},
+        "jumpy-rnn-annealed": {"4": {"error": "OSError: disk full"}},
+        "ours": {str(2**k): entry_of(9.0, 1e-5, steps=10**k) for k in (2, 3, 4)},
+    }
+    path = tmp_path / "capacity.png"
+    found = legends_of(monkeypatch, lambda: save_capacity_figure(models, path))
+    assert found == [["", "jumpy-rnn, 1,000 steps", "ours, 100 to 10,000 steps"]]
+
+
+def test_the_legend_of_jumps_tells_what_the_dots_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries = {"ours": entry_of(3.0, 1e-3, forced_jumps=[])}
+    path = tmp_path / "jumps.png"
+    found = legends_of(monkeypatch, lambda: save_jumps_figure("synthetic-weather", entries, path))
+    title = "pale dots: validation sequences;\nall else: evaluation sequences"
+    assert found == [[title, "ours"]]
 
 
 def report_of(quick: bool = False) -> dict[str, Any]:

@@ -8,7 +8,7 @@ something is drawn.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,6 +46,7 @@ _SIDE = 28
 _HUGE = 1e30
 """Training writes errors that were not finite as the largest number; those are not drawn."""
 
+_DOTS = "pale dots: validation sequences;\nall else: evaluation sequences"
 _QUICK = "quick run: the figures mean nothing"
 
 
@@ -129,6 +130,9 @@ def save_jumps_figure(
 ) -> None:
     """Draws the mean jump over training, and jumpiness against error (figures 3, 5 and 8).
 
+    On the right, pale dots are figures on validation sequences, while the run learned; all others
+    are on evaluation sequences. The legend says so.
+
     Args:
         task: its name.
         entries: of the report, by model; all of runs that succeeded.
@@ -163,6 +167,9 @@ def save_jumps_figure(
                 bbox_to_anchor=(1.01, 0.5),
                 frameon=False,
                 fontsize=9,
+                title=_DOTS,
+                title_fontsize=9,
+                alignment="left",
             )
         _title(figure, f"{TASKS[task].title}: jumps and error", quick)
 
@@ -173,7 +180,8 @@ def save_capacity_figure(
     """Draws mean jump and error of jumpy models of several hidden sizes (figure 4).
 
     Args:
-        models: entries of the report, by model and hidden size; failed ones are left out.
+        models: entries of the report, by model and hidden size; failed ones are left out. The
+            legend tells their budgets.
         path: of the picture; the suffix says which format.
         quick: say that the figures mean nothing.
 
@@ -184,12 +192,16 @@ def save_capacity_figure(
         left, right = figure.subplots(1, 2)
         sizes: set[int] = set()
         for name, entries in models.items():
-            scored = {int(size): entry["test"] for size, entry in _scored(entries).items()}
+            scored = {int(size): entry for size, entry in _scored(entries).items()}
+            if not scored:
+                continue
             hidden = sorted(scored)
+            tests = [scored[size]["test"] for size in hidden]
             sizes.update(hidden)
-            look = {"color": _color(name), "marker": "o", "label": name}
-            left.plot(hidden, [scored[size]["mean_jump"] for size in hidden], **look)
-            right.plot(hidden, [scored[size]["sample_mse"] for size in hidden], **look)
+            label = f"{name}, {_budget(scored.values())}"
+            look = {"color": _color(name), "marker": "o", "label": label}
+            left.plot(hidden, [test["mean_jump"] for test in tests], **look)
+            right.plot(hidden, [test["sample_mse"] for test in tests], **look)
         left.set_ylabel("mean jump, frames per tick")
         right.set(ylabel="sample MSE", yscale="log")
         for axes in (left, right):
@@ -384,6 +396,12 @@ def _draw_references(axes: Axes, task: str) -> None:
             markeredgecolor=_color(name),
             label=f"papers' {name}",
         )
+
+
+def _budget(entries: Iterable[Mapping[str, Any]]) -> str:
+    """The steps that runs made, as "1,000 steps", or from the fewest to the most."""
+    steps = sorted({entry["steps"] for entry in entries})
+    return " to ".join(f"{count:,}" for count in steps[:: max(len(steps) - 1, 1)]) + " steps"
 
 
 def _scored(entries: Mapping[str, Any]) -> dict[str, Any]:
