@@ -64,8 +64,8 @@ class Args:
     """Tasks by name; by default the papers' seven, with made-up weather (synthetic-weather)
     unless --csv is given."""
     models: tuple[str, ...] = ()
-    """Models by name: rnn, jump-2, jump-4, jump-8, jumpy-rnn, ode-rnn or ours. With --capacity
-    jumpy-rnn or ours."""
+    """Models by name: rnn, ode-rnn, jump-2, jump-4, jump-8, jumpy-rnn, jumpy-rnn-annealed or ours.
+    With --capacity jumpy-rnn, jumpy-rnn-annealed or ours."""
     out: Path | None = None
     """Folder for the results; by default results/tasks, or runs/tasks-quick/results if quick."""
     runs_dir: Path | None = None

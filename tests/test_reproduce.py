@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from jumpy_mbrl.models import from_pretrained
 from jumpy_mbrl.reproduction import runs
 from jumpy_mbrl.training import TrainingConfig, TrainingDivergedError, task_preset, validate
 from jumpy_mbrl.training import loop as training_loop
+from jumpy_mbrl.training.presets import TASK_MODELS
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "reproduce.py"
 ADDRESS = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
@@ -526,6 +528,17 @@ def test_results_that_are_damaged_are_refused(
     assert message in capsys.readouterr().err
     assert (tmp_path / "out" / name).read_text() == text
     assert not (tmp_path / "runs").exists()
+
+
+def test_help_names_every_model(script: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        script.main(["--help"])
+    text = capsys.readouterr().out.replace("│", " ")
+    table, _, capacity = " ".join(text.split()).partition("Models by name:")[2].partition("With")
+    assert [name for name in TASK_MODELS if not re.search(rf"(?<!-){name}\b(?!-)", table)] == []
+    known = script.CAPACITY_CHOICES
+    assert [name for name in known if not re.search(rf"(?<!-){name}\b(?!-)", capacity)] == []
+    assert "about five minutes on two cores" in " ".join(text.split())
 
 
 def test_as_a_program_it_exits_with_2_and_no_traceback() -> None:
