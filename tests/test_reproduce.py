@@ -112,7 +112,7 @@ def test_the_whole_path(
             assert entry["test"]["sample_mse"] == pytest.approx(expected["mse"], rel=1e-4)
             assert entry["test"]["mean_jump"] == expected["mean_jump"]
     assert report["tasks"]["circles"]["jump-2"]["test"]["mean_jump"] == 2.0
-    assert len(report["tasks"]["circles"]["jumpy-rnn"]["forced_jumps"]) == 5
+    assert len(report["tasks"]["circles"]["jumpy-rnn"]["forced_jumps"]) == 6
 
     names = {f"{kind}-{task}.png" for kind in ("samples", "jumps") for task in tasks}
     found = {path.name for path in (tmp_path / "out").iterdir()}
@@ -442,7 +442,10 @@ def test_a_quick_model_of_events_is_scored_soon(script: ModuleType, tmp_path: Pa
         (["--seed", "-1"], "--seed must lie in [0, 2**63), got -1"),
         (["--capacity", "--tasks", "circles"], "for circles alone; leave --tasks out"),
         (["--capacity", "--models", "rnn"], "unknown model 'rnn', expected one of"),
-        (["--models", "jumpy-rnn", "--precision", "bfloat16"], "expected precision 'float32'"),
+        (
+            ["--tasks", "pixel-billiards1d", "--models", "ours", "--precision", "bfloat16"],
+            "expected precision 'float32'",
+        ),
         (["--steps", "0"], "--steps must be at least 1"),
         (["--steps", "5", "--quick"], "not be given with --quick"),
         (["--ray-gpus", "-1"], "--ray-gpus must not be negative, got -1.0"),
