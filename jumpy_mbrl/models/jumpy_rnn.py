@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -208,10 +209,11 @@ class JumpyRNN(PiecewiseLinearModel):
         """Frames to jump at inference, (B, L) to (B,)."""
         if self.config.constant_jump:
             return torch.full_like(hidden[:, 0], float(self.config.constant_jump))
-        duration = self._duration(hidden)
+        duration = self._duration(hidden).clamp(1.0, self.config.horizon)
         if self.config.whole_jumps:
-            duration = duration + (duration.round() - duration).detach()
-        return duration.clamp(1.0, self.config.horizon)
+            whole = duration.round().clamp(max=math.floor(self.config.horizon))
+            duration = duration + (whole - duration).detach()
+        return duration
 
     def _duration(self, hidden: Tensor) -> Tensor:
         """Eq. 5, in frames, (..., L) to (...)."""

@@ -151,10 +151,10 @@ def save_jumps_figure(
             left.plot(steps, jumps, color=_color(name), linewidth=1.6, label=name)
             _draw_progress(right, name, jumps, [point["mse"] for point in history], entry)
         _draw_references(right, task)
-        left.set(xlabel="training step", ylabel="mean jump, frames per tick")
+        left.set(xlabel="training step", ylabel="mean jump, frames")
         left.locator_params(axis="x", nbins=5)
         left.set_title("on validation sequences", loc="left", fontsize=10, color=FAINT)
-        right.set(xlabel="mean jump, frames per tick", ylabel="sample MSE", yscale="log")
+        right.set(xlabel="mean jump, frames", ylabel="sample MSE", yscale="log")
         right.set_title("further right and down is better", loc="left", fontsize=10, color=FAINT)
         for axes in (left, right):
             tidy(axes)
@@ -202,7 +202,7 @@ def save_capacity_figure(
             look = {"color": _color(name), "marker": "o", "label": label}
             left.plot(hidden, [test["mean_jump"] for test in tests], **look)
             right.plot(hidden, [test["sample_mse"] for test in tests], **look)
-        left.set_ylabel("mean jump, frames per tick")
+        left.set_ylabel("mean jump, frames")
         right.set(ylabel="sample MSE", yscale="log")
         for axes in (left, right):
             axes.set_xlabel("hidden size")

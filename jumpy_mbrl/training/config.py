@@ -13,6 +13,7 @@ from jumpy_mbrl.data.recording import RecordingConfig
 from jumpy_mbrl.data.tasks import TaskConfig
 from jumpy_mbrl.envs.config import unknown_name
 from jumpy_mbrl.models.jumpy_rnn import JumpyRNNConfig
+from jumpy_mbrl.models.networks import check_sizes
 from jumpy_mbrl.models.registry import MODELS, ModelConfig, describe_model, model_name
 from jumpy_mbrl.models.sprite_jump import SpriteJumpConfig
 
@@ -79,15 +80,10 @@ class TrainingConfig:
     compile: bool = False
 
     def __post_init__(self) -> None:
-        for name in (
-            "steps",
-            "batch_size",
-            "decay_every",
-            "validation_interval",
-            "checkpoint_interval",
-        ):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        check_sizes(
+            self,
+            ("steps", "batch_size", "decay_every", "validation_interval", "checkpoint_interval"),
+        )
         for name in ("learning_rate", "decay", "grad_clip"):
             if not 0.0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be positive and finite, got {getattr(self, name)}")
