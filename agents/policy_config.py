@@ -332,6 +332,15 @@ POLICY_PRESETS: dict[str, PolicyConfig] = {
         _PPO, motion=True, start="rest", timesteps=409_600, validation_interval=81_920
     ),
     "sac-shot-coords": replace(_SAC_SHOTS, motion=True),
+    # Little experience, and all of it learned from at once: for the beginning of a learning curve.
+    "sac-early-coords": replace(
+        _SAC_SHOTS,
+        motion=True,
+        algorithm=SACConfig(learning_starts=1000, gradient_steps=16, ent_coef=0.003),
+        timesteps=10_000,
+        n_envs=64,
+        validation_interval=1000,
+    ),
     "sac-shot-state": replace(_SAC_SHOTS, obs_type="state"),
     "sac-shot-pixels": replace(
         _SAC_SHOTS,
