@@ -148,10 +148,10 @@ def _draw_references(axes: Axes, references: Mapping[str, Mapping[str, Any]], na
                 f"{text}: {value:.1f} %",
                 (1.0, value),
                 xycoords=("axes fraction", "data"),
-                xytext=(-3, 4 if value < 90.0 else -5),
+                xytext=(-3, -5),
                 textcoords="offset points",
                 ha="right",
-                va="bottom" if value < 90.0 else "top",
+                va="top",
                 fontsize=10,
                 color=color,
             )
