@@ -217,6 +217,7 @@ def test_gradients_lead_to_the_frames_shown_alone(kind: str) -> None:
         ({"obs": torch.zeros(25, 2)}, r"obs must have shape \(B, T, D\), got \(25, 2\)"),
         ({"obs": torch.zeros(1, 25, 3)}, r"obs must have shape \(B, T, 2\)"),
         ({"obs": torch.full((1, 25, 2), torch.nan)}, "NaN or infinity"),
+        ({"action": torch.zeros(1, 3, 0)}, r"action must have shape \(1, 25, 0\) .* \(1, 3, 0\)"),
     ],
 )
 def test_bad_input_is_refused(change: dict[str, Any], message: str) -> None:

@@ -88,6 +88,11 @@ def sample(
         raise ValueError(
             f"warm_up must be from 1 to {T}, the number of frames of the sequences, got {warm_up}"
         )
+    if action is not None and action.shape[:2] != obs.shape[:2]:
+        raise ValueError(
+            f"action must have shape {(*obs.shape[:2], model.action_size)} (B, T, A), one for each "
+            f"frame of obs, got {tuple(action.shape)}"
+        )
     like = next(model.parameters())
     now = int(warm_up) - 1
     ahead = torch.as_tensor(times).to(like) - now
