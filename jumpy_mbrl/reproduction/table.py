@@ -26,7 +26,7 @@ DEFINITIONS = {
     ),
     "mean jump": "predicted frames per line, in the same rollouts; each tick begins a line, and "
     "one that is filtered from the frames shown counts too",
-    "training": "seconds with data and checkpoints, in older runs with validation too; - if unknown",
+    "training": "seconds with data and checkpoints, in older runs validation too; - if unknown",
 }
 
 
