@@ -42,8 +42,8 @@ TABLE = TableConfig(num_frames=12)
 SHORT = TableConfig(num_frames=5)
 LONG: list[tuple[ModelConfig, DatasetConfig, int]] = [
     (RNNConfig(hidden_size=1, mlp_size=1, mlp_layers=2), DatasetConfig(SHORT, 8), 10_000),
-    (JumpyRNNConfig(hidden_size=2, mlp_size=1, mlp_layers=2), DatasetConfig(SHORT, 8), 1000),
-    (FoldJumpConfig(hidden_size=2), DatasetConfig(TABLE, 100), 400),
+    (JumpyRNNConfig(hidden_size=2, mlp_size=1, mlp_layers=2), DatasetConfig(SHORT, 8), 400),
+    (FoldJumpConfig(hidden_size=2), DatasetConfig(TABLE, 100), 200),
 ]
 """Runs in which memory would grow, and their steps."""
 MEMORY = 4.0
