@@ -84,8 +84,8 @@ class TaskConfig:
 
     Attributes:
         task: one of `TASKS`.
-        num_sequences: how many, at least 1; for weather, at most this many. More are not fewer with
-            others behind them: all sequences depend on the number, but for lines.
+        num_sequences: how many, at least 1; for weather, at most this many. But for
+            lines, another number gives other sequences from the first on.
         seed: of the random streams, in [0, 2**63). The weather file ignores it.
         split: "train", "validation" or "evaluation"; splits never share a sequence.
         csv: path of `jena_climate_2009_2016.csv`, for the task "weather" only.

@@ -64,7 +64,8 @@ _FIRST_EPSILON = {
 }
 """What the tolerance of `ANNEALED` falls from: an error that any model stays below."""
 _LAST_EPSILON = {**_PAPER_EPSILON, "circles": 2e-3, "billiards1d": 1e-4}
-"""What it falls to: on the way to the papers' figure, errors of samples had stopped to fall."""
+"""What it falls to, on circles and billiards1d above the papers' final error: on circles jumps
+only got shorter below it."""
 _CERTAIN = ("lines", "circles")
 """Tasks where what is shown decides how long jumps are, and they are rounded to whole frames, as
 the papers' are. Elsewhere a network predicts the mean of what may come; rounded, that is mostly a
