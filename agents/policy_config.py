@@ -154,8 +154,8 @@ class PolicyConfig:
             if getattr(self, name) not in known:
                 raise ValueError(unknown_name(name, getattr(self, name), known))
         check_start(self.start)
-        for name in ("timesteps", "n_envs", "batch_size", "features", "validation_interval"):
-            _check_at_least(1, **{name: getattr(self, name)})
+        sizes = ("timesteps", "n_envs", "batch_size", "features", "validation_interval")
+        _check_at_least(1, **{name: getattr(self, name) for name in sizes})
         if not 0.0 < self.learning_rate < math.inf:
             raise ValueError(f"learning_rate must be positive and finite, got {self.learning_rate}")
         _check_fraction(gamma=self.gamma)
@@ -303,8 +303,12 @@ _SAC_FRAMES = replace(
 )
 # Pictures cost a convolution each, and memory.
 _PIXELS: dict[str, Any] = {"obs_type": "pixels", "net": (128, 128), "validation_tables": 500}
-_FEW_PIXELS: dict[str, Any] = {**_PIXELS, "n_envs": 32, "batch_size": 256}
-_LITTLE_REPLAY = SACConfig(buffer_size=20_000, learning_starts=5000, gradient_steps=4)
+_SAC_PIXELS: dict[str, Any] = {
+    **_PIXELS,
+    "algorithm": SACConfig(buffer_size=20_000, learning_starts=5000, gradient_steps=4),
+    "n_envs": 32,
+    "batch_size": 256,
+}
 
 POLICY_PRESETS: dict[str, PolicyConfig] = {
     "ppo-shot-coords": replace(_PPO_SHOTS, motion=True),
@@ -343,20 +347,12 @@ POLICY_PRESETS: dict[str, PolicyConfig] = {
     ),
     "sac-shot-state": replace(_SAC_SHOTS, obs_type="state"),
     "sac-shot-pixels": replace(
-        _SAC_SHOTS,
-        **_FEW_PIXELS,
-        algorithm=_LITTLE_REPLAY,
-        timesteps=20_000,
-        validation_interval=4000,
+        _SAC_SHOTS, **_SAC_PIXELS, timesteps=20_000, validation_interval=4000
     ),
     "sac-frame-coords": replace(_SAC_FRAMES, motion=True),
     "sac-frame-state": replace(_SAC_FRAMES, obs_type="state"),
     "sac-frame-pixels": replace(
-        _SAC_FRAMES,
-        **_FEW_PIXELS,
-        algorithm=_LITTLE_REPLAY,
-        timesteps=100_000,
-        validation_interval=20_000,
+        _SAC_FRAMES, **_SAC_PIXELS, timesteps=100_000, validation_interval=20_000
     ),
 }
 """Runs by name."""
