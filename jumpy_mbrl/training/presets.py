@@ -68,8 +68,8 @@ _LAST_EPSILON = {**_PAPER_EPSILON, "circles": 2e-3, "billiards1d": 1e-4}
 only got shorter below it."""
 _CERTAIN = ("lines", "circles")
 """Tasks where what is shown decides how long jumps are, and they are rounded to whole frames, as
-the papers' are. Elsewhere a network predicts the mean of what may come; rounded, that is mostly a
-single frame on billiards."""
+all are in training. Elsewhere a network predicts the mean of what may come; rounded, that is mostly
+a single frame on billiards."""
 _PAPER_SCALE = {"lines": (10.0, 1.0)}
 """What observations are divided by; times go to 2 in the papers' figure 8."""
 
