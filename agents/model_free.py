@@ -28,9 +28,11 @@ from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor
+from torch.nn import functional
 
 from jumpy_mbrl.agents.base import OtherGameError, batch_of_frames
 from jumpy_mbrl.devices import resolve_device
+from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.envs.task import Task, plane_task
 from jumpy_mbrl.files import atomic_write, read_json, sha256_of, write_json
 from jumpy_mbrl.models.pretrained import versions
@@ -75,6 +77,75 @@ class MotionFeatures(BaseFeaturesExtractor):
         shown = observations.unflatten(1, (self.frames, -1))
         changes = self.scale * (shown[:, 1:] - shown[:, :-1])
         return torch.cat([4.0 * (shown[:, -1] - 0.5), changes.flatten(1)], dim=1)
+
+
+class RelativeFeatures(MotionFeatures):
+    """`MotionFeatures`, and how cue ball, object ball and target lie as seen from one another.
+
+    Where a shot sends the object ball is a matter of angles and of relative speed. From places
+    alone a network has to learn quotients and roots before it can learn to aim.
+
+    Args:
+        observation_space: of the stacked frames of two balls, the earliest first; each may hold
+            the target behind the balls.
+        frames: see `MotionFeatures`.
+        scale: see `MotionFeatures`.
+        table: its target, where frames show none, and its balls' radius; by default that of the
+            environment.
+
+    Raises:
+        ValueError: for observations of another shape.
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Box,
+        frames: int = 4,
+        scale: float = 25.0,
+        table: TableConfig | None = None,
+    ) -> None:
+        super().__init__(observation_space, frames, scale)
+        size = observation_space.shape[0] // frames
+        if size not in (_FRAME_SIZE, _FRAME_SIZE + 4):
+            raise ValueError(
+                f"expected {_FRAME_SIZE} numbers a frame, or {_FRAME_SIZE + 4} with the target, "
+                f"got {size}"
+            )
+        table = table or TableConfig()
+        self.contact = 2.0 * table.radius
+        self.target = table.target
+        self._features_dim += 21
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """Features (B, frames * D + 21) of observations (B, frames * D)."""
+        before, last = observations.unflatten(1, (self.frames, -1))[:, -2:].unbind(dim=1)
+        changes = self.scale * (last - before)
+        approach = changes[:, 2:4] - changes[:, :2]
+        cue, ball = last[:, :2], last[:, 2:4]
+        target = last[:, 4:] if last.shape[1] > _FRAME_SIZE else last.new_tensor([self.target])
+        wanted = target.unflatten(1, (2, 2)).mean(dim=2) - ball
+        course = functional.normalize(wanted, dim=1)
+        # Where the cue ball would have to be when it sends the object ball straight there.
+        aim = ball - self.contact * course - cue
+        way = ball - cue
+        seen, aimed = functional.normalize(way, dim=1), functional.normalize(aim, dim=1)
+        lengths = torch.stack([part.norm(dim=1) for part in (way, wanted, aim)], dim=1)
+        half_angle = torch.asin(self.contact / lengths[:, :1].clamp(min=self.contact))
+        return torch.cat(
+            [
+                super().forward(observations),
+                *(4.0 * part for part in (way, wanted, aim, lengths)),
+                *(seen, course, aimed, approach, half_angle),
+                *((one * course).sum(dim=1, keepdim=True) for one in (seen, aimed)),
+                _cross(seen, course),
+            ],
+            dim=1,
+        )
+
+
+def _cross(a: Tensor, b: Tensor) -> Tensor:
+    """The cross product (B, 1) of vectors (B, 2) and (B, 2)."""
+    return a[:, :1] * b[:, 1:] - a[:, 1:] * b[:, :1]
 
 
 class PolicyAgent:

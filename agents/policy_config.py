@@ -74,6 +74,8 @@ class SACConfig:
         gradient_steps: updates after each step on all tables.
         ent_coef: weight of the entropy. It stays as it is: SB3's own choice starts at 1, where a
             shot is worth 1 at most, and takes ten thousands of updates to let the policy choose.
+        n_critics: networks whose lowest value counts. One is enough where every step ends an
+            episode, as in the form of shots: no value is learned from another.
 
     Raises:
         ValueError: for a bad value, by name.
@@ -83,9 +85,11 @@ class SACConfig:
     learning_starts: int = 5000
     gradient_steps: int = 8
     ent_coef: float = 0.01
+    n_critics: int = 2
 
     def __post_init__(self) -> None:
         _check_at_least(1, buffer_size=self.buffer_size, gradient_steps=self.gradient_steps)
+        _check_at_least(1, n_critics=self.n_critics)
         _check_at_least(0, learning_starts=self.learning_starts)
         _check_real(ent_coef=self.ent_coef)
 
@@ -116,6 +120,8 @@ class PolicyConfig:
         activation: between them: "relu" or "tanh".
         motion: show changes between frames in place of earlier frames (see `MotionFeatures`);
             for coords alone.
+        relative: show besides how cue ball, object ball and target lie to one another (see
+            `RelativeFeatures`); together with motion alone.
         seed: of the first weights, the actions and the tables.
         validation_interval: steps between two validations, each followed by a checkpoint.
         validation_tables: held-out tables of a validation; always the same.
@@ -143,6 +149,7 @@ class PolicyConfig:
     features: int = 256
     activation: Activation = "relu"
     motion: bool = False
+    relative: bool = False
     seed: int = 0
     validation_interval: int = 50_000
     validation_tables: int = 1000
@@ -165,6 +172,8 @@ class PolicyConfig:
             raise ValueError(f"threads must not be negative, got {self.threads}")
         if self.motion and self.obs_type != "coords":
             raise ValueError(f"motion is for obs_type 'coords' alone, got {self.obs_type!r}")
+        if self.relative and not self.motion:
+            raise ValueError("relative adds to what motion shows, got relative=True, motion=False")
         if self.inside is not None and self.obs_type == "state":
             raise ValueError("obs_type 'state' holds velocities, which no world model imagines")
         training_table_seeds(self.seed, self.n_envs)
@@ -269,15 +278,15 @@ _PPO_SHOTS = replace(
     net=(384, 384),
     validation_interval=200_000,
 )
-# A policy alone shows its critics few shots that it does not like already: they are better for many
+# A policy alone shows its critic few shots that it does not like already: it is better for many
 # that were drawn at random. The sizes leave a saved policy below 2 MB.
 _SAC_SHOTS = PolicyConfig(
-    SACConfig(learning_starts=100_000, gradient_steps=16, ent_coef=0.003),
-    timesteps=300_000,
-    n_envs=512,
+    SACConfig(learning_starts=100_000, gradient_steps=16, ent_coef=0.003, n_critics=1),
+    timesteps=1_000_000,
+    n_envs=1024,
     batch_size=1024,
     schedule="linear",
-    net=(208, 208, 208),
+    net=(256, 256, 256),
 )
 # Of all frames of an episode one decides: what a reward says of it must not fade on the way back,
 # and takes many tables to be told from the rest.
@@ -296,7 +305,7 @@ _SAC_FRAMES = replace(
     _SAC_SHOTS,
     algorithm=SACConfig(learning_starts=400_000, gradient_steps=4, ent_coef=0.0003),
     form="frame",
-    timesteps=1_000_000,
+    n_envs=512,
     gamma=1.0,
     net=(256, 256),
     validation_interval=200_000,
@@ -311,7 +320,7 @@ _SAC_PIXELS: dict[str, Any] = {
 }
 
 POLICY_PRESETS: dict[str, PolicyConfig] = {
-    "ppo-shot-coords": replace(_PPO_SHOTS, motion=True),
+    "ppo-shot-coords": replace(_PPO_SHOTS, motion=True, relative=True),
     "ppo-shot-state": replace(_PPO_SHOTS, obs_type="state"),
     "ppo-shot-pixels": replace(
         _PPO_SHOTS,
@@ -335,12 +344,13 @@ POLICY_PRESETS: dict[str, PolicyConfig] = {
     "ppo-rest-coords": replace(
         _PPO, motion=True, start="rest", timesteps=409_600, validation_interval=81_920
     ),
-    "sac-shot-coords": replace(_SAC_SHOTS, motion=True),
+    "sac-shot-coords": replace(_SAC_SHOTS, motion=True, relative=True),
     # Little experience, and all of it learned from at once: for the beginning of a learning curve.
     "sac-early-coords": replace(
         _SAC_SHOTS,
         motion=True,
-        algorithm=SACConfig(learning_starts=1000, gradient_steps=16, ent_coef=0.003),
+        relative=True,
+        algorithm=SACConfig(learning_starts=1000, gradient_steps=16, ent_coef=0.003, n_critics=1),
         timesteps=10_000,
         n_envs=64,
         validation_interval=1000,

@@ -27,7 +27,13 @@ from tqdm import tqdm
 
 from jumpy_mbrl.adapters.model_env import WorldModelVectorEnv
 from jumpy_mbrl.adapters.sb3 import SB3VecEnv, make_vec_env
-from jumpy_mbrl.agents.model_free import ALGORITHMS, MotionFeatures, policy_info, save_policy
+from jumpy_mbrl.agents.model_free import (
+    ALGORITHMS,
+    MotionFeatures,
+    RelativeFeatures,
+    policy_info,
+    save_policy,
+)
 from jumpy_mbrl.agents.policy_config import PolicyConfig, PPOConfig, changes
 from jumpy_mbrl.data.seeds import training_table_seeds, validation_table_seeds
 from jumpy_mbrl.devices import cpu_threads, resolve_device
@@ -158,12 +164,13 @@ def make_algorithm(config: PolicyConfig, env: VecEnv, folder: Path | None = None
     if config.obs_type == "pixels":
         policy["features_extractor_kwargs"] = {"features_dim": config.features}
     if config.motion:
-        policy["features_extractor_class"] = MotionFeatures
+        policy["features_extractor_class"] = RelativeFeatures if config.relative else MotionFeatures
     own = asdict(config.algorithm)
     if isinstance(config.algorithm, PPOConfig):
         policy["log_std_init"] = own.pop("log_std_init")
     else:
         own["train_freq"] = 1
+        policy["n_critics"] = own.pop("n_critics")
     model: BaseAlgorithm = ALGORITHMS[config.algorithm_name](
         "CnnPolicy" if config.obs_type == "pixels" else "MlpPolicy",
         env,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,14 @@ from jumpy_mbrl.agents import AGENTS, Agent, load_agent
 from jumpy_mbrl.agents.model_free import (
     MotionFeatures,
     PolicyAgent,
+    RelativeFeatures,
     load_policy,
     policy_info,
     save_policy,
     shipped_policies,
 )
 from jumpy_mbrl.agents.registry import AgentEntry
+from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.envs.task import line_task, plane_task
 from jumpy_mbrl.evaluation import evaluate_agent, find_variant, make_tables
 from jumpy_mbrl.files import sha256_of
@@ -248,6 +251,53 @@ def test_motion_features_are_places_and_changes() -> None:
     torch.testing.assert_close(features(shown), expected)
     with pytest.raises(ValueError, match="expected 6 numbers to be frames of one size"):
         MotionFeatures(space, frames=4)
+
+
+def test_relative_features_are_places_seen_from_one_another() -> None:
+    space = spaces.Box(0.0, 1.0, (8,), np.float32)
+    features = RelativeFeatures(space, frames=2, scale=10.0)
+    # The target's middle, (0.9, 0.1), is 0.8 below the object ball; the cue ball 0.4 to its left.
+    shown = torch.tensor([[0.5, 0.8, 0.9, 1.0, 0.5, 0.9, 0.9, 0.9]])
+    aim = torch.tensor([0.4, 0.2])  # one diameter above the object ball
+    length = aim.norm()
+    expected = [
+        *(4.0 * torch.tensor([0.4, 0.0, 0.0, -0.8, 0.4, 0.2, 0.4, 0.8, length])),
+        *(1.0, 0.0, 0.0, -1.0, *(aim / length)),
+        *(0.0, -2.0),  # the balls near each other along y
+        math.asin(0.2 / 0.4),
+        *(0.0, -0.2 / length, -1.0),
+    ]
+    given = features(shown)
+    assert given.shape == (1, features.features_dim) == (1, 29)
+    torch.testing.assert_close(given[0, :8], MotionFeatures(space, 2, 10.0)(shown)[0])
+    torch.testing.assert_close(given[0, 8:], torch.tensor([float(one) for one in expected]))
+
+
+def test_relative_features_go_by_the_target_that_is_shown() -> None:
+    balls = torch.rand((5, 4, 4), generator=torch.Generator().manual_seed(0))
+    target = torch.tensor([0.1, 0.3, 0.6, 0.8])
+    whole = torch.cat([balls, target.expand(5, 4, 4)], dim=2).flatten(1)
+    table = TableConfig(target=(0.1, 0.3, 0.6, 0.8))
+    told = RelativeFeatures(spaces.Box(0.0, 1.0, (16,), np.float32), table=table)
+    shown = RelativeFeatures(spaces.Box(0.0, 1.0, (32,), np.float32))
+    torch.testing.assert_close(shown(whole)[:, 32:], told(balls.flatten(1))[:, 16:])
+    usual = RelativeFeatures(spaces.Box(0.0, 1.0, (16,), np.float32))
+    assert not torch.equal(usual(balls.flatten(1)), told(balls.flatten(1)))
+
+
+def test_relative_features_of_balls_in_contact_are_finite() -> None:
+    """And have gradients: the object ball amid the target, the cue ball where one would aim at."""
+    features = RelativeFeatures(spaces.Box(0.0, 1.0, (16,), np.float32))
+    shown = torch.tensor([[0.7, 0.1, 0.9, 0.1] * 4], requires_grad=True)
+    given = features(shown)
+    given.sum().backward()
+    assert shown.grad is not None
+    assert given.isfinite().all() and shown.grad.isfinite().all()
+
+
+def test_relative_features_need_two_balls() -> None:
+    with pytest.raises(ValueError, match="4 numbers a frame, or 8 with the target, got 6"):
+        RelativeFeatures(spaces.Box(0.0, 1.0, (24,), np.float32))
 
 
 # -- their rows ----------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import pytest
 from stable_baselines3 import SAC
 
 from jumpy_mbrl.adapters.model_env import WorldModelVectorEnv
-from jumpy_mbrl.agents.model_free import load_policy, policy_info
+from jumpy_mbrl.agents.model_free import MotionFeatures, RelativeFeatures, load_policy, policy_info
 from jumpy_mbrl.agents.policy_config import (
     POLICY_PRESETS,
     PolicyConfig,
@@ -256,6 +256,16 @@ def test_tables_of_training_validation_and_evaluation_never_meet() -> None:
         validation_table_seeds(0, 0)
 
 
+def test_settings_of_the_networks_reach_sb3() -> None:
+    config = replace(tiny("sac-shot-coords"), net=(8, 4), motion=True)
+    whole = replace(config, algorithm=SACConfig(n_critics=3), relative=True)
+    model: Any = make_algorithm(whole, make_env(config))
+    assert len(model.critic.q_networks) == 3
+    assert type(model.actor.features_extractor) is RelativeFeatures
+    plain: Any = make_algorithm(replace(config, relative=False), make_env(config))
+    assert type(plain.actor.features_extractor) is MotionFeatures
+
+
 def test_validation_rewards_success_alone() -> None:
     config = tiny("ppo-shot-coords")
     held_out = make_env(config, held_out=True)
@@ -297,6 +307,7 @@ def test_frames_are_stacked_where_one_has_no_velocity() -> None:
         ({"net": ()}, "net must be sizes of at least 1"),
         ({"threads": -1}, "threads must not be negative"),
         ({"motion": True, "obs_type": "pixels"}, "motion is for obs_type 'coords' alone"),
+        ({"relative": True}, "relative adds to what motion shows"),
         ({"inside": "fold-billiards2d", "obs_type": "state"}, "which no world model imagines"),
         ({"seed": -1}, "expected the training seed in"),
         ({"n_envs": 1, "algorithm": PPOConfig(n_steps=1)}, r"at least 2, .* got 1 \* 1"),
@@ -322,6 +333,7 @@ def test_bad_settings(changes: dict[str, Any], message: str) -> None:
         (SACConfig, "buffer_size", 0),
         (SACConfig, "learning_starts", -1),
         (SACConfig, "gradient_steps", 0),
+        (SACConfig, "n_critics", 0),
     ],
 )
 def test_bad_settings_of_one_algorithm(algorithm: Any, name: str, value: float) -> None:
