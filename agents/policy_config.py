@@ -320,7 +320,7 @@ _SAC_PIXELS: dict[str, Any] = {
 }
 
 POLICY_PRESETS: dict[str, PolicyConfig] = {
-    "ppo-shot-coords": replace(_PPO_SHOTS, motion=True, relative=True),
+    "ppo-shot-coords": replace(_PPO_SHOTS, motion=True),
     "ppo-shot-state": replace(_PPO_SHOTS, obs_type="state"),
     "ppo-shot-pixels": replace(
         _PPO_SHOTS,
