@@ -76,6 +76,8 @@ class SACConfig:
             shot is worth 1 at most, and takes ten thousands of updates to let the policy choose.
         n_critics: networks whose lowest value counts. One is enough where every step ends an
             episode, as in the form of shots: no value is learned from another.
+        n_steps: steps whose rewards are counted before the critic's own value of what follows. As
+            many as an episode has, and no value is learned from another.
 
     Raises:
         ValueError: for a bad value, by name.
@@ -86,10 +88,11 @@ class SACConfig:
     gradient_steps: int = 8
     ent_coef: float = 0.01
     n_critics: int = 2
+    n_steps: int = 1
 
     def __post_init__(self) -> None:
         _check_at_least(1, buffer_size=self.buffer_size, gradient_steps=self.gradient_steps)
-        _check_at_least(1, n_critics=self.n_critics)
+        _check_at_least(1, n_critics=self.n_critics, n_steps=self.n_steps)
         _check_at_least(0, learning_starts=self.learning_starts)
         _check_real(ent_coef=self.ent_coef)
 

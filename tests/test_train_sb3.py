@@ -258,9 +258,10 @@ def test_tables_of_training_validation_and_evaluation_never_meet() -> None:
 
 def test_settings_of_the_networks_reach_sb3() -> None:
     config = replace(tiny("sac-shot-coords"), net=(8, 4), motion=True)
-    whole = replace(config, algorithm=SACConfig(n_critics=3), relative=True)
+    whole = replace(config, algorithm=SACConfig(n_critics=3, n_steps=5), relative=True)
     model: Any = make_algorithm(whole, make_env(config))
     assert len(model.critic.q_networks) == 3
+    assert model.replay_buffer.n_steps == 5 and model.replay_buffer.gamma == config.gamma
     assert type(model.actor.features_extractor) is RelativeFeatures
     plain: Any = make_algorithm(replace(config, relative=False), make_env(config))
     assert type(plain.actor.features_extractor) is MotionFeatures
@@ -334,6 +335,7 @@ def test_bad_settings(changes: dict[str, Any], message: str) -> None:
         (SACConfig, "learning_starts", -1),
         (SACConfig, "gradient_steps", 0),
         (SACConfig, "n_critics", 0),
+        (SACConfig, "n_steps", 0),
     ],
 )
 def test_bad_settings_of_one_algorithm(algorithm: Any, name: str, value: float) -> None:
