@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -260,8 +261,25 @@ def _check_real(**values: float) -> None:
             raise ValueError(f"{name} must be finite and not negative, got {value}")
 
 
+_USUAL: dict[str, PPOConfig | SACConfig] = {"ppo": PPOConfig(), "sac": SACConfig()}
+
+
+def completed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A result of ``to_dict``, maybe of an earlier version, with all settings of this one.
+
+    A setting that is new has the default that does as earlier versions did.
+
+    Raises:
+        KeyError: unless it names its algorithm.
+    """
+    usual = PolicyConfig(_USUAL[settings["algorithm"]["name"]]).to_dict()
+    own = {**usual["algorithm"], **settings["algorithm"]}
+    return {**usual, **settings, "algorithm": own}
+
+
 def changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     """What two results of ``to_dict`` disagree in, but for what may change when a run goes on."""
+    before, after = completed(before), completed(after)
     return [
         f"{name}={after.get(name)!r} instead of {before.get(name)!r}"
         for name in sorted({*before, *after})

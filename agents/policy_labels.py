@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jumpy_mbrl.agents.policy_config import POLICY_PRESETS
+from jumpy_mbrl.agents.policy_config import POLICY_PRESETS, completed
 
 _OF_THE_RUN = ("seed", "device", "threads")
 """Settings that tell no kind of run from another."""
@@ -19,8 +19,9 @@ def told_apart(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings by which kinds are told apart, flat.
 
     Args:
-        settings: a `PolicyConfig` as a dictionary, with the seed or without.
+        settings: a `PolicyConfig` as a dictionary, maybe of an earlier version.
     """
+    settings = completed(settings)
     algorithm = {f"algorithm.{name}": value for name, value in settings["algorithm"].items()}
     rest = {k: v for k, v in settings.items() if k != "algorithm" and k not in _OF_THE_RUN}
     return {**algorithm, **rest}
@@ -63,9 +64,9 @@ def _name(kind: Mapping[str, Any]) -> str:
 
 
 def _is_of(kind: Mapping[str, Any], preset: Mapping[str, Any]) -> bool:
-    """Whether a kind has a preset's settings; one that an older version did not have counts."""
+    """Whether a kind has a preset's settings."""
     return all(
-        kind.get(key, value) == value
+        kind[key] == value
         for key, value in told_apart(preset).items()
         if key not in _FREE_IN_PRESETS
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from jumpy_mbrl.agents.model_free import policy_info
+from jumpy_mbrl.agents.policy_config import completed
 from jumpy_mbrl.agents.policy_labels import policy_labels, told_apart
 from jumpy_mbrl.agents.policy_training import BEST, CONFIG, CurvePoint, read_curve
 
@@ -70,7 +71,7 @@ def read_policy_runs(folders: Iterable[str | os.PathLike[str]]) -> list[PolicyRu
 
 def _read(folder: Path) -> _Run:
     try:
-        settings = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["training"]
+        settings = completed(json.loads((folder / CONFIG).read_text(encoding="utf-8"))["training"])
         seed = settings.pop("seed")
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise ValueError(

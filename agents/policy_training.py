@@ -34,7 +34,7 @@ from jumpy_mbrl.agents.model_free import (
     policy_info,
     save_policy,
 )
-from jumpy_mbrl.agents.policy_config import PolicyConfig, PPOConfig, changes
+from jumpy_mbrl.agents.policy_config import PolicyConfig, PPOConfig, changes, completed
 from jumpy_mbrl.data.seeds import training_table_seeds, validation_table_seeds
 from jumpy_mbrl.devices import cpu_threads, resolve_device
 from jumpy_mbrl.envs.config import TableConfig
@@ -347,13 +347,11 @@ def _read_record(path: Path) -> dict[str, Any]:
         )
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        readable = isinstance(record["training"], dict)
+        completed(record["training"])
     except (ValueError, KeyError, TypeError, RecursionError):
-        readable = False
-    if not readable:
         raise ValueError(
             f"expected {path} to be of a run of train_sb3.py, got something else; check the path"
-        )
+        ) from None
     found: dict[str, Any] = record
     return found
 

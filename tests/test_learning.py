@@ -17,7 +17,13 @@ from numpy.typing import NDArray
 
 from jumpy_mbrl.agents import PROTOCOLS, PlannerConfig
 from jumpy_mbrl.agents.model_free import policy_agent, policy_info
-from jumpy_mbrl.agents.policy_config import POLICY_PRESETS, PolicyConfig, PPOConfig, SACConfig
+from jumpy_mbrl.agents.policy_config import (
+    POLICY_PRESETS,
+    PolicyConfig,
+    PPOConfig,
+    SACConfig,
+    changes,
+)
 from jumpy_mbrl.agents.policy_labels import policy_labels
 from jumpy_mbrl.agents.policy_runs import read_policy_runs
 from jumpy_mbrl.agents.policy_training import CurvePoint, train_policy
@@ -251,14 +257,14 @@ def test_kinds_are_called_after_presets_or_after_their_game() -> None:
     assert policy_labels([config.to_dict() for config in POLICY_PRESETS.values()]) == [
         *POLICY_PRESETS
     ]
-    for changes, label in (
+    for changed, label in (
         ({"seed": 3, "timesteps": 7, "threads": 2}, "ppo-rest-coords"),
         ({"inside": "rnn-billiards2d"}, "ppo-rest-coords, inside=rnn-billiards2d"),
         ({"gamma": 0.5}, "ppo-shot-coords, start=rest"),
         ({"random_target": True}, "ppo-shot-coords, start=rest, random_target"),
         ({"start": "moving"}, "ppo-shot-coords"),
     ):
-        assert policy_labels([replace(rest, **changes).to_dict()]) == [label]
+        assert policy_labels([replace(rest, **changed).to_dict()]) == [label]
     longer = replace(rest, timesteps=8 * rest.timesteps)
     assert policy_labels([rest.to_dict(), longer.to_dict()]) == [
         "ppo-rest-coords, timesteps=409600",
@@ -271,11 +277,45 @@ def test_kinds_are_called_after_presets_or_after_their_game() -> None:
     ]
 
 
+def before_relative(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings as they were written before there were some of today's."""
+    algorithm = dict(settings["algorithm"])
+    for name in ("n_critics", "n_steps") if algorithm["name"] == "sac" else ():
+        del algorithm[name]
+    return {**{k: v for k, v in settings.items() if k != "relative"}, "algorithm": algorithm}
+
+
 def test_runs_of_older_versions_keep_their_names() -> None:
-    settings = POLICY_PRESETS["sac-shot-coords"].to_dict()
-    for name in ("seed", "inside", "motion"):
-        settings.pop(name)
-    assert policy_labels([settings]) == ["sac-shot-coords"]
+    ppo = before_relative(POLICY_PRESETS["ppo-shot-coords"].to_dict())
+    assert policy_labels([ppo]) == ["ppo-shot-coords"]
+    frames = before_relative(POLICY_PRESETS["sac-frame-state"].to_dict())
+    assert policy_labels([frames]) == ["sac-frame-state"]
+
+
+def test_what_an_older_version_did_not_write_is_what_it_did() -> None:
+    """Not what a preset says today."""
+    config = POLICY_PRESETS["sac-early-coords"]
+    assert config.relative
+    old, new = before_relative(config.to_dict()), config.to_dict()
+    assert policy_labels([old, new]) == ["sac-shot-coords", "sac-early-coords"]
+    same = {**new, "algorithm": old["algorithm"]}
+    assert changes(old, same) == ["relative=True instead of False"]
+    assert changes(old, {**same, "relative": False}) == []
+    (change,) = changes(same, new)
+    given, before = change.split("instead of")
+    assert "'n_critics': 1" in given and "'n_critics': 2" in before
+
+
+def test_seeds_of_two_versions_are_one_kind(tmp_path: Path) -> None:
+    config = POLICY_PRESETS["ppo-shot-coords"]
+    folders = [
+        write_run(tmp_path / str(seed), replace(config, seed=seed), *points_of(0.2))
+        for seed in range(2)
+    ]
+    path = folders[0] / "config.json"
+    path.write_text(json.dumps({"training": before_relative(config.to_dict())}))
+    (kind,) = read_policy_runs(folders)
+    assert kind.seeds == (0, 1) and kind.settings["relative"] is False
 
 
 def test_runs_that_cannot_be_put_together(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise, product
@@ -15,12 +16,19 @@ import pytest
 from stable_baselines3 import SAC
 
 from jumpy_mbrl.adapters.model_env import WorldModelVectorEnv
-from jumpy_mbrl.agents.model_free import MotionFeatures, RelativeFeatures, load_policy, policy_info
+from jumpy_mbrl.agents.model_free import (
+    MotionFeatures,
+    RelativeFeatures,
+    load_policy,
+    policy_info,
+    shipped_policies,
+)
 from jumpy_mbrl.agents.policy_config import (
     POLICY_PRESETS,
     PolicyConfig,
     PPOConfig,
     SACConfig,
+    completed,
     policy_preset,
 )
 from jumpy_mbrl.agents.policy_training import (
@@ -385,6 +393,14 @@ def test_options_change_the_preset(script: ModuleType) -> None:
     underscored[1] = "ppo-frame-coords"
     assert "--run_dir" in underscored and script.parse(underscored) == arguments
     assert script.record(underscored) == expected_command
+
+
+@pytest.mark.parametrize("name", shipped_policies())
+def test_commands_of_shipped_policies_repeat_them(script: ModuleType, name: str) -> None:
+    training = policy_info(name)["training"]
+    command = training.pop("command")
+    config = script.parse(shlex.split(command)[2:]).config
+    assert completed(config.to_dict()) == completed(training)
 
 
 @pytest.mark.parametrize(
