@@ -78,7 +78,8 @@ class SACConfig:
         n_critics: networks whose lowest value counts. One is enough where every step ends an
             episode, as in the form of shots: no value is learned from another.
         n_steps: steps whose rewards are counted before the critic's own value of what follows. As
-            many as an episode has, and no value is learned from another.
+            many as an episode has, and hardly any value is learned from another: those of episodes
+            alone that are still played when they are replayed.
 
     Raises:
         ValueError: for a bad value, by name.

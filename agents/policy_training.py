@@ -21,7 +21,14 @@ from stable_baselines3 import SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 from stable_baselines3.common.utils import LinearSchedule
-from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecMonitor, VecTransposeImage
+from stable_baselines3.common.vec_env import (
+    VecEnv,
+    VecEnvWrapper,
+    VecFrameStack,
+    VecMonitor,
+    VecTransposeImage,
+)
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 from torch import nn
 from tqdm import tqdm
 
@@ -145,7 +152,26 @@ def make_env(config: PolicyConfig, held_out: bool = False) -> VecEnv:
         env = _imagined(config, **arguments)
     if config.stack > 1:
         env = VecFrameStack(env, config.stack)
-    return VecTransposeImage(env) if config.obs_type == "pixels" else env
+    if config.obs_type == "pixels":
+        env = VecTransposeImage(env)
+    return _Ending(env) if config.form == "frame" else env
+
+
+class _Ending(VecEnvWrapper):
+    """The last frame ends a game, as in the form of shots: who has not won by then has lost.
+
+    For SB3 a truncated episode goes on unseen, for what its critic expects of it; without a clock
+    among what is seen, that teaches the critic that every game is won in the end.
+    """
+
+    def reset(self) -> VecEnvObs:
+        return self.venv.reset()
+
+    def step_wait(self) -> VecEnvStepReturn:
+        observations, rewards, dones, infos = self.venv.step_wait()
+        for info in infos:
+            info["TimeLimit.truncated"] = False
+        return observations, rewards, dones, infos
 
 
 def make_algorithm(config: PolicyConfig, env: VecEnv, folder: Path | None = None) -> BaseAlgorithm:

@@ -300,6 +300,20 @@ def test_frames_are_stacked_where_one_has_no_velocity() -> None:
     assert shapes["ppo-shot-pixels"] == shapes["sac-frame-pixels"] == (12, 64, 64)
 
 
+@pytest.mark.parametrize("inside", [None, "fold-billiards2d"])
+def test_the_last_frame_ends_a_game(inside: str | None) -> None:
+    """For SB3, whose critics would otherwise add what they expect of frames to come."""
+    env = make_env(tiny("ppo-frame-coords", inside=inside))
+    env.seed(0)
+    env.reset()
+    lost = 0
+    for _ in range(44):
+        _, rewards, dones, infos = env.step(np.zeros((env.num_envs, 2), dtype=np.float32))
+        assert not any(info["TimeLimit.truncated"] for info in infos)
+        lost += int((dones & (rewards == 0.0)).sum())
+    assert lost > 0
+
+
 # -- settings ------------------------------------------------------------------------------------
 
 
