@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from jumpy_mbrl.adapters.mpc import CostModel
 from jumpy_mbrl.agents.objectives import ReachRegion
 from jumpy_mbrl.models import RNN, JumpyRNN, JumpyRNNConfig, RNNConfig, WorldModel
 from jumpy_mbrl.models.simulator import SimulatorModel
@@ -12,7 +13,7 @@ from jumpy_mbrl.models.simulator import SimulatorModel
 pytest.importorskip("torchrl")
 
 from tensordict import TensorDict
-from torchrl.envs import StepCounter, TransformedEnv, check_env_specs
+from torchrl.envs import SerialEnv, StepCounter, TransformedEnv, check_env_specs
 from torchrl.modules import CEMPlanner
 
 from jumpy_mbrl.adapters.torchrl import WorldModelEnv
@@ -89,6 +90,48 @@ def test_starts_are_drawn_from_the_frames() -> None:
     assert {tuple(row) for row in first.tolist()} == {tuple(row) for row in TABLES.tolist()}
     env.set_seed(5)
     assert torch.equal(first, env.reset(TensorDict(batch_size=[50]))["observation"])
+
+
+def test_without_a_seed_starts_come_from_the_global_one() -> None:
+    def starts(seed: int) -> torch.Tensor:
+        torch.manual_seed(seed)
+        env = SerialEnv(3, lambda: WorldModelEnv(SimulatorModel(), FRAME, FRAMES, batch_size=(20,)))
+        observation: torch.Tensor = env.reset()["observation"]
+        return observation
+
+    first = starts(0)
+    assert torch.equal(first, starts(0))
+    assert not torch.equal(first, starts(1))
+    assert not torch.equal(first[0], first[1])
+
+
+def test_starts_are_drawn_alike_on_all_devices() -> None:
+    env = WorldModelEnv(SimulatorModel(), FRAME, FRAMES)
+    env.set_seed(5)
+    first = env.reset(TensorDict(batch_size=[50]))["observation"]
+    env.set_seed(5)
+    with torch.device("meta"):  # where new tensors go, as a program may set it to "cuda"
+        assert torch.equal(first, env.reset(TensorDict(batch_size=[50]))["observation"])
+
+
+def test_the_frames_move_with_the_environment() -> None:
+    env = WorldModelEnv(RNN(RNNConfig()), FRAME, FRAMES).to("meta")
+    assert env.device == env.lead_ins.device == torch.device("meta")
+    assert all(weight.device == env.device for weight in env.world_model.parameters())
+    assert "lead_ins" not in env.state_dict()
+
+
+def test_actions_are_clipped_as_in_the_environment() -> None:
+    actions = torch.tensor([[5.0, 0.1], [0.3, -4.0], [-0.2, 0.4]], requires_grad=True)
+    model = SimulatorModel()
+    env = WorldModelEnv(model, SHOT, FRAMES)
+    reward = env.step(env.observe(FRAMES).set("action", actions))["next", "reward"]
+    cost = CostModel(model, SHOT).get_cost({"frames": FRAMES}, actions.unsqueeze(1))
+    torch.testing.assert_close(reward, -cost)
+    (gradient,) = torch.autograd.grad(reward.sum(), actions)
+    outside = actions.abs() > 1.0
+    assert bool((gradient[outside] == 0.0).all())
+    assert bool((gradient[:2][~outside[:2]] != 0.0).all())
 
 
 def test_bad_arguments_are_refused() -> None:

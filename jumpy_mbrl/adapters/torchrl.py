@@ -41,20 +41,24 @@ class WorldModelEnv(ModelBasedEnvBase):  # type: ignore[misc]  # mypy skips torc
     objective's score. A score above 0, a believed success, terminates the episode, and nothing else
     does: put a `StepCounter` around it. With `times=[1.0]` a step is a frame, with
     `times=range(1, 42)` a whole shot. Steps are differentiable, and tensordicts of any batch size
-    will do, as torchrl's planners ask.
+    will do, as torchrl's planners ask. Actions are clipped to [-1, 1], as in the real environment:
+    their gradient is zero outside.
 
     | key                  | shape    | entry                                          |
     |----------------------|----------|------------------------------------------------|
     | `observation`        | (..., D) | what is seen or imagined now                   |
     | `state`              |          | the tensors of the model's `State`, by name    |
-    | `action`             | (..., A) | in [-1, 1]                                     |
+    | `action`             | (..., A) | clipped to [-1, 1]                             |
     | `reward`             | (..., 1) | the score; minus infinity if the model blew up |
     | `done`, `terminated` | (..., 1) | whether the score is above 0                   |
 
     Args:
         model: any world model with actions.
         objective: what to reach, the same in every episode.
-        frames: (n, T, D), lead-ins to start from, drawn at random by `reset`.
+        frames: (n, T, D), lead-ins to start from, drawn at random by `reset`, with the seed given
+            to `set_seed`, or else one drawn from torch's global generator when the environment is
+            made, which `torch.manual_seed` decides (in the processes of a `ParallelEnv`, which have
+            generators of their own, `set_seed` alone).
         batch_size: of the environment, for a collector; by default as that of the tensordicts.
         device: by default where the model is.
 
@@ -80,8 +84,9 @@ class WorldModelEnv(ModelBasedEnvBase):  # type: ignore[misc]  # mypy skips torc
         check_frames(lead_ins, model.obs_size, min_frames=1)
         super().__init__(model, device=lead_ins.device, batch_size=torch.Size(batch_size))
         self.objective = objective
-        self.lead_ins = lead_ins
-        self._rng = torch.Generator()
+        self.register_buffer("lead_ins", lead_ins, persistent=False)
+        # On the CPU, so that a seed draws the same on all devices.
+        self._rng = torch.Generator().manual_seed(int(torch.randint(2**63 - 1, (), device="cpu")))
         with torch.no_grad():
             state = model.observe(lead_ins[:1])
         self._kind = type(state)
@@ -103,17 +108,21 @@ class WorldModelEnv(ModelBasedEnvBase):  # type: ignore[misc]  # mypy skips torc
 
     def observe(self, frames: Tensor) -> TensorDict:
         """The tensordict (B,) to plan or to roll out from, after real frames (B, T, D)."""
-        return self._described(self.world_model.observe(frames.to(self.lead_ins)))
+        seen = frames.to(self.device, self.lead_ins.dtype)
+        return self._described(self.world_model.observe(seen))
 
     def _reset(self, tensordict: TensorDictBase | None, **_: Any) -> TensorDictBase:
         batch = self.batch_size if tensordict is None else tensordict.batch_size
-        drawn = torch.randint(len(self.lead_ins), (batch.numel(),), generator=self._rng)
-        return self.observe(self.lead_ins[drawn.to(self.lead_ins.device)]).reshape(batch)
+        drawn = torch.randint(
+            len(self.lead_ins), (batch.numel(),), generator=self._rng, device=self._rng.device
+        )
+        return self.observe(self.lead_ins[drawn.to(self.device)]).reshape(batch)
 
     def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
         rows = tensordict.reshape(-1)
         state = self._kind(**dict(rows["state"].items()))
-        imagined = self.world_model.imagine(state, self.objective.times, rows["action"])
+        action = rows["action"].clamp(-1.0, 1.0)
+        imagined = self.world_model.imagine(state, self.objective.times, action)
         score = self.objective(imagined.obs.unsqueeze(1))
         result = self._described(imagined.state, score > 0.0)
         result["reward"] = score.nan_to_num(nan=-torch.inf, neginf=-torch.inf)
