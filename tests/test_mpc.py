@@ -97,6 +97,34 @@ def test_candidates_that_are_no_numbers_are_refused(model: WorldModel) -> None:
         CostModel(model, RIGHT).get_cost({"frames": FRAMES}, bad)
 
 
+@pytest.mark.parametrize(
+    "times",
+    [
+        (),
+        (0.0, 4.0, 2.0),
+        (0.0, 0.0),
+        (-1.0, 0.0),
+        (0.0, float("inf")),
+        (float("nan"),),
+        (0.0, float("nan"), 2.0),
+        (20.0,),
+        (0.0, 50.0),
+    ],
+)
+def test_bad_action_times_are_refused(times: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match=r"action_times to be ascending .* before 20\.0"):
+        CostModel(SimulatorModel(), RIGHT, action_times=times)
+
+
+def test_every_action_counts() -> None:
+    cue = ReachRegion((0.8, 1.0, 0.4, 1.0), [10.0, 20.0], ball=0)
+    costs = CostModel(SimulatorModel(), cue, action_times=(0.0, 19.5))
+    actions = candidates(1, 1, 2).repeat(1, 2, 1, 1)
+    actions[0, 1, 1] *= -1.0
+    cost = costs.get_cost({"frames": FRAMES[:1]}, actions)
+    assert cost[0, 0] != cost[0, 1]
+
+
 def test_bad_input_is_refused() -> None:
     costs = CostModel(SimulatorModel(), RIGHT)
     with pytest.raises(ValueError, match="with actions, got RNN with action_size=0"):
@@ -104,9 +132,6 @@ def test_bad_input_is_refused() -> None:
     for bad in (candidates(2), candidates(2, 3, 2), torch.zeros(2, 3, 4)):
         with pytest.raises(ValueError, match=r"shape \(B, S, 1, 2\)"):
             costs.get_cost({"frames": FRAMES}, bad)
-    for times in ((), (0.0, 4.0, 2.0), (-1.0, 0.0), (0.0, float("inf")), (0.0, float("nan"), 2.0)):
-        with pytest.raises(ValueError, match="action_times to be ascending times"):
-            CostModel(SimulatorModel(), RIGHT, action_times=times)
     for none in (candidates(2, 0), candidates(0, 3)):
         with pytest.raises(ValueError, match="expected at least one candidate for each"):
             costs.get_cost({"frames": FRAMES}, none)

@@ -19,7 +19,6 @@ A action size.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -28,7 +27,7 @@ import torch
 from torch import Tensor
 
 from jumpy_mbrl.agents.objectives import Objective
-from jumpy_mbrl.models.base import State, WorldModel
+from jumpy_mbrl.models.base import State, WorldModel, check_times
 
 
 class CostModel:
@@ -39,7 +38,8 @@ class CostModel:
     Args:
         model: any world model with actions.
         objective: what to reach; one that differs from episode to episode has B of them.
-        action_times: M ascending times in frames from now, at which a candidate acts.
+        action_times: M ascending times in frames from now, at which a candidate acts, no two alike
+            and all before the last of the objective's times: later actions would change no cost.
 
     Raises:
         ValueError: for a model without actions, or bad times.
@@ -56,10 +56,14 @@ class CostModel:
         self.model = model
         self.objective = objective
         self.action_times = times = tuple(action_times)
-        if not times or not all(a <= b < math.inf for a, b in pairwise((0.0, *times))):
+        check_times(torch.as_tensor(objective.times))
+        last = float(objective.times[-1])
+        ascending = all(a < b for a, b in pairwise((*times, last)))
+        if not times or not times[0] >= 0.0 or not ascending:
             raise ValueError(
-                f"expected action_times to be ascending times in frames from now, at least one, "
-                f"got {times}"
+                f"expected action_times to be ascending times in frames from now, at least one, no "
+                f"two alike, and before {last}, the last of the objective's times, got {times}; "
+                f"actions from {last} on would change no cost"
             )
 
     def get_cost(self, info: Mapping[str, Any], action_candidates: Tensor) -> Tensor:
