@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.vector import AutoresetMode
+from gymnasium.wrappers.vector import RecordEpisodeStatistics
 from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
@@ -108,6 +109,19 @@ def test_monitor_evaluation_and_attributes() -> None:
     env.close()
 
 
+def test_attributes_are_those_of_the_dummy_vec_env() -> None:
+    ours = make_vec_env(PLANE, 3, seed=5)
+    theirs = DummyVecEnv([lambda: gym.make(PLANE)] * 3)
+    theirs.seed(5)
+    for env in (ours, theirs):
+        env.reset()
+    for name in ("action_space", "observation_space", "np_random_seed", "render_mode"):
+        for indices in (None, 1, [2, 0]):
+            assert ours.get_attr(name, indices) == theirs.get_attr(name, indices)
+    first, second = (env.get_attr("np_random", [2])[0] for env in (ours, theirs))
+    assert first.random() == second.random()
+
+
 def test_other_environments_are_refused() -> None:
     single: Any = gym.make(PLANE)
     with pytest.raises(ValueError, match=r"made by gym\.make_vec"):
@@ -127,6 +141,62 @@ def test_any_vector_environment_in_the_right_mode_will_do() -> None:
     for _ in range(60):
         actions = np.ones(3, dtype=np.int64)
         assert_same(env.step(actions), theirs.step(actions))
+
+
+def test_wrappers_tell_of_the_episodes_that_end() -> None:
+    kwargs = {"autoreset_mode": AutoresetMode.SAME_STEP}
+    venv = gym.make_vec("CartPole-v1", 3, vectorization_mode="sync", vector_kwargs=kwargs)
+    env = SB3VecEnv(RecordEpisodeStatistics(venv))
+    theirs = DummyVecEnv(
+        [lambda: gym.wrappers.RecordEpisodeStatistics(gym.make("CartPole-v1"))] * 3
+    )
+    for each in (env, theirs):
+        each.seed(0)
+        each.reset()
+    ended = 0
+    for _ in range(60):
+        infos, wanted = (each.step(np.ones(3, dtype=np.int64))[3] for each in (env, theirs))
+        for info in [*infos, *wanted]:
+            ended += info.get("episode", {}).pop("t", None) is not None
+        assert_same(infos, wanted)
+        assert_same(env.reset_infos, theirs.reset_infos)
+    assert ended > 20
+
+
+def test_returns_of_a_wrapper_reach_the_algorithm() -> None:
+    venv = gym.make_vec(
+        "Billiards2DShot-v0",
+        num_envs=2,
+        vectorization_mode="vector_entry_point",
+        autoreset_mode=AutoresetMode.SAME_STEP,
+    )
+    model = PPO("MlpPolicy", SB3VecEnv(RecordEpisodeStatistics(venv)), n_steps=8, batch_size=16)
+    model.learn(16)
+    assert model.ep_info_buffer is not None
+    assert [episode["l"] for episode in model.ep_info_buffer] == [1] * 16
+
+
+def test_infos_of_the_next_episode_stay_with_it() -> None:
+    class Numbered(gym.Wrapper[Any, Any, Any, Any]):
+        episode = 0
+
+        def reset(self, **kwargs: Any) -> Any:
+            self.episode += 1
+            return self.env.reset(**kwargs)[0], {"episode": self.episode}
+
+    def make() -> Numbered:
+        return Numbered(gym.make("CartPole-v1"))
+
+    env = SB3VecEnv(gym.vector.SyncVectorEnv([make] * 2, autoreset_mode=AutoresetMode.SAME_STEP))
+    theirs = DummyVecEnv([make] * 2)
+    for each in (env, theirs):
+        each.seed(0)
+        each.reset()
+    for _ in range(30):
+        actions = np.ones(2, dtype=np.int64)
+        assert_same(env.step(actions), theirs.step(actions))
+        assert_same(env.reset_infos, theirs.reset_infos)
+    assert env.reset_infos[0]["episode"] > 2
 
 
 def test_ppo_learns_to_push_a_ball_to_the_right() -> None:

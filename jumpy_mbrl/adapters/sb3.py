@@ -25,12 +25,19 @@ import jumpy_mbrl  # noqa: F401  (registers the environments)
 
 Indices = int | Iterable[int] | None
 
+_SINGLE = {
+    "action_space": "single_action_space",
+    "observation_space": "single_observation_space",
+}
+_PER_ENV = "np_random", "np_random_seed"
+
 
 class SB3VecEnv(VecEnv):
     """A Gymnasium vector environment as a Stable-Baselines3 `VecEnv`.
 
     Like `DummyVecEnv` over single environments it resets by itself, and gives, in `infos`,
-    `terminal_observation` and `TimeLimit.truncated`.
+    `terminal_observation` and `TimeLimit.truncated`, and the `episode` that Gymnasium's vector
+    wrapper `RecordEpisodeStatistics` records.
 
     Args:
         venv: a vector environment in mode `AutoresetMode.SAME_STEP`.
@@ -99,8 +106,11 @@ class SB3VecEnv(VecEnv):
         if ended:
             finals = _unbatch(last_infos, self.num_envs)
             for row in ended:
+                # Vector wrappers put it among the infos of the episode that begins.
+                recorded = _take_record(unbatched[row])
                 self.reset_infos[row] = unbatched[row]
-                unbatched[row] = {**finals[row], "terminal_observation": last_obs[row]}
+                last = {"terminal_observation": last_obs[row]}
+                unbatched[row] = {**recorded, **finals[row], **last}
         cut = (truncations & ~terminations).tolist()
         for info, truncated in zip(unbatched, cut, strict=True):
             info["TimeLimit.truncated"] = truncated
@@ -116,9 +126,14 @@ class SB3VecEnv(VecEnv):
         return [None] * self.num_envs if pictures is None else list(pictures)
 
     def get_attr(self, attr_name: str, indices: Indices = None) -> list[Any]:
-        """Returns an attribute of the vector environment, as often as there are `indices`."""
-        value = getattr(self.venv, attr_name)
-        return [value for _ in self._get_indices(indices)]
+        """Returns an attribute of the vector environment for each of `indices`.
+
+        As `DummyVecEnv` does, it gives the spaces of a single environment, and each its own
+        `np_random` and `np_random_seed`.
+        """
+        value = getattr(self.venv, _SINGLE.get(attr_name, attr_name))
+        each = attr_name in _PER_ENV and isinstance(value, tuple)
+        return [value[row] if each else value for row in self._get_indices(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices: Indices = None) -> None:
         """Sets an attribute of the vector environment, which all environments share.
@@ -181,6 +196,13 @@ def make_vec_env(
         env = VecMonitor(env)
     env.seed(seed)
     return env
+
+
+def _take_record(info: dict[str, Any]) -> dict[str, Any]:
+    """Removes the record of an ended episode, as Stable-Baselines3 knows it, and returns it."""
+    if isinstance(info.get("episode"), dict):
+        return {"episode": info.pop("episode")}
+    return {}
 
 
 def _unbatch(infos: dict[str, Any], count: int) -> list[dict[str, Any]]:
