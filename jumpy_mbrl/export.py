@@ -17,7 +17,8 @@ tick = torch.export.load("tick.pt2").module()
 | `"decoder"` | latents (B, H)             | observations (B, D)                               |
 
 An ``RNN`` ticks and goes on to the next frame; with ``residual`` its decoder gives the change of
-the observation.
+the observation. Of a ``SpriteJump`` the encoder gives the places of the bodies in pictures, from
+which ``observe`` infers how they move, and the decoder gives pictures.
 
 A state is a dictionary of the tensors of the model's ``State``, by name. The number of rows B is
 free; gradients are not recorded.
@@ -25,7 +26,8 @@ free; gradients are not recorded.
 ``imagine`` as a whole cannot be exported: it goes round until the last row has arrived, and how
 often depends on what is imagined. That loop is for the host to write. Of an ``ODERNN`` there is no
 tick, because an adaptive solver goes round in the same way. Models that read frames as they are
-(``EventJump``, ``FoldJump``, ``LatentJump`` and the simulator) have no encoder.
+(``EventJump``, ``FoldJump``, ``LatentJump`` and the simulator) have no encoder. Models without
+actions, such as those that are shipped for pixels, have no ``"act"``.
 """
 
 from __future__ import annotations
@@ -41,6 +43,8 @@ from jumpy_mbrl.models.jumpy_rnn import JumpyRNN
 from jumpy_mbrl.models.ode_rnn import ODERNN
 from jumpy_mbrl.models.piecewise import PiecewiseLinearModel
 from jumpy_mbrl.models.rnn import RNN
+from jumpy_mbrl.models.sprite_jump import SpriteJump
+from jumpy_mbrl.models.sprites import Sprites
 
 Part = Literal["tick", "act", "encoder", "decoder"]
 
@@ -63,7 +67,11 @@ def export(model: WorldModel, part: Part) -> torch.export.ExportedProgram:
         raise ValueError(unknown_name("part", part, get_args(Part)))
     module = _module(model, part)
     if module is None:
-        raise ValueError(f"there is no {part!r} to export of a {type(model).__name__}")
+        why = ", which takes no actions" if part == "act" and model.action_size < 1 else ""
+        has = [name for name in get_args(Part) if _module(model, name) is not None]
+        raise ValueError(
+            f"there is no {part!r} to export of this {type(model).__name__}{why}; it has {has}"
+        )
     # Cloned, because tensors that are one in the example would be one in the graph.
     state = model.initial_state(_ROWS).map(torch.clone)
     example: tuple[Any, ...] = {
@@ -82,20 +90,38 @@ def export(model: WorldModel, part: Part) -> torch.export.ExportedProgram:
 def _module(model: WorldModel, part: Part) -> nn.Module | None:
     """What is recorded, None for nothing."""
     if part == "encoder":
+        if isinstance(model, SpriteJump):
+            return _Places(model.sprites)
         return model.encoder if isinstance(model, JumpyRNN | RNN | ODERNN) else None
     if part == "decoder":
-        if isinstance(model, PiecewiseLinearModel):
+        if isinstance(model, PiecewiseLinearModel | SpriteJump):
             return _Decoder(model)
         return model.decoder if isinstance(model, RNN | ODERNN) else None
     if part == "act" and model.action_size < 1:
         return None
-    if isinstance(model, PiecewiseLinearModel):
+    if isinstance(model, PiecewiseLinearModel | SpriteJump):
         return _Tick(model)
     return _Frame(model) if isinstance(model, RNN) else None
 
 
+class _Places(nn.Module):
+    """``Sprites.read`` with a grid that is drawn once."""
+
+    def __init__(self, sprites: Sprites) -> None:
+        super().__init__()
+        self.sprites = sprites
+        places, templates = sprites.grid()
+        self.register_buffer("places", places.contiguous())
+        self.register_buffer("templates", templates)
+        self.places: Tensor
+        self.templates: Tensor
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return self.sprites.find(pictures, self.places, self.templates)
+
+
 class _Decoder(nn.Module):
-    def __init__(self, model: PiecewiseLinearModel) -> None:
+    def __init__(self, model: PiecewiseLinearModel | SpriteJump) -> None:
         super().__init__()
         self.model = model
 
@@ -104,7 +130,7 @@ class _Decoder(nn.Module):
 
 
 class _Tick(nn.Module):
-    def __init__(self, model: PiecewiseLinearModel) -> None:
+    def __init__(self, model: PiecewiseLinearModel | SpriteJump) -> None:
         super().__init__()
         self.model = model
         self.kind = type(model.initial_state(1))

@@ -18,7 +18,7 @@ from jumpy_mbrl.agents.policy_config import POLICY_PRESETS
 from jumpy_mbrl.data.tasks import TASKS
 from jumpy_mbrl.envs import BILLIARDS_2D
 from jumpy_mbrl.evaluation import VARIANTS
-from jumpy_mbrl.models import JumpyRNN, JumpyRNNConfig, State, WorldModel
+from jumpy_mbrl.models import MODELS, JumpyRNN, JumpyRNNConfig, State, WorldModel
 from jumpy_mbrl.models.piecewise import PiecewiseLinearModel
 from jumpy_mbrl.training.presets import PRESETS, TASK_MODELS
 
@@ -118,6 +118,14 @@ def test_world_models_names_what_every_model_gives() -> None:
     for name in methods:
         assert hasattr(PiecewiseLinearModel, name)
         assert hasattr(WorldModel, name) == (name not in ("tick", "decode"))
+    without = {name for name, entry in MODELS.items() if not hasattr(entry.model, "tick")}
+    assert without == {"rnn", "ode-rnn"}
+
+
+def test_world_models_compares_all_models() -> None:
+    table = read("world_models.md").partition("| model |")[2].partition("\n\n")[0]
+    named = re.findall(r"^\| `(\w+)`", table, re.MULTILINE)
+    assert sorted(named) == sorted(entry.model.__name__ for entry in MODELS.values())
 
 
 def test_world_models_tells_the_shapes() -> None:

@@ -20,6 +20,8 @@ from jumpy_mbrl.models import (
     JumpyRNNConfig,
     ODERNNConfig,
     RNNConfig,
+    SpriteJump,
+    SpriteJumpConfig,
     from_pretrained,
 )
 from jumpy_mbrl.models.base import State
@@ -97,13 +99,40 @@ def test_the_decoder_of_our_model_folds_the_walls() -> None:
     assert float(seen.min()) >= 0.0 and float(seen.max()) <= 1.0
 
 
+@pytest.mark.parametrize("axes", [1, 2])
+@torch.no_grad()
+def test_pixel_models(axes: int) -> None:
+    model = from_pretrained(f"jumpy-pixel-billiards{axes}d-task")
+    assert isinstance(model, SpriteJump)
+    encoder, decoder = round_trip(model, "encoder"), round_trip(model, "decoder")
+    for rows in ROWS:
+        start = torch.tensor([[0.3, 0.4, 0.7, 0.6]])[:, 4 - 2 * axes :].expand(rows, -1)
+        move = torch.linspace(0.01, 0.02, rows).unsqueeze(1)
+        pictures = torch.stack([model.sprites.draw(start + k * move) for k in range(4)], dim=1)
+        torch.testing.assert_close(encoder(pictures[:, -1]), model.read(pictures[:, -1]))
+        state = model.observe(pictures)
+        torch.testing.assert_close(decoder(state.hidden), model.imagine(state, [1e-6]).obs[:, 0])
+
+
+@torch.no_grad()
+def test_ticks_of_pixel_models() -> None:
+    model = SpriteJump(SpriteJumpConfig(size=8))
+    tick, act = round_trip(model, "tick"), round_trip(model, "act")
+    for rows in ROWS:
+        state = model.initial_state(rows)
+        shot, wanted = act(vars(state), shots(rows)), model.imagine(state, [1e-6], shots(rows))
+        assert_same(shot, model.tick(state, shots(rows)))
+        torch.testing.assert_close(shot["velocity"], wanted.state.velocity)
+        assert_same(tick(shot), model.tick(type(state)(**shot)))
+
+
 def test_parts_that_there_are_not() -> None:
     part: Any = "tock"
     with pytest.raises(ValueError, match=r"unknown part 'tock'.*did you mean 'tick'"):
         export(RNN(RNNConfig()), part)
-    with pytest.raises(ValueError, match="no 'encoder' to export of a FoldJump"):
+    with pytest.raises(ValueError, match=r"no 'encoder' .* this FoldJump; it has .*'decoder'"):
         export(FoldJump(FoldJumpConfig()), "encoder")
-    with pytest.raises(ValueError, match="no 'tick' to export of a ODERNN"):
+    with pytest.raises(ValueError, match="no 'tick' to export of this ODERNN; it has"):
         export(ODERNN(ODERNNConfig()), "tick")
-    with pytest.raises(ValueError, match="no 'act' to export of a JumpyRNN"):
+    with pytest.raises(ValueError, match=r"no 'act' .* this JumpyRNN, which takes no actions"):
         export(JumpyRNN(JumpyRNNConfig(action_size=0)), "act")

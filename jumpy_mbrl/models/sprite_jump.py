@@ -92,6 +92,14 @@ class SpriteJump(WorldModel):
         places: Tensor = self.sprites.read(obs.flatten(0, -2))
         return places.view(*obs.shape[:-1], places.shape[1])
 
+    def tick(self, state: State, action: Tensor | None = None) -> EventState:
+        """See ``PiecewiseLinearModel.tick``."""
+        return self._with_picture(self.bodies.tick(state, action))
+
+    def decode(self, hidden: Tensor) -> Tensor:
+        """Latents (..., H) to pictures (..., D)."""
+        return self.sprites.draw(self.bodies.decode(hidden))
+
     def places_of(self, state: State) -> Tensor:
         """Where the bodies are in a state, (B, axes * N)."""
         return self.bodies.decode(state.hidden)
@@ -118,7 +126,7 @@ class SpriteJump(WorldModel):
         return replace(state, obs=self.places_of(state))
 
     def _with_picture(self, state: S) -> S:
-        return replace(state, obs=self.sprites.draw(self.places_of(state)))
+        return replace(state, obs=self.decode(state.hidden))
 
     # -- learning --------------------------------------------------------------------------
 

@@ -67,14 +67,17 @@ class Sprites(nn.Module):
 
     def read(self, pictures: Tensor) -> Tensor:
         """The positions (B, axes * N) at which the sprites explain ``pictures`` (B, P * C) best."""
+        places, templates = self.grid()
+        return torch.cat([self.find(part, places, templates) for part in pictures.split(_AT_ONCE)])
+
+    def grid(self) -> tuple[Tensor, Tensor]:
+        """Places (G, 2) and what each body adds to a picture there, (N, G, P * C), for `find`."""
         places = self._places if self.line is None else self._places_on_line()
-        templates = self._templates(places)
-        return torch.cat(
-            [
-                self._refine(part, self._match(part, places, templates)).flatten(1)
-                for part in pictures.split(_AT_ONCE)
-            ]
-        )
+        return places, self._templates(places)
+
+    def find(self, pictures: Tensor, places: Tensor, templates: Tensor) -> Tensor:
+        """`read` of a few pictures, with what `grid` gives: a fixed course of operations."""
+        return self._refine(pictures, self._match(pictures, places, templates)).flatten(1)
 
     # -- drawing ---------------------------------------------------------------------------
 
