@@ -34,7 +34,7 @@ from jumpy_mbrl.agents.base import OtherGameError, batch_of_frames
 from jumpy_mbrl.devices import resolve_device
 from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.envs.task import Task, plane_task
-from jumpy_mbrl.files import atomic_write, read_json, sha256_of, write_json
+from jumpy_mbrl.files import read_json, to_json, write_together
 from jumpy_mbrl.models.pretrained import versions
 from jumpy_mbrl.shipped import CONFIG, Shelf
 
@@ -280,7 +280,7 @@ def save_policy(
     training: Mapping[str, Any],
     metrics: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Writes the folder ``path``, each file atomically; an older policy there is replaced.
+    """Writes the folder ``path``; an older policy there is replaced, or stays if this fails.
 
     The zip is one that SB3's ``load`` takes. What the optimizers have gathered is left out, which
     makes it a third as large: it plays the same, and trains on as after a fresh start. So is what
@@ -291,22 +291,21 @@ def save_policy(
         path: the folder, made if missing.
         training: what it was trained on and how; ``obs_type`` and ``random_target`` among it.
         metrics: what it reached; ``frames`` are those of experience.
+            Single numbers of NumPy and torch, here and in ``training``, become Python's.
 
     Returns:
         The folder.
 
     Raises:
-        ValueError: for another algorithm.
+        ValueError: for another algorithm, or an entry that JSON cannot hold, such as NaN or a path.
     """
     names = [name for name, kind in ALGORITHMS.items() if type(model) is kind]
     if not names:
         raise ValueError(f"expected PPO or SAC, got {type(model).__name__}")
-    folder = Path(path)
     whole = io.BytesIO()
     with _without_moments(model):
         model.save(whole, exclude=_OF_THE_RUN)
-    with atomic_write(folder / _POLICY) as temporary:
-        _without_machine(whole, temporary)
+    policy = _without_machine(whole)
     content = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -314,9 +313,10 @@ def save_policy(
         "training": dict(training),
         "metrics": dict(metrics or {}),
         "versions": {**versions(), "stable_baselines3": stable_baselines3.__version__},
-        "policy_sha256": sha256_of(folder / _POLICY),
+        "policy_sha256": hashlib.sha256(policy).hexdigest(),
     }
-    write_json(folder / CONFIG, content)
+    folder = Path(path)
+    write_together(folder, {_POLICY: policy, CONFIG: to_json(content)})
     return folder
 
 
@@ -388,12 +388,14 @@ def _without_moments(model: BaseAlgorithm) -> Iterator[None]:
             part.state = state
 
 
-def _without_machine(whole: io.BytesIO, path: Path) -> None:
-    """Writes SB3's zip without its description of the machine, which ``load`` does not need."""
-    with zipfile.ZipFile(whole) as given, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as kept:
+def _without_machine(whole: io.BytesIO) -> bytes:
+    """SB3's zip without its description of the machine, which ``load`` does not need."""
+    rest = io.BytesIO()
+    with zipfile.ZipFile(whole) as given, zipfile.ZipFile(rest, "w", zipfile.ZIP_DEFLATED) as kept:
         for name in given.namelist():
             if name != _MACHINE:
                 kept.writestr(name, given.read(name))
+    return rest.getvalue()
 
 
 def _paint(

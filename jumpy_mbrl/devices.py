@@ -29,6 +29,33 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def any_device(device: torch.device | str) -> torch.device:
+    """``resolve_device`` for all devices of torch, also ``"mps"`` or ``"meta"``.
+
+    Raises:
+        ValueError: for an unknown device, or one that this machine does not have.
+    """
+    if not isinstance(device, torch.device | str):
+        raise ValueError(
+            f"expected a device as text or a torch.device, got {device!r}; use 'cpu' or 'auto'"
+        )
+    kind = str(device).partition(":")[0]
+    if kind in ("auto", "cpu", "cuda"):
+        return resolve_device(str(device))
+    try:
+        place = torch.device(device)
+    except RuntimeError:
+        raise ValueError(unknown_name("device", device, ("auto", "cpu", "cuda", "mps"))) from None
+    try:
+        torch.empty(0, device=place)
+    except (AssertionError, RuntimeError) as error:  # Each backend has its own way to be missing.
+        raise ValueError(
+            f"device {str(device)!r} was asked for, but torch cannot use it here; use 'cpu' or "
+            "'auto'"
+        ) from error
+    return place
+
+
 @contextmanager
 def cpu_threads(count: int) -> Iterator[None]:
     """Lets torch use so many CPU threads within a block; 0 leaves them as they are."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import uuid
 from collections.abc import Iterator, Mapping
@@ -41,16 +42,28 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_json(path: str | os.PathLike[str], content: Any) -> None:
-    """Writes `content` as indented JSON with sorted keys, atomically.
+def write_together(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Writes files that belong together: the old ones stay unless all new ones can be written."""
+    with contextlib.ExitStack() as renamed_at_the_end:
+        for name, content in contents.items():
+            renamed_at_the_end.enter_context(atomic_write(folder / name)).write_bytes(content)
+
+
+def to_json(content: Mapping[str, Any]) -> bytes:
+    """`content` as indented JSON with sorted keys, in UTF-8.
+
+    Single numbers of NumPy and torch become Python's, and keys that are whole numbers text.
 
     Raises:
-        ValueError: for NaN or infinite numbers, which JSON does not have.
-        TypeError: for values that JSON cannot hold.
+        ValueError: for an entry that JSON cannot hold, such as NaN or a path; it says which.
     """
-    text = json.dumps(content, indent=2, sort_keys=True, allow_nan=False)
-    with atomic_write(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+    plain = {key: _plain(value, key) for key, value in content.items()}
+    return (json.dumps(plain, indent=2, sort_keys=True, allow_nan=False) + "\n").encode()
+
+
+def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
+    """Writes `content` as JSON, atomically; see `to_json`."""
+    write_together(Path(path).parent, {Path(path).name: to_json(content)})
 
 
 def read_json(
@@ -89,6 +102,25 @@ def read_json(
             raise ValueError(f"expected {name!r} in {path}, got {content.get(name)!r}")
     found: dict[str, Any] = content
     return found
+
+
+def _plain(value: Any, entry: str) -> Any:
+    """What JSON has for the value of an entry."""
+    if getattr(value, "ndim", None) == 0:
+        value = value.item()
+    if isinstance(value, Mapping) and all(isinstance(key, str | int) for key in value):
+        return {str(key): _plain(part, f"{entry}[{key!r}]") for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part, f"{entry}[{index}]") for index, part in enumerate(value)]
+    if value is None or isinstance(value, str | int):
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    raise ValueError(
+        f"expected {entry} to be something that JSON can hold (text, a finite number, True, False, "
+        f"None, or a list or mapping of such), got {value!r} ({type(value).__name__}); convert it "
+        "or leave it out"
+    )
 
 
 def sha256_of(path: str | os.PathLike[str]) -> str:

@@ -37,16 +37,18 @@ class Shelf:
     def find(self, path_or_name: str | os.PathLike[str]) -> Path:
         """A shipped folder by its name, or any by its path.
 
+        Where both are there, text is the name and a ``Path`` the path.
+
         Raises:
             ValueError: if there is none, with the nearest name.
         """
-        names = self.names()
-        if path_or_name in names:
-            return self._path() / str(path_or_name)
-        folder = Path(path_or_name)
+        names, name = self.names(), os.fspath(path_or_name)
+        folder = Path(name)
+        is_meant = folder.is_dir() and not isinstance(path_or_name, str)
+        if name in names and not is_meant:
+            return self._path() / name
         if folder.is_dir():
             return folder
-        name = os.fspath(path_or_name)
         raise ValueError(
             f"there is no folder {name!r}; give one written by {self.writer}, or a shipped "
             f"{self.what}: {unknown_name(self.what, name, names)}"

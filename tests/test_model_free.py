@@ -96,6 +96,18 @@ def test_saving_leaves_the_model_as_it_was(trained: PPO, tmp_path: Path) -> None
     assert small.stat().st_size < (tmp_path / "whole.zip").stat().st_size
 
 
+def test_an_entry_that_json_cannot_hold_leaves_the_old_policy(trained: PPO, tmp_path: Path) -> None:
+    folder = save_policy(trained, tmp_path, training=COORDS, metrics={"won": np.float32(0.5)})
+    before = {file: file.read_bytes() for file in folder.iterdir()}
+    with pytest.raises(ValueError, match=r"expected metrics\['won'\] .* got nan"):
+        save_policy(trained, tmp_path, training=COORDS, metrics={"won": float("nan")})
+    with pytest.raises(ValueError, match=r"expected training\['in'\] .*Path"):
+        save_policy(trained, tmp_path / "new", training={**COORDS, "in": tmp_path})
+    assert {file: file.read_bytes() for file in folder.iterdir()} == before
+    assert policy_info(folder)["metrics"] == {"won": 0.5}
+    assert isinstance(load_policy(folder, trust=True), PPO)
+
+
 def test_what_is_not_shipped_is_read_only_if_trusted(
     saved: Path, shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,9 +9,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 import jumpy_mbrl
 from jumpy_mbrl.files import sha256_of
@@ -109,6 +111,97 @@ def test_saving_again_replaces_the_model(saved: Path) -> None:
     assert sorted(entry.name for entry in saved.iterdir()) == ["config.json", "model.safetensors"]
 
 
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ({"metrics": {"won": float("nan")}}, r"metrics\['won'\] .* got nan \(float\)"),
+        ({"metrics": {"won": np.float32("inf")}}, r"metrics\['won'\] .* got inf"),
+        ({"metrics": {"at": [0.5, torch.tensor([1.0])]}}, r"metrics\['at'\]\[1\] .*\(Tensor\)"),
+        ({"data": {"of": {"x": {1, 2}}}}, r"data\['of'\]\['x'\] .* got \{1, 2\} \(set\)"),
+        ({"data": {"of": {None: 1}}}, r"data\['of'\] .* mapping"),
+        ({"training": {"in": Path("runs")}}, r"training\['in'\] .*; convert it or leave it out"),
+    ],
+)
+def test_an_entry_that_json_cannot_hold_leaves_the_old_model(
+    saved: Path, entries: Any, message: str
+) -> None:
+    before = {file: file.read_bytes() for file in saved.iterdir()}
+    for path in (saved, saved / "new"):
+        with pytest.raises(ValueError, match=f"expected {message}"):
+            save_pretrained(make(CONFIGS[0], seed=1), path, **entries)
+    assert {file: file.read_bytes() for file in saved.iterdir()} == before
+    assert from_pretrained(saved).config == CONFIGS[0]
+
+
+def test_a_full_disk_leaves_the_old_model(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {file: file.read_bytes() for file in saved.iterdir()}
+    write = Path.write_bytes
+
+    def full(path: Path, data: bytes) -> int:
+        if "config" in path.name:
+            raise OSError("No space left on device")
+        return write(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        save_pretrained(make(CONFIGS[0], seed=1), saved)
+    assert {file: file.read_bytes() for file in saved.iterdir()} == before
+
+
+def test_numbers_of_numpy_and_torch_are_written_as_numbers(tmp_path: Path) -> None:
+    metrics = {
+        "won": np.float32(0.5),
+        "shots": np.int64(7),
+        "loss": torch.tensor(0.25),
+        "seconds": np.array(2.0),
+        "fair": np.True_,
+        "by_contacts": {1: (np.float64(0.5), None)},
+    }
+    folder = save_pretrained(make(CONFIGS[0]), tmp_path / "model", metrics=metrics)
+    assert json.dumps(pretrained_info(folder)["metrics"]) == (
+        '{"by_contacts": {"1": [0.5, null]}, "fair": true, "loss": 0.25, "seconds": 2.0, '
+        '"shots": 7, "won": 0.5}'
+    )
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
+def test_a_compiled_model_is_saved_as_itself(tmp_path: Path) -> None:
+    model: Any = make(CONFIGS[1])
+    plain = save_pretrained(model, tmp_path / "plain")
+    compiled: Any = torch.compile(model)
+    whole = save_pretrained(compiled, tmp_path / "whole")
+    model.encoder = torch.compile(model.encoder)
+    part = save_pretrained(model, tmp_path / "part")
+    for folder in (whole, part):
+        assert (folder / "model.safetensors").read_bytes() == (
+            plain / "model.safetensors"
+        ).read_bytes()
+        assert from_pretrained(folder).config == CONFIGS[1]
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
+def test_a_distributed_model_is_saved_as_itself(tmp_path: Path) -> None:
+    meeting = f"file://{tmp_path / 'store'}"
+    torch.distributed.init_process_group("gloo", meeting, rank=0, world_size=1)
+    try:
+        shared: Any = nn.parallel.DistributedDataParallel(make(CONFIGS[1]))
+        both: Any = torch.compile(shared)
+        for index, model in enumerate((shared, both)):
+            folder = save_pretrained(model, tmp_path / str(index))
+            assert from_pretrained(folder).config == CONFIGS[1]
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize(
+    "other", [nn.Linear(2, 2), nn.Sequential(RNN(RNNConfig())), RNNConfig(), None]
+)
+def test_what_is_no_world_model_is_not_saved(other: Any, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"expected a world model.*, got {type(other).__name__}"):
+        save_pretrained(other, tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
 def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
     first, second = (save_pretrained(make(CONFIGS[0]), tmp_path / name) for name in "ab")
     for name in ("config.json", "model.safetensors"):
@@ -195,6 +288,17 @@ def test_a_missing_folder_lists_the_shipped_models(
         from_pretrained(tmp_path / "nowhere")
 
 
+def test_a_path_may_be_the_name_of_a_shipped_model(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = "fold-billiards2d"
+    assert pretrained_info(Path(name)) == pretrained_info(name)
+    shutil.copytree(saved, name)  # Now there is such a path, but the name stays a name.
+    assert isinstance(from_pretrained(Path(name)), RNN)
+    assert not isinstance(from_pretrained(name), RNN)
+
+
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"there is no config\.json; save models with"):
         from_pretrained(tmp_path)
@@ -216,7 +320,22 @@ def test_devices_that_are_not_there_are_refused(
             from_pretrained(saved, device=device)
     with pytest.raises(ValueError, match="unknown device 'tpu'"):
         from_pretrained(saved, device="tpu")
-    assert next(from_pretrained(saved, torch.device("cpu")).parameters()).device.type == "cpu"
+    nothing: Any = None
+    with pytest.raises(ValueError, match=r"expected a device as text .*, got None; use 'cpu' or"):
+        from_pretrained(saved, device=nothing)
+
+
+@pytest.mark.skipif(torch.backends.mps.is_available(), reason="it is there")
+@pytest.mark.parametrize("device", ["mps", torch.device("mps:0")])
+def test_known_devices_that_torch_cannot_use_here(saved: Path, device: str | torch.device) -> None:
+    with pytest.raises(ValueError, match=r"device 'mps.*' was asked for, but torch cannot use it"):
+        from_pretrained(saved, device)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cpu:0", "meta", torch.device("cpu")])
+def test_any_device_of_torch_will_do(saved: Path, device: str | torch.device) -> None:
+    found = next(from_pretrained(saved, device).parameters()).device
+    assert found.type == torch.device(device).type
 
 
 def test_missing_weights_are_refused(saved: Path) -> None:

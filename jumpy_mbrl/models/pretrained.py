@@ -6,6 +6,7 @@ data and the training that made it, its figures, the versions, and the checksum 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 from collections.abc import Mapping
@@ -16,12 +17,12 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import Tensor
+from torch import Tensor, nn
 
-from jumpy_mbrl.devices import resolve_device
-from jumpy_mbrl.files import atomic_write, read_json, sha256_of, write_json
+from jumpy_mbrl.devices import any_device
+from jumpy_mbrl.files import read_json, sha256_of, to_json, write_together
 from jumpy_mbrl.models.base import WorldModel
-from jumpy_mbrl.models.registry import describe_model, make_model, model_config_from
+from jumpy_mbrl.models.registry import MODELS, describe_model, make_model, model_config_from
 from jumpy_mbrl.shipped import CONFIG, Shelf
 
 FORMAT = "jumpy-mbrl world model"
@@ -37,19 +38,21 @@ def shipped_models() -> list[str]:
 
 
 def save_pretrained(
-    model: WorldModel,
+    model: nn.Module,
     path: str | os.PathLike[str],
     *,
     data: Mapping[str, Any] | None = None,
     training: Mapping[str, Any] | None = None,
     metrics: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Writes the folder ``path``, each file atomically; an older model there is replaced.
+    """Writes the folder ``path``; an older model there is replaced, or stays if this fails.
 
     Args:
-        model: one of the kinds in ``jumpy_mbrl.models.registry.MODELS``.
+        model: one of the kinds in ``jumpy_mbrl.models.registry.MODELS``, also as
+            ``torch.compile`` or ``DistributedDataParallel`` wrapped it.
         path: the folder, made if missing.
-        data: what it was trained on.
+        data: what it was trained on. This and what follows is written as JSON; single numbers of
+            NumPy and torch become Python's.
         training: how, the command included.
         metrics: what it reached.
 
@@ -57,23 +60,23 @@ def save_pretrained(
         The folder.
 
     Raises:
-        ValueError: if the model is of no registered kind.
+        ValueError: if the model is of no registered kind, or for an entry that JSON cannot hold,
+            such as NaN or a path.
     """
-    description = describe_model(_config_of(model))
-    folder = Path(path)
-    with atomic_write(folder / WEIGHTS) as temporary:
-        temporary.write_bytes(save(_state(model)))
+    model = _unwrapped(model)
+    weights = save(_state(model))
     content = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        "model": description,
+        "model": describe_model(_config_of(model)),
         "data": dict(data or {}),
         "training": dict(training or {}),
         "metrics": dict(metrics or {}),
         "versions": versions(),
-        "weights_sha256": sha256_of(folder / WEIGHTS),
+        "weights_sha256": hashlib.sha256(weights).hexdigest(),
     }
-    write_json(folder / CONFIG, content)
+    folder = Path(path)
+    write_together(folder, {WEIGHTS: weights, CONFIG: to_json(content)})
     return folder
 
 
@@ -84,15 +87,14 @@ def from_pretrained(
 
     Args:
         path_or_name: a folder that ``save_pretrained`` wrote, or the name of a shipped model.
-        device: where the weights go: "auto" (CUDA if there is one), "cpu" or "cuda", or any device
-            of torch.
+        device: where the weights go: "auto" (CUDA if there is one) or any device of torch, such
+            as "cpu", "cuda:1", "mps" or a ``torch.device``.
 
     Raises:
         ValueError: if there is no such model, or its files are damaged, foreign, or do not fit
             each other; or for a device that is unknown or that this machine does not have.
     """
-    named = isinstance(device, str) or device.type == "cuda"
-    place = resolve_device(str(device)) if named else device
+    place = any_device(device)
     folder = _SHELF.find(path_or_name)
     content = _read_config(folder)
     weights = _read_weights(folder, content)
@@ -128,12 +130,28 @@ def versions() -> dict[str, str]:
     }
 
 
+def _unwrapped(model: nn.Module) -> WorldModel:
+    """The world model inside what ``torch.compile`` and ``DistributedDataParallel`` return."""
+    inside: Any = model
+    while not isinstance(inside, WorldModel):
+        parts = dict(inside.named_children()) if isinstance(inside, nn.Module) else {}
+        if parts.keys() not in ({"_orig_mod"}, {"module"}):
+            raise ValueError(
+                f"expected a world model, one of {list(MODELS)}, got {type(model).__name__}"
+            )
+        (inside,) = parts.values()
+    return inside
+
+
 def _config_of(model: WorldModel) -> Any:
     return getattr(model, "config", None)
 
 
 def _state(model: WorldModel) -> dict[str, Tensor]:
-    return {name: value.detach().contiguous().cpu() for name, value in model.state_dict().items()}
+    return {
+        name.replace("_orig_mod.", ""): value.detach().contiguous().cpu()  # of compiled parts
+        for name, value in model.state_dict().items()
+    }
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
