@@ -323,23 +323,23 @@ _PPO_FRAMES = replace(
     net=(256, 256),
     validation_interval=1_802_240,
 )
+# Likewise all rewards of an episode are counted, and hardly a value is learned from another.
 _SAC_FRAMES = replace(
     _SAC_SHOTS,
-    algorithm=SACConfig(learning_starts=400_000, gradient_steps=4, ent_coef=0.0003),
+    algorithm=SACConfig(
+        learning_starts=200_000, gradient_steps=4, ent_coef=0.0003, n_critics=1, n_steps=44
+    ),
     form="frame",
     n_envs=512,
+    batch_size=4096,
     gamma=1.0,
     net=(256, 256),
     validation_interval=200_000,
 )
 # Pictures cost a convolution each, and memory.
 _PIXELS: dict[str, Any] = {"obs_type": "pixels", "net": (128, 128), "validation_tables": 500}
-_SAC_PIXELS: dict[str, Any] = {
-    **_PIXELS,
-    "algorithm": SACConfig(buffer_size=20_000, learning_starts=5000, gradient_steps=4),
-    "n_envs": 32,
-    "batch_size": 256,
-}
+_SAC_PIXELS: dict[str, Any] = {**_PIXELS, "n_envs": 32, "batch_size": 256}
+_FEW = SACConfig(buffer_size=20_000, learning_starts=5000, gradient_steps=4, n_critics=1)
 
 POLICY_PRESETS: dict[str, PolicyConfig] = {
     "ppo-shot-coords": replace(_PPO_SHOTS, motion=True),
@@ -379,12 +379,16 @@ POLICY_PRESETS: dict[str, PolicyConfig] = {
     ),
     "sac-shot-state": replace(_SAC_SHOTS, obs_type="state"),
     "sac-shot-pixels": replace(
-        _SAC_SHOTS, **_SAC_PIXELS, timesteps=20_000, validation_interval=4000
+        _SAC_SHOTS, **_SAC_PIXELS, algorithm=_FEW, timesteps=20_000, validation_interval=4000
     ),
-    "sac-frame-coords": replace(_SAC_FRAMES, motion=True),
+    "sac-frame-coords": replace(_SAC_FRAMES, motion=True, relative=True),
     "sac-frame-state": replace(_SAC_FRAMES, obs_type="state"),
     "sac-frame-pixels": replace(
-        _SAC_FRAMES, **_SAC_PIXELS, timesteps=100_000, validation_interval=20_000
+        _SAC_FRAMES,
+        **_SAC_PIXELS,
+        algorithm=replace(_FEW, n_steps=44),
+        timesteps=100_000,
+        validation_interval=20_000,
     ),
 }
 """Runs by name."""

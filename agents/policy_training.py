@@ -19,6 +19,7 @@ from typing import Any
 from gymnasium.vector import AutoresetMode
 from stable_baselines3 import SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.buffers import NStepReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import (
@@ -197,6 +198,10 @@ def make_algorithm(config: PolicyConfig, env: VecEnv, folder: Path | None = None
     else:
         own["train_freq"] = 1
         policy["n_critics"] = own.pop("n_critics")
+        steps = own.pop("n_steps")
+        if steps > 1:  # In full, as SB3's own short form warns when such a policy is loaded.
+            own["replay_buffer_class"] = NStepReplayBuffer
+            own["replay_buffer_kwargs"] = {"n_steps": steps, "gamma": config.gamma}
     model: BaseAlgorithm = ALGORITHMS[config.algorithm_name](
         "CnnPolicy" if config.obs_type == "pixels" else "MlpPolicy",
         env,

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from stable_baselines3 import SAC
+from stable_baselines3.common.buffers import ReplayBuffer
 
 from jumpy_mbrl.adapters.model_env import WorldModelVectorEnv
 from jumpy_mbrl.agents.model_free import (
@@ -273,6 +274,7 @@ def test_settings_of_the_networks_reach_sb3() -> None:
     assert type(model.actor.features_extractor) is RelativeFeatures
     plain: Any = make_algorithm(replace(config, relative=False), make_env(config))
     assert type(plain.actor.features_extractor) is MotionFeatures
+    assert type(plain.replay_buffer) is ReplayBuffer
 
 
 def test_validation_rewards_success_alone() -> None:
