@@ -109,6 +109,9 @@ class PolicyConfig:
             (`Billiards2D-v0`).
         obs_type: what is seen: "coords", "state" or "pixels". In the form of frames, four frames
             of coords or pixels are stacked; one picture or place has no velocity.
+        terminal: in the form of frames, whether the last frame ends a game, as it does with shots.
+            Otherwise it is truncated there, as in the environment, and SB3 adds what the critic
+            expects of frames to come.
         start: "moving", or "rest": all balls lie still at first.
         random_target: whether each episode draws its own target, which is then seen.
         reward: "sparse" or "dense", to learn from; success alone decides which policy is best.
@@ -140,6 +143,7 @@ class PolicyConfig:
     algorithm: PPOConfig | SACConfig
     form: Form = "shot"
     obs_type: Shown = "coords"
+    terminal: bool = False
     start: Start = "moving"
     random_target: bool = False
     reward: Literal["sparse", "dense"] = "sparse"
@@ -177,6 +181,8 @@ class PolicyConfig:
             raise ValueError(f"threads must not be negative, got {self.threads}")
         if self.motion and self.obs_type != "coords":
             raise ValueError(f"motion is for obs_type 'coords' alone, got {self.obs_type!r}")
+        if self.terminal and self.form != "frame":
+            raise ValueError("terminal is for form 'frame' alone; a whole shot ends a game anyway")
         if self.relative and not self.motion:
             raise ValueError("relative adds to what motion shows, got relative=True, motion=False")
         if self.inside is not None and self.obs_type == "state":
@@ -330,6 +336,7 @@ _SAC_FRAMES = replace(
         learning_starts=200_000, gradient_steps=4, ent_coef=0.0003, n_critics=1, n_steps=44
     ),
     form="frame",
+    terminal=True,
     n_envs=512,
     batch_size=4096,
     gamma=1.0,

@@ -155,7 +155,7 @@ def make_env(config: PolicyConfig, held_out: bool = False) -> VecEnv:
         env = VecFrameStack(env, config.stack)
     if config.obs_type == "pixels":
         env = VecTransposeImage(env)
-    return _Ending(env) if config.form == "frame" else env
+    return _Ending(env) if config.terminal else env
 
 
 class _Ending(VecEnvWrapper):

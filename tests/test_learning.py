@@ -282,7 +282,8 @@ def before_relative(settings: dict[str, Any]) -> dict[str, Any]:
     algorithm = dict(settings["algorithm"])
     for name in ("n_critics", "n_steps") if algorithm["name"] == "sac" else ():
         del algorithm[name]
-    return {**{k: v for k, v in settings.items() if k != "relative"}, "algorithm": algorithm}
+    rest = {k: v for k, v in settings.items() if k not in ("relative", "terminal")}
+    return {**rest, "algorithm": algorithm}
 
 
 def test_runs_of_older_versions_keep_their_names() -> None:

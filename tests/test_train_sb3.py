@@ -305,15 +305,16 @@ def test_frames_are_stacked_where_one_has_no_velocity() -> None:
 @pytest.mark.parametrize("inside", [None, "fold-billiards2d"])
 def test_the_last_frame_ends_a_game(inside: str | None) -> None:
     """For SB3, whose critics would otherwise add what they expect of frames to come."""
-    env = make_env(tiny("ppo-frame-coords", inside=inside))
-    env.seed(0)
-    env.reset()
-    lost = 0
-    for _ in range(44):
-        _, rewards, dones, infos = env.step(np.zeros((env.num_envs, 2), dtype=np.float32))
-        assert not any(info["TimeLimit.truncated"] for info in infos)
-        lost += int((dones & (rewards == 0.0)).sum())
-    assert lost > 0
+    for terminal in (True, False):
+        env = make_env(tiny("ppo-frame-coords", inside=inside, terminal=terminal))
+        env.seed(0)
+        env.reset()
+        lost = truncated = 0
+        for _ in range(44):
+            _, rewards, dones, infos = env.step(np.zeros((env.num_envs, 2), dtype=np.float32))
+            truncated += sum(info["TimeLimit.truncated"] for info in infos)
+            lost += int((dones & (rewards == 0.0)).sum())
+        assert lost > 0 and truncated == (0 if terminal else lost)
 
 
 # -- settings ------------------------------------------------------------------------------------
@@ -332,6 +333,7 @@ def test_the_last_frame_ends_a_game(inside: str | None) -> None:
         ({"net": ()}, "net must be sizes of at least 1"),
         ({"threads": -1}, "threads must not be negative"),
         ({"motion": True, "obs_type": "pixels"}, "motion is for obs_type 'coords' alone"),
+        ({"terminal": True}, "terminal is for form 'frame' alone"),
         ({"relative": True}, "relative adds to what motion shows"),
         ({"inside": "fold-billiards2d", "obs_type": "state"}, "which no world model imagines"),
         ({"seed": -1}, "expected the training seed in"),
