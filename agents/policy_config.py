@@ -346,7 +346,7 @@ _SAC_FRAMES = replace(
 # Pictures cost a convolution each, and memory.
 _PIXELS: dict[str, Any] = {"obs_type": "pixels", "net": (128, 128), "validation_tables": 500}
 _SAC_PIXELS: dict[str, Any] = {**_PIXELS, "n_envs": 32, "batch_size": 256}
-_FEW = SACConfig(buffer_size=20_000, learning_starts=5000, gradient_steps=4, n_critics=1)
+_LITTLE_REPLAY = SACConfig(buffer_size=20_000, learning_starts=5000, gradient_steps=4, n_critics=1)
 
 POLICY_PRESETS: dict[str, PolicyConfig] = {
     "ppo-shot-coords": replace(_PPO_SHOTS, motion=True),
@@ -386,14 +386,18 @@ POLICY_PRESETS: dict[str, PolicyConfig] = {
     ),
     "sac-shot-state": replace(_SAC_SHOTS, obs_type="state"),
     "sac-shot-pixels": replace(
-        _SAC_SHOTS, **_SAC_PIXELS, algorithm=_FEW, timesteps=20_000, validation_interval=4000
+        _SAC_SHOTS,
+        **_SAC_PIXELS,
+        algorithm=_LITTLE_REPLAY,
+        timesteps=20_000,
+        validation_interval=4000,
     ),
     "sac-frame-coords": replace(_SAC_FRAMES, motion=True, relative=True),
     "sac-frame-state": replace(_SAC_FRAMES, obs_type="state"),
     "sac-frame-pixels": replace(
         _SAC_FRAMES,
         **_SAC_PIXELS,
-        algorithm=replace(_FEW, n_steps=44),
+        algorithm=replace(_LITTLE_REPLAY, n_steps=44),
         timesteps=100_000,
         validation_interval=20_000,
     ),

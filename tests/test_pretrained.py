@@ -325,7 +325,7 @@ def test_devices_that_are_not_there_are_refused(
         from_pretrained(saved, device=nothing)
 
 
-@pytest.mark.skipif(torch.backends.mps.is_available(), reason="it is there")
+@pytest.mark.skipif(torch.backends.mps.is_available(), reason="this machine has the device")
 @pytest.mark.parametrize("device", ["mps", torch.device("mps:0")])
 def test_known_devices_that_torch_cannot_use_here(saved: Path, device: str | torch.device) -> None:
     with pytest.raises(ValueError, match=r"device 'mps.*' was asked for, but torch cannot use it"):
