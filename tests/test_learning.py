@@ -142,7 +142,7 @@ def test_an_interrupted_training_goes_on(tmp_path: Path, monkeypatch: pytest.Mon
 def test_a_policy_wins_what_its_curve_says(preset: str, tmp_path: Path) -> None:
     config = replace(POLICY_PRESETS[preset], **TINY)
     if isinstance(config.algorithm, SACConfig):
-        quick: PPOConfig | SACConfig = SACConfig(learning_starts=32, gradient_steps=1)
+        quick: PPOConfig | SACConfig = SACConfig(1024, learning_starts=32, gradient_steps=1)
         config = replace(config, algorithm=quick)
     best = train_policy(config, tmp_path, progress=False)
     agent = policy_agent(best, trust=True)

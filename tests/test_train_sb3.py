@@ -70,7 +70,8 @@ def tiny(preset: str, **changes: Any) -> PolicyConfig:
     if isinstance(config.algorithm, PPOConfig):
         algorithm = replace(config.algorithm, n_steps=4)
     else:
-        algorithm = replace(config.algorithm, learning_starts=32, gradient_steps=1)
+        small = {"buffer_size": 1024, "learning_starts": 32, "gradient_steps": 1}
+        algorithm = replace(config.algorithm, **small)
     return replace(config, algorithm=algorithm, **{**TINY, **changes})
 
 
