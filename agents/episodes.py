@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from jumpy_mbrl.agents.objectives import Objective
+from jumpy_mbrl.agents.objectives import Objective, scores_of
 from jumpy_mbrl.models.base import State, WorldModel
 
 
@@ -66,12 +66,7 @@ class Episodes:
         imagined = self.models[member].imagine(
             state, self.objective.times, self.actions(shots).reshape(B * S, A)
         )
-        scores = self.objective(imagined.obs.view(B, S, *imagined.obs.shape[1:]))
-        if scores.shape != (B, S):
-            raise ValueError(
-                f"an objective must turn observations (B, S, K, D) into scores (B, S), here "
-                f"({B}, {S}), got {tuple(scores.shape)}"
-            )
+        scores = scores_of(self.objective, imagined.obs.view(B, S, *imagined.obs.shape[1:]))
         return scores.nan_to_num(nan=-torch.inf)  # a rollout that blew up is no success
 
     def ticks(self, actions: Tensor) -> Tensor:

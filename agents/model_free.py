@@ -31,7 +31,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from jumpy_mbrl.agents.base import OtherGameError, batch_of_frames
-from jumpy_mbrl.devices import resolve_device
+from jumpy_mbrl.devices import any_device
 from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.envs.task import Task, plane_task
 from jumpy_mbrl.files import read_json, to_json, write_together
@@ -231,7 +231,10 @@ class PolicyAgent:
 
 
 def load_policy(
-    path_or_name: str | os.PathLike[str], *, trust: bool = False, device: str = "cpu"
+    path_or_name: str | os.PathLike[str],
+    *,
+    trust: bool = False,
+    device: torch.device | str = "cpu",
 ) -> BaseAlgorithm:
     """Loads a policy, ready for ``predict``.
 
@@ -239,14 +242,15 @@ def load_policy(
         path_or_name: a folder that ``save_policy`` wrote, or the name of a shipped policy.
         trust: read a policy that is not shipped, whose pickles can run anything. Say so only for
             your own, or where you trust whoever made it.
-        device: "auto" (CUDA if there is one), "cpu" or "cuda".
+        device: "auto" (CUDA if there is one) or any device of torch, as text or a
+            ``torch.device``.
 
     Raises:
         ValueError: if there is no such policy, its files are damaged or do not belong together, or
             it is not shipped and not trusted; or for a device that is unknown or that this machine
             does not have.
     """
-    place = resolve_device(device)
+    place = any_device(device)
     folder = _SHELF.find(path_or_name)
     content = policy_info(folder)
     data = _read(folder)  # Once: what is checked is what is loaded.
@@ -327,14 +331,14 @@ def policy_info(path_or_name: str | os.PathLike[str]) -> dict[str, Any]:
         ValueError: if there is no such policy, or its config is damaged or foreign.
     """
     path = _SHELF.find(path_or_name) / CONFIG
-    fields = {"training": dict, "metrics": dict, "policy_sha256": str}
+    fields = {"algorithm": str, "training": dict, "metrics": dict, "policy_sha256": str}
     try:
         content = read_json(path, FORMAT, FORMAT_VERSION, fields)
     except OSError as error:
         raise ValueError(f"expected {path} to describe a policy: {error}") from None
-    if content.get("algorithm") not in ALGORITHMS:
+    if content["algorithm"] not in ALGORITHMS:
         raise ValueError(
-            f"expected one of {list(ALGORITHMS)} in {path}, got {content.get('algorithm')!r}"
+            f"expected one of {list(ALGORITHMS)} in {path}, got {content['algorithm']!r}"
         )
     missing = [name for name in _TRAINED_ON if name not in content["training"]]
     if missing:

@@ -44,6 +44,21 @@ class Objective(Protocol):
         ...
 
 
+def scores_of(objective: Objective, obs: Tensor) -> Tensor:
+    """The objective's scores (B, S) of observations (B, S, K, D).
+
+    Raises:
+        ValueError: for scores of another shape.
+    """
+    scores = objective(obs)
+    if scores.shape != obs.shape[:2]:
+        raise ValueError(
+            f"an objective must turn observations (B, S, K, D) into scores (B, S), here "
+            f"{tuple(obs.shape[:2])}, got {tuple(scores.shape)}"
+        )
+    return scores
+
+
 class FunctionObjective:
     """An objective made from a function, the same for every episode.
 

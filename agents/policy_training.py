@@ -231,21 +231,35 @@ def _imagined(config: PolicyConfig, **arguments: Any) -> VecEnv:
 
 
 def read_curve(run_dir: str | os.PathLike[str]) -> list[CurvePoint]:
-    """The validations of a run so far, oldest first; none before the first."""
+    """The validations of a run so far, oldest first; none before the first.
+
+    Raises:
+        ValueError: for a damaged file.
+    """
     path = Path(run_dir) / CURVE
     if not path.is_file():
         return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return [
-            CurvePoint(
-                timesteps=int(row["timesteps"]),
-                frames=int(row["frames"]),
-                seconds=float(row["seconds"]),
-                success=float(row["success"]),
-                n=int(row["n"]),
-            )
-            for row in csv.DictReader(file)
-        ]
+    names = [entry.name for entry in fields(CurvePoint)]
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            if reader.fieldnames != names:
+                raise ValueError(f"the columns {reader.fieldnames}")
+            return [
+                CurvePoint(
+                    timesteps=int(row["timesteps"]),
+                    frames=int(row["frames"]),
+                    seconds=float(row["seconds"]),
+                    success=float(row["success"]),
+                    n=int(row["n"]),
+                )
+                for row in reader
+            ]
+    except (TypeError, ValueError, csv.Error) as error:
+        raise ValueError(
+            f"expected validations in {path}, numbers in the columns {names}, got something else: "
+            f"{error}"
+        ) from None
 
 
 class _Validation(EvalCallback):
@@ -266,9 +280,7 @@ class _Validation(EvalCallback):
         self.curve = curve
         self.frames = curve[-1].frames if curve else 0
         self.seconds = curve[-1].seconds if curve else 0.0
-        self.best = -1.0
-        if (folder / BEST).is_dir():
-            self.best = policy_info(folder / BEST)["metrics"]["success"]
+        self.best = _best_success(folder / BEST)
         self._started = 0.0
         # A reset shows as many frames, of which SB3 is told no number.
         self._shown_at_reset = TableConfig().lead_in + 1 if config.form == "shot" else 1
@@ -321,6 +333,20 @@ class _Validation(EvalCallback):
                 self.model.save_replay_buffer(temporary)
         with atomic_write(self.folder / CHECKPOINT) as temporary:
             self.model.save(temporary)
+
+
+def _best_success(folder: Path) -> float:
+    """What the best policy so far reached; less than nothing if there is none yet."""
+    if not folder.is_dir():
+        return -1.0
+    metrics = policy_info(folder)["metrics"]
+    missing = [entry.name for entry in fields(CurvePoint) if entry.name not in metrics]
+    if missing:
+        raise ValueError(
+            f"expected {folder / CONFIG} to hold the metrics of a validation, lacks {missing}; "
+            f"remove {folder}, and the best of the validations to come is written there"
+        )
+    return float(metrics["success"])
 
 
 class _Bar(BaseCallback):

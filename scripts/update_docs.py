@@ -89,19 +89,22 @@ def plan_table(report: dict[str, Any], out: str = "results/plan_eval") -> str:
         f"Printed by `python scripts/plan_eval.py --episodes {report['episodes']} --seed "
         f"{report['seed']}{chosen} --out {out}` ({report['protocol']} search, {report['device']}):",
         "",
-        "| agent | what it does | tables won | 95 % interval | ms a shot | ticks a rollout |",
-        "|---|---|---|---|---|---|",
+        "| agent | what it does | tables won | 95 % interval | ms a shot | ticks a rollout "
+        "| frames learned from |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name in names:
         figures = report["agents"][name]
         low, high = (100 * limit for limit in figures["ci95"])
         plans = figures["ticks"] is not None
-        thinks = plans or figures["training_frames"] is not None
+        learned = figures["training_frames"]
+        thinks = plans or learned is not None
         time = f"{figures['ms_per_shot']:.3g}" if thinks else "-"
         ticks = f"{figures['ticks']:.1f}" if plans else "-"
         lines.append(
             f"| `{name}` | {AGENTS[name].description} | {100 * figures['success']:.1f} % | "
-            f"{low:.1f} to {high:.1f} | {time} | {ticks} |"
+            f"{low:.1f} to {high:.1f} | {time} | {ticks} | "
+            f"{'-' if learned is None else format(learned, ',')} |"
         )
     agents = report["agents"]
     if "rnn" in agents and "jumpy" in agents:

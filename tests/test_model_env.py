@@ -18,6 +18,8 @@ from jumpy_mbrl.adapters.sb3 import SB3VecEnv
 from jumpy_mbrl.envs import TableConfig
 from jumpy_mbrl.models import (
     RNN,
+    FoldJump,
+    FoldJumpConfig,
     Imagined,
     JumpyRNN,
     JumpyRNNConfig,
@@ -317,6 +319,15 @@ def test_rewards_of_ones_own() -> None:
     np.testing.assert_allclose(reward, last[:, 26] - obs[:, 26], atol=1e-6)
     bad = WorldModelVectorEnv(SimulatorModel(), 8, "shot", reward=lambda before, after: after)
     bad.reset(seed=0)
+    nowhere = WorldModelVectorEnv(
+        SimulatorModel(), 8, "shot", reward=lambda _, after: np.log(after[:, 0] - 2.0)
+    )
+    nowhere.reset(seed=0)
+    with (
+        np.errstate(invalid="ignore"),
+        pytest.raises(ValueError, match="finite rewards, got NaN or infinity for 328 of 328"),
+    ):
+        nowhere.step(nothing(8))
     with pytest.raises(ValueError, match=r"one reward for each of 328 frames.*got shape"):
         bad.step(nothing(8))
 
@@ -370,6 +381,8 @@ def test_bad_arguments_are_refused_by_name() -> None:
         WorldModelVectorEnv(simulator, obs_type="state")
     with pytest.raises(ValueError, match="max_shots=1 with step_by='jump', got None"):
         WorldModelVectorEnv(simulator, step_by="jump", max_shots=None)
+    with pytest.raises(ValueError, match=r"the 1 frames of a lead-in of 0, got FoldJump: .*2 fr"):
+        WorldModelVectorEnv(FoldJump(FoldJumpConfig()), config={"lead_in": 0})
     with pytest.raises(ValueError, match=r"obs_size=6 \(positions of 3 balls\).*obs_size=4"):
         WorldModelVectorEnv(simulator, num_balls=3)
     with pytest.raises(ValueError, match=r"action_size=2 .*RNN with .*action_size=0"):

@@ -146,6 +146,8 @@ def test_a_tampered_zip_is_never_read(
         ({"format": "zip"}, "so it is not ours"),
         ({"format_version": 2}, "expected format_version 1"),
         ({"algorithm": "dqn"}, "expected one of .'ppo', 'sac'. .* got 'dqn'"),
+        ({"algorithm": ["ppo"]}, r"expected 'algorithm' in .*, got \['ppo'\]"),
+        ({"algorithm": None}, "expected 'algorithm' in .*, got None"),
         ({"training": None}, "expected 'training'"),
         ({"policy_sha256": 7}, "expected 'policy_sha256'"),
         ({"training": {"random_target": False}}, r"was trained on, lacks \['obs_type'\]"),
@@ -175,6 +177,11 @@ def test_devices_that_are_not_there(saved: Path, monkeypatch: pytest.MonkeyPatch
         load_policy(saved, trust=True, device="cuda")
     with pytest.raises(ValueError, match="unknown device 'tpu'"):
         load_policy(saved, trust=True, device="tpu")
+
+
+def test_devices_of_torch(saved: Path) -> None:
+    for device in ("cpu", "auto", torch.device("cpu")):
+        assert load_policy(saved, trust=True, device=device).device.type in ("cpu", "cuda")
 
 
 def test_missing_files(saved: Path, shipped: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from jumpy_mbrl.adapters.mpc import CostModel
-from jumpy_mbrl.agents.objectives import ReachRegion
+from jumpy_mbrl.agents.objectives import FunctionObjective, ReachRegion
 from jumpy_mbrl.models import RNN, Imagined, RNNConfig, State, WorldModel
 from jumpy_mbrl.models.simulator import SimulatorModel
 
@@ -42,6 +42,12 @@ def test_frames_may_be_repeated_or_observed_before() -> None:
     repeated = FRAMES.unsqueeze(1).expand(-1, 3, -1, -1).numpy()
     for info in ({"frames": repeated}, {"state": model.observe(FRAMES)}):
         torch.testing.assert_close(costs.get_cost(info, actions), wanted)
+
+
+def test_candidates_may_be_arrays() -> None:
+    costs, actions = CostModel(SimulatorModel(), RIGHT), candidates(2, 3)
+    wanted = costs.get_cost({"frames": FRAMES}, actions)
+    assert torch.equal(costs.get_cost({"frames": FRAMES.numpy()}, actions.numpy()), wanted)
 
 
 def test_several_actions() -> None:
@@ -142,3 +148,19 @@ def test_bad_input_is_refused() -> None:
     with pytest.raises(ValueError, match=r"obs must have shape \(B, T, 4\)"):
         wrong: dict[str, Any] = {"frames": FRAMES[..., :2]}
         costs.get_cost(wrong, candidates(2, 3))
+    with pytest.raises(ValueError, match=r"for the S = 3 candidates, got \(2, 5, 4, 4\)"):
+        costs.get_cost({"frames": FRAMES.unsqueeze(1).expand(-1, 5, -1, -1)}, candidates(2, 3))
+
+
+@pytest.mark.parametrize("other", [RNN(RNNConfig()), SimulatorModel()])
+def test_states_of_other_models_are_refused(other: WorldModel) -> None:
+    costs = CostModel(RNN(RNNConfig(hidden_size=8)), RIGHT)
+    with pytest.raises(ValueError, match=r"a state of this RNN, State with .*, got .*State with"):
+        costs.get_cost({"state": other.observe(FRAMES)}, candidates(2, 3))
+
+
+def test_scores_of_another_shape_are_refused() -> None:
+    for function in (lambda obs: obs[..., 0], lambda obs: obs.sum()):
+        costs = CostModel(SimulatorModel(), FunctionObjective(function, [1.0, 2.0]))
+        with pytest.raises(ValueError, match=r"into scores \(B, S\), here \(2, 3\), got"):
+            costs.get_cost({"frames": FRAMES}, candidates(2, 3))

@@ -400,10 +400,27 @@ def test_a_missing_tensor_is_refused(saved: Path) -> None:
         ({"training": "long"}, "expected 'training' in .*, got 'long'"),
         ({"weights_sha256": 5}, "expected 'weights_sha256' in .*, got 5"),
         ({"model": {"name": "rmn", "config": {}}}, "unknown kind of model 'rmn'.*mean 'rnn'"),
-        ({"model": {"name": ["rnn"]}}, "describes no model of this version: unhashable"),
+        ({"model": {"name": ["rnn"]}}, "describes no model of this version: unknown kind of model"),
         (
             {"model": {"name": "rnn", "config": {"action_size": 1.5}}},
-            "describes no model of this version: .*float",
+            "no model of this version: expected action_size to be a whole number, got 1.5",
+        ),
+        *(
+            (
+                {"model": {"name": kind, "config": {setting: value}}},
+                f"expected {setting} to be {wanted}",
+            )
+            for kind, setting, value, wanted in (
+                ("fold-jump", "max_folds", float("nan"), "a whole number"),
+                ("fold-jump", "max_folds", True, "a whole number"),
+                ("fold-jump", "velocity_scale", float("inf"), "a finite number"),
+                ("fold-jump", "velocity_scale", None, "a finite number"),
+                ("rnn", "residual", "no", "true or false"),
+                ("rnn", "residual", 1, "true or false"),
+                ("rnn", "scale", 2.0, "a list of numbers"),
+                ("rnn", "scale", ["2"], "a finite number"),
+                ("ode-rnn", "solver", 4, "text"),
+            )
         ),
         (
             {"model": {"name": "rnn", "config": {"hidden_size": 10**18}}},
@@ -424,6 +441,31 @@ def test_foreign_configs_are_refused(saved: Path, changes: dict[str, Any], messa
     edit(saved, **changes)
     with pytest.raises(ValueError, match=message):
         from_pretrained(saved)
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        ({"mlp_layers": 10**9}, "expected mlp_layers to fit [0-9]+ tensors in .*, got 1000000000"),
+        ({"mlp_size": 10**6}, "does not fit the weights"),
+    ],
+)
+def test_vast_models_are_refused_before_they_are_made(
+    saved: Path, size: dict[str, int], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = []
+    fill = nn.Linear.reset_parameters
+
+    def watched(layer: nn.Linear) -> None:
+        places.append(layer.weight.device.type)
+        fill(layer)
+
+    monkeypatch.setattr(nn.Linear, "reset_parameters", watched)
+    settings = pretrained_info(saved)["model"]["config"]
+    edit(saved, model={"name": "rnn", "config": {**settings, **size}})
+    with pytest.raises(ValueError, match=message):
+        from_pretrained(saved)
+    assert set(places) <= {"meta"}  # not a number of it was in memory
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", "not json", "[" * 100_000])

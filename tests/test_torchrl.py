@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from jumpy_mbrl.adapters.mpc import CostModel
-from jumpy_mbrl.agents.objectives import ReachRegion
+from jumpy_mbrl.agents.objectives import FunctionObjective, ReachRegion
 from jumpy_mbrl.models import RNN, JumpyRNN, JumpyRNNConfig, RNNConfig, WorldModel
 from jumpy_mbrl.models.simulator import SimulatorModel
 
 pytest.importorskip("torchrl")
 
 from tensordict import TensorDict
-from torchrl.envs import SerialEnv, StepCounter, TransformedEnv, check_env_specs
+from torchrl.envs import ParallelEnv, SerialEnv, StepCounter, TransformedEnv, check_env_specs
 from torchrl.modules import CEMPlanner
 
 from jumpy_mbrl.adapters.torchrl import WorldModelEnv
@@ -139,3 +139,37 @@ def test_bad_arguments_are_refused() -> None:
         WorldModelEnv(RNN(RNNConfig(action_size=0)), FRAME, FRAMES)
     with pytest.raises(ValueError, match=r"obs must have shape \(B, T, 4\)"):
         WorldModelEnv(SimulatorModel(), FRAME, FRAMES[..., :2])
+    with pytest.raises(ValueError, match=r"at least one lead-in .* got frames \(0, 4, 4\)"):
+        WorldModelEnv(SimulatorModel(), FRAME, FRAMES[:0])
+    env = WorldModelEnv(SimulatorModel(), FunctionObjective(lambda obs: obs[..., 0], [1.0]), FRAMES)
+    with pytest.raises(ValueError, match=r"into scores \(B, S\), here \(3, 1\), got \(3, 1, 1\)"):
+        env.step(env.observe(FRAMES).set("action", torch.zeros(3, 2)))
+
+
+@pytest.mark.parametrize("kind", [SerialEnv, ParallelEnv])
+def test_several_environments_with_a_learned_model(kind: type[SerialEnv | ParallelEnv]) -> None:
+    env = kind(2, learned)
+    env.set_seed(0)
+    try:
+        rollout = env.rollout(3, break_when_any_done=False)
+    finally:
+        env.close()
+    assert rollout.batch_size == (2, 3)
+    assert not rollout["next", "reward"].requires_grad
+
+
+def learned() -> WorldModelEnv:
+    torch.manual_seed(0)
+    return WorldModelEnv(RNN(RNNConfig()), FRAME, FRAMES)
+
+
+def test_a_graph_is_built_for_what_asks_for_gradients() -> None:
+    env = learned()
+    still = env.step(env.reset(TensorDict(batch_size=[3])).set("action", torch.zeros(3, 2)))
+    assert not any(value.requires_grad for value in still.values(True, True))
+    asked = env.observe(FRAMES.clone().requires_grad_()).set("action", torch.zeros(3, 2))
+    assert env.step(asked)["next", "reward"].requires_grad
+
+
+def test_a_batch_size_may_be_a_number() -> None:
+    assert WorldModelEnv(SimulatorModel(), FRAME, FRAMES, batch_size=4).batch_size == (4,)

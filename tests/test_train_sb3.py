@@ -214,6 +214,31 @@ def test_a_foreign_folder_is_not_resumed(text: str, tmp_path: Path) -> None:
     assert (tmp_path / "config.json").read_text() == text
 
 
+@pytest.mark.parametrize(
+    ("line", "got"),
+    [
+        ("timesteps,frames,success\n64,9,0.1", "columns .'timesteps', 'frames', 'success'"),
+        (None, "'abc'"),
+        ("", "None"),
+    ],
+)
+def test_a_damaged_curve_is_named(line: str | None, got: str, tmp_path: Path) -> None:
+    config = tiny("ppo-shot-coords", timesteps=64)
+    train_policy(config, tmp_path, progress=False)
+    path = tmp_path / "curve.csv"
+    path.write_text(path.read_text().replace("64,", "abc,") if line is None else line)
+    with pytest.raises(ValueError, match=rf"validations in .*curve\.csv, .*{got}"):
+        train_policy(replace(config, timesteps=128), tmp_path, resume=True, progress=False)
+
+
+def test_a_best_policy_without_figures_is_named(tmp_path: Path) -> None:
+    config = tiny("ppo-shot-coords", timesteps=64)
+    path = train_policy(config, tmp_path, progress=False) / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"metrics": {"frames": 3}}))
+    with pytest.raises(ValueError, match=r"metrics of a validation, lacks .'timesteps', 'sec"):
+        train_policy(replace(config, timesteps=128), tmp_path, resume=True, progress=False)
+
+
 def test_the_record_of_a_run_that_goes_on_is_of_its_last_part(tmp_path: Path) -> None:
     config = tiny("ppo-shot-coords", timesteps=64)
     train_policy(config, tmp_path, progress=False)

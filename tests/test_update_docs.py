@@ -54,13 +54,13 @@ def test_figures_are_replaced_and_nothing_else(script: ModuleType) -> None:
         "table": "default",
         "protocol": "default",
         "device": "cpu",
-        "agents": {"none": figures, "sac": {**figures, "success": 0.7, "training_frames": 9}},
+        "agents": {"none": figures, "sac": {**figures, "success": 0.7, "training_frames": 9000}},
     }
     changed = script.with_table(page, "results", script.plan_table(report, "results/x"))
     assert changed.startswith("before\n<!-- results:begin -->\n")
     assert changed.endswith("<!-- results:end -->\nafter\n")
-    assert "| 50.0 % | 40.0 to 60.0 | - | - |" in changed
-    assert "| 70.0 % | 40.0 to 60.0 | 12.3 | - |" in changed, "a policy takes time, and no ticks"
+    assert "| 50.0 % | 40.0 to 60.0 | - | - | - |" in changed
+    assert "| 70.0 % | 40.0 to 60.0 | 12.3 | - | 9,000 |" in changed, "a policy has no ticks"
     assert "old" not in changed
     command = "plan_eval.py --episodes 10 --seed 3 --agents none sac --env Billiards1D-v0"
     assert f"{command} --out results/x` (default search, cpu)" in changed

@@ -138,6 +138,7 @@ class WorldModelVectorEnv(TableVectorEnv):
         self._taken = np.zeros(self.num_envs, dtype=np.int64)
         with torch.no_grad():
             self._state = model.initial_state(self.num_envs)
+        self._check_lead_in()
 
     # What the form does differently
 
@@ -162,6 +163,19 @@ class WorldModelVectorEnv(TableVectorEnv):
                 f"action_size={self.model.action_size}"
             )
         return task
+
+    @torch.no_grad()
+    def _check_lead_in(self) -> None:
+        """Raises ``ValueError`` for a lead-in that the model cannot be shown."""
+        count = self.config.lead_in + 1
+        apart = np.linspace(0.2, 0.8, self.config.num_balls).repeat(2)[self._seen]
+        try:
+            self.model.observe(self._tensor(np.tile(apart, (1, count, 1))))
+        except ValueError as error:
+            raise ValueError(
+                f"expected a model that can be shown the {count} frames of a lead-in of "
+                f"{self.config.lead_in}, got {type(self.model).__name__}: {error}"
+            ) from error
 
     def _make_space(self) -> spaces.Space[Any]:
         return self.task.observation_space(self._depth)
@@ -343,6 +357,11 @@ class WorldModelVectorEnv(TableVectorEnv):
             raise ValueError(
                 f"expected the reward function to return one reward for each of {len(targets)} "
                 f"frames, shape ({len(targets)},), got shape {rewards.shape}"
+            )
+        if not np.isfinite(rewards).all():
+            raise ValueError(
+                "expected the reward function to return finite rewards, got NaN or infinity for "
+                f"{int((~np.isfinite(rewards)).sum())} of {len(targets)} frames"
             )
         return rewards.reshape(shape)
 

@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jumpy_mbrl.agents.objectives import Objective
+from jumpy_mbrl.agents.objectives import Objective, scores_of
 from jumpy_mbrl.models.base import State, WorldModel, check_times
 
 
@@ -66,7 +66,7 @@ class CostModel:
                 f"actions from {last} on would change no cost"
             )
 
-    def get_cost(self, info: Mapping[str, Any], action_candidates: Tensor) -> Tensor:
+    def get_cost(self, info: Mapping[str, Any], action_candidates: Any) -> Tensor:
         """What each candidate costs, (B, S).
 
         Differentiable if ``action_candidates`` asks for gradients; else no graph is built.
@@ -79,13 +79,13 @@ class CostModel:
             action_candidates: (B, S, M, A), or (B, S, A) for M = 1, clipped to [-1, 1].
 
         Raises:
-            ValueError: for neither frames nor a state, wrong shapes, no candidates, or NaN among
-                them.
+            ValueError: for neither frames nor a state of this model, wrong shapes, no candidates,
+                NaN among them, or an objective that returns scores of another shape.
         """
-        actions = self._actions(action_candidates)
+        actions = self._actions(torch.as_tensor(action_candidates))
         B, S = actions.shape[:2]
         with torch.set_grad_enabled(torch.is_grad_enabled() and actions.requires_grad):
-            state = self._state(info)
+            state = self._state(info, S)
             if state.batch_size != B:
                 raise ValueError(
                     f"expected candidates for each of {state.batch_size} episodes, got {B}"
@@ -96,7 +96,7 @@ class CostModel:
                 actions.flatten(0, 1).to(state.hidden),
                 self.action_times,
             )
-            score = self.objective(imagined.obs.unflatten(0, (B, S)))
+            score = scores_of(self.objective, imagined.obs.unflatten(0, (B, S)))
             return -score.nan_to_num(nan=-torch.inf, neginf=-torch.inf)
 
     def _actions(self, candidates: Tensor) -> Tensor:
@@ -121,9 +121,10 @@ class CostModel:
             )
         return actions.clamp(-1.0, 1.0)
 
-    def _state(self, info: Mapping[str, Any]) -> State:
+    def _state(self, info: Mapping[str, Any], candidates: int) -> State:
         state = info.get("state")
         if isinstance(state, State):
+            self._check_own(state)
             return state
         if "frames" not in info:
             raise ValueError(
@@ -132,4 +133,23 @@ class CostModel:
             )
         like = next(self.model.parameters(), torch.zeros(()))
         frames = torch.as_tensor(info["frames"], dtype=like.dtype, device=like.device)
+        if frames.ndim == 4 and frames.shape[1] != candidates:
+            raise ValueError(
+                f"expected frames (B, T, D), or (B, S, T, D) for the S = {candidates} candidates, "
+                f"got {tuple(frames.shape)}"
+            )
         return self.model.observe(frames[:, 0] if frames.ndim == 4 else frames)
+
+    def _check_own(self, state: State) -> None:
+        wanted, found = _described(self.model.initial_state(1)), _described(state)
+        if wanted != found:
+            raise ValueError(
+                f"expected a state of this {type(self.model).__name__}, {wanted} for each episode, "
+                f"got {found}"
+            )
+
+
+def _described(state: State) -> str:
+    """Of which kind and size a state is."""
+    sizes = {name: tuple(part.shape[1:]) for name, part in vars(state).items()}
+    return f"{type(state).__name__} with {sizes}"

@@ -15,12 +15,13 @@ action = planner(env.observe(seen))["action"]  # (B, T, D) -> (B, A)
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from jumpy_mbrl.agents.objectives import Objective
+from jumpy_mbrl.agents.objectives import Objective, scores_of
 from jumpy_mbrl.models.base import State, WorldModel, check_frames
 
 try:
@@ -42,7 +43,8 @@ class WorldModelEnv(ModelBasedEnvBase):  # type: ignore[misc]  # mypy skips torc
     does: put a `StepCounter` around it. With `times=[1.0]` a step is a frame, with
     `times=range(1, 42)` a whole shot. Steps are differentiable, and tensordicts of any batch size
     will do, as torchrl's planners ask. Actions are clipped to [-1, 1], as in the real environment:
-    their gradient is zero outside.
+    their gradient is zero outside. A graph is built where an action or a state asks for gradients,
+    and for no other step, though the model's weights may ask for them.
 
     | key                  | shape    | entry                                          |
     |----------------------|----------|------------------------------------------------|
@@ -63,7 +65,8 @@ class WorldModelEnv(ModelBasedEnvBase):  # type: ignore[misc]  # mypy skips torc
         device: by default where the model is.
 
     Raises:
-        ValueError: for a model without actions, or frames of another shape.
+        ValueError: for a model without actions, no frames or frames of another shape, or, at a
+            step, an objective that returns scores of another shape.
     """
 
     def __init__(
@@ -71,7 +74,7 @@ class WorldModelEnv(ModelBasedEnvBase):  # type: ignore[misc]  # mypy skips torc
         model: WorldModel,
         objective: Objective,
         frames: Any,
-        batch_size: tuple[int, ...] = (),
+        batch_size: int | tuple[int, ...] = (),
         device: torch.device | str | None = None,
     ) -> None:
         if model.action_size < 1:
@@ -82,7 +85,12 @@ class WorldModelEnv(ModelBasedEnvBase):  # type: ignore[misc]  # mypy skips torc
         like = next(model.parameters(), torch.zeros(()))
         lead_ins = torch.as_tensor(frames, dtype=like.dtype, device=device or like.device)
         check_frames(lead_ins, model.obs_size, min_frames=1)
-        super().__init__(model, device=lead_ins.device, batch_size=torch.Size(batch_size))
+        if not len(lead_ins):
+            raise ValueError(
+                f"expected at least one lead-in to start from, got frames {tuple(lead_ins.shape)}"
+            )
+        sizes = (batch_size,) if isinstance(batch_size, int) else batch_size
+        super().__init__(model, device=lead_ins.device, batch_size=torch.Size(sizes))
         self.objective = objective
         self.register_buffer("lead_ins", lead_ins, persistent=False)
         # On the CPU, so that a seed draws the same on all devices.
@@ -109,7 +117,8 @@ class WorldModelEnv(ModelBasedEnvBase):  # type: ignore[misc]  # mypy skips torc
     def observe(self, frames: Tensor) -> TensorDict:
         """The tensordict (B,) to plan or to roll out from, after real frames (B, T, D)."""
         seen = frames.to(self.device, self.lead_ins.dtype)
-        return self._described(self.world_model.observe(seen))
+        with _graph_for(seen):
+            return self._described(self.world_model.observe(seen))
 
     def _reset(self, tensordict: TensorDictBase | None, **_: Any) -> TensorDictBase:
         batch = self.batch_size if tensordict is None else tensordict.batch_size
@@ -122,8 +131,9 @@ class WorldModelEnv(ModelBasedEnvBase):  # type: ignore[misc]  # mypy skips torc
         rows = tensordict.reshape(-1)
         state = self._kind(**dict(rows["state"].items()))
         action = rows["action"].clamp(-1.0, 1.0)
-        imagined = self.world_model.imagine(state, self.objective.times, action)
-        score = self.objective(imagined.obs.unsqueeze(1))
+        with _graph_for(action, *vars(state).values()):
+            imagined = self.world_model.imagine(state, self.objective.times, action)
+            score = scores_of(self.objective, imagined.obs.unsqueeze(1))
         result = self._described(imagined.state, score > 0.0)
         result["reward"] = score.nan_to_num(nan=-torch.inf, neginf=-torch.inf)
         return result.reshape(tensordict.batch_size)
@@ -143,3 +153,13 @@ class WorldModelEnv(ModelBasedEnvBase):  # type: ignore[misc]  # mypy skips torc
             "terminated": over.clone(),
         }
         return TensorDict(entries, state.batch_size, device=self.device)
+
+
+def _graph_for(*given: Tensor) -> AbstractContextManager[None]:
+    """Builds a graph for what asks for gradients, if anything does.
+
+    torchrl writes what environments of several processes give to memory that it shares, which
+    nothing with a graph can be written to.
+    """
+    asked = any(tensor.requires_grad for tensor in given)
+    return torch.set_grad_enabled(torch.is_grad_enabled() and asked)

@@ -86,7 +86,8 @@ class AgentResult:
         ball_hits: mean contacts of balls after the shot, in reality.
         by_contacts: success by the number of contacts, with walls and of balls, after the shot.
         by_ball_hits: success by the number of contacts of balls after the shot.
-        training_frames: frames of experience that were learned from; None if nothing was learned.
+        training_frames: frames of experience that were learned from, without those that chose
+            among weights; None if nothing was learned.
         checkpoint: name or folder of the model or policy; None if there is none.
         seed: of the evaluation's tables.
         actions: the shots, (B, 2) float32.

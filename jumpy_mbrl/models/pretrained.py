@@ -6,10 +6,11 @@ data and the training that made it, its figures, the versions, and the checksum 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,13 @@ from torch import Tensor, nn
 from jumpy_mbrl.devices import any_device
 from jumpy_mbrl.files import read_json, sha256_of, to_json, write_together
 from jumpy_mbrl.models.base import WorldModel
-from jumpy_mbrl.models.registry import MODELS, describe_model, make_model, model_config_from
+from jumpy_mbrl.models.registry import (
+    MODELS,
+    ModelConfig,
+    describe_model,
+    make_model,
+    model_config_from,
+)
 from jumpy_mbrl.shipped import CONFIG, Shelf
 
 FORMAT = "jumpy-mbrl world model"
@@ -98,13 +105,12 @@ def from_pretrained(
     folder = _SHELF.find(path_or_name)
     content = _read_config(folder)
     weights = _read_weights(folder, content)
-    try:
+    with _possible(folder):
         config = model_config_from(content["model"])
-        with torch.random.fork_rng(devices=[]):  # First weights are drawn, and thrown away.
-            model = make_model(config)
-    except (RuntimeError, TypeError, ValueError) as error:  # torch's own for odd or vast sizes
-        raise ValueError(f"{folder / CONFIG} describes no model of this version: {error}") from None
-    _check_fit(folder, _state(model), weights)
+        expected = _expected(config, len(weights))
+    _check_fit(folder, expected, weights)
+    with _possible(folder), torch.random.fork_rng(devices=[]):  # First weights are thrown away.
+        model = make_model(config)
     model.load_state_dict(weights)
     return model.to(place).eval()
 
@@ -184,6 +190,28 @@ def _read_weights(folder: Path, content: Mapping[str, Any]) -> dict[str, Tensor]
             f"got {found}; the two do not belong together"
         )
     return weights
+
+
+@contextlib.contextmanager
+def _possible(folder: Path) -> Iterator[None]:
+    """Within it errors mean that there is no such model; torch has its own for odd sizes."""
+    try:
+        yield
+    except (OverflowError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f"{folder / CONFIG} describes no model of this version: {error}") from None
+
+
+def _expected(config: ModelConfig, tensors: int) -> dict[str, Tensor]:
+    """The tensors that a model has, without the memory for them.
+
+    Raises:
+        ValueError: for more layers than there are ``tensors``, which would take long to find out.
+    """
+    for name, value in vars(config).items():
+        if name.endswith("_layers") and value > tensors:
+            raise ValueError(f"expected {name} to fit {tensors} tensors in {WEIGHTS}, got {value}")
+    with torch.device("meta"):
+        return dict(make_model(config).state_dict())
 
 
 def _check_fit(folder: Path, expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 from jumpy_mbrl.envs.config import check_names, unknown_name
 from jumpy_mbrl.models.base import WorldModel
@@ -82,14 +83,33 @@ def model_config_from(description: Mapping[str, Any]) -> ModelConfig:
         ValueError: for an unknown kind of model, an unknown setting or an impossible value.
     """
     name, values = description.get("name"), description.get("config")
-    if name not in MODELS:
+    if not isinstance(name, str) or name not in MODELS:
         raise ValueError(unknown_name("kind of model", name, MODELS))
     if not isinstance(values, Mapping):
         raise ValueError(f"expected the settings of the {name} as a mapping, got {values!r}")
     entry = MODELS[name]
     check_names(f"{name} setting", values, [field.name for field in fields(entry.config)])
+    kinds = get_type_hints(entry.config)
+    for setting, value in values.items():
+        _check_kind(setting, value, kinds[setting])
     try:
         config: ModelConfig = entry.config(**values)
     except TypeError as error:
         raise ValueError(f"expected settings of a {name}, got {dict(values)}: {error}") from None
     return config
+
+
+def _check_kind(setting: str, value: object, kind: Any) -> None:
+    """Raises ``ValueError`` for a value, as JSON gives it, that is not of a setting's type."""
+    if get_origin(kind) is tuple:
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"expected {setting} to be a list of numbers, got {value!r}")
+        for number in value:
+            _check_kind(setting, number, get_args(kind)[0])
+        return
+    plain = {int: int, float: int | float, bool: bool}.get(kind, str)
+    # For Python True is a number.
+    fits = isinstance(value, plain) and (kind is bool) == isinstance(value, bool)
+    if not fits or (isinstance(value, float) and not math.isfinite(value)):
+        names = {int: "a whole number", float: "a finite number", bool: "true or false"}
+        raise ValueError(f"expected {setting} to be {names.get(kind, 'text')}, got {value!r}")
