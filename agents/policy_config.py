@@ -309,12 +309,20 @@ _PPO_SHOTS = replace(
 # A policy alone shows its critic few shots that it does not like already: it is better for many
 # that were drawn at random. The sizes leave a saved policy below 2 MB.
 _SAC_SHOTS = PolicyConfig(
-    SACConfig(learning_starts=100_000, gradient_steps=16, ent_coef=0.003, n_critics=1),
-    timesteps=1_000_000,
+    SACConfig(
+        buffer_size=3_000_000,
+        learning_starts=100_000,
+        gradient_steps=16,
+        ent_coef=0.003,
+        n_critics=1,
+    ),
+    timesteps=3_000_000,
     n_envs=1024,
     batch_size=1024,
     schedule="linear",
     net=(256, 256, 256),
+    validation_interval=250_000,
+    validation_tables=2000,
 )
 # Of all frames of an episode one decides: what a reward says of it must not fade on the way back,
 # and takes many tables to be told from the rest.
@@ -337,11 +345,13 @@ _SAC_FRAMES = replace(
     ),
     form="frame",
     terminal=True,
+    timesteps=1_000_000,
     n_envs=512,
     batch_size=4096,
     gamma=1.0,
     net=(256, 256),
     validation_interval=200_000,
+    validation_tables=1000,
 )
 # Pictures cost a convolution each, and memory.
 _PIXELS: dict[str, Any] = {"obs_type": "pixels", "net": (128, 128), "validation_tables": 500}
@@ -383,6 +393,7 @@ POLICY_PRESETS: dict[str, PolicyConfig] = {
         timesteps=10_000,
         n_envs=64,
         validation_interval=1000,
+        validation_tables=1000,
     ),
     "sac-shot-state": replace(_SAC_SHOTS, obs_type="state"),
     "sac-shot-pixels": replace(
