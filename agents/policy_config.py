@@ -408,7 +408,7 @@ POLICY_PRESETS: dict[str, PolicyConfig] = {
     "sac-frame-pixels": replace(
         _SAC_FRAMES,
         **_SAC_PIXELS,
-        algorithm=replace(_LITTLE_REPLAY, n_steps=44),
+        algorithm=replace(_LITTLE_REPLAY, gradient_steps=1, n_steps=44),
         timesteps=100_000,
         validation_interval=20_000,
     ),
