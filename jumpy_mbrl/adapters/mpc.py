@@ -26,6 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from jumpy_mbrl.adapters.gradients import graph_for
 from jumpy_mbrl.agents.objectives import Objective, scores_of
 from jumpy_mbrl.models.base import State, WorldModel, check_times
 
@@ -55,6 +56,7 @@ class CostModel:
             )
         self.model = model
         self.objective = objective
+        self._own_state = _described(model.initial_state(1))
         self.action_times = times = tuple(action_times)
         check_times(torch.as_tensor(objective.times))
         last = float(objective.times[-1])
@@ -84,7 +86,7 @@ class CostModel:
         """
         actions = self._actions(torch.as_tensor(action_candidates))
         B, S = actions.shape[:2]
-        with torch.set_grad_enabled(torch.is_grad_enabled() and actions.requires_grad):
+        with graph_for(actions):
             state = self._state(info, S)
             if state.batch_size != B:
                 raise ValueError(
@@ -141,11 +143,11 @@ class CostModel:
         return self.model.observe(frames[:, 0] if frames.ndim == 4 else frames)
 
     def _check_own(self, state: State) -> None:
-        wanted, found = _described(self.model.initial_state(1)), _described(state)
-        if wanted != found:
+        found = _described(state)
+        if found != self._own_state:
             raise ValueError(
-                f"expected a state of this {type(self.model).__name__}, {wanted} for each episode, "
-                f"got {found}"
+                f"expected a state of this {type(self.model).__name__}, {self._own_state} for each "
+                f"episode, got {found}"
             )
 
 

@@ -15,12 +15,12 @@ action = planner(env.observe(seen))["action"]  # (B, T, D) -> (B, A)
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from jumpy_mbrl.adapters.gradients import graph_for
 from jumpy_mbrl.agents.objectives import Objective, scores_of
 from jumpy_mbrl.models.base import State, WorldModel, check_frames
 
@@ -117,7 +117,9 @@ class WorldModelEnv(ModelBasedEnvBase):  # type: ignore[misc]  # mypy skips torc
     def observe(self, frames: Tensor) -> TensorDict:
         """The tensordict (B,) to plan or to roll out from, after real frames (B, T, D)."""
         seen = frames.to(self.device, self.lead_ins.dtype)
-        with _graph_for(seen):
+        # Nothing with a graph can be written to the memory that environments of several
+        # processes share.
+        with graph_for(seen):
             return self._described(self.world_model.observe(seen))
 
     def _reset(self, tensordict: TensorDictBase | None, **_: Any) -> TensorDictBase:
@@ -131,7 +133,7 @@ class WorldModelEnv(ModelBasedEnvBase):  # type: ignore[misc]  # mypy skips torc
         rows = tensordict.reshape(-1)
         state = self._kind(**dict(rows["state"].items()))
         action = rows["action"].clamp(-1.0, 1.0)
-        with _graph_for(action, *vars(state).values()):
+        with graph_for(action, *vars(state).values()):
             imagined = self.world_model.imagine(state, self.objective.times, action)
             score = scores_of(self.objective, imagined.obs.unsqueeze(1))
         result = self._described(imagined.state, score > 0.0)
@@ -153,13 +155,3 @@ class WorldModelEnv(ModelBasedEnvBase):  # type: ignore[misc]  # mypy skips torc
             "terminated": over.clone(),
         }
         return TensorDict(entries, state.batch_size, device=self.device)
-
-
-def _graph_for(*given: Tensor) -> AbstractContextManager[None]:
-    """Builds a graph for what asks for gradients, if anything does.
-
-    torchrl writes what environments of several processes give to memory that it shares, which
-    nothing with a graph can be written to.
-    """
-    asked = any(tensor.requires_grad for tensor in given)
-    return torch.set_grad_enabled(torch.is_grad_enabled() and asked)
