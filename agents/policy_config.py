@@ -297,14 +297,16 @@ def changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
 _PPO = PolicyConfig(PPOConfig(), reward="dense")
 _PPO_SHOTS = replace(
     _PPO,
-    algorithm=PPOConfig(n_steps=1, n_epochs=4),
+    algorithm=PPOConfig(n_steps=1, n_epochs=4, ent_coef=0.01),
     reward="sparse",
-    timesteps=2_000_000,
-    n_envs=8192,
-    batch_size=8192,
+    timesteps=6_000_640,
+    n_envs=2048,
+    learning_rate=5e-4,
+    batch_size=512,
     schedule="linear",
     net=(384, 384),
-    validation_interval=200_000,
+    validation_interval=1_000_000,
+    validation_tables=2000,
 )
 # A policy alone shows its critic few shots that it does not like already: it is better for many
 # that were drawn at random. The sizes leave a saved policy below 2 MB.
@@ -331,11 +333,12 @@ _PPO_FRAMES = replace(
     algorithm=PPOConfig(n_steps=44, n_epochs=4, gae_lambda=1.0),
     form="frame",
     timesteps=9_011_200,
-    n_envs=2048,
+    learning_rate=1e-3,
     batch_size=22_528,
     gamma=1.0,
     net=(256, 256),
     validation_interval=1_802_240,
+    validation_tables=1000,
 )
 # Likewise all rewards of an episode are counted, and hardly a value is learned from another.
 _SAC_FRAMES = replace(
@@ -359,13 +362,14 @@ _SAC_PIXELS: dict[str, Any] = {**_PIXELS, "n_envs": 32, "batch_size": 256}
 _LITTLE_REPLAY = SACConfig(buffer_size=20_000, learning_starts=5000, gradient_steps=4, n_critics=1)
 
 POLICY_PRESETS: dict[str, PolicyConfig] = {
-    "ppo-shot-coords": replace(_PPO_SHOTS, motion=True),
+    "ppo-shot-coords": replace(_PPO_SHOTS, motion=True, relative=True),
     "ppo-shot-state": replace(_PPO_SHOTS, obs_type="state"),
     "ppo-shot-pixels": replace(
         _PPO_SHOTS,
         **_PIXELS,
         algorithm=PPOConfig(n_steps=1, n_epochs=3),
         n_envs=1024,
+        learning_rate=1e-3,
         batch_size=1024,
         timesteps=61_440,
         validation_interval=10_240,

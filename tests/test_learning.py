@@ -240,7 +240,7 @@ def test_runs_are_put_together_by_all_but_the_seed(tmp_path: Path) -> None:
 
 def test_kinds_of_one_name_say_what_they_differ_in(tmp_path: Path) -> None:
     ppo = POLICY_PRESETS["ppo-shot-coords"]
-    other = replace(ppo, gamma=0.9, algorithm=PPOConfig(n_steps=1, n_epochs=3))
+    other = replace(ppo, gamma=0.9, algorithm=PPOConfig(n_steps=1, n_epochs=3, ent_coef=0.01))
     kinds = read_policy_runs(
         write_run(tmp_path / str(number), config, *points_of(0.2))
         for number, config in enumerate((ppo, other))
@@ -308,7 +308,7 @@ def test_what_an_older_version_did_not_write_is_what_it_did() -> None:
 
 
 def test_seeds_of_two_versions_are_one_kind(tmp_path: Path) -> None:
-    config = POLICY_PRESETS["ppo-shot-coords"]
+    config = POLICY_PRESETS["ppo-rest-coords"]
     folders = [
         write_run(tmp_path / str(seed), replace(config, seed=seed), *points_of(0.2))
         for seed in range(2)
