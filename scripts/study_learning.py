@@ -288,7 +288,7 @@ def _on_planner(planner: Mapping[str, Any]) -> list[str]:
     }
     places = {f"{point['device']}, CPU threads: {point['threads']}" for point in planner["points"]}
     return [
-        f"On the same {planner['tables']:,} tables {' and '.join(sorted(told))}.",
+        f"Of the first {planner['tables']:,} of these tables {' and '.join(sorted(told))}.",
         "The planner's frames are those that its model learned from and a tenth more, up to 1,000 "
         "trajectories, by which its weights were chosen; its seconds those of training, the making "
         f"of the data included ({'; '.join(sorted(places))}).",

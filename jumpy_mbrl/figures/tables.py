@@ -11,9 +11,9 @@ import numpy as np
 from jumpy_mbrl.figures.style import (
     CAPTION,
     FAINT,
+    INK,
     ORACLE,
     OURS,
-    PALE,
     TITLE,
     new_figure,
     percent_axis,
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _MODEL = "#6d8795"
-_POINTS = {"jumpy": OURS, "simulator": ORACLE, "none": PALE, "random": FAINT}
+_POINTS = {"jumpy": OURS, "simulator": ORACLE, "none": FAINT, "random": INK}
 
 _WIDTH = 8.0
 _POINT_HEIGHT = 0.19

@@ -120,6 +120,9 @@ def save_samples_figure(
     with _figure(path, size) as figure:
         draw.get(source, _draw_ways)(figure, task, shown)
         _title(figure, f"{TASKS[task].title}: samples", quick)
+        truth = "" if source == "pixels" else "grey: what happened; "
+        key = f"{truth}black: frames shown; coloured dots: ticks"
+        figure.supxlabel(key, fontsize=9, color=FAINT)
 
 
 def save_jumps_figure(

@@ -51,7 +51,7 @@ class TrainingConfig:
             and validation stay in float32) is meant for pictures, whose training then takes about
             half the time on a CPU that has bfloat16 instructions. It is not meant for coordinates:
             between 0.5 and 1 its numbers lie 1/256 apart, and errors are to be far below that. Not
-            for JumpyRNN and SpriteJump.
+            for SpriteJump.
         compile: let torch.compile make the loss faster, after up to a minute of compiling. On a
             CPU the steps of the LatentJump, and of the RNN on pictures, become somewhat shorter,
             those of the ODE-RNN longer; ``scripts/bench.py train`` measures these. Measure others
