@@ -68,6 +68,12 @@ class TableVectorEnv(VectorEnv[Observation, Floats, NDArray[Any]]):
         if render_mode not in (None, "rgb_array"):
             raise ValueError(unknown_name("render_mode", render_mode, ["rgb_array"]))
         self.task = task = self._make_task(arguments)
+        if max_episode_steps is not None and max_episode_steps < self._steps_to_win():
+            raise ValueError(
+                f"expected max_episode_steps to be at least {self._steps_to_win()}, as the last "
+                f"frame of the table (num_frames - 1) decides, got {max_episode_steps}: no episode "
+                "could be won"
+            )
         self.num_envs = int(num_envs)
         self.max_episode_steps = max_episode_steps
         self.autoreset_mode = _read_mode(autoreset_mode)
@@ -216,6 +222,10 @@ class TableVectorEnv(VectorEnv[Observation, Floats, NDArray[Any]]):
     def _make_task(self, arguments: dict[str, Any]) -> Task:
         raise NotImplementedError
 
+    def _steps_to_win(self) -> int:
+        """How many steps an episode has to have for one of them to win it."""
+        return self.task.last_frame if self.task.success == "last" else 1
+
     def _make_space(self) -> spaces.Space[Any]:
         return self.task.observation_space()
 
@@ -303,6 +313,9 @@ class ShotVectorEnv(TableVectorEnv):
         self._depth = self.config.lead_in + 1
         self._recent = np.zeros((2, self._depth, self.num_envs, size))
         self._frames = np.zeros(self.num_envs, dtype=np.int64)
+
+    def _steps_to_win(self) -> int:
+        return 1
 
     def _make_space(self) -> spaces.Space[Any]:
         return self.task.observation_space(self.config.lead_in + 1)

@@ -7,7 +7,8 @@
 
 All agents see the same tables, and of each only the four frames before the shot; "simulator" alone
 is told the true state. All planners search alike, so that their times compare. Written to --out:
-results.json, results.csv, success.png and calibration.png. compare_tables.py makes one picture of several tables.
+results.json, results.csv, success.png and calibration.png. compare_tables.py makes one picture of
+several tables.
 """
 
 from __future__ import annotations

@@ -217,6 +217,12 @@ def test_bad_action_times_are_refused(action_times: list[float]) -> None:
         model.imagine(model.initial_state(1), [2.0], torch.zeros(1, 2, 1), action_times)
 
 
+def test_actions_without_times_are_refused() -> None:
+    model = Drift()
+    with pytest.raises(ValueError, match="a time for each action, got none"):
+        model.imagine(model.initial_state(1), [2.0], torch.zeros(1, 0, 1), [])
+
+
 def test_times_keep_the_state_s_precision() -> None:
     model = Drift()
     state = model.initial_state(1).map(lambda tensor: tensor.double())
@@ -232,6 +238,10 @@ def test_check_frames_names_the_fault() -> None:
         check_frames(torch.zeros(2, 3, 6), obs_size=4, min_frames=1)
     with pytest.raises(ValueError, match=r"shape \(B, T, 4\), got \(3, 4\)"):
         check_frames(torch.zeros(3, 4), obs_size=4, min_frames=1)
+    with pytest.raises(ValueError, match=r"floating type, got torch.uint8.*divide"):
+        check_frames(torch.zeros(2, 3, 4, dtype=torch.uint8), obs_size=4, min_frames=3)
+    with pytest.raises(TypeError, match=r"torch.Tensor, got ndarray"):
+        check_frames(torch.zeros(2, 3, 4).numpy(), obs_size=4, min_frames=3)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="at least 4 frames, got 3"):
         check_frames(torch.zeros(2, 3, 4), obs_size=4, min_frames=4)
     frames = torch.zeros(3, 2, 4)

@@ -146,10 +146,14 @@ def test_rollout_of_more_ticks_than_allowed_follows_the_last_line() -> None:
     assert imagined.obs.item() == pytest.approx(expected, abs=1e-12)
 
 
-def test_no_rows_give_no_predictions() -> None:
+def test_no_rows_give_no_predictions_and_take_no_time() -> None:
     model = Billiard1D()
     state = model.state(POSITION, VELOCITY)[:0]
+    ticks = torch.zeros(0, 1)
     assert model.imagine(state, [1.0, 2.0]).obs.shape == (0, 2, 1)
+    imagined = model.imagine(state, [1.0, 2.0], ticks)
+    assert imagined.obs.shape == (0, 2, 1)
+    assert imagined.tick_times.shape[1] <= 1
 
 
 def test_last_line_answers_at_a_tick_s_own_moment() -> None:

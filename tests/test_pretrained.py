@@ -85,6 +85,15 @@ def test_loaded_model_predicts_the_same(tmp_path: Path) -> None:
     assert torch.equal(before.obs, after.obs)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_precision_of_weights_is_kept(dtype: torch.dtype, tmp_path: Path) -> None:
+    model = make(CONFIGS[0]).to(dtype)
+    loaded = from_pretrained(save_pretrained(model, tmp_path / "model"))
+    for name, weight in model.state_dict().items():
+        assert loaded.state_dict()[name].dtype == weight.dtype
+        assert loaded.state_dict()[name].equal(weight)
+
+
 def test_info_holds_what_was_given_and_the_versions(tmp_path: Path) -> None:
     folder = save_pretrained(
         make(CONFIGS[0]),

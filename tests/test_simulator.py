@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -59,3 +60,35 @@ def test_any_number_of_balls(balls: int, understood: float) -> None:
     imagined = model.imagine(model.observe(obs[:, :4]), [1.0, 2.0, 3.0])
     error = (imagined.obs - obs[:, 4:7]).abs().amax(dim=(1, 2)).numpy()
     assert np.mean(error < 1e-4) > understood
+
+
+def test_many_collisions_are_all_played() -> None:
+    table = TableConfig(num_balls=8)
+    env = gym.make("Billiards2D-v0", config=table, success="last")
+    _, info = env.reset(seed=0)
+    positions, velocities = (torch.from_numpy(info[key]) for key in ("positions", "velocities"))
+    really = np.stack([env.step(np.zeros(2))[4]["positions"].ravel() for _ in range(44)])
+    model = SimulatorModel(table)
+    state = model.state_from(positions.view(1, -1), velocities.view(1, -1) * table.dt)
+    imagined = model.imagine(state, torch.arange(1.0, 45.0))
+    assert imagined.ticks.item() > 64
+    # Rounding grows with every collision.
+    np.testing.assert_allclose(imagined.obs[0, :20], really[:20], atol=1e-6)
+    assert float(imagined.obs.min()) > table.radius - 1e-9
+    assert float(imagined.obs.max()) < 1.0 - table.radius + 1e-9
+
+
+def test_more_events_than_allowed_are_refused() -> None:
+    model = SimulatorModel(TableConfig(num_balls=1))
+    state = model.state_from(torch.tensor([[0.5, 0.5]]), torch.tensor([[0.1, 0.0]]))
+    model.max_ticks = 3
+    assert model.imagine(state, [25.0]).ticks.tolist() == [3]
+    with pytest.raises(RuntimeError, match="max_ticks=3 events"):
+        model.imagine(state, [30.0])
+
+
+def test_no_tables_give_no_predictions() -> None:
+    model = SimulatorModel(TableConfig(num_balls=2))
+    state = model.state_from(torch.zeros(3, 4), torch.zeros(3, 4))[:0]
+    assert model.imagine(state, [1.0, 5.0]).obs.shape == (0, 2, 4)
+    assert model.imagine(state, [1.0, 5.0], torch.zeros(0, 2)).obs.shape == (0, 2, 4)

@@ -278,6 +278,8 @@ def test_pictures_for_people() -> None:
         ({"num_envs": 0}, "num_envs to be an integer of at least 1, got 0"),
         ({"num_envs": 2.0}, "num_envs.*got 2.0"),
         ({"max_episode_steps": 0}, "max_episode_steps.*got 0"),
+        ({"success": "last", "max_episode_steps": 43}, "at least 44.*got 43: no episode"),
+        ({"success": "last", "config": {"num_frames": 90}}, "at least 89.*got 44"),
         ({"autoreset_mode": "next"}, "unknown autoreset_mode 'next', expected one of"),
         ({"render_mode": "human"}, "unknown render_mode 'human'"),
         ({"backend": "cuda"}, "unknown backend 'cuda'"),
@@ -289,6 +291,14 @@ def test_bad_arguments_are_refused(arguments: Any, message: str) -> None:
     arguments = {"num_envs": 2, **arguments}
     with pytest.raises(ValueError, match=message):
         gym.make_vec(PLANE, vectorization_mode="vector_entry_point", **arguments)
+
+
+def test_the_last_frame_may_decide_within_the_limit() -> None:
+    table = {"num_frames": 90}
+    assert native(PLANE, 2, success="last").max_episode_steps == 44
+    longer = native(PLANE, 2, success="last", config=table, max_episode_steps=89)
+    assert longer.max_episode_steps == 89
+    native("Billiards2DShot-v0", 2, success="last", config=table, max_episode_steps=1)
 
 
 @each_id

@@ -141,7 +141,9 @@ class WorldModel(nn.Module, ABC):
             The state at the last frame, before any action taken there.
 
         Raises:
-            ValueError: wrong shape, too few frames, or NaN.
+            TypeError: for what is no tensor.
+            ValueError: wrong shape, too few frames, whole numbers (pictures lie between 0 and 1),
+                or NaN.
         """
 
     @abstractmethod
@@ -169,7 +171,8 @@ class WorldModel(nn.Module, ABC):
             times: (K,) query times in frames from now, ascending, not negative.
             action: (B, A) one action, or (B, M, A) one for each of ``action_times``. A jump
                 under way is cut short by an action, and the model ticks.
-            action_times: M ascending times in frames from now.
+            action_times: M ascending times in frames from now. Actions after the last of
+                ``times`` change nothing.
 
         Raises:
             ValueError: times that descend or lie before now, or a wrong action shape.
@@ -178,6 +181,8 @@ class WorldModel(nn.Module, ABC):
         check_times(times)
         if action is None:
             return self._without_action(state, times, float(times[-1]))
+        if not len(action_times):
+            raise ValueError("expected a time for each action, got none; else give no action")
         actions = action.unsqueeze(1) if action.ndim == 2 else action
         expected = (state.batch_size, len(action_times), self.action_size)
         if tuple(actions.shape) != expected:
@@ -237,7 +242,16 @@ def check_times(times: Tensor) -> None:
 
 
 def check_frames(obs: Tensor, obs_size: int, min_frames: int) -> None:
-    """Raises ``ValueError`` unless ``obs`` is finite, (B, T >= min_frames, D)."""
+    """Raises ``ValueError`` unless ``obs`` is finite, real, (B, T >= min_frames, D)."""
+    if not isinstance(obs, Tensor):
+        raise TypeError(
+            f"obs must be a torch.Tensor, got {type(obs).__name__}; torch.as_tensor makes one"
+        )
+    if not obs.is_floating_point():
+        raise ValueError(
+            f"obs must be of a floating type, got {obs.dtype}; models see pictures from 0 to 1, "
+            "so divide those of 0 to 255 by 255"
+        )
     if obs.ndim != 3 or obs.shape[2] != obs_size:
         raise ValueError(
             f"obs must have shape (B, T, {obs_size}), got {tuple(obs.shape)}; "

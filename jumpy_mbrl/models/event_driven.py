@@ -89,7 +89,7 @@ class EventDrivenModel(PiecewiseLinearModel):
             )
         positions, velocities = state.hidden.chunk(2, dim=-1)
         if action is None:
-            shape = (state.batch_size, -1, 2)
+            shape = (state.batch_size, positions.shape[1] // 2, 2)
             after = self.after_event(positions.view(shape), velocities.view(shape), state.event)
             velocities = after.flatten(1)
         else:
@@ -99,7 +99,7 @@ class EventDrivenModel(PiecewiseLinearModel):
 
     def _line_from(self, positions: Tensor, velocities: Tensor) -> EventState:
         """The state of balls in the plane, (B, 2N) both."""
-        shape = (positions.shape[0], -1, 2)
+        shape = (positions.shape[0], positions.shape[1] // 2, 2)
         duration, event = self.next_event(positions.reshape(shape), velocities.reshape(shape))
         none = duration >= self.horizon
         hidden = torch.cat([positions, velocities], dim=-1)

@@ -126,8 +126,6 @@ class JumpyRNN(PiecewiseLinearModel):
     the GRU's state is h_{i-1} alone, and ``h'_{i-1} D_{i-1}`` joins its input.
     """
 
-    max_ticks = 4096  # No tick lasts less than a frame, so rollouts end by themselves.
-
     def __init__(self, config: JumpyRNNConfig) -> None:
         super().__init__()
         self.config = config

@@ -98,7 +98,6 @@ class LatentJump(PiecewiseLinearModel):
     """
 
     batch_kind = "windows"
-    max_ticks = 4096  # No tick lasts less than a frame, so rollouts end by themselves.
 
     def __init__(self, config: LatentJumpConfig) -> None:
         super().__init__()

@@ -17,10 +17,11 @@ class PiecewiseLinearModel(WorldModel):
     A subclass gives ``tick`` (new latent, latent velocity and duration) and ``decode``.
 
     Attributes:
-        max_ticks: bound on the ticks of one rollout; the last line is then followed to the end.
+        max_ticks: bound on the ticks of one rollout; the last line is then followed to the end,
+            unless ``_out_of_ticks`` refuses.
     """
 
-    max_ticks: int = 64
+    max_ticks: int = 4096
 
     @abstractmethod
     def tick(self, state: State, action: Tensor | None = None) -> State:
@@ -43,14 +44,21 @@ class PiecewiseLinearModel(WorldModel):
         for _ in range(self.max_ticks):
             arrival = clock + state.remaining
             going = arrival < end
-            if not bool(going.all()):
+            left = int(going.sum())
+            if left == 0:
+                break
+            if left < rows.numel():
                 rows, clock, state = rows[going], clock[going], state[going]
-                if rows.numel() == 0:
-                    break
             clock = clock + state.remaining
             state = self.tick(self._leap(state, state.remaining))
             lines.add(rows, clock, state)
+        else:
+            if bool((clock + state.remaining < end).any()):
+                self._out_of_ticks()
         return lines.read(self, times, end)
+
+    def _out_of_ticks(self) -> None:
+        """Called where a rollout has had ``max_ticks`` and would tick on."""
 
     def _leap(self, state: State, duration: Tensor) -> State:
         """Follows the state's line for ``duration`` (B,) frames, without ticking."""

@@ -92,6 +92,8 @@ def from_pretrained(
 ) -> WorldModel:
     """Loads a saved model, ready to use (``eval`` mode, gradients on).
 
+    Weights in double precision stay so; all others are loaded in torch's default type.
+
     Args:
         path_or_name: a folder that ``save_pretrained`` wrote, or the name of a shipped model.
         device: where the weights go: "auto" (CUDA if there is one) or any device of torch, such
@@ -111,6 +113,8 @@ def from_pretrained(
     _check_fit(folder, expected, weights)
     with _possible(folder), torch.random.fork_rng(devices=[]):  # First weights are thrown away.
         model = make_model(config)
+    if any(weight.dtype == torch.float64 for weight in weights.values()):
+        model.double()
     model.load_state_dict(weights)
     return model.to(place).eval()
 

@@ -15,7 +15,11 @@ class SimulatorModel(EventDrivenModel):
 
     A planner over it is the same code as over a learned model. ``observe`` infers velocities from
     frames; ``state_from`` takes the true ones.
+
+    ``imagine`` raises ``RuntimeError`` where a table has more than ``max_ticks`` events.
     """
+
+    max_ticks = torch_physics.DEFAULT_MAX_EVENTS
 
     def __init__(self, table: TableConfig | None = None) -> None:
         super().__init__()
@@ -33,6 +37,12 @@ class SimulatorModel(EventDrivenModel):
         limit = self.config.max_speed * self.config.dt
         impulse = self.config.max_impulse * self.config.dt * action
         return (velocity + impulse).clamp(-limit, limit)
+
+    def _out_of_ticks(self) -> None:
+        raise RuntimeError(
+            f"a table had more than max_ticks={self.max_ticks} events; imagine a shorter time, "
+            "slow the balls, or raise max_ticks"
+        )
 
     def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """There is nothing to learn: always 0."""
