@@ -50,6 +50,18 @@ def test_candidates_may_be_arrays() -> None:
     assert torch.equal(costs.get_cost({"frames": FRAMES.numpy()}, actions.numpy()), wanted)
 
 
+@pytest.mark.filterwarnings("error")
+def test_arrays_may_be_read_only_or_read_backwards() -> None:
+    costs, actions = CostModel(SimulatorModel(), RIGHT), candidates(2, 3)
+    wanted = costs.get_cost({"frames": FRAMES}, actions)
+    backwards = {"frames": FRAMES.flip(0).numpy()[::-1]}, actions.flip(0, 1).numpy()[::-1, ::-1]
+    assert torch.equal(costs.get_cost(*backwards), wanted)
+    frames, fixed = FRAMES.numpy().copy(), actions.numpy().copy()
+    for array in (frames, fixed):
+        array.setflags(write=False)
+    assert torch.equal(costs.get_cost({"frames": frames}, fixed), wanted)
+
+
 def test_several_actions() -> None:
     model = SimulatorModel()
     both = candidates(2, 3, 2)

@@ -92,6 +92,16 @@ def test_starts_are_drawn_from_the_frames() -> None:
     assert torch.equal(first, env.reset(TensorDict(batch_size=[50]))["observation"])
 
 
+@pytest.mark.filterwarnings("error")
+def test_frames_may_be_read_only_or_read_backwards() -> None:
+    backwards = FRAMES.flip(0).numpy()[::-1]
+    fixed = FRAMES.numpy().copy()
+    fixed.setflags(write=False)
+    for frames in (backwards, fixed):
+        env = WorldModelEnv(SimulatorModel(), FRAME, frames)
+        assert torch.equal(env.lead_ins, FRAMES)
+
+
 def test_without_a_seed_starts_come_from_the_global_one() -> None:
     def starts(seed: int) -> torch.Tensor:
         torch.manual_seed(seed)

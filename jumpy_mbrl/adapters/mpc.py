@@ -26,6 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from jumpy_mbrl.adapters.arrays import as_tensor
 from jumpy_mbrl.adapters.gradients import graph_for
 from jumpy_mbrl.agents.objectives import Objective, scores_of
 from jumpy_mbrl.models.base import State, WorldModel, check_times
@@ -84,7 +85,7 @@ class CostModel:
             ValueError: for neither frames nor a state of this model, wrong shapes, no candidates,
                 NaN among them, or an objective that returns scores of another shape.
         """
-        actions = self._actions(torch.as_tensor(action_candidates))
+        actions = self._actions(as_tensor(action_candidates))
         B, S = actions.shape[:2]
         with graph_for(actions):
             state = self._state(info, S)
@@ -134,7 +135,7 @@ class CostModel:
                 f"{sorted(info)}"
             )
         like = next(self.model.parameters(), torch.zeros(()))
-        frames = torch.as_tensor(info["frames"], dtype=like.dtype, device=like.device)
+        frames = as_tensor(info["frames"], dtype=like.dtype, device=like.device)
         if frames.ndim == 4 and frames.shape[1] != candidates:
             raise ValueError(
                 f"expected frames (B, T, D), or (B, S, T, D) for the S = {candidates} candidates, "

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from jumpy_mbrl.adapters.arrays import as_tensor
 from jumpy_mbrl.adapters.gradients import graph_for
 from jumpy_mbrl.agents.objectives import Objective, scores_of
 from jumpy_mbrl.models.base import State, WorldModel, check_frames
@@ -83,7 +84,7 @@ class WorldModelEnv(ModelBasedEnvBase):  # type: ignore[misc]  # mypy skips torc
                 f"action_size={model.action_size}"
             )
         like = next(model.parameters(), torch.zeros(()))
-        lead_ins = torch.as_tensor(frames, dtype=like.dtype, device=device or like.device)
+        lead_ins = as_tensor(frames, dtype=like.dtype, device=device or like.device)
         check_frames(lead_ins, model.obs_size, min_frames=1)
         if not len(lead_ins):
             raise ValueError(
