@@ -25,6 +25,8 @@ from jumpy_mbrl.agents.objectives import Objective
 from jumpy_mbrl.agents.points import normal_spread
 from jumpy_mbrl.models.base import State, WorldModel
 
+Bound = float | tuple[float, ...]
+
 
 @dataclass(frozen=True, kw_only=True)
 class SearchConfig:
@@ -52,8 +54,8 @@ class SearchConfig:
     perturbations: int = 16
     action_noise: float = 0.01
     state_noise: float = 0.0
-    action_low: float | tuple[float, ...] = -1.0
-    action_high: float | tuple[float, ...] = 1.0
+    action_low: Bound = -1.0
+    action_high: Bound = 1.0
     budget_ms: float | None = None
     rollouts_at_once: int = 32_768
     seed: int = 0
@@ -154,7 +156,8 @@ class Planner(ABC, Generic[ConfigT]):
         self.ensemble = tuple(ensemble)
         self._clock = clock
         self._check_models()
-        self._low, self._high = _bounds(self.config, model.action_size)
+        low, high = self.config.action_low, self.config.action_high
+        self._low, self._high = action_bounds(low, high, model.action_size)
         self._action_noise = self.config.action_noise * normal_spread(
             self.config.perturbations, model.action_size, self.config.seed + 1
         )
@@ -369,21 +372,22 @@ def best(shots: Tensor, scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return take(shots, top.indices), top.values
 
 
-def _bounds(config: SearchConfig, size: int) -> tuple[Tensor, Tensor]:
-    """Least and greatest action, (A,) each."""
+def action_bounds(low: Bound, high: Bound, size: int) -> tuple[Tensor, Tensor]:
+    """Least and greatest action, (A,) each, of a number or one for each of the A entries.
+
+    Raises:
+        ValueError: for as many as there are not entries, NaN or infinity, or no room between them.
+    """
     bounds = []
-    for name in ("action_low", "action_high"):
-        bound = torch.as_tensor(getattr(config, name), dtype=torch.float32)
+    for name, given in {"action_low": low, "action_high": high}.items():
+        bound = torch.as_tensor(given, dtype=torch.float32)
         if bound.shape not in ((), (size,)) or not bool(bound.isfinite().all()):
             raise ValueError(
                 f"{name} must be a finite number, or one for each of the {size} entries of an "
-                f"action, got {getattr(config, name)}"
+                f"action, got {given}"
             )
-        bounds.append(bound.expand(size))
-    low, high = bounds
-    if not bool((low < high).all()):
-        raise ValueError(
-            f"action_low must lie below action_high, got {config.action_low} and "
-            f"{config.action_high}"
-        )
-    return low, high
+        bounds.append(bound.expand(size).clone())
+    least, greatest = bounds
+    if not bool((least < greatest).all()):
+        raise ValueError(f"action_low must lie below action_high, got {low} and {high}")
+    return least, greatest

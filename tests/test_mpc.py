@@ -94,6 +94,35 @@ def test_actions_are_clipped_as_in_the_environment() -> None:
     )
 
 
+def test_actions_of_other_environments_have_other_bounds() -> None:
+    model = RNN(RNNConfig())
+    wide = 5.0 * candidates(2, 16)
+    for low, high in ((-2.0, 2.0), ((-3.0, 0.0), (0.5, 4.0))):
+        costs = CostModel(model, RIGHT, action_low=low, action_high=high)
+        actions = wide.clamp(torch.tensor(low), torch.tensor(high))
+        imagined = model.imagine(
+            model.observe(FRAMES).repeat(16), RIGHT.times, actions.flatten(0, 1)
+        )
+        score = RIGHT(imagined.obs.unflatten(0, (2, 16)))
+        torch.testing.assert_close(costs.get_cost({"frames": FRAMES}, wide), -score)
+        asked = wide.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(costs.get_cost({"frames": FRAMES}, asked).sum(), asked)
+        assert torch.equal(gradient == 0.0, wide != actions)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "message"),
+    [
+        ({"action_low": 1.0}, "action_low must lie below action_high, got 1.0 and 1.0"),
+        ({"action_high": float("inf")}, "action_high must be a finite number.*, got inf"),
+        ({"action_low": (0.0, 0.0, 0.0)}, r"action_low .* each of the 2 entries .*, got \(0.0, 0"),
+    ],
+)
+def test_impossible_bounds_are_refused(bounds: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        CostModel(SimulatorModel(), RIGHT, **bounds)
+
+
 class BlownUp(RNN):
     def _rollout(self, state: State, times: Tensor, end: float, action: Tensor | None) -> Imagined:
         imagined = super()._rollout(state, times, end, action)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -144,11 +146,29 @@ def test_actions_are_clipped_as_in_the_environment() -> None:
     assert bool((gradient[:2][~outside[:2]] != 0.0).all())
 
 
+def test_actions_of_other_environments_have_other_bounds() -> None:
+    model = RNN(RNNConfig())
+    low, high = torch.tensor([-2.0, 0.0]), torch.tensor([2.0, 4.0])
+    bounds: dict[str, Any] = {"action_low": (-2.0, 0.0), "action_high": (2.0, 4.0)}
+    env = WorldModelEnv(model, SHOT, FRAMES, batch_size=(3,), **bounds)
+    check_env_specs(env, seed=0)
+    space = env.action_spec.space
+    assert torch.equal(space.low, low.expand(3, 2)) and torch.equal(space.high, high.expand(3, 2))
+    actions = torch.tensor([[5.0, 1.5], [1.5, -4.0], [-1.5, 9.0]])
+    reward = env.step(env.observe(FRAMES).set("action", actions))["next", "reward"]
+    imagined = model.imagine(model.observe(FRAMES), SHOT.times, actions.clamp(low, high))
+    torch.testing.assert_close(reward, SHOT(imagined.obs.unsqueeze(1)))
+    cost = CostModel(model, SHOT, **bounds).get_cost({"frames": FRAMES}, actions.unsqueeze(1))
+    torch.testing.assert_close(reward, -cost)
+
+
 def test_bad_arguments_are_refused() -> None:
     with pytest.raises(ValueError, match="with actions, got RNN with action_size=0"):
         WorldModelEnv(RNN(RNNConfig(action_size=0)), FRAME, FRAMES)
     with pytest.raises(ValueError, match=r"obs must have shape \(B, T, 4\)"):
         WorldModelEnv(SimulatorModel(), FRAME, FRAMES[..., :2])
+    with pytest.raises(ValueError, match="action_low must lie below action_high, got 1"):
+        WorldModelEnv(SimulatorModel(), FRAME, FRAMES, action_low=1.0)
     with pytest.raises(ValueError, match=r"at least one lead-in .* got frames \(0, 4, 4\)"):
         WorldModelEnv(SimulatorModel(), FRAME, FRAMES[:0])
     env = WorldModelEnv(SimulatorModel(), FunctionObjective(lambda obs: obs[..., 0], [1.0]), FRAMES)

@@ -29,6 +29,7 @@ from torch import Tensor
 from jumpy_mbrl.adapters.arrays import as_tensor
 from jumpy_mbrl.adapters.gradients import graph_for
 from jumpy_mbrl.agents.objectives import Objective, scores_of
+from jumpy_mbrl.agents.planner import Bound, action_bounds
 from jumpy_mbrl.models.base import State, WorldModel, check_times
 
 
@@ -42,13 +43,22 @@ class CostModel:
         objective: what to reach; one that differs from episode to episode has B of them.
         action_times: M ascending times in frames from now, at which a candidate acts, no two alike
             and all before the last of the objective's times: later actions would change no cost.
+        action_low: least action, as the model learned it: a number, or one for each of the A
+            entries. Candidates are clipped to it.
+        action_high: greatest action, likewise.
 
     Raises:
-        ValueError: for a model without actions, or bad times.
+        ValueError: for a model without actions, bad times, or bounds that leave no room for any
+            action.
     """
 
     def __init__(
-        self, model: WorldModel, objective: Objective, action_times: Sequence[float] = (0.0,)
+        self,
+        model: WorldModel,
+        objective: Objective,
+        action_times: Sequence[float] = (0.0,),
+        action_low: Bound = -1.0,
+        action_high: Bound = 1.0,
     ) -> None:
         if model.action_size < 1:
             raise ValueError(
@@ -57,6 +67,7 @@ class CostModel:
             )
         self.model = model
         self.objective = objective
+        self._low, self._high = action_bounds(action_low, action_high, model.action_size)
         self._own_state = _described(model.initial_state(1))
         self.action_times = times = tuple(action_times)
         check_times(torch.as_tensor(objective.times))
@@ -79,7 +90,7 @@ class CostModel:
                 every candidate, of which the first is read; or ``state``, what the model's
                 ``observe`` made of them, which saves doing so for every batch of candidates. Other
                 entries are ignored.
-            action_candidates: (B, S, M, A), or (B, S, A) for M = 1, clipped to [-1, 1].
+            action_candidates: (B, S, M, A), or (B, S, A) for M = 1, clipped to the bounds.
 
         Raises:
             ValueError: for neither frames nor a state of this model, wrong shapes, no candidates,
@@ -103,7 +114,7 @@ class CostModel:
             return -score.nan_to_num(nan=-torch.inf, neginf=-torch.inf)
 
     def _actions(self, candidates: Tensor) -> Tensor:
-        """(B, S, M, A) in [-1, 1]."""
+        """(B, S, M, A) within the bounds."""
         M, A = len(self.action_times), self.model.action_size
         actions = candidates.unsqueeze(2) if candidates.ndim == 3 else candidates
         if actions.ndim != 4 or actions.shape[2:] != (M, A):
@@ -122,7 +133,7 @@ class CostModel:
                 f"expected action_candidates of numbers, got NaN in "
                 f"{int(actions.isnan().flatten(2).any(dim=2).sum())} of {actions.shape[:2].numel()}"
             )
-        return actions.clamp(-1.0, 1.0)
+        return actions.clamp(self._low.to(actions.device), self._high.to(actions.device))
 
     def _state(self, info: Mapping[str, Any], candidates: int) -> State:
         state = info.get("state")

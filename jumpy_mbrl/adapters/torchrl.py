@@ -23,6 +23,7 @@ from torch import Tensor
 from jumpy_mbrl.adapters.arrays import as_tensor
 from jumpy_mbrl.adapters.gradients import graph_for
 from jumpy_mbrl.agents.objectives import Objective, scores_of
+from jumpy_mbrl.agents.planner import Bound, action_bounds
 from jumpy_mbrl.models.base import State, WorldModel, check_frames
 
 try:
@@ -43,15 +44,15 @@ class WorldModelEnv(ModelBasedEnvBase):  # type: ignore[misc]  # mypy skips torc
     objective's score. A score above 0, a believed success, terminates the episode, and nothing else
     does: put a `StepCounter` around it. With `times=[1.0]` a step is a frame, with
     `times=range(1, 42)` a whole shot. Steps are differentiable, and tensordicts of any batch size
-    will do, as torchrl's planners ask. Actions are clipped to [-1, 1], as in the real environment:
-    their gradient is zero outside. A graph is built where an action or a state asks for gradients,
-    and for no other step, though the model's weights may ask for them.
+    will do, as torchrl's planners ask. Actions are clipped to their bounds, as in the real
+    environment: their gradient is zero outside. A graph is built where an action or a state asks
+    for gradients, and for no other step, though the model's weights may ask for them.
 
     | key                  | shape    | entry                                          |
     |----------------------|----------|------------------------------------------------|
     | `observation`        | (..., D) | what is seen or imagined now                   |
     | `state`              |          | the tensors of the model's `State`, by name    |
-    | `action`             | (..., A) | clipped to [-1, 1]                             |
+    | `action`             | (..., A) | clipped to `action_low` and `action_high`      |
     | `reward`             | (..., 1) | the score; minus infinity if the model blew up |
     | `done`, `terminated` | (..., 1) | whether the score is above 0                   |
 
@@ -64,10 +65,14 @@ class WorldModelEnv(ModelBasedEnvBase):  # type: ignore[misc]  # mypy skips torc
             generators of their own, `set_seed` alone).
         batch_size: of the environment, for a collector; by default as that of the tensordicts.
         device: by default where the model is.
+        action_low: least action, as the model learned it: a number, or one for each of the A
+            entries.
+        action_high: greatest action, likewise.
 
     Raises:
-        ValueError: for a model without actions, no frames or frames of another shape, or, at a
-            step, an objective that returns scores of another shape.
+        ValueError: for a model without actions, no frames or frames of another shape, bounds that
+            leave no room for any action, or, at a step, an objective that returns scores of
+            another shape.
     """
 
     def __init__(
@@ -77,12 +82,15 @@ class WorldModelEnv(ModelBasedEnvBase):  # type: ignore[misc]  # mypy skips torc
         frames: Any,
         batch_size: int | tuple[int, ...] = (),
         device: torch.device | str | None = None,
+        action_low: Bound = -1.0,
+        action_high: Bound = 1.0,
     ) -> None:
         if model.action_size < 1:
             raise ValueError(
                 f"expected a model with actions, got {type(model).__name__} with "
                 f"action_size={model.action_size}"
             )
+        low, high = action_bounds(action_low, action_high, model.action_size)
         like = next(model.parameters(), torch.zeros(()))
         lead_ins = as_tensor(frames, dtype=like.dtype, device=device or like.device)
         check_frames(lead_ins, model.obs_size, min_frames=1)
@@ -94,6 +102,8 @@ class WorldModelEnv(ModelBasedEnvBase):  # type: ignore[misc]  # mypy skips torc
         super().__init__(model, device=lead_ins.device, batch_size=torch.Size(sizes))
         self.objective = objective
         self.register_buffer("lead_ins", lead_ins, persistent=False)
+        self.register_buffer("_low", low.to(lead_ins), persistent=False)
+        self.register_buffer("_high", high.to(lead_ins), persistent=False)
         # On the CPU, so that a seed draws the same on all devices.
         self._rng = torch.Generator().manual_seed(int(torch.randint(2**63 - 1, (), device="cpu")))
         with torch.no_grad():
@@ -104,7 +114,7 @@ class WorldModelEnv(ModelBasedEnvBase):  # type: ignore[misc]  # mypy skips torc
             for name, value in vars(state).items()
         }
         seen = Composite(observation=entries["obs"].clone(), state=Composite(entries))
-        act = Bounded(-1.0, 1.0, (model.action_size,), dtype=like.dtype)
+        act = Bounded(low, high, (model.action_size,), dtype=like.dtype)
         flag = Binary(1, dtype=torch.bool)
         for name, spec in {
             "observation_spec": seen,
@@ -133,7 +143,7 @@ class WorldModelEnv(ModelBasedEnvBase):  # type: ignore[misc]  # mypy skips torc
     def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
         rows = tensordict.reshape(-1)
         state = self._kind(**dict(rows["state"].items()))
-        action = rows["action"].clamp(-1.0, 1.0)
+        action = rows["action"].clamp(self._low, self._high)
         with graph_for(action, *vars(state).values()):
             imagined = self.world_model.imagine(state, self.objective.times, action)
             score = scores_of(self.objective, imagined.obs.unsqueeze(1))
