@@ -3,7 +3,8 @@
 import os
 import subprocess
 import sys
-from typing import Any
+import warnings
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -13,7 +14,8 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.evaluation import evaluate_policy
-from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor
 
 from jumpy_mbrl.adapters.sb3 import SB3VecEnv, make_vec_env
 from jumpy_mbrl.envs import ENV_IDS
@@ -95,11 +97,6 @@ def test_monitor_evaluation_and_attributes() -> None:
     picture = env.render()
     assert picture is not None
     assert picture.shape == (1024, 1024, 3)
-    inner: Any = env.unwrapped
-    env.set_attr("label", 3)
-    assert inner.venv.label == 3
-    with pytest.raises(ValueError, match="label to be set for all environments"):
-        env.set_attr("label", 4, indices=[1])
     with pytest.raises(AttributeError, match="no single environments"):
         env.env_method("reset")
     assert not env.has_attr("nonsense")
@@ -128,6 +125,185 @@ def test_other_environments_are_refused() -> None:
         SB3VecEnv(single)
     with pytest.raises(ValueError, match=r"SAME_STEP, got AutoresetMode\.NEXT_STEP"):
         SB3VecEnv(gym.make_vec(PLANE, num_envs=2))
+
+
+def test_attributes_of_native_environments_are_set_where_they_have_an_effect() -> None:
+    env = make_vec_env(PLANE, 2, seed=0)
+    env.reset()
+    env.set_attr("max_episode_steps", 3)
+    dones = [env.step(np.zeros((2, 2), dtype=np.float32))[2].all() for _ in range(3)]
+    assert dones == [False, False, True]
+    with pytest.raises(ValueError, match="max_episode_steps to be set for all environments"):
+        env.set_attr("max_episode_steps", 4, indices=[1])
+    for name in ("target", "task", "label"):
+        with pytest.raises(
+            ValueError, match=rf"\['max_episode_steps', 'render_mode'\], got '{name}'"
+        ):
+            env.set_attr(name, (0.0, 0.2, 0.0, 0.2))
+        with pytest.raises(ValueError, match=f"got '{name}'"):
+            wrapped("vector_entry_point").set_attr(name, None)
+    with pytest.raises(ValueError, match="expected the same options for all of"):
+        SB3VecEnv(Native()).set_options([{"low": 0.0}, {"low": 0.1}])
+
+
+def test_attributes_of_vector_wrappers_can_be_reached() -> None:
+    env = wrapped("vector_entry_point")
+    assert env.get_attr("max_episode_steps") == [44] * 2
+    env.set_attr("max_episode_steps", 3)
+    assert env.get_attr("max_episode_steps") == [3] * 2
+    for each in (env, wrapped("sync")):
+        each.set_attr("episode_count", 7)
+        assert each.get_attr("episode_count") == [7, 7]
+        assert vars(each.venv)["episode_count"] == 7
+
+
+def wrapped(kind: str) -> SB3VecEnv:
+    mode: dict[str, Any] = {"autoreset_mode": AutoresetMode.SAME_STEP}
+    how: dict[str, Any] = mode if kind == "vector_entry_point" else {"vector_kwargs": mode}
+    return SB3VecEnv(
+        RecordEpisodeStatistics(gym.make_vec(PLANE, 2, vectorization_mode=kind, **how))
+    )
+
+
+class Native(gym.vector.VectorEnv[Any, Any, Any]):
+    """A vector environment that is none of ours and not made of single ones."""
+
+    num_envs = 2
+    single_observation_space = single_action_space = gym.spaces.Box(-1.0, 1.0, (1,), np.float32)
+    metadata: ClassVar[dict[str, Any]] = {"autoreset_mode": AutoresetMode.SAME_STEP}  # type: ignore[misc]
+
+
+class Level(gym.Env[Any, Any]):
+    """Rewards with its level, and tells the options that it was given."""
+
+    observation_space = action_space = gym.spaces.Box(-1.0, 1.0, (1,), np.float32)
+    level: Any = 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed)
+        first = self.np_random.random(1).astype(np.float32)
+        return first, {"given": repr(options or {}), "drawn": float(first[0])}
+
+    def step(self, action: Any) -> Any:
+        level = self.level if isinstance(self.level, (int, float)) else len(self.level)
+        return np.zeros(1, np.float32), float(level), False, False, {}
+
+    def set_level(self, level: Any, said: str = "") -> str:
+        self.level = level
+        return f"{said}{level}"
+
+
+def of_levels(kind: str, count: int = 3) -> VecEnv:
+    """Environments of one level, in a wrapper of Gymnasium's and in SB3's `Monitor`."""
+
+    def make() -> gym.Env[Any, Any]:
+        return Monitor(gym.wrappers.TimeLimit(Level(), 50))
+
+    if kind == "dummy":
+        return DummyVecEnv([make] * count)
+    mode = AutoresetMode.SAME_STEP
+    if kind == "async":
+        return SB3VecEnv(gym.vector.AsyncVectorEnv([make] * count, autoreset_mode=mode))
+    return SB3VecEnv(gym.vector.SyncVectorEnv([make] * count, autoreset_mode=mode))
+
+
+def rewards_of(env: VecEnv) -> list[float]:
+    rewards: list[float] = env.step(np.zeros((env.num_envs, 1), np.float32))[1].tolist()
+    return rewards
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_single_environments_are_reached_as_in_the_dummy_vec_env(kind: str) -> None:
+    ours, theirs = of_levels(kind), of_levels("dummy")
+    for each in (ours, theirs):
+        each.seed(0)
+        each.reset()
+    for indices in (None, 1, [2, 0]):
+        for name in ("level", "render_mode", "observation_space", "np_random_seed"):
+            assert ours.get_attr(name, indices) == theirs.get_attr(name, indices)
+        for wrapper in (Monitor, gym.wrappers.TimeLimit, gym.wrappers.ClipAction, gym.Wrapper):
+            if kind == "sync" or wrapper is not gym.Wrapper:
+                wanted = theirs.env_is_wrapped(wrapper, indices)
+                assert ours.env_is_wrapped(wrapper, indices) == wanted
+    for each in (ours, theirs):
+        assert each.env_method("set_level", 5, said="level ") == ["level 5"] * 3
+        assert rewards_of(each) == [5.0] * 3
+        assert not each.has_attr("nonsense")
+        with pytest.raises(AttributeError):
+            each.env_method("nonsense")
+        assert each.get_attr("level") == [5] * 3
+    ours.set_attr("level", 3)
+    assert ours.get_attr("level") == [3] * 3 and rewards_of(ours) == [3.0] * 3
+    ours.set_attr("level", (1, 2))  # one value for all, though it is a tuple
+    assert ours.get_attr("level", [1]) == [(1, 2)] and rewards_of(ours) == [2.0] * 3
+    ours.set_attr("note", "new")
+    assert ours.get_attr("note") == ["new"] * 3
+    ours.close()
+    theirs.close()
+
+
+def test_some_of_the_single_environments() -> None:
+    ours, theirs = of_levels("sync"), of_levels("dummy")
+    for env in (ours, theirs):
+        env.reset()
+        assert env.env_method("set_level", 2, indices=[2, 0]) == ["2", "2"]
+        assert rewards_of(env) == [2.0, 0.0, 2.0]
+    ours.set_attr("level", 7, indices=1)
+    assert rewards_of(ours) == [2.0, 7.0, 2.0]
+
+
+def test_what_several_processes_do_not_do_is_refused() -> None:
+    env = of_levels("async")
+    env.reset()
+    with pytest.raises(ValueError, match=r"to set 'level' in all .* got indices=\[1\]"):
+        env.set_attr("level", 7, indices=[1])
+    with pytest.raises(ValueError, match=r"to call 'set_level' in all .* got indices=\[0\]"):
+        env.env_method("set_level", 7, indices=[0])
+    with pytest.raises(ValueError, match="another method than 'reset'"):
+        env.env_method("reset")
+    assert rewards_of(env) == [0.0] * 3  # all of it still runs
+    env.close()
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_options_of_single_environments_are_those_of_the_dummy_vec_env(kind: str) -> None:
+    ours, theirs = of_levels(kind), of_levels("dummy")
+    many: list[Any] = [
+        [{"k": 1}, {"k": 2}, {}],
+        [{"k": np.arange(2)}, {"k": np.arange(2)}, {"other": 3}],
+        [{"k": 1}] * 3,
+        {"k": 4},
+    ]
+    for options in many:
+        for env in (ours, theirs):
+            env.seed(3)
+            env.set_options(options)
+        assert_same(ours.reset(), theirs.reset())
+        assert_same(ours.reset_infos, theirs.reset_infos)
+        assert_same(ours.reset(), theirs.reset())
+        assert [info["given"] for info in ours.reset_infos] == ["{}"] * 3
+    assert rewards_of(ours) == [0.0] * 3
+    with pytest.raises(ValueError, match="options for each of 3 environments, got"):
+        ours.set_options([{}, {}])
+    ours.close()
+    theirs.close()
+
+
+def test_episodes_of_monitors_inside_count() -> None:
+    env = of_levels("sync", 2)
+    env.env_method("set_level", 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mean, _ = evaluate_policy(PPO("MlpPolicy", env, seed=0), env, n_eval_episodes=2)
+    assert mean == 100.0
+
+
+def test_the_mode_of_resets_is_set_by_make_vec_env() -> None:
+    for mode in ("SameStep", AutoresetMode.SAME_STEP):
+        assert make_vec_env(PLANE, 2, autoreset_mode=mode).num_envs == 2
+    for other in ("NextStep", AutoresetMode.DISABLED):
+        with pytest.raises(ValueError, match=r"expected no autoreset_mode, .*\.SAME_STEP itself"):
+            make_vec_env(PLANE, 2, autoreset_mode=other)
 
 
 def test_any_vector_environment_in_the_right_mode_will_do() -> None:

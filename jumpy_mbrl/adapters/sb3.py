@@ -11,17 +11,19 @@ model.learn(100_000)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from numpy.typing import NDArray
+from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 import jumpy_mbrl  # noqa: F401  (registers the environments)
+from jumpy_mbrl.envs.vector import TableVectorEnv
 
 Indices = int | Iterable[int] | None
 
@@ -30,6 +32,9 @@ _SINGLE = {
     "observation_space": "single_observation_space",
 }
 _PER_ENV = "np_random", "np_random_seed"
+_SETTABLE = "max_episode_steps", "model", "render_mode"
+_OF_SINGLE = "call", "get_attr", "set_attr"
+_NOT_CALLED = "reset", "step", "close"
 
 
 class SB3VecEnv(VecEnv):
@@ -38,6 +43,11 @@ class SB3VecEnv(VecEnv):
     Like `DummyVecEnv` over single environments it resets by itself, and gives, in `infos`,
     `terminal_observation` and `TimeLimit.truncated`, and the `episode` that Gymnasium's vector
     wrapper `RecordEpisodeStatistics` records.
+
+    The attributes and methods of the single environments in a `SyncVectorEnv` can be reached one by
+    one, as in `DummyVecEnv`, but `set_attr` sets where the attribute is defined, in wrappers or the
+    environment. Those in an `AsyncVectorEnv` are all called at once. A native vector environment
+    has none.
 
     Args:
         venv: a vector environment in mode `AutoresetMode.SAME_STEP`.
@@ -61,35 +71,42 @@ class SB3VecEnv(VecEnv):
         self.venv = venv
         self.spec = venv.spec
         self._actions: NDArray[Any] | None = None
-        self._given: dict[str, Any] | None = None
+        self._given: dict[str, Any] | None = {}
+        self._started = False
+        base: Any = venv.unwrapped
+        self._single = all(callable(getattr(base, name, None)) for name in _OF_SINGLE)
+        envs = getattr(base, "envs", None) if self._single else None
+        self._envs: Sequence[gym.Env[Any, Any]] | None = envs
         super().__init__(venv.num_envs, venv.single_observation_space, venv.single_action_space)
 
     def reset(self) -> VecEnvObs:
         """Starts episodes everywhere, with the seeds and options that were set before."""
         seeds = None if all(seed is None for seed in self._seeds) else self._seeds
-        observations, infos = self.venv.reset(seed=seeds, options=self._given)  # type: ignore[arg-type]
-        self.reset_infos = _unbatch(infos, self.num_envs)
+        if self._given is None:
+            observations = self._reset_each(seeds)
+        else:
+            given = self._given or None
+            observations, infos = self.venv.reset(seed=seeds, options=given)  # type: ignore[arg-type]
+            self.reset_infos = _unbatch(infos, self.num_envs)
+        self._started = True
         self._reset_seeds()
-        self._reset_options()
-        self._given = None
-        return observations  # type: ignore[no-any-return]
+        self.set_options()
+        return observations
 
     def set_options(self, options: list[dict[str, Any]] | dict[str, Any] | None = None) -> None:
         """Sets the options of the next reset: for all environments, or a list with one for each.
 
+        With different options, single environments are reset one after the other, and all of them
+        without options before, if this is the first reset: Gymnasium asks for it.
+
         Raises:
-            ValueError: for a list of another length, or whose members have different names.
+            ValueError: for a list of another length; in a native vector environment of this
+                library for a list whose members have different names, in others for any different
+                options.
         """
+        given = self._shared(options) if isinstance(options, list) else dict(options or {})
         super().set_options(options)
-        if isinstance(options, list):
-            names = set(options[0]) if options else set()
-            if len(options) != self.num_envs or any(set(entry) != names for entry in options):
-                raise ValueError(
-                    f"expected options for each of {self.num_envs} environments, with the same "
-                    f"names, got {options!r}"
-                )
-            options = {name: np.stack([entry[name] for entry in options]) for name in names}
-        self._given = dict(options) if options else None
+        self._given = given
 
     def step_async(self, actions: NDArray[Any]) -> None:
         """Takes the actions of the next step."""
@@ -126,46 +143,169 @@ class SB3VecEnv(VecEnv):
         return [None] * self.num_envs if pictures is None else list(pictures)
 
     def get_attr(self, attr_name: str, indices: Indices = None) -> list[Any]:
-        """Returns an attribute of the vector environment for each of `indices`.
+        """Returns an attribute of each environment of `indices`.
 
-        As `DummyVecEnv` does, it gives the spaces of a single environment, and each its own
-        `np_random` and `np_random_seed`.
+        Of a native vector environment it is one of its own, the same for each. As `DummyVecEnv`
+        does, it gives the spaces of a single environment, and each its own `np_random` and
+        `np_random_seed`.
         """
-        value = getattr(self.venv, _SINGLE.get(attr_name, attr_name))
+        rows = list(self._get_indices(indices))
+        if attr_name not in _SINGLE and self._has_attr(attr_name, rows):
+            return self._call(rows, "get_wrapper_attr", attr_name)
+        name = _SINGLE.get(attr_name, attr_name)
+        holder = next((layer for layer in self._layers() if hasattr(layer, name)), self.venv)
+        value = getattr(holder, name)
         each = attr_name in _PER_ENV and isinstance(value, tuple)
-        return [value[row] if each else value for row in self._get_indices(indices)]
+        return [value[row] if each else value for row in rows]
 
     def set_attr(self, attr_name: str, value: Any, indices: Indices = None) -> None:
-        """Sets an attribute of the vector environment, which all environments share.
+        """Sets an attribute of each environment of `indices`, where it is defined.
+
+        All environments share those of a native vector environment and of vector wrappers. The
+        native ones of this library have `max_episode_steps`, `render_mode` and, in imagination,
+        `model` to set: others would have no effect.
 
         Raises:
-            ValueError: for some of the environments only.
+            ValueError: for some of the environments only, where they share the attribute or are
+                those of `AsyncVectorEnv`, or an attribute without effect.
         """
-        if len(set(self._get_indices(indices))) != self.num_envs:
+        rows = list(self._get_indices(indices))
+        holder = self._holder(attr_name)
+        if holder is None and self._single:
+            self._check_reach(rows, f"set {attr_name!r}")
+            self._call(rows, "set_wrapper_attr", attr_name, value)
+            return
+        base: Any = self.venv.unwrapped
+        if holder is None or (holder is base and not _is_settable(base, attr_name)):
+            known = [name for name in _SETTABLE if hasattr(base, name)]
+            raise ValueError(
+                f"expected an attribute that has an effect in {base}, such as {known}, got "
+                f"{attr_name!r}; give arguments where it is made, and options to set_options"
+            )
+        if len(set(rows)) != self.num_envs:
             raise ValueError(
                 f"expected {attr_name} to be set for all environments, which are one, got "
                 f"indices={indices!r}"
             )
-        setattr(self.venv, attr_name, value)
+        setattr(holder, attr_name, value)
 
     def env_method(
         self, method_name: str, *args: Any, indices: Indices = None, **kwargs: Any
     ) -> list[Any]:
-        """Is refused: there are no single environments.
+        """Calls a method of each environment of `indices`, and returns what they return.
 
         Raises:
-            AttributeError: always.
+            AttributeError: for an unknown method, or a native vector environment, which has no
+                single environments.
+            ValueError: for some of the environments of `AsyncVectorEnv` only, or a method that it
+                does not call.
         """
-        raise AttributeError(
-            f"expected no env_method({method_name!r}): there are no single environments inside "
-            f"{self.venv}; use its attribute venv, or SB3's own make_vec_env"
-        )
+        if not self._single:
+            raise AttributeError(
+                f"expected no env_method({method_name!r}): there are no single environments inside "
+                f"{self.venv}; use its attribute venv, or SB3's own make_vec_env"
+            )
+        rows = list(self._get_indices(indices))
+        self._check_reach(rows, f"call {method_name!r}")
+        if self._envs is None and method_name in _NOT_CALLED:
+            raise ValueError(
+                f"expected another method than {method_name!r}, which AsyncVectorEnv does not "
+                f"call; call that of this environment, for all"
+            )
+        if not self._has_attr(method_name, rows):
+            raise AttributeError(f"expected a method of the environments, got {method_name!r}")
+        return self._call(rows, method_name, *args, **kwargs)
 
     def env_is_wrapped(
         self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: Indices = None
     ) -> list[bool]:
-        """Returns False for each: a vector environment has no wrappers of single ones."""
-        return [False for _ in self._get_indices(indices)]
+        """Returns whether each environment of `indices` has a wrapper of that class.
+
+        A native vector environment has no wrappers of single ones. `AsyncVectorEnv` tells the names
+        of classes only: there, subclasses do not count.
+        """
+        rows = list(self._get_indices(indices))
+        if self._envs is not None:
+            return [is_wrapped(self._envs[row], wrapper_class) for row in rows]
+        if not self._single:
+            return [False for _ in rows]
+        name = f"<{wrapper_class.__name__}<"
+        return [name in described for described in self._call(rows, "__str__")]
+
+    def _shared(self, options: list[dict[str, Any]]) -> dict[str, Any] | None:
+        """Options that make one reset of all environments; None if each needs one of its own."""
+        tables = isinstance(self.venv.unwrapped, TableVectorEnv)
+        if len(options) != self.num_envs or (tables and len({*map(frozenset, options)}) > 1):
+            names = ", with the same names" if tables else ""
+            raise ValueError(
+                f"expected options for each of {self.num_envs} environments{names}, got {options!r}"
+            )
+        if _are_alike(options):
+            return dict(options[0])
+        if tables:
+            return {name: np.stack([entry[name] for entry in options]) for name in options[0]}
+        if not self._single:
+            raise ValueError(
+                f"expected the same options for all of {self.venv}, which has no single "
+                f"environments, got {options!r}"
+            )
+        return None
+
+    def _reset_each(self, seeds: Any) -> VecEnvObs:
+        """Resets one environment after the other, each with options of its own."""
+        if not self._started:
+            self.venv.reset()  # Gymnasium resets some of them only after all.
+        for row, options in enumerate(self._options):
+            mask = np.arange(self.num_envs) == row
+            observations, infos = self.venv.reset(
+                seed=seeds, options={**options, "reset_mask": mask}
+            )
+            self.reset_infos[row] = _unbatch(infos, self.num_envs)[row]
+        return observations  # type: ignore[no-any-return]
+
+    # Single environments, where there are any
+
+    def _has_attr(self, name: str, rows: Sequence[int]) -> bool:
+        """Whether there are single environments, and those of `rows` have an attribute."""
+        if not self._single:
+            return False
+        # In AsyncVectorEnv all are asked for it, and one without it would end them all.
+        asked = range(self.num_envs) if self._envs is None else rows
+        return all(self._call(asked, "has_wrapper_attr", name))
+
+    def _call(self, rows: Sequence[int], name: str, /, *args: Any, **kwargs: Any) -> list[Any]:
+        """Calls a method of the single environments `rows`; AsyncVectorEnv calls that of all."""
+        if self._envs is not None:
+            return [self._envs[row].get_wrapper_attr(name)(*args, **kwargs) for row in rows]
+        base: Any = self.venv.unwrapped
+        results = base.call(name, *args, **kwargs)
+        return [results[row] for row in rows]
+
+    def _check_reach(self, rows: Sequence[int], what: str) -> None:
+        if self._envs is None and len(set(rows)) != self.num_envs:
+            raise ValueError(
+                f"expected to {what} in all environments, as AsyncVectorEnv does, got "
+                f"indices={list(rows)}; use SyncVectorEnv or SB3's SubprocVecEnv for some of them"
+            )
+
+    def _layers(self) -> Iterator[VectorEnv[Any, Any, Any]]:
+        """The vector wrappers from the outside, and the vector environment."""
+        layer = self.venv
+        while isinstance(layer, VectorWrapper):
+            yield layer
+            layer = layer.env
+        yield layer
+
+    def _holder(self, name: str) -> VectorEnv[Any, Any, Any] | None:
+        """What all environments share that defines an attribute: a wrapper or a native one."""
+        *wrappers, base = self._layers()
+        if self._has_attr(name, range(self.num_envs)):
+            return None
+        for wrapper in wrappers:
+            # What every wrapper has only passes on what is inside.
+            if hasattr(wrapper, name) and not hasattr(VectorWrapper, name):
+                return wrapper
+        return base if hasattr(base, name) and not self._single else None
 
 
 def make_vec_env(
@@ -183,7 +323,16 @@ def make_vec_env(
         seed: of the first environment, the next one's being one more; None for any.
         monitor: whether to record returns and lengths of episodes (`VecMonitor`).
         arguments: of the environment.
+
+    Raises:
+        ValueError: for an `autoreset_mode` other than `SAME_STEP`, which is set here.
     """
+    mode = arguments.pop("autoreset_mode", AutoresetMode.SAME_STEP)
+    if mode not in (AutoresetMode.SAME_STEP, AutoresetMode.SAME_STEP.value):
+        raise ValueError(
+            f"expected no autoreset_mode, as make_vec_env sets AutoresetMode.SAME_STEP itself, "
+            f"which Stable-Baselines3 needs, got {mode!r}"
+        )
     venv = gym.make_vec(
         env_id,
         num_envs=n_envs,
@@ -196,6 +345,19 @@ def make_vec_env(
         env = VecMonitor(env)
     env.seed(seed)
     return env
+
+
+def _are_alike(options: list[dict[str, Any]]) -> bool:
+    """Whether all options are known to be the same: arrays and tensors may count as different."""
+    try:
+        return all(entry == options[0] for entry in options)
+    except (ValueError, RuntimeError):
+        return False
+
+
+def _is_settable(venv: VectorEnv[Any, Any, Any], name: str) -> bool:
+    """Whether a native vector environment goes by an attribute that is set."""
+    return not isinstance(venv, TableVectorEnv) or name in _SETTABLE
 
 
 def _take_record(info: dict[str, Any]) -> dict[str, Any]:
