@@ -355,7 +355,7 @@ def policy_agent(
         load_policy(path_or_name, trust=trust),
         info["training"],
         task,
-        checkpoint=os.fspath(path_or_name),
+        checkpoint=_SHELF.text_of(path_or_name),
         training_frames=info["metrics"].get("frames"),
     )
 

@@ -18,7 +18,7 @@ from jumpy_mbrl.envs.config import TableConfig, unknown_name
 from jumpy_mbrl.envs.task import Task, plane_task
 from jumpy_mbrl.models.base import WorldModel
 from jumpy_mbrl.models.placement import LineSimulator, PlacementModel
-from jumpy_mbrl.models.pretrained import from_pretrained
+from jumpy_mbrl.models.pretrained import from_pretrained, pretrained_text
 from jumpy_mbrl.models.simulator import SimulatorModel
 
 
@@ -90,7 +90,8 @@ def load_agent(
         seed: of the agent's own randomness.
         config: search settings in place of the protocol's; ``seed`` replaces theirs.
         checkpoint: a model, or a policy of Stable-Baselines3 (a folder or a shipped name), in place
-            of the one that ``AGENTS`` names.
+            of the one that ``AGENTS`` names. Where both are there, text is the name and a ``Path``
+            the folder.
         trust: read a policy that is not shipped, whose pickles can run anything.
 
     Raises:
@@ -123,9 +124,10 @@ def load_agent(
     objective = objective_of(task)
     if not learned:
         return GradientPlanner(_simulator(task), objective, settings, oracle=True, device=place)
-    source = _checkpoint(name, task) if checkpoint is None else os.fspath(checkpoint)
+    source = _checkpoint(name, task) if checkpoint is None else checkpoint
     model = model_for(from_pretrained(source, device=place), task)
-    return GradientPlanner(model, objective, settings, checkpoint=source, device=place)
+    record = pretrained_text(source)
+    return GradientPlanner(model, objective, settings, checkpoint=record, device=place)
 
 
 def objective_of(task: Task, targets: NDArray[Any] | None = None) -> Objective:

@@ -54,5 +54,15 @@ class Shelf:
             f"{self.what}: {unknown_name(self.what, name, names)}"
         )
 
+    def text_of(self, path_or_name: str | os.PathLike[str]) -> str:
+        """Text by which ``find`` gives the same folder, for records.
+
+        Raises:
+            ValueError: if there is none, with the nearest name.
+        """
+        name = os.fspath(path_or_name)
+        is_own = name in self.names() and self.find(path_or_name) != self._path() / name
+        return os.path.join(os.curdir, name) if is_own else name
+
     def _path(self) -> Path:
         return Path(str(importlib.resources.files("jumpy_mbrl"))) / self.folder

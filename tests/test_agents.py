@@ -31,6 +31,7 @@ from jumpy_mbrl.models import (
     RNN,
     EventJump,
     EventJumpConfig,
+    FoldJump,
     JumpyRNNConfig,
     RNNConfig,
     make_model,
@@ -130,6 +131,25 @@ def test_learned_agents_plan_with_their_checkpoint(saved: Path) -> None:
         assert not agent.oracle and not agent.model.training
         assert agent.checkpoint == str(saved)
         assert agent.config.gradient_steps == 20 and agent.config.seed == 3
+
+
+def test_a_folder_called_as_a_shipped_model_is_not_taken_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = "fold-billiards2d"
+    data = {"num_trajectories": 10, "table": {"num_frames": 45}}
+    save_pretrained(RNN(RNNConfig(hidden_size=4, mlp_size=4)), name, data=data)
+    search = PlannerConfig(2, 1, 0, finalists=0)
+    for checkpoint, kind, record, frames in (
+        (Path(name), RNN, f"./{name}", 450),
+        (f"./{name}", RNN, f"./{name}", 450),
+        (name, FoldJump, name, 4_500_000),
+    ):
+        agent = load_agent("jumpy", checkpoint=checkpoint, device="cpu", config=search)
+        assert isinstance(agent, GradientPlanner) and isinstance(agent.model, kind)
+        result = evaluate_agent(agent, make_tables(2))
+        assert (result.checkpoint, result.training_frames) == (record, frames)
 
 
 def test_search_settings_can_be_given(saved: Path) -> None:

@@ -119,6 +119,19 @@ def test_shipped_models_are_found_by_name() -> None:
     assert hub.training == pretrained_info("rnn-billiards2d")["training"]
 
 
+def test_a_folder_called_as_a_shipped_model_is_found_by_its_path(
+    model: WorldModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = "jumpy-rnn-billiards2d"
+    assert isinstance(HubModel.from_pretrained(Path(name)).model, JumpyRNN)
+    save_pretrained(model, name, **RECORD)
+    assert isinstance(HubModel.from_pretrained(name).model, JumpyRNN)
+    hub = HubModel.from_pretrained(Path(name))
+    assert_same(hub.model, model)
+    assert hub.metrics == RECORD["metrics"]
+
+
 def test_the_card_tells_how_to_load_and_is_not_written_over(
     model: WorldModel, tmp_path: Path
 ) -> None:

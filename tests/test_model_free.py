@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from jumpy_mbrl.agents.model_free import (
     PolicyAgent,
     RelativeFeatures,
     load_policy,
+    policy_agent,
     policy_info,
     save_policy,
     shipped_policies,
@@ -338,6 +340,16 @@ def test_a_policy_of_ones_own_is_an_agent_if_trusted(
     with pytest.raises(ValueError, match="pass trust=True"):
         load_agent("ppo", checkpoint=saved)
     assert isinstance(load_agent("ppo", checkpoint=saved, trust=True), PolicyAgent)
+
+
+def test_a_folder_called_as_a_shipped_policy_is_not_recorded_as_it(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(saved, "sac-billiards2d")
+    mine = policy_agent(Path("sac-billiards2d"), trust=True)
+    assert (mine.checkpoint, mine.training_frames) == ("./sac-billiards2d", 1440)
+    assert policy_agent("sac-billiards2d").checkpoint == "sac-billiards2d"
 
 
 # -- what is shipped -----------------------------------------------------------------------------

@@ -234,6 +234,18 @@ def test_weights_of_ones_own(script: ModuleType, tmp_path: Path) -> None:
     assert mine["ticks"] > 2.0 * shipped["ticks"], "bounces are ticks of this model alone"
 
 
+def test_weights_in_a_folder_called_as_a_shipped_model(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    own, name = from_pretrained("jumpy-billiards2d"), AGENTS["jumpy"].checkpoint
+    assert name is not None
+    save_pretrained(own, name, data={"num_trajectories": 10, "table": {"num_frames": 45}})
+    assert run(script, tmp_path, "--episodes", "4", "--weights", "jumpy", name, agents="jumpy") == 0
+    mine = report_of(tmp_path)["agents"]["jumpy"]
+    assert (mine["checkpoint"], mine["training_frames"]) == (f"./{name}", 450)
+
+
 def test_policies_of_ones_own_have_to_be_trusted(
     script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

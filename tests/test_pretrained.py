@@ -32,6 +32,7 @@ from jumpy_mbrl.models import (
     save_pretrained,
     shipped_models,
 )
+from jumpy_mbrl.models.pretrained import pretrained_text
 from jumpy_mbrl.models.registry import ModelConfig, describe_model, model_config_from
 
 CONFIGS: list[ModelConfig] = [
@@ -306,6 +307,8 @@ def test_a_path_may_be_the_name_of_a_shipped_model(
     shutil.copytree(saved, name)  # Now there is such a path, but the name stays a name.
     assert isinstance(from_pretrained(Path(name)), RNN)
     assert not isinstance(from_pretrained(name), RNN)
+    assert isinstance(from_pretrained(pretrained_text(Path(name))), RNN)
+    assert pretrained_text(name) == name and pretrained_text(saved) == str(saved)
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ class HubModel(  # type: ignore[call-arg]  # mypy skips huggingface_hub
 
         Args:
             pretrained_model_name_or_path: a shipped model, a folder, or else a repository, in this
-                order.
+                order; a folder before a shipped model if it is a ``Path``.
             device: where the weights go, as for the package's own `from_pretrained`.
             revision: branch, tag or commit of the repository; by default the newest of `main`.
             force_download: whether to fetch what is in the cache already.
@@ -128,10 +128,11 @@ class HubModel(  # type: ignore[call-arg]  # mypy skips huggingface_hub
             ValueError: if there is no such model, or its files are damaged, foreign, or do not fit
                 each other.
         """
-        source = os.fspath(pretrained_model_name_or_path)
-        if source not in shipped_models() and not os.path.isdir(source):
+        source = pretrained_model_name_or_path
+        name = os.fspath(source)
+        if name not in shipped_models() and not os.path.isdir(name):
             source = _download(
-                source,
+                name,
                 revision,
                 force_download=force_download,
                 token=token,

@@ -128,6 +128,18 @@ def pretrained_info(path_or_name: str | os.PathLike[str]) -> dict[str, Any]:
     return _read_config(_SHELF.find(path_or_name))
 
 
+def pretrained_text(path_or_name: str | os.PathLike[str]) -> str:
+    """Text by which ``from_pretrained`` finds the same model, for records.
+
+    That is the name or the path itself, but for a folder of one's own that is called as a shipped
+    model is: text would be the name of that one.
+
+    Raises:
+        ValueError: if there is no such model.
+    """
+    return _SHELF.text_of(path_or_name)
+
+
 def versions() -> dict[str, str]:
     """The versions that a result depends on, for its record."""
     from jumpy_mbrl import __version__
