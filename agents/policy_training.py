@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from gymnasium.vector import AutoresetMode
 from stable_baselines3 import SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -90,8 +91,9 @@ def train_policy(
 
     A run that was interrupted goes on from its last validation, with the weights, the optimizers
     and, for SAC, the replay buffer of that moment. It does not end with the same bytes as without
-    the interruption: SB3 keeps neither the episodes that were running nor its random numbers. The
-    checkpoint holds pickles; resume runs of your own.
+    the interruption: SB3 keeps neither the episodes that were running nor its random numbers. In a
+    replay buffer of n steps, those episodes count as truncated. The checkpoint holds pickles;
+    resume runs of your own.
 
     Args:
         config: the run.
@@ -420,7 +422,21 @@ def _load(config: PolicyConfig, folder: Path, env: VecEnv) -> BaseAlgorithm:
     )
     if isinstance(model, SAC):
         model.load_replay_buffer(folder / REPLAY_BUFFER)
+        if isinstance(model.replay_buffer, NStepReplayBuffer):
+            _cut_off(model.replay_buffer)
     return model
+
+
+def _cut_off(buffer: NStepReplayBuffer) -> None:
+    """Marks the steps stored last as truncated, unless they ended a game.
+
+    Their games do not go on when the run does; without the mark, sums of n rewards would run from
+    them into the new ones. At a truncation a sum ends, and the critic's value of what it would have
+    led to is added.
+    """
+    if buffer.size():
+        last = (buffer.pos - 1) % buffer.buffer_size
+        buffer.timeouts[last] = np.maximum(buffer.timeouts[last], 1.0 - buffer.dones[last])
 
 
 def _board(folder: Path) -> str | None:

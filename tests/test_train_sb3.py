@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from stable_baselines3 import SAC
-from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
 
 from jumpy_mbrl.adapters.model_env import WorldModelVectorEnv
 from jumpy_mbrl.agents.model_free import (
@@ -185,6 +185,39 @@ def test_sac_goes_on_with_its_replay_buffer(
     train_policy(config, tmp_path, resume=True, progress=False)
     # The step of the last validation was not yet in the buffer when it was saved.
     assert sizes == [128 - 16]
+
+
+@pytest.mark.parametrize("buffer_size", [1024, 128])  # the second is full, and begun anew
+def test_returns_of_n_steps_do_not_run_on_after_a_resume(
+    buffer_size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny("sac-frame-coords", timesteps=160)
+    small: dict[str, Any] = {"buffer_size": buffer_size, "learning_starts": 10_000}
+    config = replace(config, algorithm=replace(config.algorithm, **small))
+    train_policy(config, tmp_path, progress=False)
+    buffers = []
+    learn = SAC.learn
+
+    def watched(model: SAC, *args: Any, **kwargs: Any) -> SAC:
+        buffer = model.replay_buffer
+        assert isinstance(buffer, NStepReplayBuffer)
+        before = buffer.pos - 1
+        learn(model, *args, **kwargs)
+        buffers.append((buffer, before))
+        return model
+
+    monkeypatch.setattr(SAC, "learn", watched)
+    train_policy(replace(config, timesteps=224), tmp_path, resume=True, progress=False)
+    ((buffer, last),) = buffers
+    assert buffer.full == (buffer_size == 128)
+    np.testing.assert_array_equal(buffer.timeouts[last] + buffer.dones[last], 1.0)
+    assert not buffer.dones[last].all()
+    buffer.rewards[:] = 1.0
+    sample = buffer._get_samples(np.array([last]))
+    assert float(sample.rewards) == 1.0, "the sum ends with the game that was cut off"
+    assert float(sample.dones) == 0.0, "which the critic goes on with, from what was seen last"
+    assert sample.discounts is not None
+    assert float(sample.discounts) == pytest.approx(config.gamma)
 
 
 def test_interrupted_before_the_first_checkpoint(tmp_path: Path) -> None:
