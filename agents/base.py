@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -20,7 +21,8 @@ class Agent(Protocol):
     """Chooses a shot from the frames it has seen.
 
     ``predict`` has Stable-Baselines3's signature. ``observation`` is (B, 4, 2N) or (4, 2N) float32,
-    the lead-in frames, cue ball first; the action is (B, 2) or (2,) float32 in [-1, 1].
+    the lead-in frames, cue ball first; the action is (B, 2) or (2,) float32 in [-1, 1]. The agents
+    here also take frames as the environments of whole shots show them, (B, 8N) or (8N,).
     """
 
     def predict(
@@ -33,9 +35,16 @@ class Agent(Protocol):
 
 
 def batch_of_frames(
-    observation: NDArray[Any], obs_size: int | None = None
+    observation: NDArray[Any], obs_size: int | None = None, likely_sizes: Collection[int] = ()
 ) -> tuple[NDArray[np.float32], bool]:
     """Checks lead-in frames and gives them a batch dimension.
+
+    Args:
+        observation: (B, 4, D), or (4, D) for one episode; or these flattened, (B, 4 * D) or
+            (4 * D,), as the environments of whole shots show them.
+        obs_size: D; None for any.
+        likely_sizes: D that are likely where any is allowed. Four rows of 4 * D numbers are taken
+            for four flattened episodes where D is known or likely, and else for four frames.
 
     Returns:
         The frames (B, 4, D) in float32, and whether a batch dimension was added.
@@ -43,7 +52,8 @@ def batch_of_frames(
     Raises:
         ValueError: wrong shape, or NaN or infinity.
     """
-    frames = np.asarray(observation, dtype=np.float32)
+    sizes = likely_sizes if obs_size is None else (obs_size,)
+    frames = _unflattened(np.asarray(observation, dtype=np.float32), sizes)
     single = frames.ndim == 2
     if single:
         frames = frames[None]
@@ -51,9 +61,22 @@ def batch_of_frames(
     if frames.ndim != 3 or frames.shape[1:] != (LEAD_IN_FRAMES, width) or len(frames) == 0:
         raise ValueError(
             f"observation must have shape (B, {LEAD_IN_FRAMES}, {width}) or "
-            f"({LEAD_IN_FRAMES}, {width}), the lead-in frames; got {np.shape(observation)}"
+            f"({LEAD_IN_FRAMES}, {width}), the lead-in frames, or be these flattened, "
+            f"(B, {LEAD_IN_FRAMES * width}) or ({LEAD_IN_FRAMES * width},); got "
+            f"{np.shape(observation)}"
         )
     if not np.isfinite(frames).all():
         rows = np.nonzero(~np.isfinite(frames).all(axis=(1, 2)))[0].tolist()
         raise ValueError(f"observation must be finite, got NaN or infinity in rows {rows[:8]}")
     return frames, single
+
+
+def _unflattened(frames: NDArray[np.float32], sizes: Collection[int]) -> NDArray[np.float32]:
+    """Flattened lead-in frames, preferably of one of these sizes, as frames; others as they are."""
+    if frames.ndim not in (1, 2) or frames.shape[-1] % LEAD_IN_FRAMES:
+        return frames
+    size = frames.shape[-1] // LEAD_IN_FRAMES
+    might_be_frames = size < 2 or (frames.ndim == 2 and len(frames) == LEAD_IN_FRAMES)
+    if might_be_frames and size not in sizes:
+        return frames
+    return frames.reshape(*frames.shape[:-1], LEAD_IN_FRAMES, size)

@@ -201,10 +201,13 @@ class PolicyAgent:
     ) -> tuple[NDArray[np.float32], Any]:
         """See ``Agent.predict``; frames may hold the target in four numbers more.
 
+        Flattened frames, as the policy itself takes them, will do.
+
         Raises:
             ValueError: for observations of another shape, or NaN or infinity.
         """
-        frames, single = batch_of_frames(observation)
+        sizes = (_FRAME_SIZE, _FRAME_SIZE + 4)
+        frames, single = batch_of_frames(observation, likely_sizes=sizes)
         actions, _ = self._policy.predict(self._as_trained(frames), deterministic=deterministic)
         actions = np.clip(actions, -1.0, 1.0).astype(np.float32)
         return (actions[0] if single else actions), state

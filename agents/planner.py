@@ -171,6 +171,8 @@ class Planner(ABC, Generic[ConfigT]):
     ) -> tuple[NDArray[np.float32], Any]:
         """See ``Agent.predict``. ``state``: start from this model state instead of the frames.
 
+        Flattened frames, as the environments of whole shots show them, will do.
+
         Raises:
             ValueError: frames of a wrong shape or not finite, or a state that ``plan`` refuses.
         """

@@ -117,9 +117,9 @@ def load_agent(
             f"agent {name!r} has no learned model, got checkpoint={os.fspath(checkpoint)!r}"
         )
     if name == "none":
-        return NoShot()
+        return NoShot(_frame_sizes(task))
     if name == "random":
-        return RandomShot(seed)
+        return RandomShot(seed, _frame_sizes(task))
     settings = replace(config or PROTOCOLS[protocol], seed=seed)
     objective = objective_of(task)
     if not learned:
@@ -128,6 +128,12 @@ def load_agent(
     model = model_for(from_pretrained(source, device=place), task)
     record = pretrained_text(source)
     return GradientPlanner(model, objective, settings, checkpoint=record, device=place)
+
+
+def _frame_sizes(task: Task) -> tuple[int, int]:
+    """Numbers in a frame of the task, without and with the target."""
+    size = task.config.num_balls * (1 if task.line else 2)
+    return size, size + 4
 
 
 def objective_of(task: Task, targets: NDArray[Any] | None = None) -> Objective:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,14 @@ _ACTION_SIZE = 2
 
 
 class NoShot:
-    """Leaves the cue ball alone: the action is always zero."""
+    """Leaves the cue ball alone: the action is always zero.
+
+    Args:
+        likely_sizes: see ``batch_of_frames``.
+    """
+
+    def __init__(self, likely_sizes: Collection[int] = ()) -> None:
+        self._likely_sizes = likely_sizes
 
     def predict(
         self,
@@ -23,7 +31,7 @@ class NoShot:
         deterministic: bool = True,
     ) -> tuple[NDArray[np.float32], Any]:
         """See ``Agent.predict``."""
-        frames, single = batch_of_frames(observation)
+        frames, single = batch_of_frames(observation, likely_sizes=self._likely_sizes)
         action = np.zeros((len(frames), _ACTION_SIZE), dtype=np.float32)
         return (action[0] if single else action), state
 
@@ -34,10 +42,12 @@ class RandomShot:
     Args:
         seed: of the agent's own random generator. Two agents with one seed play the same shots in
             the same order, however the episodes are cut into batches.
+        likely_sizes: see ``batch_of_frames``.
     """
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: int = 0, likely_sizes: Collection[int] = ()) -> None:
         self._rng = np.random.default_rng(seed)
+        self._likely_sizes = likely_sizes
 
     def predict(
         self,
@@ -47,6 +57,6 @@ class RandomShot:
         deterministic: bool = True,
     ) -> tuple[NDArray[np.float32], Any]:
         """See ``Agent.predict``; random whatever ``deterministic`` says."""
-        frames, single = batch_of_frames(observation)
+        frames, single = batch_of_frames(observation, likely_sizes=self._likely_sizes)
         action = self._rng.uniform(-1.0, 1.0, (len(frames), _ACTION_SIZE)).astype(np.float32)
         return (action[0] if single else action), state

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from stable_baselines3.common.evaluation import evaluate_policy
 
 import jumpy_mbrl.agents as agents
+from jumpy_mbrl.adapters.sb3 import make_vec_env
 from jumpy_mbrl.agents import (
     AGENTS,
     PROTOCOLS,
@@ -23,6 +26,7 @@ from jumpy_mbrl.agents import (
     ReachRegion,
     load_agent,
 )
+from jumpy_mbrl.agents.base import batch_of_frames
 from jumpy_mbrl.agents.registry import AgentEntry, objective_of, reach_target
 from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.envs.task import line_task, plane_task
@@ -110,6 +114,54 @@ def test_agents_that_do_not_think_check_their_input(agent: Agent) -> None:
         agent.predict(some_frames()[:, :3])
     with pytest.raises(ValueError, match=r"finite, got NaN or infinity in rows \[2\]"):
         agent.predict(np.where(np.arange(5).reshape(5, 1, 1) == 2, np.nan, some_frames()))
+
+
+def test_flattened_frames_are_told_by_their_numbers() -> None:
+    for shape, size, likely, batch in (
+        ((5, 16), None, (), (5, 4, 4)),
+        ((16,), None, (), (4, 4)),
+        ((4, 16), 4, (), (4, 4, 4)),  # four tables of two balls
+        ((4, 16), None, (4, 8), (4, 4, 4)),
+        ((4, 16), None, (), (4, 16)),  # or four frames of eight
+        ((4, 16), 16, (4,), (4, 16)),
+        ((4, 8), None, (4, 8), (4, 8)),
+        ((4, 8), None, (2,), (4, 4, 2)),
+        ((5, 4, 4), 4, (), (5, 4, 4)),
+        ((4, 4), 4, (), (4, 4)),
+    ):
+        given = np.random.default_rng(0).uniform(size=shape).astype(np.float32)
+        frames, single = batch_of_frames(given, size, likely)
+        assert single == (len(batch) == 2), (shape, size, likely)
+        np.testing.assert_array_equal(frames[0] if single else frames, given.reshape(batch))
+
+
+@pytest.mark.parametrize("shape", [(5, 24), (24,), (4, 24), (5, 4), (4,), (0, 16), (5, 18)])
+def test_flattened_frames_of_another_size_are_refused(shape: tuple[int, ...]) -> None:
+    message = rf"flattened, \(B, 16\) or \(16,\); got {re.escape(str(shape))}"
+    with pytest.raises(ValueError, match=message):
+        batch_of_frames(np.zeros(shape), 4)
+
+
+@pytest.mark.parametrize("name", ["none", "random", "ppo", "simulator"])
+def test_agents_play_the_environments_of_whole_shots(name: str) -> None:
+    search = PlannerConfig(candidates=8, gradient_steps=0, finalists=0)
+    agent: Any = load_agent(name, device="cpu", config=search, seed=1)
+    env = make_vec_env("Billiards2DShot-v0", 4, seed=0)
+    seen = env.reset()
+    assert isinstance(seen, np.ndarray) and seen.shape == (4, 16)
+    flat, _ = agent.predict(seen)
+    again: Any = load_agent(name, device="cpu", config=search, seed=1)
+    np.testing.assert_array_equal(flat, again.predict(seen.reshape(4, 4, 4))[0])
+    assert agent.predict(seen[0])[0].shape == (2,)
+    mean, _ = evaluate_policy(agent, make_vec_env("Billiards2DShot-v0", 4, seed=0), 8)
+    assert 0.0 <= float(mean) <= 1.0  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["none", "random", "simulator"])
+def test_agents_play_the_environment_of_shots_on_a_line(name: str) -> None:
+    search = PlannerConfig(candidates=8, gradient_steps=0, finalists=0)
+    agent: Any = load_agent(name, task=line_task(), device="cpu", config=search)
+    assert agent.predict(make_vec_env("Billiards1DShot-v0", 4, seed=0).reset())[0].shape == (4, 2)
 
 
 def test_every_agent_predicts(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
