@@ -44,6 +44,12 @@ class Episodes:
         states = tuple(state[rows] for state in self.states)
         return replace(self, states=states, objective=self.objective.select(rows))
 
+    @property
+    def times(self) -> Tensor:
+        """(K,) those of the objective."""
+        times = self.objective.times  # of an objective of one's own perhaps a list
+        return usable(times) if isinstance(times, Tensor) else times
+
     def actions(self, shots: Tensor) -> Tensor:
         """What shots (..., A) in the unit box are as actions."""
         return 0.5 * (self.low + self.high) + 0.5 * (self.high - self.low) * shots
@@ -64,11 +70,16 @@ class Episodes:
         if noise is not None:
             state = replace(state, hidden=state.hidden + noise.repeat(B, 1))
         imagined = self.models[member].imagine(
-            state, self.objective.times, self.actions(shots).reshape(B * S, A)
+            state, self.times, self.actions(shots).reshape(B * S, A)
         )
         scores = scores_of(self.objective, imagined.obs.view(B, S, *imagined.obs.shape[1:]))
         return scores.nan_to_num(nan=-torch.inf)  # a rollout that blew up is no success
 
     def ticks(self, actions: Tensor) -> Tensor:
         """Ticks (B,) of the first model on the way of actions (B, A)."""
-        return self.models[0].imagine(self.states[0], self.objective.times, actions).ticks
+        return self.models[0].imagine(self.states[0], self.times, actions).ticks
+
+
+def usable(tensor: Tensor) -> Tensor:
+    """The tensor, or, if it was made in ``torch.inference_mode``, a copy that gradients allow."""
+    return tensor.clone() if tensor.is_inference() else tensor

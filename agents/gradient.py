@@ -15,6 +15,7 @@ from jumpy_mbrl.agents.budget import Budget, Cost
 from jumpy_mbrl.agents.episodes import Episodes
 from jumpy_mbrl.agents.planner import Plan, Planner, SearchConfig, best
 from jumpy_mbrl.agents.points import spread
+from jumpy_mbrl.models.base import WorldModel
 
 _FIRST_ROUND = 16
 """Candidates of the first round under a budget."""
@@ -76,7 +77,8 @@ class GradientPlanner(Planner[PlannerConfig]):
     """Screens many shots forward-only, refines the best by gradient, stress-tests the finalists.
 
     See ``Planner`` for the arguments and ``PlannerConfig`` for the options. The objective and the
-    model must be differentiable unless ``gradient_steps`` is 0.
+    model must be differentiable unless ``gradient_steps`` is 0; planning within
+    ``torch.inference_mode`` is no obstacle, but a model that was loaded there is refused.
     """
 
     config_class = PlannerConfig
@@ -132,6 +134,8 @@ class GradientPlanner(Planner[PlannerConfig]):
         self, episodes: Episodes, shots: Tensor, scores: Tensor, budget: Budget | None
     ) -> tuple[Tensor, Tensor]:
         """Gradient ascent on every start by itself; the best iterate is kept, not the last."""
+        if self.config.gradient_steps:
+            _check_differentiable(episodes.models[0])
         best_shots, best_scores = shots, scores
         shots = shots.clone().requires_grad_(True)
         optimiser = torch.optim.Adam([shots], lr=self.config.learning_rate, maximize=True)
@@ -166,3 +170,12 @@ class GradientPlanner(Planner[PlannerConfig]):
                 stepped = True
             if stepped:
                 yield False
+
+
+def _check_differentiable(model: WorldModel) -> None:
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.is_inference():
+            raise ValueError(
+                "expected weights that gradients can flow through, got some that were made in "
+                "torch.inference_mode; load the model outside of it, or set gradient_steps=0"
+            )

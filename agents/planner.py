@@ -20,9 +20,11 @@ from torch import Tensor
 
 from jumpy_mbrl.agents.base import batch_of_frames
 from jumpy_mbrl.agents.budget import Budget
-from jumpy_mbrl.agents.episodes import Episodes
+from jumpy_mbrl.agents.episodes import Episodes, usable
 from jumpy_mbrl.agents.objectives import Objective
 from jumpy_mbrl.agents.points import normal_spread
+from jumpy_mbrl.data.loading import as_frames
+from jumpy_mbrl.devices import any_device
 from jumpy_mbrl.models.base import State, WorldModel
 
 Bound = float | tuple[float, ...]
@@ -124,13 +126,15 @@ class Planner(ABC, Generic[ConfigT]):
         config: how much to search.
         oracle: marks an agent that is meant to be given the true state.
         checkpoint: the name or folder that the model came from, for the record.
-        device: where to plan; by default where the model's weights are.
+        device: where to plan, any device of torch, as text or a ``torch.device``. Models are not
+            moved: their weights have to be there already. By default where they are.
         ensemble: further models of the same world, which take part in the stress test.
         clock: the time in seconds, by which a budget is kept.
 
     Raises:
         ValueError: for a model without actions, bounds that leave no room for any, or an ensemble
-            of models of other sizes, without a stress test, or larger than its perturbations.
+            of models of other sizes or types, without a stress test, or larger than its
+            perturbations; for a device that is unknown, missing, or not that of the weights.
     """
 
     config_class: type[ConfigT]
@@ -142,7 +146,7 @@ class Planner(ABC, Generic[ConfigT]):
         config: ConfigT | None = None,
         oracle: bool = False,
         checkpoint: str | None = None,
-        device: torch.device | None = None,
+        device: torch.device | str | None = None,
         ensemble: Sequence[WorldModel] = (),
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -152,7 +156,7 @@ class Planner(ABC, Generic[ConfigT]):
         self.oracle = oracle
         self.checkpoint = checkpoint
         like = next(iter(model.parameters()), torch.zeros(()))
-        self.device = device or like.device
+        self.device = like.device if device is None else any_device(device)
         self.ensemble = tuple(ensemble)
         self._clock = clock
         self._check_models()
@@ -180,6 +184,7 @@ class Planner(ABC, Generic[ConfigT]):
         action = self.plan(frames, state).action.cpu().numpy().astype(np.float32)
         return (action[0] if single else action), None
 
+    @torch.inference_mode(False)  # Within a caller's inference mode there would be no gradients.
     @torch.no_grad()
     def plan(
         self,
@@ -190,17 +195,19 @@ class Planner(ABC, Generic[ConfigT]):
         """Plans, and tells what it believes.
 
         Args:
-            frames: (B, T, D).
+            frames: (B, T, D), at least one episode. They are read as numbers of the type of the
+                model's weights, bytes from 0 to 1.
             state: start from this state of the model instead of the frames.
             objective: what to reach this time, in place of the planner's own.
 
         Raises:
-            ValueError: for a state of another batch size, or given to an ensemble; for an
-                objective that returns scores of a wrong shape.
+            ValueError: for no episode; for a state of another batch size, or given to an ensemble;
+                for an objective that returns scores of a wrong shape.
         """
         started = self._now()
-        states = self._observe(torch.as_tensor(frames, device=self.device), state)
-        B = len(frames)
+        seen = self._as_read(frames)
+        states = self._observe(seen, state)
+        B = len(seen)
         low, high = (bound.to(states[0].hidden) for bound in (self._low, self._high))
         models = (self.model, *self.ensemble)
         whole = Episodes(models, states, objective or self.objective, low, high)
@@ -321,6 +328,16 @@ class Planner(ABC, Generic[ConfigT]):
 
     # -- what is given -----------------------------------------------------------------------
 
+    def _as_read(self, frames: NDArray[Any] | Tensor) -> Tensor:
+        """Frames of the model's own type, on its device."""
+        frames = as_frames(torch.as_tensor(frames, device=self.device))
+        if frames.shape[:1] == (0,):
+            raise ValueError(
+                f"frames must be of at least one episode, got shape {tuple(frames.shape)}; do not "
+                "call the planner where there is nothing to plan"
+            )
+        return usable(frames.to(_type_of(self.model) or frames.dtype))
+
     def _observe(self, frames: Tensor, state: State | None) -> tuple[State, ...]:
         """The state of every model."""
         if state is None:
@@ -335,7 +352,7 @@ class Planner(ABC, Generic[ConfigT]):
                 f"state must have one row for each of the {len(frames)} episodes, "
                 f"got {state.batch_size}"
             )
-        return (state,)
+        return (state.map(usable),)
 
     def _check_models(self) -> None:
         model = self.model
@@ -351,6 +368,13 @@ class Planner(ABC, Generic[ConfigT]):
                     f"models of an ensemble must have the obs_size and action_size of the first, "
                     f"{sizes}, got {(member.obs_size, member.action_size)} in ensemble[{number}]"
                 )
+            wanted, found = _type_of(model), _type_of(member)
+            if wanted is not None and found not in (None, wanted):
+                raise ValueError(
+                    f"models of an ensemble must have weights of the type of the first, {wanted}, "
+                    f"got {found} in ensemble[{number}]; convert it with .to({wanted})"
+                )
+        self._check_places()
         if self.ensemble and not self.config.finalists:
             raise ValueError(
                 "an ensemble takes part in the stress test alone, got finalists=0; "
@@ -361,6 +385,22 @@ class Planner(ABC, Generic[ConfigT]):
                 f"perturbations must be at least {len(self.ensemble) + 1}, one for each model of "
                 f"the ensemble, got {self.config.perturbations}"
             )
+
+    def _check_places(self) -> None:
+        wanted = torch.empty(0, device=self.device).device  # "cuda" is one of several by number.
+        for model in (self.model, *self.ensemble):
+            for weight in model.parameters():
+                if weight.device != wanted:
+                    raise ValueError(
+                        f"the weights of the {type(model).__name__} must be on {wanted}, where the "
+                        f"planner is to plan, got {weight.device}; move it with model.to, or leave "
+                        "the device to the planner"
+                    )
+
+
+def _type_of(model: WorldModel) -> torch.dtype | None:
+    """That of a model's weights; None if it has none."""
+    return next((part.dtype for part in model.parameters() if part.is_floating_point()), None)
 
 
 def take(shots: Tensor, index: Tensor) -> Tensor:

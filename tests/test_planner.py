@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,6 +26,7 @@ from jumpy_mbrl.agents import (
     SearchConfig,
 )
 from jumpy_mbrl.agents.points import normal_spread
+from jumpy_mbrl.models import RNN, RNNConfig
 from jumpy_mbrl.models.base import Imagined, State, WorldModel
 
 CONFIGS: list[SearchConfig] = [PlannerConfig(), CEMConfig()]
@@ -376,6 +378,93 @@ def test_an_objective_with_scores_of_a_wrong_shape_is_refused(config: SearchConf
     objective = FunctionObjective(lambda obs: obs[..., 2], [1.0, 2.0])
     with pytest.raises(ValueError, match=r"into scores \(B, S\), here \(1, \d+\), got \(1, \d+, 2"):
         planner_of(config, Push(), objective).plan(frames((0.5, 0.5)))
+
+
+@pytest.fixture(scope="module")
+def learned() -> RNN:
+    torch.manual_seed(0)
+    return RNN(RNNConfig(hidden_size=8, mlp_size=8))
+
+
+def quick(config: SearchConfig) -> SearchConfig:
+    size = "population" if isinstance(config, CEMConfig) else "candidates"
+    more: dict[str, Any] = {size: 16, "finalists": 2, "perturbations": 4, "state_noise": 0.01}
+    return replace(config, **more)
+
+
+@every_planner
+def test_frames_of_any_type_are_read_as_the_model_reads_them(
+    config: SearchConfig, learned: RNN
+) -> None:
+    batch = frames((0.5, 0.5), (0.25, 0.75))
+    planner = planner_of(quick(config), learned, right_below())
+    for same in (batch.astype(float), torch.from_numpy(batch).double()):
+        assert_equal(planner.plan(same), planner.plan(batch))
+    pictures = (255 * (batch > 0.4)).astype(np.uint8)
+    assert_equal(planner.plan(pictures), planner.plan((batch > 0.4).astype(np.float32)))
+    double = copy.deepcopy(learned).double()
+    plan = planner_of(quick(config), double, right_below()).plan(batch)
+    assert plan.action.dtype == torch.float64
+    torch.testing.assert_close(plan.score.float(), planner.plan(batch).score, atol=1e-3, rtol=0)
+    told = double.observe(torch.from_numpy(batch).double())
+    assert_equal(planner_of(quick(config), double, right_below()).plan(batch, told), plan)
+
+
+@every_planner
+def test_a_device_may_be_text(config: SearchConfig, learned: RNN) -> None:
+    config = replace(quick(config), budget_ms=20.0)
+    planner = planner_of(config, learned, right_below(), device="cpu")
+    assert planner.device == torch.device("cpu")
+    assert planner.plan(frames((0.5, 0.5))).action.shape == (1, 2)
+
+
+@every_planner
+def test_devices_where_the_model_is_not_are_refused(config: SearchConfig, learned: RNN) -> None:
+    there = copy.deepcopy(learned).to("meta")
+    for model, more in ((learned, {"device": "meta"}), (there, {"device": torch.device("cpu")})):
+        with pytest.raises(ValueError, match=r"weights of the RNN must be on .*move it with model"):
+            planner_of(config, model, right_below(), **more)
+    with pytest.raises(ValueError, match=r"must be on cpu, where .* to plan, got meta"):
+        planner_of(config, learned, right_below(), ensemble=[there])
+    with pytest.raises(ValueError, match=r"first, torch\.float32, got torch\.float64 in ensemble"):
+        planner_of(config, learned, right_below(), ensemble=[copy.deepcopy(learned).double()])
+    with pytest.raises(ValueError, match="unknown device 'gpu'"):
+        planner_of(config, learned, right_below(), device="gpu")
+
+
+@every_planner
+def test_plans_within_inference_mode(config: SearchConfig, learned: RNN) -> None:
+    batch = frames((0.5, 0.5), (0.4, 0.6))
+    outside = planner_of(quick(config), learned, right_below(), ensemble=[Push()]).plan(batch)
+    told = learned.observe(torch.from_numpy(batch))
+    from_state = planner_of(quick(config), learned, right_below()).plan(batch, told)
+    with torch.inference_mode():
+        planner = planner_of(quick(config), learned, right_below(), ensemble=[Push()])
+        assert_equal(planner.plan(torch.from_numpy(batch).clone()), outside)
+        np.testing.assert_array_equal(planner.predict(batch)[0], outside.action.numpy())
+        told = learned.observe(torch.from_numpy(batch))
+        assert told.hidden.is_inference()
+        alone = planner_of(quick(config), learned, right_below())
+        assert_equal(alone.plan(batch, told), from_state)
+    assert_equal(planner.plan(batch), outside)
+
+
+def test_a_model_made_in_inference_mode_cannot_be_climbed() -> None:
+    with torch.inference_mode():
+        model = RNN(RNNConfig(hidden_size=8, mlp_size=8))
+    with pytest.raises(ValueError, match=r"torch\.inference_mode; load the model outside"):
+        GradientPlanner(model, right_below()).plan(frames((0.5, 0.5)))
+    flat = PlannerConfig(gradient_steps=0)
+    for planner in (CEMPlanner(model, right_below()), GradientPlanner(model, right_below(), flat)):
+        assert planner.plan(frames((0.5, 0.5))).action.shape == (1, 2)
+
+
+@every_planner
+def test_no_episode_is_refused(config: SearchConfig) -> None:
+    batch = frames((0.5, 0.5))[:0]
+    for given in (batch, torch.from_numpy(batch)):
+        with pytest.raises(ValueError, match=r"at least one episode, got shape \(0, 4, 4\)"):
+            planner_of(config, Push(), right_below()).plan(given)
 
 
 @pytest.mark.parametrize(
