@@ -258,6 +258,26 @@ def test_planners_are_warmed_up_and_report_beliefs_and_ticks(tables: Tables) -> 
     assert result.calibration is not None and sum(entry.n for entry in result.calibration) == 40
 
 
+@pytest.mark.parametrize(
+    ("answer", "got"),
+    [
+        (np.zeros((2, 2), np.float32), r"ndarray of shape \(2, 2\)"),
+        ([np.zeros((2, 2)), None], "list"),
+        ((np.zeros((2, 2)),), "a tuple of 1"),
+        (None, "NoneType"),
+    ],
+)
+def test_agents_that_return_no_state_are_told_so(tables: Tables, answer: Any, got: str) -> None:
+    class Forgetful:
+        def predict(self, observation: Any, **options: Any) -> Any:
+            return answer
+
+    agent: Any = Forgetful()
+    message = rf"to return \(actions, state\) as that of Stable-Baselines3 does, got {got} from For"
+    with pytest.raises(ValueError, match=message):
+        evaluate_agent(agent, tables[:2])
+
+
 def test_the_oracle_alone_is_told_the_true_state(tables: Tables) -> None:
     agent = Believer(oracle=True)
     evaluate_agent(agent, tables, batch_size=40)

@@ -168,7 +168,8 @@ def evaluate_agent(
         progress: called with the number of tables done since its last call.
 
     Raises:
-        ValueError: for a batch size below 1, or an agent that returns no (B, 2) finite actions.
+        ValueError: for a batch size below 1, or an agent that does not return (actions, state) with
+            finite actions (B, 2).
     """
     warm_up(agent, tables)
     rounds = []
@@ -200,7 +201,7 @@ def play_round(agent: Agent, tables: Tables) -> Round:
     """Lets an agent shoot on tables of one batch.
 
     Raises:
-        ValueError: for an agent that returns no (B, 2) finite actions.
+        ValueError: for an agent that does not return (actions, state) with finite actions (B, 2).
     """
     started = time.perf_counter()
     choice = _choose(agent, tables)
@@ -272,13 +273,28 @@ def _choose(agent: Agent, tables: Tables) -> _Choice:
             ticks=plan.ticks.double().cpu().numpy(),
         )
     observations = tables.observations.copy()
-    actions = np.asarray(agent.predict(observations, deterministic=True)[0], dtype=np.float32)
+    answer: object = agent.predict(observations, deterministic=True)
+    if not isinstance(answer, tuple) or len(answer) != 2:
+        raise ValueError(
+            f"expected predict to return (actions, state) as that of Stable-Baselines3 does, got "
+            f"{_told(answer)} from {type(agent).__name__}; return (actions, None) if there is no "
+            f"state"
+        )
+    actions = np.asarray(answer[0], dtype=np.float32)
     if actions.shape != (len(tables), 2):
         raise ValueError(
             f"expected predict to return actions of shape ({len(tables)}, 2), "
             f"got {actions.shape} from {type(agent).__name__}"
         )
     return _Choice(actions)
+
+
+def _told(answer: object) -> str:
+    """What an agent returned, for a message."""
+    if isinstance(answer, tuple):
+        return f"a tuple of {len(answer)}"
+    shape = getattr(answer, "shape", None)
+    return type(answer).__name__ + ("" if shape is None else f" of shape {tuple(shape)}")
 
 
 def summarise(agent: Agent, tables: Tables, rounds: Sequence[Round]) -> AgentResult:
