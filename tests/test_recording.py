@@ -12,7 +12,7 @@ from gymnasium.spaces import Box, Dict, Discrete
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from numpy.typing import NDArray
 
-from jumpy_mbrl.data.recording import Recording, RecordingConfig, record
+from jumpy_mbrl.data.recording import Policy, Recording, RecordingConfig, record
 
 STEP = 0.25
 
@@ -171,6 +171,37 @@ def test_counts_that_are_too_small(name: str, least: int) -> None:
     for bad in (least - 1, 1.5, True):
         with pytest.raises(ValueError, match=f"{name} to be an integer of at least {least}"):
             record(carts(), **{**counts, name: bad})
+
+
+def test_counts_may_be_of_numpy() -> None:
+    found = record(carts(), np.int64(5), np.int32(9), hold=np.uint8(2), warm_up=np.int16(3), seed=4)
+    expected = record(carts(), 5, 9, hold=2, warm_up=3, seed=4)
+    np.testing.assert_array_equal(found.obs, expected.obs)
+    np.testing.assert_array_equal(found.action, expected.action)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_actions_may_lie_on_bounds_that_float32_rounds(dtype: Any) -> None:
+    class Strict(Cart):
+        """Refuses actions outside of its space."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.action_space = Box(dtype(-0.1), dtype(0.3), (1,), dtype)
+
+        def step(self, action: Any) -> Any:
+            assert self.action_space.contains(action), action
+            return super().step(action)
+
+    def always(action: float) -> Policy:
+        return lambda obs, taken: np.full((3, 1), action)
+
+    env = SyncVectorEnv([Strict] * 3)
+    for bound in (-0.1, 0.3):
+        data = record(env, 3, 9, policy=always(bound))
+        np.testing.assert_array_equal(data.action[:, :-1], np.float32(bound))
+        with pytest.raises(ValueError, match=r"expected actions within \[-0\.1\] and \[0\.3\]"):
+            record(env, 3, 9, policy=always(1.001 * bound))
 
 
 def test_an_episode_that_ends_early() -> None:

@@ -10,11 +10,13 @@ Letters: n episodes, T frames, D observation size, A action size.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import operator
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 from gymnasium.spaces import Box
@@ -136,11 +138,11 @@ class Recording:
 
 def record(
     env: VectorEnv[Any, Any, Any],
-    episodes: int,
-    frames: int,
+    episodes: SupportsIndex,
+    frames: SupportsIndex,
     *,
-    hold: int = 1,
-    warm_up: int = 1,
+    hold: SupportsIndex = 1,
+    warm_up: SupportsIndex = 1,
     policy: Policy | None = None,
     seed: int = 0,
 ) -> Recording:
@@ -152,7 +154,7 @@ def record(
             numbers between about -1 and 1, so wrap it in Gymnasium's `RescaleObservation` and
             `RescaleAction` where they are not. There is no need to stack frames: models read as
             many as they want.
-        episodes: n.
+        episodes: n; as all counts any integer, also of NumPy.
         frames: T, that of the reset included. An episode that ends earlier is refused.
         hold: frames for which each action is given to the environment.
         warm_up: frames before the first action, its own included; until then the action is zero.
@@ -166,14 +168,9 @@ def record(
             observations or rewards that are not finite.
     """
     space = _check_env(env)
-    for name, value, least in (
-        ("episodes", episodes, 1),
-        ("hold", hold, 1),
-        ("warm_up", warm_up, 1),
-        ("frames", frames, warm_up + 1),
-    ):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"expected {name} to be an integer of at least {least}, got {value!r}")
+    episodes, hold = _count("episodes", episodes, 1), _count("hold", hold, 1)
+    warm_up = _count("warm_up", warm_up, 1)
+    frames = _count("frames", frames, warm_up + 1)
     if policy is None:
         policy = _random_policy(space, np.random.default_rng(seed))
     parts = []
@@ -206,6 +203,7 @@ def _play(
         if t >= warm_up - 1 and (t - warm_up + 1) % hold == 0:
             action[:, t] = _check_actions(policy(obs[:, : t + 1], action[:, : t + 1]), space, n)
             held = action[:, t].reshape(held.shape).astype(held.dtype)
+            held = held.clip(space.low, space.high)  # which float32 may have rounded them beyond
         seen, reward[:, t], terminated, truncated, _ = env.step(held)
         obs[:, t + 1] = _flat(seen)
         ended = np.flatnonzero(terminated | truncated)
@@ -216,6 +214,15 @@ def _play(
                 "that it goes on"
             )
     return obs, action, reward
+
+
+def _count(name: str, value: Any, least: int) -> int:
+    """Any integer of at least ``least``, NumPy's too, as one of Python."""
+    with contextlib.suppress(TypeError):
+        number = operator.index(value)
+        if number >= least and not isinstance(value, bool):
+            return number
+    raise ValueError(f"expected {name} to be an integer of at least {least}, got {value!r}")
 
 
 def _flat(obs: NDArray[Any]) -> NDArray[Any]:
@@ -270,7 +277,8 @@ def _check_actions(actions: Any, space: Box, count: int) -> NDArray[np.float32]:
     if flat.shape != shape:
         raise ValueError(f"expected actions of shape {shape} from the policy, got {flat.shape}")
     shaped = flat.reshape(-1, *space.shape)
-    if not ((shaped >= space.low) & (shaped <= space.high)).all():
+    low, high = space.low.astype(np.float32), space.high.astype(np.float32)
+    if not ((shaped >= low) & (shaped <= high)).all():
         raise ValueError(
             f"expected actions within {space.low} and {space.high} from the policy, got "
             f"{flat.min()} to {flat.max()}"
