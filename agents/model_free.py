@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 from torch.nn import functional
 
@@ -238,8 +239,9 @@ def load_policy(
     *,
     trust: bool = False,
     device: torch.device | str = "cpu",
+    env: VecEnv | None = None,
 ) -> BaseAlgorithm:
-    """Loads a policy, ready for ``predict``.
+    """Loads a policy, ready for ``predict``, and with an environment for ``learn``.
 
     Args:
         path_or_name: a folder that ``save_policy`` wrote, or the name of a shipped policy.
@@ -247,11 +249,12 @@ def load_policy(
             your own, or where you trust whoever made it.
         device: "auto" (CUDA if there is one) or any device of torch, as text or a
             ``torch.device``.
+        env: to train on in, of any number of tables (``make_vec_env``).
 
     Raises:
         ValueError: if there is no such policy, its files are damaged or do not belong together, or
             it is not shipped and not trusted; or for a device that is unknown or that this machine
-            does not have.
+            does not have; or for an environment with other spaces than it learned in.
     """
     place = any_device(device)
     folder = _SHELF.find(path_or_name)
@@ -271,7 +274,7 @@ def load_policy(
         )
     name = content["algorithm"]
     try:
-        model: BaseAlgorithm = ALGORITHMS[name].load(io.BytesIO(data), device=place)
+        model: BaseAlgorithm = ALGORITHMS[name].load(io.BytesIO(data), env=env, device=place)
     except Exception as error:  # SB3 raises whatever it stumbles over
         raise ValueError(
             f"expected a policy of {name!r} in {folder / _POLICY}, as its {CONFIG} says, but SB3 "

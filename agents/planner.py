@@ -23,6 +23,7 @@ from jumpy_mbrl.agents.budget import Budget
 from jumpy_mbrl.agents.episodes import Episodes, usable
 from jumpy_mbrl.agents.objectives import Objective
 from jumpy_mbrl.agents.points import normal_spread
+from jumpy_mbrl.arrays import as_tensor
 from jumpy_mbrl.data.loading import as_frames
 from jumpy_mbrl.devices import any_device
 from jumpy_mbrl.models.base import State, WorldModel
@@ -330,7 +331,7 @@ class Planner(ABC, Generic[ConfigT]):
 
     def _as_read(self, frames: NDArray[Any] | Tensor) -> Tensor:
         """Frames of the model's own type, on its device."""
-        frames = as_frames(torch.as_tensor(frames, device=self.device))
+        frames = as_frames(as_tensor(frames, device=self.device))
         if frames.shape[:1] == (0,):
             raise ValueError(
                 f"frames must be of at least one episode, got shape {tuple(frames.shape)}; do not "

@@ -89,6 +89,19 @@ def test_a_saved_policy_plays_as_before(trained: PPO, saved: Path) -> None:
     assert info["metrics"] == {"frames": 1440} and "stable_baselines3" in info["versions"]
 
 
+def test_a_loaded_policy_trains_on_any_number_of_tables(saved: Path) -> None:
+    env = make_vec_env("Billiards2DShot-v0", 3, seed=0)
+    model = load_policy(saved, trust=True, env=env)
+    before = [weight.clone() for weight in model.policy.parameters()]
+    model.learn(6, reset_num_timesteps=False)
+    assert model.n_envs == 3 and model.num_timesteps == 32 + 6
+    assert any(
+        not weight.equal(old) for weight, old in zip(model.policy.parameters(), before, strict=True)
+    )
+    with pytest.raises(ValueError, match="Observation spaces do not match"):
+        load_policy(saved, trust=True, env=make_vec_env("Billiards2DShot-v0", 3, obs_type="state"))
+
+
 def test_saving_leaves_the_model_as_it_was(trained: PPO, tmp_path: Path) -> None:
     moments = trained.policy.optimizer.state_dict()["state"]
     assert moments

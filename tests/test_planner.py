@@ -398,7 +398,8 @@ def test_frames_of_any_type_are_read_as_the_model_reads_them(
 ) -> None:
     batch = frames((0.5, 0.5), (0.25, 0.75))
     planner = planner_of(quick(config), learned, right_below())
-    for same in (batch.astype(float), torch.from_numpy(batch).double()):
+    backwards = batch[::-1].copy()[::-1]
+    for same in (batch.astype(float), torch.from_numpy(batch).double(), backwards):
         assert_equal(planner.plan(same), planner.plan(batch))
     pictures = (255 * (batch > 0.4)).astype(np.uint8)
     assert_equal(planner.plan(pictures), planner.plan((batch > 0.4).astype(np.float32)))

@@ -20,10 +20,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jumpy_mbrl.adapters.arrays import as_tensor
 from jumpy_mbrl.adapters.gradients import graph_for
 from jumpy_mbrl.agents.objectives import Objective, scores_of
 from jumpy_mbrl.agents.planner import Bound, action_bounds
+from jumpy_mbrl.arrays import as_tensor
 from jumpy_mbrl.models.base import State, WorldModel, check_frames
 
 try:

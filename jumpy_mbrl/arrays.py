@@ -1,4 +1,4 @@
-"""Arrays that adapters are given."""
+"""Arrays that users hand over."""
 
 from __future__ import annotations
 
