@@ -9,6 +9,7 @@ import torch
 
 from jumpy_mbrl.data.dataset import DatasetConfig, make_dataset
 from jumpy_mbrl.envs.config import TableConfig
+from jumpy_mbrl.models.event_driven import EventDrivenModel
 from jumpy_mbrl.models.simulator import SimulatorModel
 
 
@@ -76,6 +77,28 @@ def test_many_collisions_are_all_played() -> None:
     np.testing.assert_allclose(imagined.obs[0, :20], really[:20], atol=1e-6)
     assert float(imagined.obs.min()) > table.radius - 1e-9
     assert float(imagined.obs.max()) < 1.0 - table.radius + 1e-9
+
+
+@pytest.mark.parametrize(("balls", "frames", "most"), [(2, 41, 64), (2, 300, 450), (8, 41, 738)])
+def test_models_that_learn_may_tick_as_often_as_tables_need(
+    balls: int, frames: int, most: int
+) -> None:
+    class Restless(SimulatorModel):
+        """Sees an event at every moment, as a model may before it has learned."""
+
+        _most_ticks = EventDrivenModel._most_ticks
+
+        def next_event(
+            self, positions: torch.Tensor, velocities: torch.Tensor
+        ) -> tuple[torch.Tensor, torch.Tensor]:
+            time, event = super().next_event(positions, velocities)
+            return 0.0 * time.nan_to_num(posinf=0.0), event
+
+        def _out_of_ticks(self) -> None:
+            pass
+
+    model = Restless(TableConfig(num_balls=balls))
+    assert model.imagine(model.initial_state(3), [float(frames)]).ticks.tolist() == [most] * 3
 
 
 def test_more_events_than_allowed_are_refused() -> None:

@@ -7,6 +7,7 @@ Letters: B batch, N balls, P pairs, D = 2N or N. Time in frames, velocities per 
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from dataclasses import dataclass
 
@@ -16,6 +17,8 @@ from torch import Tensor
 from jumpy_mbrl.models.base import State, check_frames
 from jumpy_mbrl.models.filtering import explain
 from jumpy_mbrl.models.piecewise import PiecewiseLinearModel
+
+_LEAST_BOUND = 64
 
 
 @dataclass(frozen=True)
@@ -35,11 +38,19 @@ class EventDrivenModel(PiecewiseLinearModel):
 
     Attributes:
         horizon: longest jump, in frames.
+        max_ticks: as for any jumpy model. A rollout has also at most one tick in two frames for
+            each ball and each pair of balls, or 64 if that is more: real tables stay far below.
         axes: coordinates of a ball in an observation: 2, or 1 (y alone) for balls on a line.
     """
 
     horizon: float = 100.0
     axes: int = 2
+
+    def _most_ticks(self, frames: float) -> int:
+        """Few enough for a model that, before it has learned, sees events at every moment."""
+        N = self.obs_size // self.axes
+        surfaces = N + N * (N - 1) // 2
+        return min(self.max_ticks, max(_LEAST_BOUND, math.ceil(0.5 * surfaces * frames)))
 
     @abstractmethod
     def next_event(self, positions: Tensor, velocities: Tensor) -> tuple[Tensor, Tensor]:

@@ -41,7 +41,7 @@ class PiecewiseLinearModel(WorldModel):
         lines = _Lines(state, ticked=action is not None)
         rows = torch.arange(state.batch_size, device=state.hidden.device)
         clock = torch.zeros_like(state.remaining)
-        for _ in range(self.max_ticks):
+        for _ in range(self._most_ticks(end)):
             arrival = clock + state.remaining
             going = arrival < end
             left = int(going.sum())
@@ -57,8 +57,12 @@ class PiecewiseLinearModel(WorldModel):
                 self._out_of_ticks()
         return lines.read(self, times, end)
 
+    def _most_ticks(self, frames: float) -> int:
+        """Bound on the ticks of a rollout of so many frames."""
+        return self.max_ticks
+
     def _out_of_ticks(self) -> None:
-        """Called where a rollout has had ``max_ticks`` and would tick on."""
+        """Called where a rollout has had so many and would tick on."""
 
     def _leap(self, state: State, duration: Tensor) -> State:
         """Follows the state's line for ``duration`` (B,) frames, without ticking."""

@@ -38,6 +38,9 @@ class SimulatorModel(EventDrivenModel):
         impulse = self.config.max_impulse * self.config.dt * action
         return (velocity + impulse).clamp(-limit, limit)
 
+    def _most_ticks(self, frames: float) -> int:
+        return self.max_ticks
+
     def _out_of_ticks(self) -> None:
         raise RuntimeError(
             f"a table had more than max_ticks={self.max_ticks} events; imagine a shorter time, "
