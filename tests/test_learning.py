@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from jumpy_mbrl.agents import PROTOCOLS, PlannerConfig
@@ -45,7 +46,7 @@ from jumpy_mbrl.evaluation.learning import (
     learn_and_play,
     score_of,
 )
-from jumpy_mbrl.figures.learning import save_learning_figure
+from jumpy_mbrl.figures.learning import FRAMES, mark_logarithmically, save_learning_figure
 from jumpy_mbrl.training import train
 from jumpy_mbrl.training.loop import CHECKPOINT
 
@@ -375,6 +376,17 @@ def test_everybody_is_drawn(tmp_path: Path) -> None:
     for name, drawn in (("both.png", True), ("policy.png", False)):
         assert has_color(tmp_path / name, OURS) == drawn
         assert has_color(tmp_path / name, FIRST_POLICY)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "marks"),
+    [(2e2, 3e6, ["1 k", "10 k", "100 k", "1 M"]), (3e6, 1.6e7, ["5 M", "10 M"])],
+)
+def test_an_axis_has_two_marks_at_least(low: float, high: float, marks: list[str]) -> None:
+    axes = Figure().subplots()
+    axes.set_xlim(low, high)
+    mark_logarithmically(axes, "frames", FRAMES)
+    assert [text.get_text() for text in axes.get_xticklabels()] == marks
 
 
 def test_no_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

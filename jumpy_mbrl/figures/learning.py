@@ -24,40 +24,38 @@ if TYPE_CHECKING:
 
 _LEARNERS = (BAD, "#3b76af", "#8a6bb1", "#d08a6a", "#a2577d", "#4fa3a5")
 _REFERENCES = {"none": ("doing nothing", FAINT), "simulator": ("the oracle", ORACLE)}
-_FRAMES = {
-    1e2: "100",
-    1e3: "1 k",
-    1e4: "10 k",
-    1e5: "100 k",
-    1e6: "1 M",
-    1e7: "10 M",
-    1e8: "100 M",
-    1e9: "1 G",
-}
-_MORE_FRAMES = {
-    factor * 10.0**power * unit: f"{factor * 10**power} {letter}".rstrip()
-    for unit, letter in ((1.0, ""), (1e3, "k"), (1e6, "M"), (1e9, "G"))
-    for power in range(3)
-    for factor in (1, 2, 5)
-}
-_SECONDS = {
-    1.0: "1 s",
-    10.0: "10 s",
-    60.0: "1 min",
-    600.0: "10 min",
-    3600.0: "1 h",
-    36_000.0: "10 h",
-    360_000.0: "100 h",
-}
-_MORE_SECONDS = {
-    number * unit: f"{number} {letter}"
-    for unit, letter, numbers in (
-        (1.0, "s", (1, 2, 5, 10, 20, 30)),
-        (60.0, "min", (1, 2, 5, 10, 20, 30)),
-        (3600.0, "h", (1, 2, 5, 10, 20, 50, 100)),
-    )
-    for number in numbers
-}
+FRAMES = (
+    {
+        1e2: "100",
+        1e3: "1 k",
+        1e4: "10 k",
+        1e5: "100 k",
+        1e6: "1 M",
+        1e7: "10 M",
+        1e8: "100 M",
+        1e9: "1 G",
+    },
+    {
+        factor * 10.0**power * unit: f"{factor * 10**power} {letter}".rstrip()
+        for unit, letter in ((1.0, ""), (1e3, "k"), (1e6, "M"), (1e9, "G"))
+        for power in range(3)
+        for factor in (1, 2, 5)
+    },
+)
+"""Marks of an axis, and those of one that would have less than two of them."""
+SECONDS = (
+    {1.0: "1 s", 10.0: "10 s", 60.0: "1 min", 600.0: "10 min", 3600.0: "1 h", 36_000.0: "10 h"},
+    {
+        number * unit: f"{number} {letter}"
+        for unit, letter, numbers in (
+            (1.0, "s", (1, 2, 5, 10, 20, 30)),
+            (60.0, "min", (1, 2, 5, 10, 20, 30)),
+            (3600.0, "h", (1, 2, 5, 10, 20, 50, 100)),
+        )
+        for number in numbers
+    },
+)
+"""The same of time."""
 _OF_PLANNER = (
     "planner: models that learned from more and more data, equally long",
     "planner: models that learned longer and longer, from the most data",
@@ -102,8 +100,8 @@ def save_learning_figure(
                 frames, curve, [point.frames for point in curve.by_frames], curve.by_frames, color
             )
             _draw(time, curve, [point.seconds for point in curve.by_time], curve.by_time, color)
-        _log_axis(frames, "frames of experience", _FRAMES, _MORE_FRAMES)
-        _log_axis(time, "time of training", _SECONDS, _MORE_SECONDS)
+        mark_logarithmically(frames, "frames of experience", FRAMES)
+        mark_logarithmically(time, "time of training", SECONDS)
         for axes, of_planner in zip((frames, time), _OF_PLANNER, strict=True):
             axes.set_ylim(0.0, 104.0)
             tidy(axes)
@@ -172,15 +170,14 @@ def _draw_references(axes: Axes, references: Mapping[str, Mapping[str, Any]], na
             )
 
 
-def _log_axis(
-    axes: Axes, label: str, marks: Mapping[float, str], more: Mapping[float, str]
-) -> None:
-    """With ``more`` marks where the others would leave the axis without two."""
+def mark_logarithmically(axes: Axes, label: str, marks: Sequence[Mapping[float, str]]) -> None:
+    """Makes x logarithmic, with those of the ``marks`` that come first and are two at least."""
     axes.set(xscale="log", xlabel=label)
     low, high = axes.get_xlim()
-    shown = {mark: text for mark, text in marks.items() if low <= mark <= high}
-    if len(shown) < 2:
-        shown = {mark: text for mark, text in more.items() if low <= mark <= high}
+    shown: dict[float, str] = {}
+    for found in marks:
+        if len(shown) < 2:
+            shown = {mark: text for mark, text in found.items() if low <= mark <= high}
     axes.set_xticks(list(shown), list(shown.values()))
     axes.minorticks_off()
     axes.set_xlim(low, high)
