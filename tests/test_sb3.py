@@ -188,9 +188,9 @@ class Level(gym.Env[Any, Any]):
         level = self.level if isinstance(self.level, (int, float)) else len(self.level)
         return np.zeros(1, np.float32), float(level), False, False, {}
 
-    def set_level(self, level: Any, said: str = "") -> str:
+    def set_level(self, level: Any, rows: str = "") -> str:
         self.level = level
-        return f"{said}{level}"
+        return f"{rows}{level}"
 
 
 def of_levels(kind: str, count: int = 3) -> VecEnv:
@@ -226,7 +226,7 @@ def test_single_environments_are_reached_as_in_the_dummy_vec_env(kind: str) -> N
                 wanted = theirs.env_is_wrapped(wrapper, indices)
                 assert ours.env_is_wrapped(wrapper, indices) == wanted
     for each in (ours, theirs):
-        assert each.env_method("set_level", 5, said="level ") == ["level 5"] * 3
+        assert each.env_method("set_level", 5, rows="level ") == ["level 5"] * 3
         assert rewards_of(each) == [5.0] * 3
         assert not each.has_attr("nonsense")
         with pytest.raises(AttributeError):

@@ -18,11 +18,11 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from numpy.typing import NDArray
-from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 import jumpy_mbrl  # noqa: F401  (registers the environments)
+from jumpy_mbrl.adapters.single_envs import SingleEnvs
 from jumpy_mbrl.envs.vector import TableVectorEnv
 
 Indices = int | Iterable[int] | None
@@ -33,8 +33,6 @@ _SINGLE = {
 }
 _PER_ENV = "np_random", "np_random_seed"
 _SETTABLE = "max_episode_steps", "model", "render_mode"
-_OF_SINGLE = "call", "get_attr", "set_attr"
-_NOT_CALLED = "reset", "step", "close"
 
 
 class SB3VecEnv(VecEnv):
@@ -73,10 +71,7 @@ class SB3VecEnv(VecEnv):
         self._actions: NDArray[Any] | None = None
         self._given: dict[str, Any] | None = {}
         self._started = False
-        base: Any = venv.unwrapped
-        self._single = all(callable(getattr(base, name, None)) for name in _OF_SINGLE)
-        envs = getattr(base, "envs", None) if self._single else None
-        self._envs: Sequence[gym.Env[Any, Any]] | None = envs
+        self._singles = SingleEnvs.inside(venv)
         super().__init__(venv.num_envs, venv.single_observation_space, venv.single_action_space)
 
     def reset(self) -> VecEnvObs:
@@ -150,8 +145,9 @@ class SB3VecEnv(VecEnv):
         `np_random_seed`.
         """
         rows = list(self._get_indices(indices))
-        if attr_name not in _SINGLE and self._has_attr(attr_name, rows):
-            return self._call(rows, "get_wrapper_attr", attr_name)
+        singles = self._singles
+        if attr_name not in _SINGLE and singles is not None and singles.have(attr_name, rows):
+            return singles.get(attr_name, rows)
         name = _SINGLE.get(attr_name, attr_name)
         holder = next((layer for layer in self._layers() if hasattr(layer, name)), self.venv)
         value = getattr(holder, name)
@@ -171,9 +167,8 @@ class SB3VecEnv(VecEnv):
         """
         rows = list(self._get_indices(indices))
         holder = self._holder(attr_name)
-        if holder is None and self._single:
-            self._check_reach(rows, f"set {attr_name!r}")
-            self._call(rows, "set_wrapper_attr", attr_name, value)
+        if holder is None and self._singles is not None:
+            self._singles.set(attr_name, value, rows)
             return
         base: Any = self.venv.unwrapped
         if holder is None or (holder is base and not _is_settable(base, attr_name)):
@@ -200,21 +195,13 @@ class SB3VecEnv(VecEnv):
             ValueError: for some of the environments of `AsyncVectorEnv` only, or a method that it
                 does not call.
         """
-        if not self._single:
+        if self._singles is None:
             raise AttributeError(
                 f"expected no env_method({method_name!r}): there are no single environments inside "
                 f"{self.venv}; use its attribute venv, or SB3's own make_vec_env"
             )
         rows = list(self._get_indices(indices))
-        self._check_reach(rows, f"call {method_name!r}")
-        if self._envs is None and method_name in _NOT_CALLED:
-            raise ValueError(
-                f"expected another method than {method_name!r}, which AsyncVectorEnv does not "
-                f"call; call that of this environment, for all"
-            )
-        if not self._has_attr(method_name, rows):
-            raise AttributeError(f"expected a method of the environments, got {method_name!r}")
-        return self._call(rows, method_name, *args, **kwargs)
+        return self._singles.call(rows, method_name, *args, **kwargs)
 
     def env_is_wrapped(
         self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: Indices = None
@@ -225,12 +212,9 @@ class SB3VecEnv(VecEnv):
         of classes only: there, subclasses do not count.
         """
         rows = list(self._get_indices(indices))
-        if self._envs is not None:
-            return [is_wrapped(self._envs[row], wrapper_class) for row in rows]
-        if not self._single:
+        if self._singles is None:
             return [False for _ in rows]
-        name = f"<{wrapper_class.__name__}<"
-        return [name in described for described in self._call(rows, "__str__")]
+        return self._singles.wrapped_in(wrapper_class, rows)
 
     def _shared(self, options: list[dict[str, Any]]) -> dict[str, Any] | None:
         """Options that make one reset of all environments; None if each needs one of its own."""
@@ -244,7 +228,7 @@ class SB3VecEnv(VecEnv):
             return dict(options[0])
         if tables:
             return {name: np.stack([entry[name] for entry in options]) for name in options[0]}
-        if not self._single:
+        if self._singles is None:
             raise ValueError(
                 f"expected the same options for all of {self.venv}, which has no single "
                 f"environments, got {options!r}"
@@ -263,31 +247,6 @@ class SB3VecEnv(VecEnv):
             self.reset_infos[row] = _unbatch(infos, self.num_envs)[row]
         return observations  # type: ignore[no-any-return]
 
-    # Single environments, where there are any
-
-    def _has_attr(self, name: str, rows: Sequence[int]) -> bool:
-        """Whether there are single environments, and those of `rows` have an attribute."""
-        if not self._single:
-            return False
-        # In AsyncVectorEnv all are asked for it, and one without it would end them all.
-        asked = range(self.num_envs) if self._envs is None else rows
-        return all(self._call(asked, "has_wrapper_attr", name))
-
-    def _call(self, rows: Sequence[int], name: str, /, *args: Any, **kwargs: Any) -> list[Any]:
-        """Calls a method of the single environments `rows`; AsyncVectorEnv calls that of all."""
-        if self._envs is not None:
-            return [self._envs[row].get_wrapper_attr(name)(*args, **kwargs) for row in rows]
-        base: Any = self.venv.unwrapped
-        results = base.call(name, *args, **kwargs)
-        return [results[row] for row in rows]
-
-    def _check_reach(self, rows: Sequence[int], what: str) -> None:
-        if self._envs is None and len(set(rows)) != self.num_envs:
-            raise ValueError(
-                f"expected to {what} in all environments, as AsyncVectorEnv does, got "
-                f"indices={list(rows)}; use SyncVectorEnv or SB3's SubprocVecEnv for some of them"
-            )
-
     def _layers(self) -> Iterator[VectorEnv[Any, Any, Any]]:
         """The vector wrappers from the outside, and the vector environment."""
         layer = self.venv
@@ -299,13 +258,13 @@ class SB3VecEnv(VecEnv):
     def _holder(self, name: str) -> VectorEnv[Any, Any, Any] | None:
         """What all environments share that defines an attribute: a wrapper or a native one."""
         *wrappers, base = self._layers()
-        if self._has_attr(name, range(self.num_envs)):
+        if self._singles is not None and self._singles.have(name, range(self.num_envs)):
             return None
         for wrapper in wrappers:
             # What every wrapper has only passes on what is inside.
             if hasattr(wrapper, name) and not hasattr(VectorWrapper, name):
                 return wrapper
-        return base if hasattr(base, name) and not self._single else None
+        return base if hasattr(base, name) and self._singles is None else None
 
 
 def make_vec_env(

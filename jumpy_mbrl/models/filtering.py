@@ -4,9 +4,9 @@ A difference of two frames is a velocity only if nothing happened between them. 
 proposes one: the model is started there and played to the last frame, through whatever events it
 foresees, and the proposal that explains the later frames best is kept.
 
-In a few rows in a thousand every interval holds an event of some ball. They alone are searched
-for: from proposals that are changed ball by ball, velocities are fitted to the frames, and to the
-film played backwards.
+In few rows every interval holds an event of some ball, or all but the last one, whose proposal no
+later frame confirms. They alone are searched for: from proposals that are changed ball by ball,
+velocities are fitted to the frames, and to the film played backwards.
 
 Letters: B batch, R rows of it that are searched for, T frames, N balls, D observation size,
 S starts of a search, M numbers in the frames to be explained.
