@@ -122,6 +122,15 @@ def test_a_line_that_was_there_before_the_first_tick_counts() -> None:
     assert Imagined(state.obs.unsqueeze(1), times[:, :0], state).lines().tolist() == [1, 1, 1, 1]
 
 
+def test_ticks_from_an_end_on_are_left_out() -> None:
+    times = torch.tensor([[0.0, 2.0, 5.0], [0.5, 2.0, torch.inf], [1.0, 2.0, 3.0]])
+    whole = Imagined(torch.zeros(3, 1, 2), times, make_state(3))
+    found = whole.until(torch.tensor([5, 9, 0]))
+    inf = torch.inf
+    assert found.tick_times.tolist() == [[0.0, 2.0, inf], [0.5, 2.0, inf], [inf, inf, inf]]
+    assert found.ticks.tolist() == [2, 2, 0] and whole.ticks.tolist() == [3, 2, 3]
+
+
 @pytest.mark.parametrize("actions", [None, [4.0]])
 def test_now_is_what_the_state_holds(actions: list[float] | None) -> None:
     """Even where the latent, as here, decodes to something else."""

@@ -18,6 +18,7 @@ from jumpy_mbrl.agents.policy_config import policy_preset
 from jumpy_mbrl.benchmarks import Clock, envs, format_row, policies, train
 from jumpy_mbrl.benchmarks.clock import make_row, ratio_row
 from jumpy_mbrl.data.events import EventTable
+from jumpy_mbrl.data.recording import Recording
 from jumpy_mbrl.data.sampling import make_sampler
 from jumpy_mbrl.data.tasks import TaskConfig, TaskDataset, make_task
 from jumpy_mbrl.models.event_jump import EventJumpConfig
@@ -114,6 +115,9 @@ def test_ratios_have_an_upper_limit() -> None:
 def test_sequences_supervise_every_frame_but_the_first(name: str, data: TaskDataset) -> None:
     model = make_model(train.MODELS[name])
     assert train.supervised_frames(model, data, 8) == 8 * 44
+    length = np.repeat([5, 45], 32)
+    ended = Recording(data.obs, data.action, np.zeros((64, 44)), data.warm_up, length)
+    assert train.supervised_frames(model, ended, 8) == 8 * 24
 
 
 def test_windows_supervise_the_known_frames_up_to_the_horizon(data: TaskDataset) -> None:

@@ -8,6 +8,7 @@ import torch
 
 from jumpy_mbrl.data.dataset import DatasetConfig, TrajectoryDataset, make_dataset
 from jumpy_mbrl.data.events import EventSampler, EventTable, LineEventSampler
+from jumpy_mbrl.data.recording import Recording
 from jumpy_mbrl.data.tasks import TaskConfig, make_task
 from jumpy_mbrl.envs.config import TableConfig
 
@@ -127,6 +128,29 @@ def test_three_balls_are_segmented_too() -> None:
     distance = np.linalg.norm(found.pair[:, 0], axis=1)
     assert len(distance) > 200
     assert np.quantile(np.abs(distance - 0.2), 0.99) < 1e-4
+
+
+def test_events_end_with_their_trajectories() -> None:
+    data = make_dataset(DatasetConfig(num_trajectories=300, seed=3))
+    length = np.random.default_rng(0).integers(6, 45, 300)
+    tables, lines = [], []
+    for frame in (0.9, None):  # what is beyond the end: anything, or the last frame again
+        obs = data.obs.copy()
+        for row, end in zip(obs, length, strict=True):
+            row[end:] = row[end - 1] if frame is None else frame
+        rest = data.action, np.zeros((300, 44)), 4, length
+        tables.append(EventTable.from_dataset(Recording(obs, *rest)))
+        sampler = LineEventSampler(Recording(obs[..., 1::2], *rest))
+        lines.append(sampler.sample(50, torch.Generator().manual_seed(0)))
+    whole = EventTable.from_dataset(data)
+    for name in ("single", "pair", "shot"):
+        found, other, known = (getattr(table, name) for table in (*tables, whole))
+        np.testing.assert_array_equal(found, other)
+        assert {event.tobytes() for event in found} <= {event.tobytes() for event in known}
+        assert 10 < len(found) < len(known) or name == "shot"
+    np.testing.assert_array_equal(tables[0].passing_frames, tables[1].passing_frames)
+    assert 10 < tables[0].passing_frames.sum() < whole.passing_frames.sum()
+    assert all(torch.equal(lines[0][name], lines[1][name]) for name in lines[0])
 
 
 def test_too_short_trajectories_are_refused() -> None:

@@ -204,12 +204,17 @@ class SlowLine:
 
 
 def slow_lines(
-    model: JumpyRNN, obs: Tensor, action: Tensor, due: Tensor, go_on: Tensor
+    model: JumpyRNN,
+    obs: Tensor,
+    action: Tensor,
+    due: Tensor,
+    go_on: Tensor,
+    lengths: list[int] | None = None,
 ) -> list[SlowLine]:
     """Equation 7 word for word: one sequence at a time, one jump at a time, growing it by one."""
     found = []
-    last = obs.shape[1] - 1
     for row in range(obs.shape[0]):
+        last = (obs.shape[1] if lengths is None else lengths[row]) - 1
         state = model.initial_state(1)
         frame = 0
         while frame < last:
@@ -225,7 +230,8 @@ def slow_lines(
                 if jump + 1 > model.config.horizon:
                     break
                 jump += 1
-            cut = frame + jump < last and bool(due[row, frame + jump])
+            end = frame + jump
+            cut = bool(due[row, end]) if end < last else end < obs.shape[1] - 1
             found.append(SlowLine(row, frame, jump, state, cut))
             state = replace(state, hidden=state.hidden + jump * state.velocity)
             frame += jump
@@ -272,16 +278,22 @@ def test_line_search_equals_the_slow_loop(split: Split, epsilon: float, horizon:
         assert len({line.jump for line in lines if not line.cut}) >= 3
 
 
+@pytest.mark.parametrize("lengths", [None, [16, 2, 3, 4, 5, 7, 9, 10, 12, 14, 15, 16]])
 @pytest.mark.parametrize("split", ["halves", "heads"])
-def test_loss_and_its_gradient_equal_those_of_the_slow_loop(split: Split) -> None:
+def test_loss_and_its_gradient_equal_those_of_the_slow_loop(
+    split: Split, lengths: list[int] | None
+) -> None:
     model, batch = search_problem(split, epsilon=0.03, horizon=6.0)
     obs, action = batch["obs"], batch["action"]
+    if lengths is not None:
+        batch["length"] = torch.tensor(lengths)
     loss, log = model.loss(batch)
     loss.backward()
     gradients = {name: p.grad for name, p in model.named_parameters()}
     model.zero_grad()
 
-    lines = slow_lines(model, obs, action, model._ticks_due(action), batch["u"][:, :-1] < 0.1)
+    due, go_on = model._ticks_due(action), batch["u"][:, :-1] < 0.1
+    lines = slow_lines(model, obs, action, due, go_on, lengths)
     errors, durations = [], []
     for line in lines:
         end = line.frame + line.jump

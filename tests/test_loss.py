@@ -1,4 +1,4 @@
-"""A run's loss in bfloat16 and compiled: what changes, what does not, and what is refused."""
+"""A run's loss: in bfloat16, compiled, and of sequences that end early."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from jumpy_mbrl.data.loading import SequenceData
+from jumpy_mbrl.data.recording import Recording
 from jumpy_mbrl.data.sampling import make_sampler
 from jumpy_mbrl.data.tasks import TaskConfig, TaskDataset, make_task
 from jumpy_mbrl.models import (
@@ -58,7 +61,7 @@ def data() -> TaskDataset:
 
 
 def differentiated(
-    config: ModelConfig, data: TaskDataset, precision: Precision = "float32", compile: bool = False
+    config: ModelConfig, data: SequenceData, precision: Precision = "float32", compile: bool = False
 ) -> tuple[Tensor, dict[str, Tensor], Loss]:
     """The loss of a batch that is always the same, its log, and the module with its gradient."""
     with torch.random.fork_rng(devices=[]):
@@ -75,6 +78,45 @@ def gradient(module: Loss) -> Tensor:
     """All gradients as one vector."""
     grads = [weight.grad for weight in module.parameters() if weight.grad is not None]
     return torch.cat([grad.flatten() for grad in grads])
+
+
+# -- sequences that end early ------------------------------------------------------------------
+
+
+def ended(data: TaskDataset, padding: str) -> Recording:
+    """The sequences, of which most end early; beyond that are frames of the given kind."""
+    rng = np.random.default_rng(0)
+    length = np.append(rng.integers(6, 44, 63), 45)
+    obs = data.obs.copy()
+    for row, end in zip(obs, length, strict=True):
+        row[end:] = row[end - 1] if padding == "last" else rng.uniform(size=row[end:].shape)
+    return Recording(obs, data.action, np.zeros((64, 44)), data.warm_up, length)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_what_is_beyond_the_end_of_a_sequence_teaches_nothing(name: str, data: TaskDataset) -> None:
+    loss, log, module = differentiated(MODELS[name], ended(data, "last"))
+    other, other_log, other_module = differentiated(MODELS[name], ended(data, "random"))
+    torch.testing.assert_close(other, loss)
+    torch.testing.assert_close(other_log, log)
+    torch.testing.assert_close(gradient(other_module), gradient(module), atol=1e-6, rtol=1e-4)
+    whole, _, _ = differentiated(MODELS[name], data)
+    assert float(whole) != pytest.approx(float(loss), rel=1e-3), "fewer frames teach otherwise"
+
+
+@pytest.mark.parametrize("name", ["RNN", "ODE-RNN"])
+def test_every_real_frame_counts_alike(name: str, data: TaskDataset) -> None:
+    recording = ended(data, "random")
+    model = make_model(MODELS[name])
+    batch = make_sampler("sequences", recording).sample(16, torch.Generator().manual_seed(0))
+    weights = batch["length"] - 1
+    assert len(weights.unique()) > 8
+    alone = [
+        model.loss({"obs": obs[None, :end], "action": action[None, :end]})[0]
+        for obs, action, end in zip(batch["obs"], batch["action"], batch["length"], strict=True)
+    ]
+    expected = (torch.stack(alone) * weights).sum() / weights.sum()
+    torch.testing.assert_close(model.loss(batch)[0], expected)
 
 
 # -- bfloat16 ----------------------------------------------------------------------------------

@@ -10,9 +10,16 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict, Discrete
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.wrappers import TransformAction
+from gymnasium.wrappers.vector import FlattenObservation
 from numpy.typing import NDArray
 
+from jumpy_mbrl import from_pretrained
+from jumpy_mbrl.agents import CEMConfig, CEMPlanner, FunctionObjective, RecedingHorizon
 from jumpy_mbrl.data.recording import Policy, Recording, RecordingConfig, record
+from jumpy_mbrl.models import ActionSequence, JumpyRNNConfig, LatentJumpConfig, RNNConfig
+from jumpy_mbrl.models.ode_rnn import ODERNNConfig
+from jumpy_mbrl.training import TrainingConfig, train
 
 STEP = 0.25
 
@@ -21,15 +28,15 @@ class Cart(gym.Env[Any, Any]):
     """Starts at random and moves by a quarter of the action; rewarded by where it stood.
 
     Args:
-        length: steps until an episode ends.
+        length: steps until an episode ends, or several, of which each episode draws one.
         pictures: shown as 2 x 3 pixels instead of a number.
         broken_at: step from which on it shows NaN.
     """
 
     def __init__(
-        self, length: int = 100, pictures: bool = False, broken_at: int = 1000, size: int = 1
+        self, length: Any = 100, pictures: bool = False, broken_at: int = 1000, size: int = 1
     ) -> None:
-        self.length, self.pictures, self.broken_at = length, pictures, broken_at
+        self.lengths, self.pictures, self.broken_at = length, pictures, broken_at
         self.action_space = Box(-2.0, 2.0, (size,), np.float32)
         numbers, bytes_ = Box(-100.0, 100.0, (1,), np.float64), Box(0, 255, (2, 3), np.uint8)
         self.observation_space = bytes_ if pictures else numbers
@@ -37,6 +44,7 @@ class Cart(gym.Env[Any, Any]):
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
         self.steps, self.place = 0, self.np_random.uniform()
+        self.length = int(self.np_random.choice(np.atleast_1d(self.lengths)))
         return self._show(), {}
 
     def step(self, action: NDArray[np.float32]) -> tuple[Any, float, bool, bool, dict[str, Any]]:
@@ -110,6 +118,132 @@ def test_an_episode_may_end_with_its_last_frame() -> None:
     np.testing.assert_allclose(data.obs[:, 1:], data.obs[:, :-1] + STEP * held, atol=1e-5)
 
 
+# -- episodes that end early ---------------------------------------------------------------------
+
+UNEQUAL = (1, 2, 5, 20)
+
+
+@pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.DISABLED])
+def test_episodes_that_end_early_are_kept(mode: AutoresetMode) -> None:
+    data = record(carts(4, mode, length=UNEQUAL), 30, 9, hold=2, warm_up=2)
+    assert data.obs.shape == (30, 9, 1) and data.length.dtype == np.int64
+    assert set(data.length.tolist()) == {2, 3, 6, 9}
+    held = np.zeros(30)
+    for t in range(8):
+        going = t + 1 < data.length
+        assert (data.action[going, t] != 0).all() == (t in (1, 3, 5, 7))
+        held = np.where(data.action[:, t, 0] != 0, data.action[:, t, 0], held)
+        moved = data.obs[:, t + 1, 0] - data.obs[:, t, 0]
+        np.testing.assert_allclose(moved, np.where(going, STEP * held, 0.0), atol=1e-5)
+        rewarded = np.where(going, data.obs[:, t, 0], 0.0)
+        np.testing.assert_allclose(data.reward[:, t], rewarded, atol=1e-6)
+        assert not data.action[~going, t].any()
+    # Every environment plays its own first episode, and that alone, in the first round.
+    for number in range(4):
+        env = Cart(length=UNEQUAL)
+        assert data.obs[number, 0] == np.float32(env.reset(seed=number)[0][0])
+        assert data.length[number] == min(env.length + 1, 9)
+
+
+def test_short_episodes_are_recorded_as_often_as_they_are_played() -> None:
+    data = record(carts(5, length=(1, 8)), 400, 20)
+    assert data.obs.shape == (400, 9, 1), "no frames that no episode has"
+    assert (data.length == 2).mean() == pytest.approx(0.5, abs=0.06)
+    assert (data.length == 9).mean() == pytest.approx(0.5, abs=0.06)
+
+
+def test_environments_whose_episode_has_ended_show_their_last_frame() -> None:
+    def policy(obs: NDArray[Any], action: NDArray[np.float32]) -> NDArray[np.float32]:
+        assert obs.shape == (4, action.shape[1], 1)
+        seen.append(obs[:, -1, 0].copy())
+        return np.ones((4, 1), np.float32)
+
+    seen: list[NDArray[Any]] = []
+    data = record(carts(4, length=UNEQUAL), 4, 9, policy=policy)
+    assert 2 in data.length and 9 in data.length
+    np.testing.assert_array_equal(np.stack(seen, axis=1), data.obs[:, :-1, 0])
+    np.testing.assert_array_equal(data.action[..., 0], np.arange(9) + 1 < data.length[:, None])
+
+
+def test_episodes_that_end_before_the_first_action() -> None:
+    data = record(carts(4, length=UNEQUAL), 12, 9, warm_up=4)
+    short = data.length <= 4
+    assert short.any() and not short.all()
+    assert not data.action[short].any() and data.action[~short].any(axis=1).all()
+    with pytest.raises(
+        ValueError, match=r"more than the 4 frames.*the longest ended with 3; .*sma"
+    ):
+        record(carts(length=(1, 2)), 6, 9, warm_up=4)
+
+
+def billiards(count: int, mode: AutoresetMode = AutoresetMode.NEXT_STEP, sync: bool = False) -> Any:
+    how: dict[str, Any] = {"autoreset_mode": mode}
+    if sync:
+        how = {"vectorization_mode": "sync", "vector_kwargs": how}
+    return gym.make_vec("Billiards2D-v0", count, **how)
+
+
+def poles(count: int) -> Any:
+    def by_sign(env: gym.Env[Any, Any]) -> gym.Wrapper[Any, Any, Any, Any]:
+        return TransformAction(env, lambda action: int(action[0] > 0.0), Box(-1.0, 1.0, (1,)))
+
+    return gym.make_vec("CartPole-v1", count, vectorization_mode="sync", wrappers=[by_sign])
+
+
+def test_billiards_are_recorded_alike_by_all_vector_environments() -> None:
+    first, *others = (
+        record(billiards(8, mode, sync), 24, 45, hold=50, warm_up=4)
+        for mode in (AutoresetMode.NEXT_STEP, AutoresetMode.DISABLED)
+        for sync in (False, True)
+    )
+    assert first.length.min() < 45 and first.length.max() == 45
+    np.testing.assert_array_equal(first.reward.sum(axis=1) == 1.0, first.length < 45)
+    for other in others:
+        for name in ("obs", "action", "reward", "length"):
+            np.testing.assert_array_equal(getattr(other, name), getattr(first, name))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [RNNConfig, JumpyRNNConfig, ODERNNConfig, LatentJumpConfig],
+    ids=lambda kind: kind.__name__,
+)
+@pytest.mark.parametrize("world", ["billiards", "poles"])
+def test_worlds_whose_episodes_end_early_are_learned_and_planned_in(
+    world: str, kind: Any, tmp_path: Path
+) -> None:
+    make, actions = {"billiards": (billiards, 2), "poles": (poles, 1)}[world]
+    # Billiards: the one shot; on a cart: every frame.
+    how: dict[str, Any] = {"frames": 45, "hold": 50 if world == "billiards" else 1, "warm_up": 4}
+    data, unseen = (record(make(8), 16, seed=seed, **how) for seed in (0, 100))
+    assert data.length.min() < data.length.max()
+    config = TrainingConfig(
+        model=kind(obs_size=4, action_size=actions, hidden_size=4, mlp_size=4),
+        train_data=data.save(tmp_path / "train.npz"),
+        validation_data=unseen.save(tmp_path / "validation.npz"),
+        steps=3,
+        batch_size=8,
+        device="cpu",
+    )
+    model = from_pretrained(train(config, tmp_path / "run", progress=False))
+    planner = CEMPlanner(
+        ActionSequence(model, (0,)),
+        FunctionObjective(lambda obs: -obs[..., 0].square().mean(dim=-1), range(1, 5)),
+        CEMConfig(finalists=0, population=8, elites=2, iterations=1),
+    )
+    played = record(make(3), 4, seed=200, policy=RecedingHorizon(planner), **how)
+    assert played.obs.shape == (4, played.length.max(), 4) and played.action.any()
+
+
+@pytest.mark.parametrize("sync", [False, True])
+def test_episodes_of_one_step(sync: bool) -> None:
+    env = gym.make_vec("Billiards2DShot-v0", 3, vectorization_mode="sync" if sync else None)
+    data = record(env, 6, 9)
+    assert data.obs.shape == (6, 2, 16) and data.length.tolist() == [2] * 6
+    with pytest.raises(ValueError, match="the longest ended with 2; choose a smaller warm_up"):
+        record(env, 6, 9, warm_up=2)
+
+
 # -- files ---------------------------------------------------------------------------------------
 
 
@@ -122,6 +256,18 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
         assert np.array_equal(getattr(data, name), getattr(loaded, name))
     assert loaded.warm_up == 2
     assert data.save(tmp_path / "again.npz").sha256 == config.sha256
+
+
+def test_lengths_are_saved_where_they_say_something(tmp_path: Path) -> None:
+    data = record(carts(4, length=UNEQUAL), 12, 9)
+    config = data.save(tmp_path / "unequal.npz")
+    loaded = Recording.load(config.path, config.sha256)
+    np.testing.assert_array_equal(loaded.length, data.length)
+    np.testing.assert_array_equal(loaded.obs, data.obs)
+    whole = record(carts(), 3, 6).save(tmp_path / "whole.npz")
+    with np.load(whole.path) as arrays:
+        assert set(arrays) == {"obs", "action", "reward", "warm_up"}, "as files of old"
+    assert Recording.load(whole.path).length.tolist() == [6, 6, 6]
 
 
 def test_files_that_are_not_what_was_saved(tmp_path: Path) -> None:
@@ -152,15 +298,32 @@ def test_environments_that_cannot_be_recorded() -> None:
         record(carts(mode=AutoresetMode.SAME_STEP), 1, 5)
     for name, space, message in (
         ("single_observation_space", Dict({"a": Discrete(2)}), "in a Box, got Dict"),
-        ("single_action_space", Discrete(3), r"real numbers in a Box, got Discrete\(3\)"),
+        ("single_action_space", Discrete(3), r"in a Box, got Discrete\(3\).*TransformAction"),
         ("single_action_space", Box(0, 9, (1,), np.int64), "real numbers in a Box"),
-        ("single_action_space", Box(-np.inf, np.inf, (1,)), "finite bounds.*RescaleAction"),
+        ("single_action_space", Box(-np.inf, np.inf, (1,)), "finite bounds.*TransformAction where"),
         ("single_action_space", Box(1.0, 2.0, (1,)), "with 0.*between them"),
     ):
         env = carts()
         setattr(env, name, space)
         with pytest.raises(ValueError, match=message):
             record(env, 1, 5)
+
+
+def test_observations_of_several_kinds_are_flattened_as_the_error_says() -> None:
+    class Labelled(Cart):
+        def __init__(self) -> None:
+            super().__init__()
+            self.observation_space = Dict({"kind": Discrete(3), "place": Box(-9, 9, (1,))})
+
+        def _show(self) -> Any:
+            return {"kind": self.steps % 3, "place": super()._show().astype(np.float32)}
+
+    env = SyncVectorEnv([Labelled] * 2)
+    with pytest.raises(ValueError, match=r"got Dict.*gymnasium\.wrappers\.vector\.FlattenObs"):
+        record(env, 2, 4)
+    data = record(FlattenObservation(env), 2, 4)
+    np.testing.assert_array_equal(data.obs[0, :, :3], np.eye(3)[[0, 1, 2, 0]])
+    assert data.obs.dtype == np.float32 and len(np.unique(data.obs[..., 3])) == 8
 
 
 @pytest.mark.parametrize(
@@ -204,11 +367,6 @@ def test_actions_may_lie_on_bounds_that_float32_rounds(dtype: Any) -> None:
             record(env, 3, 9, policy=always(1.001 * bound))
 
 
-def test_an_episode_that_ends_early() -> None:
-    with pytest.raises(ValueError, match=r"of 9 frames, but after 6 frames .* \[0 1 2\] ended"):
-        record(carts(length=5), 3, 9)
-
-
 def test_what_is_not_finite() -> None:
     with pytest.raises(ValueError, match=r"finite obs, got NaN or infinity in episodes \[0 1 2\]"):
         record(carts(broken_at=3), 3, 9)
@@ -231,7 +389,9 @@ def test_what_a_policy_may_not_do(action: NDArray[Any], message: str) -> None:
 def test_arrays_that_do_not_fit() -> None:
     obs = np.zeros((2, 5, 3), np.float32)
     action, reward = np.zeros((2, 5, 1), np.float32), np.zeros((2, 4))
-    assert len(Recording(obs, action, reward)) == 2
+    assert Recording(obs, action, reward).length.tolist() == [5, 5]
+    assert Recording(obs, action, reward, 4, np.array([3, 5], np.int32)).length.dtype == np.int64
+    ones = np.ones((2, 5, 1), np.float32)
     for wrong, message in (
         ({"obs": obs.astype(np.float64)}, "float32 or uint8, got .* float64"),
         ({"obs": obs[0]}, r"shape \(n, T, D\)"),
@@ -242,6 +402,13 @@ def test_arrays_that_do_not_fit() -> None:
         ({"reward": np.full((2, 4), np.inf)}, "finite reward"),
         ({"warm_up": 0}, "warm_up from 1 to 4"),
         ({"warm_up": 5}, "warm_up from 1 to 4"),
+        ({"length": np.array([2, 3]), "warm_up": 3}, "warm_up from 1 to 2"),
+        ({"length": np.array([5])}, r"length of shape \(2,\).* got \(1,\)"),
+        ({"length": np.array([5.0, 5.0])}, "an integer for each episode, got .*float64"),
+        ({"length": np.array([1, 5])}, "from 2 to 5 frames, got 1 to 5"),
+        ({"length": np.array([2, 6])}, "from 2 to 5 frames, got 2 to 6"),
+        ({"length": np.array([4, 5]), "action": ones}, "zeros as actions and rewards beyond"),
+        ({"length": np.array([4, 5]), "reward": reward + 1.0}, "zeros as actions and rewards"),
     ):
         given: dict[str, Any] = {"obs": obs, "action": action, "reward": reward, **wrong}
         with pytest.raises(ValueError, match=message):

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from jumpy_mbrl.data.dataset import DatasetConfig, TrajectoryDataset, make_dataset
 from jumpy_mbrl.data.events import EventSampler, LineEventSampler
+from jumpy_mbrl.data.recording import Recording
 from jumpy_mbrl.data.sampling import SequenceSampler, WindowSampler, make_sampler
 from jumpy_mbrl.data.tasks import TaskConfig, TaskDataset, make_task
 from jumpy_mbrl.envs.config import TableConfig
@@ -124,6 +125,73 @@ def test_samplers_take_their_settings() -> None:
 def test_sequences_no_longer_than_the_window_are_refused() -> None:
     with pytest.raises(ValueError, match=f"more than {T} frames, the model's window, got {T}"):
         WindowSampler(numbered(), window=T)
+
+
+# -- sequences that end early ------------------------------------------------------------------
+
+
+def ended() -> Recording:
+    """Sequences of 2, 4, 5, 9 and T frames; what is beyond has values below 0."""
+    data, length = numbered(5), np.array([2, 4, 5, 9, T])
+    over = np.arange(T) >= length[:, None]
+    obs = np.where(over[..., None], np.float32(-1.0), data.obs)
+    return Recording(obs, data.action, np.zeros((5, T - 1)), 1, length)
+
+
+def test_moments_are_those_of_real_frames_in_proportion() -> None:
+    data = ended()
+    batch = sample(data, 13_000, window=4)
+    first = batch["window"][:, 0, 0].round().long()
+    rows, now = first // 100, first % 100
+    # One moment in the third sequence, five in the fourth, eight in the fifth; two have none.
+    shares = torch.bincount(rows, minlength=5) / 13_000
+    torch.testing.assert_close(shares, torch.tensor([0, 0, 1, 5, 8]) / 14, atol=0.02, rtol=0)
+    last = torch.from_numpy(data.length)[rows] - 1
+    assert torch.equal(batch["length"], last - now) and int(batch["length"].min()) == 1
+    known = torch.arange(1, T - 3) <= batch["length"].unsqueeze(1)
+    assert bool((batch["future"][known] >= 0.0).all()) and bool((batch["window"] >= 0.0).all())
+    short = Recording(data.obs, data.action, data.reward, 1, data.length.clip(max=4))
+    with pytest.raises(ValueError, match="more than 4 frames, the model's window, got 4"):
+        WindowSampler(short, window=4)
+
+
+def test_sequences_come_with_their_lengths() -> None:
+    data = ended()
+    batch = SequenceSampler(data).sample(500, torch.Generator().manual_seed(0))
+    rows = (batch["obs"][:, 0, 0] / 100).round().long()
+    assert torch.equal(batch["length"], torch.from_numpy(data.length)[rows])
+    assert len(rows.unique()) == 5
+    whole = Recording(data.obs, data.action, data.reward)
+    assert "length" not in SequenceSampler(whole).sample(5, torch.Generator())
+
+
+def test_lengths_that_are_those_of_all_change_no_draw() -> None:
+    data = numbered(actions=True)
+    reward, length = np.zeros((30, T - 1)), np.full(30, T)
+    for kind in ("windows", "sequences"):
+        given, plain = (
+            make_sampler(kind, source).sample(20, torch.Generator().manual_seed(0))
+            for source in (Recording(data.obs, data.action, reward, 1, length), data)
+        )
+        assert given.keys() == plain.keys()
+        assert all(torch.equal(given[name], plain[name]) for name in given)
+
+
+def test_pictures_to_see_are_real_ones() -> None:
+    class Looking:
+        axes, is_looking = 2, True
+
+        def read(self, obs: Tensor) -> Tensor:
+            raise NotImplementedError
+
+    data = ended()
+    generator = torch.Generator().manual_seed(0)
+    sampler = make_sampler("picture-events", data, model=Looking())
+    seen = sampler.sample(4000, generator)["pictures"][:, 0]
+    assert bool((seen >= 0.0).all())
+    assert set(seen.int().tolist()) == {
+        100 * row + frame for row, end in enumerate(data.length) for frame in range(end)
+    }
 
 
 # -- whole sequences --------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from jumpy_mbrl.data.dataset import DatasetConfig, make_dataset
+from jumpy_mbrl.data.recording import Recording
 from jumpy_mbrl.data.tasks import TaskConfig, TaskDataset, make_task
 from jumpy_mbrl.envs import LINE_CONFIG
 from jumpy_mbrl.envs.config import TableConfig
@@ -92,6 +93,39 @@ def test_it_agrees_with_validate(kind: str, batch_size: int) -> None:
     assert found.sample_mse == pytest.approx(expected["mse"], rel=1e-5)
     assert found.mean_jump == expected["mean_jump"]
     assert found.mean_jump == 41 / found.ticks
+
+
+@pytest.mark.parametrize("kind", ["rnn", "jumpy-rnn", "latent-jump"])
+@pytest.mark.parametrize("batch_size", [5, 1000])
+@torch.no_grad()
+def test_sequences_that_end_early_are_compared_up_to_their_ends(kind: str, batch_size: int) -> None:
+    data, model = data_of("billiards2d"), small(kind, 4)
+    length = np.array([45, 44, 40, 31, 30, 20, 9, 7, 6, 5, 4, 3])  # the last two are only shown
+    obs = data.obs.copy()
+    for row, end in zip(obs, length, strict=True):
+        row[end:] = 7.0
+    recording = Recording(obs, data.action, np.zeros((12, 44)), 4, length)
+    errors, lines, first = [], 0, []
+    for row, end in zip(torch.from_numpy(data.obs), length, strict=True):
+        if end > 4:
+            imagined = sample(model, row[None], None, 4, [float(t) for t in range(4, end)])
+            errors.append((imagined.obs[0] - row[4:end]).square().mean(dim=1))
+            lines += int(imagined.lines(3.0))
+        for t in one_step_moments(4, 45):
+            if t < end:
+                near = sample(model, row[None], None, t, [float(t)]).obs[0, 0]
+                first.append(float((near - row[t]).square().mean()))
+    mse = float(torch.cat(errors).mean())
+    found, figures = score(model, recording, batch_size), validate(model, recording, batch_size)
+    assert found.sample_mse == pytest.approx(mse, rel=1e-5)
+    assert figures["mse"] == pytest.approx(mse, rel=1e-5)
+    assert found.one_step_mse == pytest.approx(np.mean(first), rel=1e-5)
+    frames = sum(len(error) for error in errors)
+    assert found.mean_jump == figures["mean_jump"] == pytest.approx(frames / lines)
+    # The standard error of a ratio of sums over sequences.
+    sums = torch.stack([(error - mse).sum() for error in errors] + [torch.zeros(())] * 2)
+    spread = float(sums.square().sum() * 12 / 11) ** 0.5 / frames
+    assert found.sample_se == pytest.approx(spread, rel=1e-4)
 
 
 def test_pictures_are_compared_from_0_to_1() -> None:

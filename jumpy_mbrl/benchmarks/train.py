@@ -24,7 +24,7 @@ import torch
 from jumpy_mbrl.benchmarks.clock import Clock, Row, make_row, ratio_row
 from jumpy_mbrl.data.dataset import DatasetConfig, make_dataset
 from jumpy_mbrl.data.events import EventTable
-from jumpy_mbrl.data.loading import SequenceData
+from jumpy_mbrl.data.loading import SequenceData, lengths
 from jumpy_mbrl.data.sampling import make_sampler
 from jumpy_mbrl.data.tasks import TaskConfig, make_task
 from jumpy_mbrl.models.base import WorldModel
@@ -92,9 +92,9 @@ def supervised_frames(model: WorldModel, data: SequenceData, batch_size: int) ->
     """Frames of trajectory that one training step supervises, on average.
 
     The first frame of a sequence is never predicted, so a sequence of T frames has T - 1 to learn
-    from. By the batches that a model asks for:
+    from, and one that ends early fewer. By the batches that a model asks for:
 
-    * sequences: all of them, ``batch_size * (T - 1)``.
+    * sequences: all of them, ``batch_size * (T - 1)``, or the mean number.
     * windows: from each moment a line is judged at every frame ahead that is known, up to the
       horizon: ``batch_size`` times the mean number of those. Frames after the end of a line count
       in full, although the loss weighs them less.
@@ -110,9 +110,9 @@ def supervised_frames(model: WorldModel, data: SequenceData, batch_size: int) ->
     Raises:
         ValueError: for a model that learns from anything else.
     """
-    n, T = data.obs.shape[:2]
+    predicted = lengths(data) - 1
     if model.batch_kind == "sequences":
-        return float(batch_size * (T - 1))
+        return float(batch_size * predicted.mean())
     if isinstance(model, LatentJump):
         sampler = make_sampler(model.batch_kind, data, **model.batch_settings)
         length = sampler.sample(_MOMENTS, torch.Generator().manual_seed(0))["length"]
@@ -123,7 +123,7 @@ def supervised_frames(model: WorldModel, data: SequenceData, batch_size: int) ->
         kinds = {field.name for field in fields(table)} - {"passing_frames"}
         counts = [len(getattr(table, kind)) for kind in kinds]
         drawn = batch_size * sum(count > 0 for count in counts)
-        return float(drawn * n * (T - 1) / sum(counts))
+        return float(drawn * predicted.sum() / sum(counts))
     raise ValueError(
         "expected a model that learns from sequences, windows or events, got one that learns from "
         f"{model.batch_kind!r}; say here which frames its batches supervise"

@@ -389,8 +389,14 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     return read_json(manifest, FORMAT, FORMAT_VERSION, fields, "make the dataset again")
 
 
-def read_arrays(path: Path, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
-    """Returns the arrays of an .npz file; raises `ValueError` if it does not have them."""
+def read_arrays(
+    path: Path, names: tuple[str, ...], optional: tuple[str, ...] = ()
+) -> dict[str, NDArray[Any]]:
+    """Returns the arrays of an .npz file, the `optional` ones if it has them.
+
+    Raises:
+        ValueError: if it does not have all of `names`.
+    """
     try:
         # Opened here, because np.load leaves a broken archive open.
         with path.open("rb") as stream:
@@ -398,7 +404,8 @@ def read_arrays(path: Path, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise ValueError("a single array")
             with archive:
-                return {name: archive[name] for name in names}
+                found = (*names, *(name for name in optional if name in archive))
+                return {name: archive[name] for name in found}
     except (EOFError, KeyError, OSError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"expected an .npz file with the arrays {names} in {path}, got something else: {error}"

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from jumpy_mbrl.data.loading import SequenceData
+from jumpy_mbrl.data.loading import SequenceData, lengths
 
 Array = NDArray[np.float64]
 
@@ -58,11 +58,13 @@ class EventTable:
     @classmethod
     def from_dataset(cls, dataset: SequenceData) -> EventTable:
         """Segments every trajectory of a dataset; see ``from_arrays``."""
-        return cls.from_arrays(dataset.obs, dataset.action)
+        return cls.from_arrays(_real_frames(dataset), dataset.action)
 
     @classmethod
     def from_arrays(cls, obs: NDArray[Any], action: NDArray[Any]) -> EventTable:
         """Segments trajectories ``obs`` (n, T, 2N) with actions (n, T, A), A = 2 or 0.
+
+        Frames that are NaN hold no line and no event.
 
         Raises:
             ValueError: if the trajectories are too short to show a line on both sides of an event.
@@ -73,7 +75,7 @@ class EventTable:
             )
         # Several events in one interval can look like one, but at a place where no ball can be.
         balls = obs.reshape(-1, 2)
-        bounds = balls.min(axis=0), balls.max(axis=0)
+        bounds = np.nanmin(balls, axis=0), np.nanmax(balls, axis=0)
         tolerance = _tolerance(obs)
         chunks = [_segment(*chunk, bounds, tolerance) for chunk in _chunks(obs, action)]
         return cls(
@@ -126,8 +128,18 @@ class LineEventSampler(EventSampler):
     """The same for balls on a line, of which y alone is seen: they are at x = 0.5 of a table."""
 
     def _table(self, dataset: SequenceData) -> EventTable:
-        planar = np.stack([np.full_like(dataset.obs, 0.5), dataset.obs], axis=-1)
+        obs = _real_frames(dataset)
+        planar = np.stack([np.full_like(obs, 0.5), obs], axis=-1)
         return EventTable.from_arrays(planar.reshape(*planar.shape[:2], -1), dataset.action)
+
+
+def _real_frames(dataset: SequenceData) -> NDArray[Any]:
+    """The frames of a dataset, NaN where a trajectory has ended."""
+    obs, length = dataset.obs, lengths(dataset)
+    if (length == obs.shape[1]).all():
+        return obs
+    real = np.arange(obs.shape[1]) < length[:, None]
+    return np.where(real[..., None], obs, np.float32(np.nan))
 
 
 def _chunks(obs: NDArray[Any], action: NDArray[Any]) -> Iterator[tuple[Array, Array]]:

@@ -18,7 +18,7 @@ DataConfig = DatasetConfig | TaskConfig | RecordingConfig
 
 
 class SequenceData(Protocol):
-    """Sequences of n times T frames.
+    """Sequences of n times T frames. Where some of them end early, `Recording` says so by `length`.
 
     Attributes:
         obs: (n, T, D) float32, or uint8 for pictures.
@@ -49,6 +49,13 @@ def load_data(config: DataConfig, folder: str | os.PathLike[str]) -> SequenceDat
     if isinstance(config, RecordingConfig):
         return Recording.load(config.path, config.sha256)
     return load_or_make(config, folder)
+
+
+def lengths(data: SequenceData) -> NDArray[np.int64]:
+    """How many frames of each sequence are real, (n,): T unless the data say otherwise."""
+    n, T = data.obs.shape[:2]
+    found: NDArray[np.int64] = getattr(data, "length", np.full(n, T, np.int64))
+    return found
 
 
 def as_frames(obs: Tensor) -> Tensor:

@@ -5,6 +5,9 @@ the step to the next frame, and again in every step until the next one is chosen
 later); the recording has it once, at its own frame, and zeros in between. So a jumpy model ticks
 where something is decided, and leaps over the frames for which it holds.
 
+Episodes may end early. They are padded to one length, and what is beyond their end is neither
+learned nor scored.
+
 Letters: n episodes, T frames, D observation size, A action size.
 """
 
@@ -52,23 +55,27 @@ class RecordingConfig:
 
 @dataclass(frozen=True, eq=False)
 class Recording:
-    """Episodes of one length.
+    """Episodes, padded to T frames.
 
     Attributes:
-        obs: (n, T, D) float32, or uint8 for pictures (row by row, 255 is 1.0 for a model).
+        obs: (n, T, D) float32, or uint8 for pictures (row by row, 255 is 1.0 for a model). Beyond
+            an episode's end any finite frames, such as its last one again.
         action: (n, T, A) float32: what was chosen at each frame, zeros where nothing was.
-        reward: (n, T-1) float64, of the step from each frame to the next.
-        warm_up: how many frames are shown before the first action, its own included.
+        reward: (n, T-1) float64, of the step from each frame to the next, zeros beyond the end.
+        warm_up: how many frames are shown before the first action, its own included. An episode
+            that ends within them teaches, but has nothing to be scored by.
+        length: (n,) int64, how many frames of each episode are real, from 2 to T; by default all.
 
     Raises:
-        ValueError: for arrays of other shapes or types, NaN or infinity, or a `warm_up` that leaves
-            no frame to predict.
+        ValueError: for arrays of other shapes or types, NaN or infinity, actions or rewards beyond
+            the end of an episode, or a `warm_up` that leaves no frame to predict.
     """
 
     obs: NDArray[Any]
     action: NDArray[np.float32]
     reward: NDArray[np.float64]
     warm_up: int = 1
+    length: NDArray[np.int64] = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         shape = self.obs.shape
@@ -87,9 +94,22 @@ class Recording:
                 f"expected reward of shape ({shape[0]}, {shape[1] - 1}), one for each step, got "
                 f"{self.reward.shape}"
             )
-        if not 1 <= self.warm_up < shape[1]:
+        length = np.full(shape[0], shape[1]) if self.length is None else np.asarray(self.length)
+        if length.shape != shape[:1] or not np.issubdtype(length.dtype, np.integer):
             raise ValueError(
-                f"expected warm_up from 1 to {shape[1] - 1}, so that there are frames to predict, "
+                f"expected length of shape ({shape[0]},), an integer for each episode, got "
+                f"{length.shape} and {length.dtype}"
+            )
+        if ((length < 2) | (length > shape[1])).any():
+            raise ValueError(
+                f"expected lengths from 2 to {shape[1]} frames, got {length.min()} to "
+                f"{length.max()}"
+            )
+        object.__setattr__(self, "length", length.astype(np.int64))
+        longest = int(length.max(initial=0))
+        if not 1 <= self.warm_up < longest:
+            raise ValueError(
+                f"expected warm_up from 1 to {longest - 1}, so that there are frames to predict, "
                 f"got {self.warm_up}"
             )
         for name in ("obs", "action", "reward"):
@@ -97,6 +117,9 @@ class Recording:
             if not finite.all():
                 rows = np.flatnonzero(~finite)[:8]
                 raise ValueError(f"expected finite {name}, got NaN or infinity in episodes {rows}")
+        over = np.arange(shape[1]) >= self.length[:, None]
+        if self.action[over].any() or self.reward[over[:, 1:]].any():
+            raise ValueError("expected zeros as actions and rewards beyond the end of an episode")
 
     def __len__(self) -> int:
         return len(self.obs)
@@ -108,8 +131,10 @@ class Recording:
             ValueError: unless the name ends in .npz.
         """
         path = check_npz_name(path)
+        # Without lengths where they say nothing, so that such a file keeps its checksum.
+        ended = ("length",) if (self.length < self.obs.shape[1]).any() else ()
         with atomic_write(path) as temporary:
-            np.savez(temporary, **{name: getattr(self, name) for name in _ARRAYS})
+            np.savez(temporary, **{name: getattr(self, name) for name in (*_ARRAYS, *ended)})
             return RecordingConfig(str(path), sha256_of(temporary))
 
     @classmethod
@@ -132,8 +157,9 @@ class Recording:
                 f"expected {path} to have the SHA-256 {sha256}, got {sha256_of(path)}; it was "
                 "changed or recorded anew since, so start a new training run"
             )
-        arrays = read_arrays(path, _ARRAYS)
-        return cls(arrays["obs"], arrays["action"], arrays["reward"], int(arrays["warm_up"]))
+        arrays = read_arrays(path, _ARRAYS, optional=("length",))
+        obs, action, reward, warm_up = (arrays[name] for name in _ARRAYS)
+        return cls(obs, action, reward, int(warm_up), arrays.get("length"))  # type: ignore[arg-type]
 
 
 def record(
@@ -150,22 +176,26 @@ def record(
 
     Args:
         env: any vector environment with `Box` observations, of any shape (pictures as uint8), and
-            bounded `Box` actions: `gym.make_vec(name, num_envs)`. Models and planners expect
-            numbers between about -1 and 1, so wrap it in Gymnasium's `RescaleObservation` and
-            `RescaleAction` where they are not. There is no need to stack frames: models read as
-            many as they want.
+            bounded `Box` actions: `gym.make_vec(name, num_envs)`. For discrete actions see
+            docs/your_own_environment.md. Models and planners expect numbers between about -1 and 1,
+            so wrap it in Gymnasium's `RescaleObservation` and `RescaleAction` where they are not.
+            There is no need to stack frames: models read as many as they want.
         episodes: n; as all counts any integer, also of NumPy.
-        frames: T, that of the reset included. An episode that ends earlier is refused.
+        frames: T, that of the reset included. An episode that ends earlier is kept with its
+            `length`; if all do, T is the longest one's. Every environment has one episode a round
+            recorded, long or short, so that neither kind is more frequent than it is.
         hold: frames for which each action is given to the environment.
         warm_up: frames before the first action, its own included; until then the action is zero.
-        policy: what chooses, by default uniformly at random within the bounds.
+        policy: what chooses, by default uniformly at random within the bounds. It is asked for
+            all environments; where an episode has ended, it sees the last frame again and again,
+            and its answer counts for nothing.
         seed: of the environment, whose i-th copy Gymnasium gives seed + i, and of the random
             policy. Recordings that are to share no start need seeds that lie further apart.
 
     Raises:
-        ValueError: for another kind of environment or space, counts that are too small, an episode
-            that ends early, a policy whose actions have a wrong shape or lie outside the bounds, or
-            observations or rewards that are not finite.
+        ValueError: for another kind of environment or space, counts that are too small, episodes
+            that all end within the warm-up, a policy whose actions have a wrong shape or lie
+            outside the bounds, or observations or rewards that are not finite.
     """
     space = _check_env(env)
     episodes, hold = _count("episodes", episodes, 1), _count("hold", hold, 1)
@@ -178,8 +208,16 @@ def record(
         start = env.reset(seed=seed if first == 0 else None)[0]
         part = _play(env, space, start, frames, hold, warm_up, policy)
         parts.append(tuple(array[: episodes - first] for array in part))
-    obs, action, reward = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    return Recording(obs, action, reward, warm_up)
+    obs, action, reward, length = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    longest = int(length.max())
+    if longest <= warm_up:
+        raise ValueError(
+            f"expected episodes of more than the {warm_up} frames before the first action, but the "
+            f"longest ended with {longest}; choose a smaller warm_up"
+        )
+    return Recording(
+        obs[:, :longest], action[:, :longest], reward[:, : longest - 1], warm_up, length
+    )
 
 
 def _play(
@@ -190,30 +228,37 @@ def _play(
     hold: int,
     warm_up: int,
     policy: Policy,
-) -> tuple[NDArray[Any], NDArray[np.float32], NDArray[np.float64]]:
-    """One episode of every environment from the first frame on: obs, action and reward."""
+) -> tuple[NDArray[Any], NDArray[np.float32], NDArray[np.float64], NDArray[np.int64]]:
+    """One episode of every environment from the first frame on: obs, action, reward and length."""
     n, A = env.num_envs, int(np.prod(space.shape))
     first = _flat(start)
     obs = np.zeros((n, frames, first.shape[1]), first.dtype)
     action = np.zeros((n, frames, A), np.float32)
     reward = np.zeros((n, frames - 1))
+    length = np.full(n, frames)
+    going = np.ones(n, dtype=bool)
+    waits = env.metadata.get("autoreset_mode") == AutoresetMode.DISABLED
     obs[:, 0] = first
     held = np.zeros((n, *space.shape), space.dtype)
     for t in range(frames - 1):
         if t >= warm_up - 1 and (t - warm_up + 1) % hold == 0:
-            action[:, t] = _check_actions(policy(obs[:, : t + 1], action[:, : t + 1]), space, n)
-            held = action[:, t].reshape(held.shape).astype(held.dtype)
+            chosen = _check_actions(policy(obs[:, : t + 1], action[:, : t + 1]), space, n)
+            action[going, t] = chosen[going]
+            held = chosen.reshape(held.shape).astype(held.dtype)
             held = held.clip(space.low, space.high)  # which float32 may have rounded them beyond
-        seen, reward[:, t], terminated, truncated, _ = env.step(held)
-        obs[:, t + 1] = _flat(seen)
-        ended = np.flatnonzero(terminated | truncated)
-        if len(ended) and t + 2 < frames:
-            raise ValueError(
-                f"expected episodes of {frames} frames, but after {t + 2} frames those of "
-                f"environments {ended[:8]} ended; ask for fewer frames, or make the environment so "
-                "that it goes on"
-            )
-    return obs, action, reward
+        seen, rewards, terminated, truncated, _ = env.step(held)
+        # The episodes that follow are not recorded.
+        obs[:, t + 1] = np.where(going[:, None], _flat(seen), obs[:, t])
+        reward[going, t] = rewards[going]
+        ended = np.asarray(terminated | truncated, dtype=bool)
+        length[going & ended] = t + 2
+        going &= ~ended
+        if not going.any():
+            obs[:, t + 2 :] = obs[:, t + 1, None]
+            break
+        if waits and ended.any() and t + 2 < frames:
+            env.reset(options={"reset_mask": ended})
+    return obs, action, reward, length
 
 
 def _count(name: str, value: Any, least: int) -> int:
@@ -255,18 +300,20 @@ def _check_env(env: Any) -> Box:
     if not isinstance(seen, Box):
         raise ValueError(
             f"expected observations in a Box, got {type(seen).__name__}; flatten them with "
-            "gymnasium.wrappers.FlattenObservation, or choose one of several"
+            "gymnasium.wrappers.vector.FlattenObservation, or choose one of several"
         )
     if not isinstance(acts, Box) or not np.issubdtype(acts.dtype, np.floating):
         raise ValueError(
             f"expected actions that are real numbers in a Box, got {acts}; planners search "
-            "continuous spaces"
+            "continuous spaces, so let a number choose: gymnasium.wrappers.TransformAction, as "
+            "docs/your_own_environment.md shows"
         )
     low, high = acts.low, acts.high
     if not (np.isfinite([low, high]).all() and (low <= 0.0).all() and (high >= 0.0).all()):
         raise ValueError(
             f"expected finite bounds on actions with 0, which stands for none, between them, got "
-            f"{low} and {high}; wrap the environment in gymnasium.wrappers.vector.RescaleAction"
+            f"{low} and {high}; wrap the environment in gymnasium.wrappers.vector.RescaleAction, "
+            "or in TransformAction where bounds are infinite"
         )
     return acts
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from jumpy_mbrl.data.events import EventSampler, LineEventSampler
-from jumpy_mbrl.data.loading import SequenceData, as_frames
+from jumpy_mbrl.data.loading import SequenceData, as_frames, lengths
 from jumpy_mbrl.envs.config import unknown_name
 
 _READ_AT_ONCE = 100
@@ -31,25 +31,30 @@ class Sampler(Protocol):
 
 
 class SequenceSampler:
-    """Draws whole sequences, uniformly and with replacement."""
+    """Draws whole sequences, uniformly and with replacement; those that end early are padded."""
 
     def __init__(self, dataset: SequenceData, device: torch.device | None = None) -> None:
         self._obs = torch.from_numpy(dataset.obs).to(device)
         self._action = torch.from_numpy(dataset.action).to(device)
+        self._length = torch.from_numpy(lengths(dataset)).to(device)
+        self._is_padded = bool((self._length < self._obs.shape[1]).any())
         self._device = device
 
     def sample(self, batch_size: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """``obs`` (B, T, D), ``action`` (B, T, A) and uniform numbers ``u`` (B, T) in [0, 1)."""
+        """``obs`` (B, T, D), ``action`` (B, T, A) and uniform numbers ``u`` (B, T) in [0, 1); of
+        data with sequences that end early also their ``length`` (B,) in frames."""
         rows = torch.randint(len(self._obs), (batch_size,), generator=generator).to(self._device)
         u = torch.rand(batch_size, self._obs.shape[1], generator=generator).to(self._device)
-        return {"obs": as_frames(self._obs[rows]), "action": self._action[rows], "u": u}
+        batch = {"obs": as_frames(self._obs[rows]), "action": self._action[rows], "u": u}
+        return {**batch, "length": self._length[rows]} if self._is_padded else batch
 
 
 class WindowSampler:
     """Draws moments: one frame of one sequence, with what came before and what followed.
 
     Args:
-        dataset: n sequences of T frames.
+        dataset: n sequences of T frames. Of those that end early as many moments are drawn as they
+            have, in proportion: none of those with W frames or fewer.
         device: where batches go.
         window: W, frames before and including the moment's own.
     """
@@ -57,14 +62,17 @@ class WindowSampler:
     def __init__(
         self, dataset: SequenceData, device: torch.device | None = None, window: int = 4
     ) -> None:
-        if dataset.obs.shape[1] <= window:
+        length = torch.from_numpy(lengths(dataset))
+        if int(length.max()) <= window:
             raise ValueError(
                 f"expected sequences of more than {window} frames, the model's window, got "
-                f"{dataset.obs.shape[1]}; take a smaller window"
+                f"{int(length.max())}; take a smaller window"
             )
+        self._moments = (length - window).clamp_min(0)
+        self._is_padded = bool((length < dataset.obs.shape[1]).any())
         self._obs = torch.from_numpy(dataset.obs).to(device)
         self._action = torch.from_numpy(dataset.action).to(device)
-        self._end = _next_action(self._action)
+        self._end = _next_action(self._action, length.to(device) - 1)
         self._device = device
         self._window = window
 
@@ -74,10 +82,14 @@ class WindowSampler:
         to the next action, after which things no longer follow from now; normal ``noise``."""
         n, T, D = self._obs.shape
         W = self._window
-        rows = torch.randint(n, (batch_size, 1), generator=generator)
+        if self._is_padded:
+            weights = self._moments.double()
+            rows = weights.multinomial(batch_size, replacement=True, generator=generator)[:, None]
+        else:
+            rows = torch.randint(n, (batch_size, 1), generator=generator)
         # Early moments more often: only they have a long future to learn from.
         early = torch.rand(batch_size, 1, generator=generator).square()
-        now = W - 1 + (early * (T - W)).long()
+        now = W - 1 + (early * self._moments[rows]).long()
         noise = torch.randn(batch_size, W, D, generator=generator)
         rows, now, noise = (part.to(self._device) for part in (rows, now, noise))
         ahead = (now + torch.arange(1, T - W + 1, device=now.device)).clamp_max(T - 1)
@@ -140,6 +152,7 @@ class PictureEventSampler:
         n, T = self._dataset.obs.shape[:2]
         rows = torch.randint(n, (batch_size,), generator=generator).numpy()
         frames = torch.randint(T, (batch_size,), generator=generator).numpy()
+        frames = frames * lengths(self._dataset)[rows] // T
         return as_frames(torch.from_numpy(self._dataset.obs[rows, frames]).to(self._device))
 
     @torch.no_grad()
@@ -149,7 +162,7 @@ class PictureEventSampler:
             self._model.read(as_frames(torch.from_numpy(part).to(self._device))).cpu().numpy()
             for part in np.array_split(data.obs, max(len(data.obs) // _READ_AT_ONCE, 1))
         ]
-        return _Seen(np.concatenate(places), data.action, data.warm_up)
+        return _Seen(np.concatenate(places), data.action, data.warm_up, lengths(data))
 
 
 @dataclass(frozen=True)
@@ -159,14 +172,15 @@ class _Seen:
     obs: NDArray[np.float32]
     action: NDArray[np.float32]
     warm_up: int
+    length: NDArray[np.int64]
 
 
-def _next_action(action: Tensor) -> Tensor:
-    """For every frame of (n, T, A), the next one with an action, or the last one: (n, T)."""
-    last = action.shape[1] - 1
-    frames = torch.arange(last + 1, device=action.device)
+def _next_action(action: Tensor, last: Tensor) -> Tensor:
+    """For every frame of (n, T, A), the next one with an action, or the last one (n,): (n, T)."""
+    last = last.unsqueeze(1)
+    frames = torch.arange(action.shape[1], device=action.device)
     acted = torch.where((action != 0.0).any(dim=-1), frames, last)
-    later = torch.cat([acted[:, 1:], torch.full_like(acted[:, :1], last)], dim=1)
+    later = torch.cat([acted[:, 1:], last], dim=1)
     return later.flip(1).cummin(dim=1).values.flip(1)
 
 

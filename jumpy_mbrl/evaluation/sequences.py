@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jumpy_mbrl.data.loading import SequenceData, actions_ahead, as_frames
+from jumpy_mbrl.data.loading import SequenceData, actions_ahead, as_frames, lengths
 from jumpy_mbrl.models.base import Imagined, WorldModel, check_times
 
 BATCH_SIZE = 1000
@@ -27,7 +27,8 @@ ONE_STEP_FRAMES = 4
 class TaskScore:
     """How well a model predicts sequences, and in how many ticks.
 
-    Errors are squared and averaged over coordinates (pictures range from 0 to 1).
+    Errors are squared and averaged over coordinates (pictures range from 0 to 1). Of sequences that
+    end early real frames alone count, and ticks before the end.
 
     Attributes:
         n: number of sequences.
@@ -125,27 +126,37 @@ def score(model: WorldModel, data: SequenceData, batch_size: int = BATCH_SIZE) -
         ValueError: for a batch size below 1, or no frame to predict.
     """
     n, T = data.obs.shape[:2]
+    length = torch.from_numpy(lengths(data))
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     if data.warm_up >= T:
         raise ValueError(f"expected more frames than the {data.warm_up} that are shown, got {T}")
     later = [float(t) for t in range(data.warm_up, T)]
+    ahead = (length - data.warm_up).clamp_min(0)
+    moments = torch.tensor(one_step_moments(data.warm_up, T))
     errors, one_step, ticks, lines = [], [], 0, 0
     for start in range(0, n, batch_size):
         obs = torch.from_numpy(data.obs[start : start + batch_size])
         action = torch.from_numpy(data.action[start : start + batch_size])
+        ends = length[start : start + batch_size]
         imagined = sample(model, obs, action, data.warm_up, later)
-        errors.append(_error(imagined.obs, obs[:, data.warm_up :]))
+        imagined = imagined.until(ends.to(imagined.tick_times) - 1.0)
+        errors.append(_error(imagined.obs, obs[:, data.warm_up :], ends - data.warm_up))
         ticks += int(imagined.ticks.sum())
-        lines += int(imagined.lines(data.warm_up - 1).sum())
-        one_step.append(_one_step(model, obs, action, data.warm_up))
-    error = torch.cat(errors)
+        begun = imagined.lines(data.warm_up - 1).cpu()
+        lines += int(begun[ends > data.warm_up].sum())
+        one_step.append(_one_step(model, obs, action, moments.tolist(), ends))
+    # Means over all frames, of which those beyond an end count as no error and must not be counted.
+    error, share = torch.cat(errors), ahead.double() / len(later)
+    mse = float(error.mean() / share.mean())
+    spread = error - mse * (share - 1.0)
+    known = (moments < length.unsqueeze(1)).double().mean()
     return TaskScore(
         n=n,
-        sample_mse=float(error.mean()),
-        sample_se=float(error.std()) / math.sqrt(n) if n > 1 else None,
-        one_step_mse=float(torch.cat(one_step).mean()),
-        mean_jump=n * len(later) / lines,
+        sample_mse=mse,
+        sample_se=float(spread.std() / share.mean()) / math.sqrt(n) if n > 1 else None,
+        one_step_mse=float(torch.cat(one_step).mean() / known),
+        mean_jump=int(ahead.sum()) / lines,
         ticks=ticks / n,
     )
 
@@ -156,17 +167,25 @@ def one_step_moments(warm_up: int, frames: int) -> list[int]:
     return sorted(set(even.tolist()))
 
 
-def _one_step(model: WorldModel, obs: Tensor, action: Tensor, warm_up: int) -> Tensor:
-    """Squared error of each sequence, (B,)."""
+def _one_step(
+    model: WorldModel, obs: Tensor, action: Tensor, moments: list[int], ends: Tensor
+) -> Tensor:
+    """Squared error of each sequence, (B,), none where it has ended."""
     errors = []
-    for t in one_step_moments(warm_up, obs.shape[1]):
+    for t in moments:
         # An action of zeros is none: it should not make a model tick.
         taken = action if bool(action[:, t - 1].any()) else None
         predicted = sample(model, obs, taken, t, [float(t)])
-        errors.append(_error(predicted.obs, obs[:, t : t + 1]))
+        errors.append(_error(predicted.obs, obs[:, t : t + 1], ends - t))
     return torch.stack(errors).mean(dim=0)
 
 
-def _error(predicted: Tensor, real: Tensor) -> Tensor:
-    """Squared error of each sequence, (B,): the mean over frames and coordinates."""
-    return (predicted - as_frames(real).to(predicted)).square().mean(dim=(1, 2)).double().cpu()
+def _error(predicted: Tensor, real: Tensor, known: Tensor) -> Tensor:
+    """Squared error of each sequence, (B,): the mean over frames and coordinates.
+
+    Frames after the first ``known`` (B,) count as no error.
+    """
+    frames = torch.arange(real.shape[1]) < known.unsqueeze(1)
+    missed = predicted - as_frames(real).to(predicted)
+    missed = missed.where(frames.unsqueeze(2).to(missed.device), 0.0)
+    return missed.square().mean(dim=(1, 2)).double().cpu()

@@ -94,6 +94,11 @@ class Imagined:
         begun = (self.tick_times <= now).any(dim=1)
         return self.ticks + (~begun).long()
 
+    def until(self, end: Tensor) -> Imagined:
+        """The same prediction without the ticks at or after ``end`` (B,)."""
+        ticks = self.tick_times.masked_fill(self.tick_times >= end.unsqueeze(1), torch.inf)
+        return replace(self, tick_times=ticks)
+
     @property
     def durations(self) -> Tensor:
         """Frames from each tick to the next one, (B, M - 1); ``inf`` after the last tick."""

@@ -14,6 +14,7 @@ from jumpy_mbrl.models.networks import (
     ResidualMLP,
     check_numbers,
     check_sizes,
+    foreseen,
     frame_actions,
     gru_update,
 )
@@ -226,12 +227,14 @@ class JumpyRNN(PiecewiseLinearModel):
         run over them, tick by tick rather than frame by frame. A line is judged at every frame
         from its first to its last (eq. 6), and at the next one if it ended because it would have
         missed it: that is the error which A.1 compares with epsilon, and lines grow by it. A
-        duration is taught unless the line was cut short by priming or by an action.
+        duration is taught unless the line was cut short by priming, by an action, or because its
+        sequence ends before the others.
 
         Args:
             batch: ``obs`` (B, T, D), ``action`` (B, T, A) and, for forced jumps, ``u`` (B, T)
-                uniform in [0, 1), from ``jumpy_mbrl.data.sampling.SequenceSampler``. By
-                ``progress`` epsilon falls; without it, it has fallen.
+                uniform in [0, 1), from ``jumpy_mbrl.data.sampling.SequenceSampler``, which also
+                gives ``length`` (B,) where sequences end early. By ``progress`` epsilon falls;
+                without it, it has fallen.
         """
         obs = batch["obs"]
         check_frames(obs, self.obs_size, min_frames=2)
@@ -242,7 +245,7 @@ class JumpyRNN(PiecewiseLinearModel):
         constant = self.config.constant_jump > 0
         epsilon = self.epsilon_at(batch.get("progress"))
         ticks = due if constant else self.search_ticks(obs, action, due, go_on, epsilon)
-        lines = _Lines(ticks, due)
+        lines = _Lines(ticks, due, foreseen(obs, batch.get("length")))
         hidden, velocity = self._run_ticks(lines, obs, action)
         accuracy, prediction = self._accuracy(lines, hidden, velocity, obs)
         error = torch.where(lines.cut, 0.0, self._duration(hidden) - lines.jump)
@@ -273,7 +276,7 @@ class JumpyRNN(PiecewiseLinearModel):
         decoded = self.decode(torch.cat([spanned, hidden, missed]))
         real = torch.cat(
             [
-                obs[:, 1:].flatten(0, 1),
+                obs[:, 1:].flatten(0, 1)[lines.spanned],
                 obs[lines.row, lines.frame],
                 obs[lines.row[failed], lines.end[failed] + 1],
             ]
@@ -369,14 +372,18 @@ class _Lines:
         row, frame: (P,) sequence and frame where a line begins.
         end: (P,) frame where it ends and the next one begins; T - 1 for the last.
         jump: (P,) frames that it spans.
-        cut: (P,) bool, it ends because a tick was due there.
+        cut: (P,) bool, it ends because a tick was due there, or its sequence ends early.
         failed: (P,) bool, it ends because it would have missed the next frame.
         counts: number of lines in each block.
+        spanned: which of the B * (T-1) frames after the first are real; all as a slice.
     """
 
-    def __init__(self, ticks: Tensor, due: Tensor) -> None:
+    def __init__(self, ticks: Tensor, due: Tensor, real: Tensor | None = None) -> None:
         B, steps = ticks.shape
         device = ticks.device
+        self.spanned: Tensor | slice = slice(None) if real is None else real.flatten()
+        ends = torch.full((B,), steps, device=device) if real is None else real.sum(dim=1)
+        ticks = ticks if real is None else ticks & real
         totals = ticks.sum(dim=1)
         rank = totals.argsort(descending=True, stable=True).argsort()
         longest = int(totals.max())
@@ -387,18 +394,21 @@ class _Lines:
         place = self._line_at[sequence * steps + begin]
         self.row = torch.empty_like(place).index_copy_(0, place, sequence)
         self.frame = torch.empty_like(place).index_copy_(0, place, begin)
+        self._line_at = self._line_at[self.spanned]
         spans = torch.bincount(self._line_at)
         self.jump = spans.to(torch.float32)
         self.end = self.frame + spans
-        last = self.end == steps
-        self.cut = due[self.row, self.end.clamp_max(steps - 1)] & ~last
-        self.failed = ~(self.cut | last)
+        last = self.end == ends[self.row]
+        self.failed = ~(due[self.row, self.end.clamp_max(steps - 1)] | last)
+        # Where the longest sequences end, so do their lines; an early end says nothing of them.
+        self.cut = ~self.failed & ~(self.end == steps)
         self.counts = counts.tolist()
-        self._elapsed = torch.arange(1, steps + 1, device=device).repeat(B)
+        self._elapsed = torch.arange(1, steps + 1, device=device).repeat(B)[self.spanned]
         self._elapsed = (self._elapsed - self.frame[self._line_at]).unsqueeze(1)
 
     def at_frames(self, hidden: Tensor, velocity: Tensor) -> Tensor:
-        """Latents (B * (T-1), L) at the frames 1 to T-1, of the lines (P, L) that span them."""
+        """Latents at the real ones of the B * (T-1) frames after the first, of the lines (P, L)
+        that span them."""
         spanning = hidden.index_select(0, self._line_at)
         moving = velocity.index_select(0, self._line_at)
         return torch.addcmul(spanning, moving, self._elapsed.to(hidden.dtype))

@@ -105,6 +105,21 @@ def frame_actions(obs: Tensor, action: Tensor | None, action_size: int) -> Tenso
     return action
 
 
+def foreseen(obs: Tensor, length: Tensor | None) -> Tensor | None:
+    """Which of the frames after the first of ``obs`` (B, T, D) are real, (B, T-1) bool.
+
+    None if all are: without the ``length`` (B,) of the sequences.
+    """
+    if length is None:
+        return None
+    return torch.arange(1, obs.shape[1], device=obs.device) < length.unsqueeze(1)
+
+
+def mean_where(error: Tensor, real: Tensor | None) -> Tensor:
+    """The mean of ``error`` (..., D) where ``real`` (...), or everywhere."""
+    return error.mean() if real is None else (error.mean(dim=-1) * real).sum() / real.sum()
+
+
 def check_sizes(config: object, names: Iterable[str]) -> None:
     """Raises ``ValueError`` unless the named fields of ``config`` are integers of at least 1."""
     for name in names:

@@ -20,8 +20,10 @@ from jumpy_mbrl.models.networks import (
     ResidualMLP,
     check_numbers,
     check_sizes,
+    foreseen,
     frame_actions,
     gru_update,
+    mean_where,
 )
 
 FIXED_STEP_SOLVERS = (
@@ -177,16 +179,22 @@ class ODERNN(WorldModel):
         should give the change over the frame or, without ``residual``, the frame that was read:
         no data lie in between, and a curve tied at its end alone wanders on its way there.
 
-        ``batch`` comes from ``jumpy_mbrl.data.sampling.SequenceSampler``.
+        ``batch`` comes from ``jumpy_mbrl.data.sampling.SequenceSampler``. What is beyond the end of
+        a sequence counts for nothing.
         """
         obs = batch["obs"]
         action = frame_actions(obs, batch.get("action"), self.action_size)
         ticked, arrived = self._teacher_forced(obs[:, :-1], action[:, :-1])
         before, after = obs.transpose(0, 1)[:-1], obs.transpose(0, 1)[1:]
         first = after if self.config.residual else before
-        relative = self.decoder.relative
-        prediction = relative(self._decode(torch.stack(arrived), before) - after).square().mean()
-        start = relative(self._decode(torch.stack(ticked), before) - first).square().mean()
+        real = foreseen(obs, batch.get("length"))
+        real = None if real is None else real.t()
+
+        def error(latents: list[Tensor], wanted: Tensor) -> Tensor:
+            missed = self.decoder.relative(self._decode(torch.stack(latents), before) - wanted)
+            return mean_where(missed.square(), real)
+
+        prediction, start = error(arrived, after), error(ticked, first)
         log = {"prediction": prediction, "mean_jump": torch.ones_like(prediction)}
         return 0.5 * (prediction + start), log
 

@@ -12,8 +12,10 @@ from jumpy_mbrl.models.networks import (
     ResidualMLP,
     check_numbers,
     check_sizes,
+    foreseen,
     frame_actions,
     gru_update,
+    mean_where,
 )
 
 
@@ -90,12 +92,14 @@ class RNN(WorldModel):
     def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean squared error of all one-frame predictions under teacher forcing.
 
-        ``batch`` comes from ``jumpy_mbrl.data.sampling.SequenceSampler``.
+        ``batch`` comes from ``jumpy_mbrl.data.sampling.SequenceSampler``. What is beyond the end of
+        a sequence counts for nothing.
         """
         obs, action = batch["obs"], batch["action"]
         hidden = self._teacher_forced(obs[:, :-1], action[:, :-1])
         predicted = self._next_frame(hidden, obs[:, :-1])
-        loss = self.decoder.relative(predicted - obs[:, 1:]).square().mean()
+        error = self.decoder.relative(predicted - obs[:, 1:]).square()
+        loss = mean_where(error, foreseen(obs, batch.get("length")))
         return loss, {"prediction": loss, "mean_jump": torch.ones_like(loss)}
 
     def _teacher_forced(self, obs: Tensor, action: Tensor) -> Tensor:

@@ -5,9 +5,10 @@
 All workers draw the same batch from the same generator, and each takes its own slice of it, so a
 run does not depend on how many there are, up to the order of summation. That holds for losses that
 are means over the batch. A loss that divides by what it counts in a batch (the JumpyRNN by its
-lines, the LatentJump by the frames that are known, EventJump and FoldJump by one term's pairs that
-are still apart) becomes the mean of the workers' losses, which weighs their shares alike. For two
-workers that turns the gradient by less than 0.4 %; another batch turns it by 2 to 20 %.
+lines, the LatentJump by the frames that are known, all that learn from sequences by the real frames
+where some end early, EventJump and FoldJump by one term's pairs that are still apart) becomes the
+mean of the workers' losses, which weighs their shares alike. For two workers that turns the
+gradient by less than 0.4 %; another batch turns it by 2 to 20 %.
 
 The first worker alone writes files and validates. Every worker holds all of the data.
 """

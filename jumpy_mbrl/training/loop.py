@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from jumpy_mbrl.data.loading import SequenceData, actions_ahead, as_frames, load_data
+from jumpy_mbrl.data.loading import SequenceData, actions_ahead, as_frames, lengths, load_data
 from jumpy_mbrl.data.sampling import Sampler, make_sampler
 from jumpy_mbrl.devices import cpu_threads
 from jumpy_mbrl.files import write_json
@@ -97,7 +97,8 @@ def validate(model: WorldModel, dataset: SequenceData, batch_size: int = 1000) -
     """Open-loop error after the frames that are shown, and how far the model jumps.
 
     The model observes the first ``warm_up`` frames of every sequence and imagines all later ones,
-    given the actions from the last frame shown (that of the shot) on.
+    given the actions from the last frame shown (that of the shot) on. Of sequences that end early
+    real frames alone are compared, and lines that began before their ends are counted.
 
     Args:
         model: the model.
@@ -112,6 +113,7 @@ def validate(model: WorldModel, dataset: SequenceData, batch_size: int = 1000) -
     shown = dataset.warm_up
     n, T = dataset.obs.shape[:2]
     times = [float(t) for t in range(1, T - shown + 1)]
+    ahead = torch.from_numpy(lengths(dataset)).to(like.device) - shown
     error, lines = 0.0, 0
     for start in range(0, n, batch_size):
         rows = slice(start, start + batch_size)
@@ -119,9 +121,13 @@ def validate(model: WorldModel, dataset: SequenceData, batch_size: int = 1000) -
         action = torch.from_numpy(dataset.action[rows]).to(like)
         state = model.observe(obs[:, :shown], action[:, :shown])
         imagined = model.imagine(state, times, *actions_ahead(action, shown - 1))
-        error += float((imagined.obs - obs[:, shown:]).square().mean()) * len(obs) / n
-        lines += int(imagined.lines().sum())
-    return {"mse": error, "mean_jump": n * len(times) / lines}
+        ends = ahead[rows]
+        known = (torch.arange(len(times), device=like.device) < ends.unsqueeze(1)).unsqueeze(2)
+        missed = torch.where(known, imagined.obs - obs[:, shown:], 0.0)
+        error += float(missed.square().mean()) * len(obs) / n
+        lines += int(imagined.until(ends).lines()[ends > 0].sum())
+    frames = int(ahead.clamp_min(0).sum())
+    return {"mse": error * (n * len(times) / frames), "mean_jump": frames / lines}
 
 
 class _Run:
