@@ -133,7 +133,7 @@ def score(model: WorldModel, data: SequenceData, batch_size: int = BATCH_SIZE) -
         raise ValueError(f"expected more frames than the {data.warm_up} that are shown, got {T}")
     later = [float(t) for t in range(data.warm_up, T)]
     ahead = (length - data.warm_up).clamp_min(0)
-    moments = torch.tensor(one_step_moments(data.warm_up, T))
+    moments = one_step_moments(data.warm_up, T)
     errors, one_step, ticks, lines = [], [], 0, 0
     for start in range(0, n, batch_size):
         obs = torch.from_numpy(data.obs[start : start + batch_size])
@@ -145,12 +145,12 @@ def score(model: WorldModel, data: SequenceData, batch_size: int = BATCH_SIZE) -
         ticks += int(imagined.ticks.sum())
         begun = imagined.lines(data.warm_up - 1).cpu()
         lines += int(begun[ends > data.warm_up].sum())
-        one_step.append(_one_step(model, obs, action, moments.tolist(), ends))
+        one_step.append(_one_step(model, obs, action, moments, ends))
     # Means over all frames, of which those beyond an end count as no error and must not be counted.
     error, share = torch.cat(errors), ahead.double() / len(later)
     mse = float(error.mean() / share.mean())
     spread = error - mse * (share - 1.0)
-    known = (moments < length.unsqueeze(1)).double().mean()
+    known = float(np.mean(np.array(moments) < lengths(data)[:, None]))
     return TaskScore(
         n=n,
         sample_mse=mse,
@@ -185,7 +185,7 @@ def _error(predicted: Tensor, real: Tensor, known: Tensor) -> Tensor:
 
     Frames after the first ``known`` (B,) count as no error.
     """
-    frames = torch.arange(real.shape[1]) < known.unsqueeze(1)
+    frames = torch.arange(real.shape[1], device=known.device) < known.unsqueeze(1)
     missed = predicted - as_frames(real).to(predicted)
     missed = missed.where(frames.unsqueeze(2).to(missed.device), 0.0)
     return missed.square().mean(dim=(1, 2)).double().cpu()
