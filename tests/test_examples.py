@@ -8,7 +8,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+
+from jumpy_mbrl import from_pretrained
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -75,3 +79,29 @@ def test_ppo_trains_on_imagined_shots(
     run("ppo_inside_the_model.py", monkeypatch, "--timesteps", "2048", "--tables", "100")
     printed = capsys.readouterr().out
     assert "before training" in printed and "after 2048 imagined shots" in printed
+
+
+@pytest.mark.filterwarnings("default")  # of onnxscript
+@pytest.mark.parametrize("name", ["fold-billiards2d", "jumpy-rnn-billiards2d"])
+@torch.no_grad()
+def test_a_host_without_torch_imagines_as_the_model(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for package in ("onnxscript", "onnxruntime"):
+        pytest.importorskip(package)
+    host = run("onnx_host.py", monkeypatch, name, str(tmp_path))["Host"](tmp_path)
+    assert "the object ball after 2.5, 10 and 41 frames" in capsys.readouterr().out
+    start = torch.tensor([0.2, 0.5, 0.8, 0.55]) + torch.linspace(-0.05, 0.05, 5).view(5, 1, 1)
+    frames = start + torch.arange(4.0).view(4, 1) * torch.tensor([0.02, 0.0, -0.02, 0.0])
+    shots = torch.linspace(-1.0, 1.0, 10).view(5, 2)
+    seen = host.run("observe", {"frames": frames.numpy()})
+    if name == "fold-billiards2d":
+        assert float(seen.pop("error").max()) < 1e-6
+    model = from_pretrained(name)
+    state = model.observe(frames)
+    assert seen.keys() == vars(state).keys()
+    times = [0.5, 3.0, 17.25, 41.0]
+    wanted = model.imagine(state, times, shots)
+    assert int(wanted.ticks.max()) > 2
+    found = host.imagine(seen, shots.numpy(), times)
+    np.testing.assert_allclose(found, wanted.obs.numpy(), atol=1e-3)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ import torch
 from torch import Tensor
 
 from jumpy_mbrl import WorldModel
-from jumpy_mbrl.export import Part, export
+from jumpy_mbrl.export import Part, export, export_onnx
 from jumpy_mbrl.models import (
     ODERNN,
     RNN,
@@ -18,6 +20,8 @@ from jumpy_mbrl.models import (
     FoldJumpConfig,
     JumpyRNN,
     JumpyRNNConfig,
+    LatentJump,
+    LatentJumpConfig,
     ODERNNConfig,
     RNNConfig,
     SpriteJump,
@@ -63,12 +67,47 @@ def test_ticks_of_jumpy_models(name: str) -> None:
     model = from_pretrained(name)
     assert isinstance(model, PiecewiseLinearModel)
     tick, act = round_trip(model, "tick"), round_trip(model, "act")
+    leap = round_trip(model, "leap")
     for rows in ROWS:
         state = observed(model, rows)
         shot = model.tick(state, shots(rows))
         assert_same(act(vars(state), shots(rows)), shot)
-        due = model._leap(shot, shot.remaining)
+        due = model.leap(shot, shot.remaining)
+        assert_same(leap(vars(shot), shot.remaining), due)
         assert_same(tick(vars(due)), model.tick(due))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        JumpyRNN(JumpyRNNConfig(hidden_size=64)),
+        RNN(RNNConfig()),
+        LatentJump(LatentJumpConfig(obs_size=4, action_size=2, window=3)),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+@torch.no_grad()
+def test_observing_as_many_frames_as_asked(model: WorldModel) -> None:
+    frames = torch.rand(5, 6, 4, generator=torch.Generator().manual_seed(0))
+    observe = export(model, "observe", frames=6).module()
+    for rows in ROWS:
+        assert_same(observe(frames[:rows]), model.observe(frames[:rows]))
+
+
+@torch.no_grad()
+def test_frames_that_a_line_explains() -> None:
+    model = from_pretrained("fold-billiards2d")
+    observe = round_trip(model, "observe")
+    for rows in ROWS:
+        state = observed(model, rows)
+        found = observe(
+            torch.stack([state.obs - k * state.velocity[:, :4] for k in (3, 2, 1, 0)], 1)
+        )
+        assert float(found.pop("error").max()) < 1e-6
+        assert_same(found, state)
+    turned = torch.tensor([[[0.2, 0.5, 0.8, y] for y in (0.5, 0.4, 0.3, 0.36)]])
+    # A line through the last two places begins at 0.18, where the ball was seen at 0.5.
+    torch.testing.assert_close(observe(turned)["error"], torch.tensor([0.32]))
 
 
 @torch.no_grad()
@@ -126,6 +165,36 @@ def test_ticks_of_pixel_models() -> None:
         assert_same(tick(shot), model.tick(type(state)(**shot)))
 
 
+@pytest.mark.filterwarnings("default")  # of onnxscript
+def test_names_in_onnx(tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    onnxruntime = pytest.importorskip("onnxruntime")
+
+    def names(model: WorldModel, part: Part) -> tuple[list[str], list[str]]:
+        export_onnx(model, part, tmp_path / "part.onnx")
+        session = onnxruntime.InferenceSession(tmp_path / "part.onnx")
+        return [one.name for one in session.get_inputs()], [
+            one.name for one in session.get_outputs()
+        ]
+
+    model = JumpyRNN(JumpyRNNConfig(hidden_size=8, mlp_size=8))
+    state = ["hidden", "velocity", "remaining", "obs", "anchor"]
+    assert names(model, "tick") == (state, [f"next_{name}" for name in state])
+    assert names(model, "observe") == (["frames"], state)
+    assert names(model, "encoder") == (["obs"], ["features"])
+    assert names(model, "decoder") == (["hidden"], ["obs"])
+    assert [path.name for path in tmp_path.iterdir()] == ["part.onnx"]
+    with pytest.raises(ValueError, match=r"'encoder' of a SpriteJump; use export"):
+        names(SpriteJump(SpriteJumpConfig(size=8)), "encoder")
+
+
+def test_onnx_needs_its_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(ImportError, match=r"pip install 'jumpy-mbrl\[onnx\]'"):
+        export_onnx(RNN(RNNConfig()), "tick", tmp_path / "tick.onnx")
+    assert not list(tmp_path.iterdir())
+
+
 def test_parts_that_there_are_not() -> None:
     part: Any = "tock"
     with pytest.raises(ValueError, match=r"unknown part 'tock'.*did you mean 'tick'"):
@@ -136,3 +205,7 @@ def test_parts_that_there_are_not() -> None:
         export(ODERNN(ODERNNConfig()), "tick")
     with pytest.raises(ValueError, match=r"no 'act' .* this JumpyRNN, which takes no actions"):
         export(JumpyRNN(JumpyRNNConfig(action_size=0)), "act")
+    with pytest.raises(ValueError, match=r"no 'leap' .* this RNN; it has \['observe', 'act'"):
+        export(RNN(RNNConfig()), "leap")
+    with pytest.raises(ValueError, match="expected at least 3 frames to observe, got frames=2"):
+        export(LatentJump(LatentJumpConfig(window=3)), "observe", frames=2)

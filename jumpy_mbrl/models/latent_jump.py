@@ -152,10 +152,11 @@ class LatentJump(PiecewiseLinearModel):
         size = self.config.hidden_size
         return self._shape(hidden[..., :size]) + hidden[..., size:]
 
-    def _leap(self, state: State, duration: Tensor) -> WindowState:
+    def leap(self, state: State, duration: Tensor) -> WindowState:
+        """See ``PiecewiseLinearModel.leap``; the window moves on too."""
         if not isinstance(state, WindowState):
             raise ValueError(f"LatentJump needs its own WindowState, got {type(state).__name__}")
-        leapt = super()._leap(state, duration)
+        leapt = super().leap(state, duration)
         window = [leapt.obs]
         for age in range(1, self.config.window):
             ahead = (duration - age).unsqueeze(1)
@@ -169,12 +170,12 @@ class LatentJump(PiecewiseLinearModel):
     def _due(self, window: Tensor) -> WindowState:
         """The state of frames that no line leads on from yet."""
         obs = window[:, 0]
-        latent = obs.new_zeros(len(obs), self.config.hidden_size)
+        latent = obs.new_zeros(obs.shape[0], self.config.hidden_size)
         hidden = torch.cat([latent, obs - self._shape(latent)], dim=1)
         return WindowState(
             hidden=hidden,
             velocity=torch.zeros_like(hidden),
-            remaining=obs.new_zeros(len(obs)),
+            remaining=obs.new_zeros(obs.shape[0]),
             obs=obs,
             window=window,
         )
@@ -206,7 +207,7 @@ class LatentJump(PiecewiseLinearModel):
         holds = F.logsigmoid(-logits).cumsum(dim=1) > torch.log1p(
             logits.new_tensor(-self.config.quantile)
         )
-        return 1.0 + holds[:, :-1].to(logits.dtype).cumprod(dim=1).sum(dim=1)
+        return 1.0 + holds[:, :-1].to(logits.dtype).sum(dim=1)
 
     # -- training --------------------------------------------------------------------------
 
@@ -258,6 +259,6 @@ def _at_age(window: Tensor, age: Tensor) -> Tensor:
     age = age.clamp_max(float(last))
     younger = age.floor().long().clamp_max(max(last - 1, 0))
     older = (younger + 1).clamp_max(last)
-    rows = torch.arange(len(window), device=window.device)
+    rows = torch.arange(window.shape[0], device=window.device)
     share = (age - younger).unsqueeze(1)
     return torch.lerp(window[rows, younger], window[rows, older], share)

@@ -50,7 +50,7 @@ class PiecewiseLinearModel(WorldModel):
             if left < rows.numel():
                 rows, clock, state = rows[going], clock[going], state[going]
             clock = clock + state.remaining
-            state = self.tick(self._leap(state, state.remaining))
+            state = self.tick(self.leap(state, state.remaining))
             lines.add(rows, clock, state)
         else:
             if bool((clock + state.remaining < end).any()):
@@ -64,7 +64,7 @@ class PiecewiseLinearModel(WorldModel):
     def _out_of_ticks(self) -> None:
         """Called where a rollout has had so many and would tick on."""
 
-    def _leap(self, state: State, duration: Tensor) -> State:
+    def leap(self, state: State, duration: Tensor) -> State:
         """Follows the state's line for ``duration`` (B,) frames, without ticking."""
         hidden = state.hidden + state.velocity * duration.unsqueeze(-1)
         # Where no time passes, what was observed stays: it may be a real frame, not a decoded one.
@@ -111,7 +111,7 @@ class _Lines:
         return Imagined(
             obs=model.decode(self._latents_at(starts, times)),
             tick_times=starts[:, first:],
-            state=model._leap(self._final, end - self._final_start),
+            state=model.leap(self._final, end - self._final_start),
         )
 
     def _latents_at(self, starts: Tensor, times: Tensor) -> Tensor:

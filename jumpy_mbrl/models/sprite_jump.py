@@ -96,6 +96,10 @@ class SpriteJump(WorldModel):
         """See ``PiecewiseLinearModel.tick``."""
         return self._with_picture(self.bodies.tick(state, action))
 
+    def leap(self, state: State, duration: Tensor) -> State:
+        """See ``PiecewiseLinearModel.leap``."""
+        return self._with_picture(self.bodies.leap(self._with_places(state), duration))
+
     def decode(self, hidden: Tensor) -> Tensor:
         """Latents (..., H) to pictures (..., D)."""
         return self.sprites.draw(self.bodies.decode(hidden))
