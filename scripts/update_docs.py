@@ -161,6 +161,21 @@ def learning_table(report: dict[str, Any], out: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def programs_table(report: dict[str, Any]) -> str:
+    """Markdown for what try_programs wrote: a row a program."""
+    lines = [
+        "Tried by `python scripts/try_programs.py`:",
+        "",
+        "| program | version | with | on | what stands below |",
+        "|---|---|---|---|---|",
+    ]
+    for name, figures in report.items():
+        others = ", ".join(f"{key} {value}" for key, value in figures["tried_with"].items())
+        verdict = "works" if figures["works"] else "fails"
+        lines.append(f"| {name} | {figures['version']} | {others} | {figures['date']} | {verdict} |")
+    return "\n".join(lines) + "\n"
+
+
 TABLES = (
     Table("results", "README.md", "results/plan_eval/results.json", plan_table),
     *(
@@ -179,6 +194,9 @@ TABLES = (
         )
     ),
     Table("tasks", "README.md", "results/tasks/table1.json", task_table),
+    Table(
+        "programs", "docs/other_programs.md", "results/programs/programs.json", programs_table
+    ),
     Table("bench", "docs/performance.md", "results/bench_envs.json", bench_table),
     Table(
         "bench-policies",
