@@ -22,6 +22,7 @@ from stable_baselines3 import SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import NStepReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback
+from stable_baselines3.common.logger import TensorBoardOutputFormat
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import (
     VecEnv,
@@ -48,6 +49,7 @@ from jumpy_mbrl.data.seeds import training_table_seeds, validation_table_seeds
 from jumpy_mbrl.devices import cpu_threads, resolve_device
 from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.files import atomic_write, write_json
+from jumpy_mbrl.locks import own
 from jumpy_mbrl.models.pretrained import from_pretrained, pretrained_info, versions
 
 CONFIG = "config.json"
@@ -108,12 +110,13 @@ def train_policy(
     Raises:
         ValueError: for a device this machine does not have, or a ``run_dir`` that already holds a
             run (or none, or another one, to resume), or an unknown model to train inside.
+        BlockingIOError: if another process trains in ``run_dir``.
     """
     folder = Path(run_dir)
     resolve_device(config.device)
     record = _record(config)
-    _check_folder(folder, record, resume)
-    with cpu_threads(config.threads):
+    with cpu_threads(config.threads), own(folder):
+        _check_folder(folder, record, resume)
         env, held_out = make_env(config), make_env(config, held_out=True)
         if resume and (folder / CHECKPOINT).is_file():
             model = _load(config, folder, env)
@@ -125,6 +128,8 @@ def train_policy(
         tables = training_table_seeds(config.seed, 2**20)
         env.seed(tables[model.num_timesteps % (len(tables) - config.n_envs)])
         callbacks: list[BaseCallback] = [_Validation(config, folder, held_out, curve, command)]
+        if resume:
+            callbacks.append(_Purge())
         if progress:
             callbacks.append(_Bar(config.timesteps))
         left = config.timesteps - model.num_timesteps
@@ -349,6 +354,21 @@ def _best_success(folder: Path) -> float:
             f"remove {folder}, and the best of the validations to come is written there"
         )
     return float(metrics["success"])
+
+
+class _Purge(BaseCallback):
+    """Takes out of TensorBoard what was logged after the checkpoint that the run goes on from."""
+
+    def _on_training_start(self) -> None:
+        for output in self.logger.output_formats:
+            if isinstance(output, TensorBoardOutputFormat):
+                output.writer.close()
+                output.writer = type(output.writer)(
+                    output.writer.log_dir, purge_step=self.num_timesteps + 1
+                )
+
+    def _on_step(self) -> bool:
+        return True
 
 
 class _Bar(BaseCallback):

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from jumpy_mbrl.envs.config import unknown_name
+from jumpy_mbrl.processes import check_at_once
 
 
 def resolve_device(name: str) -> torch.device:
@@ -58,7 +59,12 @@ def any_device(device: torch.device | str) -> torch.device:
 
 @contextmanager
 def cpu_threads(count: int) -> Iterator[None]:
-    """Lets torch use so many CPU threads within a block; 0 leaves them as they are."""
+    """Lets torch use so many CPU threads within a block; 0 leaves them as they are.
+
+    Raises:
+        ValueError: for a negative number, or far more than this machine has CPUs.
+    """
+    check_at_once("threads", count)
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:

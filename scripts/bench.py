@@ -30,6 +30,7 @@ from jumpy_mbrl.benchmarks.clock import (
 from jumpy_mbrl.benchmarks.envs import bench_envs
 from jumpy_mbrl.benchmarks.policies import bench_policies
 from jumpy_mbrl.benchmarks.train import bench_train
+from jumpy_mbrl.console import escape_output
 from jumpy_mbrl.files import write_json
 
 BENCHES = {"envs": bench_envs, "train": bench_train, "policies": bench_policies}
@@ -71,4 +72,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    escape_output()
     sys.exit(main())

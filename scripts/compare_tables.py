@@ -20,6 +20,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from jumpy_mbrl.console import escape_output
 from jumpy_mbrl.envs import BILLIARDS_2D
 from jumpy_mbrl.evaluation import VARIANTS
 from jumpy_mbrl.figures.tables import save_tables_figure
@@ -88,4 +89,5 @@ def _row(env: str, table: str) -> str:
 
 
 if __name__ == "__main__":
+    escape_output()
     sys.exit(main())

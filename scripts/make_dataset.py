@@ -15,6 +15,7 @@ from typing import Annotated
 import tyro
 from tqdm import tqdm
 
+from jumpy_mbrl.console import escape_output
 from jumpy_mbrl.data import DatasetConfig, make_dataset
 from jumpy_mbrl.envs.physics import Backend
 
@@ -49,6 +50,7 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
+    escape_output()
     try:
         main(tyro.cli(Args, description=__doc__))
     except (ValueError, ImportError, OSError) as error:

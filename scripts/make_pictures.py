@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from jumpy_mbrl.agents import load_agent
+from jumpy_mbrl.console import escape_output
 from jumpy_mbrl.envs import ENV_IDS, rendering
 from jumpy_mbrl.files import atomic_write
 from jumpy_mbrl.game import Game, Phase
@@ -184,4 +185,5 @@ def above(pictures: Sequence[Picture]) -> Picture:
 
 
 if __name__ == "__main__":
+    escape_output()
     sys.exit(main())

@@ -23,6 +23,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import tyro
 
 from jumpy_mbrl.agents import AGENTS, load_agent
+from jumpy_mbrl.console import escape_output
 from jumpy_mbrl.envs.config import unknown_name
 from jumpy_mbrl.evaluation.rollouts import Shot, check_reset_seed, watch_shot
 from jumpy_mbrl.models import WorldModel, from_pretrained
@@ -130,4 +131,5 @@ def make_film(video: str, args: Args, models: Mapping[str, WorldModel], shot: Sh
 
 
 if __name__ == "__main__":
+    escape_output()
     sys.exit(main())

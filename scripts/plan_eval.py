@@ -41,6 +41,7 @@ from jumpy_mbrl.agents import (
     PlannerConfig,
     load_agent,
 )
+from jumpy_mbrl.console import escape_output
 from jumpy_mbrl.data.seeds import evaluation_table_seeds
 from jumpy_mbrl.devices import resolve_device
 from jumpy_mbrl.envs import BILLIARDS_2D
@@ -59,6 +60,7 @@ from jumpy_mbrl.evaluation import (
 from jumpy_mbrl.evaluation.sharding import evaluate_on_ray
 from jumpy_mbrl.files import atomic_write
 from jumpy_mbrl.models.pretrained import versions
+from jumpy_mbrl.processes import check_at_once
 
 _CONTACTS_SHOWN = (4, 7)
 
@@ -110,10 +112,10 @@ class Args:
             raise ValueError(f"--episodes must be at least 1, got {self.episodes}")
         if self.batch_size < 1:
             raise ValueError(f"--batch-size must be at least 1, got {self.batch_size}")
-        if self.threads < 0:
-            raise ValueError(f"--threads must not be negative, got {self.threads}")
+        check_at_once("--threads", self.threads)
         if self.workers < 1 or (self.workers > 1 and self.ray is None):
             raise ValueError(f"--workers must be at least 1, and needs --ray, got {self.workers}")
+        check_at_once("--workers", self.workers)
         check_names("agent", self.agents, AGENTS)
         check_names("agent", self.weights, self.agents or AGENTS)
         if self.protocol not in PROTOCOLS:
@@ -364,4 +366,5 @@ def show_shots(
 
 
 if __name__ == "__main__":
+    escape_output()
     sys.exit(main())

@@ -31,6 +31,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import pygame
 import tyro
 
+from jumpy_mbrl.console import escape_output
 from jumpy_mbrl.envs.config import Start
 from jumpy_mbrl.envs.rendering import Window
 from jumpy_mbrl.game import Game
@@ -152,6 +153,7 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
+    escape_output()
     try:
         main(tyro.cli(Args, description=__doc__))
     except (ValueError, pygame.error) as error:

@@ -7,9 +7,10 @@
     python scripts/reproduce.py --figures-only               # redraw, from the results alone
 
 A run that was interrupted goes on exactly where it was; a finished one is scored again and not
-trained again. Results of other tasks and models that --out already holds are kept, and so are those
-of a run that fails. Written to --out: table1.json, table1.md, samples.json, capacity.json (with
---capacity), and the figures.
+trained again. Results of other tasks and models that --out already holds are kept, also where
+another process writes them at the same time, and so are those of a run that fails. A run that
+another process is training is refused. Written to --out: table1.json, table1.md, samples.json,
+capacity.json (with --capacity), and the figures.
 
 The weather of Jena is not ours to ship. Without its file, given by --csv, the seventh task is
 synthetic-weather, which is made up, and which the papers have no figures for.
@@ -34,10 +35,13 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import tyro
 
+from jumpy_mbrl.console import escape_output
 from jumpy_mbrl.data.tasks import TASKS, TaskConfig, make_task
 from jumpy_mbrl.envs.config import check_names
+from jumpy_mbrl.locks import take_turns
 from jumpy_mbrl.models.fold_jump import FoldJumpConfig
 from jumpy_mbrl.models.sprite_jump import SpriteJumpConfig
+from jumpy_mbrl.processes import check_at_once
 from jumpy_mbrl.reproduction.results import PAGE, TABLE, Results
 from jumpy_mbrl.reproduction.runs import SEQUENCES, Job
 from jumpy_mbrl.reproduction.table import QUICK_WARNING
@@ -99,8 +103,7 @@ class Args:
     def check(self) -> None:
         """Raises ValueError for settings that cannot be run."""
         for name in ("workers", "threads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name} must be at least 1, got {getattr(self, name)}")
+            check_at_once(f"--{name}", getattr(self, name), least=1)
         if self.steps is not None and (self.steps < 1 or self.quick):
             raise ValueError(
                 f"--steps must be at least 1, and not be given with --quick, got {self.steps}"
@@ -189,13 +192,15 @@ def reproduce(args: Args) -> int:
 def finish(results: Results) -> None:
     """Writes the Markdown table and the figures, and says where."""
     paths = []
-    if results.report["tasks"]:
-        print(results.write_page())
-        paths += [results.out / TABLE, results.out / PAGE]
-    try:
-        paths += results.draw()
-    except ImportError as error:
-        print(f"the figures were not drawn: {error}")
+    with take_turns(results.out / TABLE):
+        results.refresh()
+        if results.report["tasks"]:
+            print(results.write_page())
+            paths += [results.out / TABLE, results.out / PAGE]
+        try:
+            paths += results.draw()
+        except ImportError as error:
+            print(f"the figures were not drawn: {error}")
     print("wrote " + ", ".join(str(path) for path in paths))
 
 
@@ -280,4 +285,5 @@ def quick_budget(config: TrainingConfig) -> TrainingConfig:
 
 
 if __name__ == "__main__":
+    escape_output()
     sys.exit(main())

@@ -15,10 +15,12 @@ from typing import Any
 
 import tyro
 
+from jumpy_mbrl.console import escape_output
 from jumpy_mbrl.data.dataset import DatasetConfig, make_dataset
 from jumpy_mbrl.data.loading import SequenceData
 from jumpy_mbrl.data.tasks import TaskConfig, make_task
 from jumpy_mbrl.files import write_json
+from jumpy_mbrl.locks import take_turns
 from jumpy_mbrl.models import from_pretrained, pretrained_info, shipped_models
 from jumpy_mbrl.shipped import CONFIG, Shelf
 from jumpy_mbrl.training import validate
@@ -52,15 +54,17 @@ def main(args: Args) -> None:
     """Prints, and with `update` writes, the figures."""
     shelf = Shelf("pretrained", "model", "save_pretrained")
     for name in args.models or shipped_models():
-        info = pretrained_info(name)
-        told, found = info["metrics"], figures_of(name)
+        told, found = pretrained_info(name)["metrics"], figures_of(name)
         pairs = [f"{key} {told[key]:.6g} now {value:.6g}" for key, value in found.items()]
         print(f"{name}: {', '.join(pairs)}", flush=True)
         if args.update:
-            write_json(shelf.find(name) / CONFIG, {**info, "metrics": {**told, **found}})
+            path = shelf.find(name) / CONFIG
+            with take_turns(path):
+                write_json(path, {**pretrained_info(name), "metrics": {**told, **found}})
 
 
 if __name__ == "__main__":
+    escape_output()
     try:
         main(tyro.cli(Args, description=__doc__))
     except (ValueError, OSError) as error:

@@ -22,6 +22,7 @@ import tyro
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from jumpy_mbrl.console import escape_output
 from jumpy_mbrl.envs.billiards import Billiards2DEnv
 from jumpy_mbrl.envs.config import STARTS, TableConfig
 from jumpy_mbrl.envs.task import OBS_TYPES, REWARDS
@@ -291,4 +292,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    escape_output()
     sys.exit(main())

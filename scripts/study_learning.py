@@ -7,7 +7,7 @@
 
 planner: trains our jumpy model on more and more trajectories, and lets the planner play with each
 on the tables on which train_sb3.py validates policies. It goes on where it was interrupted, and
-what the file already holds is not done again.
+what the file already holds is not done again; several processes may add to one file.
 figure: puts the planner's points beside the curves of policies, one for all seeds of a kind; or,
 without a planner, policies that learned inside world models beside those of real tables.
 Written to --out: learning.json, from which all else can be drawn again, learning.md, learning.png.
@@ -30,6 +30,7 @@ import tyro
 
 from jumpy_mbrl.agents import load_agent
 from jumpy_mbrl.agents.policy_labels import policy_labels
+from jumpy_mbrl.console import escape_output
 from jumpy_mbrl.data.dataset import DatasetConfig, make_dataset
 from jumpy_mbrl.data.seeds import validation_table_seeds
 from jumpy_mbrl.devices import resolve_device
@@ -47,7 +48,9 @@ from jumpy_mbrl.evaluation.learning import (
     score_of,
 )
 from jumpy_mbrl.files import atomic_write, read_json, write_json
+from jumpy_mbrl.locks import take_turns
 from jumpy_mbrl.models.pretrained import versions
+from jumpy_mbrl.processes import check_at_once
 from jumpy_mbrl.training import TrainingDivergedError
 
 FORMAT = "jumpy-mbrl learning"
@@ -90,8 +93,7 @@ class Planner:
         """
         if not self.trajectories or not self.seeds:
             raise ValueError("--trajectories and --seeds need a number each")
-        if self.threads < 0:
-            raise ValueError(f"--threads must not be negative, got {self.threads}")
+        check_at_once("--threads", self.threads)
         resolve_device(self.device)
         validation_table_seeds(0, self.tables)
         runs = []
@@ -107,17 +109,11 @@ class Planner:
         runs = self.runs()
         if self.threads:
             torch.set_num_threads(self.threads)
-        report = read_points(self.out) if self.out.is_file() else self._new()
-        if report["tables"] != self.tables:
-            raise ValueError(
-                f"expected {report['tables']} tables, which {self.out} is of, got {self.tables}; "
-                "play as many, or write to another file"
-            )
-        report["commands"] = list(dict.fromkeys([*report["commands"], self.command()]))
+        report = self._read()
         tables = make_tables(self.tables, split="validation")
         if not report["references"]:
             report["references"] = {name: score_of(load_agent(name), tables) for name in NAMES}
-            write_json(self.out, report)
+            report = self._write(report)
         make_dataset(DatasetConfig(num_trajectories=1))  # compiles, which no run shall pay for
         for run in runs:
             point = find_point(report["points"], run)
@@ -125,7 +121,7 @@ class Planner:
                 made = learn_and_play(run, tables, self.run_dir / run.name, device=self.device)
                 point = made.to_dict()
                 report["points"].append(point)
-                write_json(self.out, report)
+                report = self._write(report)
             print(
                 f"{run.name}: {100 * point['success']:.1f} % of {point['n']} tables after "
                 f"{point['frames']:,} frames and {point['seconds']:.1f} s"
@@ -150,16 +146,39 @@ class Planner:
         places = f"--run-dir {self.run_dir.name} --out {self.out.name}"
         return " ".join([*words, places])
 
-    def _new(self) -> dict[str, Any]:
-        return {
-            "format": POINTS_FORMAT,
-            "format_version": VERSION,
-            "tables": self.tables,
-            "references": {},
-            "points": [],
-            "commands": [],
-            "versions": versions(),
-        }
+    def _read(self) -> dict[str, Any]:
+        """What the file holds, or nothing yet."""
+        if not self.out.is_file():
+            return {
+                "format": POINTS_FORMAT,
+                "format_version": VERSION,
+                "tables": self.tables,
+                "references": {},
+                "points": [],
+                "commands": [],
+                "versions": versions(),
+            }
+        report = read_points(self.out)
+        if report["tables"] != self.tables:
+            raise ValueError(
+                f"expected {report['tables']} tables, which {self.out} is of, got {self.tables}; "
+                "play as many, or write to another file"
+            )
+        return report
+
+    def _write(self, report: Mapping[str, Any]) -> dict[str, Any]:
+        """Writes a report together with what other processes wrote to the file since."""
+        with take_turns(self.out):
+            latest = self._read()
+            latest["references"] = latest["references"] or report["references"]
+            for point in report["points"]:
+                run = LearningRun(point["trajectories"], point["seed"], point["steps"])
+                if find_point(latest["points"], run) is None:
+                    latest["points"].append(point)
+            commands = [*latest["commands"], *report["commands"], self.command()]
+            latest["commands"] = list(dict.fromkeys(commands))
+            write_json(self.out, latest)
+        return latest
 
 
 @dataclass(frozen=True)
@@ -175,12 +194,18 @@ class Figure:
 
     def do(self) -> None:
         """Reads, writes and draws."""
+        given: dict[str, Any] = {}
+        if self.planner:
+            given["planner"] = merge_points(self.planner)
+        if self.policies:
+            given["policies"] = policies(self.policies)
+        with take_turns(self.out / DATA):
+            self._add(given)
+
+    def _add(self, given: Mapping[str, Any]) -> None:
         path = self.out / DATA
         report = read_json(path, FORMAT, VERSION, _PARTS) if path.is_file() else _empty()
-        if self.planner:
-            report["planner"] = merge_points(self.planner)
-        if self.policies:
-            report["policies"] = policies(self.policies)
+        report.update(given)
         labels = policy_labels([kind["settings"] for kind in report["policies"]])
         for kind, label in zip(report["policies"], labels, strict=True):
             kind["label"] = label
@@ -310,4 +335,5 @@ def _empty() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    escape_output()
     sys.exit(main())

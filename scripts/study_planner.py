@@ -29,10 +29,13 @@ from tqdm import tqdm
 
 from jumpy_mbrl.agents import AGENTS, GradientPlanner, load_agent
 from jumpy_mbrl.agents.studies import JUMPY, Entry, ablation, frontier
+from jumpy_mbrl.console import escape_output
 from jumpy_mbrl.envs.config import check_names
 from jumpy_mbrl.evaluation import BATCH_SIZE, AgentResult, Tables, evaluate_agent, make_tables
 from jumpy_mbrl.files import atomic_write, write_json
+from jumpy_mbrl.locks import take_turns
 from jumpy_mbrl.models.pretrained import versions
+from jumpy_mbrl.processes import check_at_once
 
 STUDIES = ("ablation", "frontier")
 PAGE, PICTURE = "studies.md", "frontier.png"
@@ -65,8 +68,7 @@ class Args:
         for name in ("episodes", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name} must be at least 1, got {getattr(self, name)}")
-        if self.threads < 0:
-            raise ValueError(f"--threads must not be negative, got {self.threads}")
+        check_at_once("--threads", self.threads)
         check_names("agent", self.agents, AGENTS)
         idle = [name for name in self.agents if not isinstance(load_agent(name), GradientPlanner)]
         if idle:
@@ -86,9 +88,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         tables = make_tables(args.episodes, args.seed)
         for study in args.studies:
             path = args.out / f"{study}.json"
-            write_json(path, _with_others(_measure(study, args, tables), path))
-        write_page(args.out)
-        _draw(args.out)
+            report = _measure(study, args, tables)
+            with take_turns(path):
+                write_json(path, _with_others(report, path))
+        with take_turns(args.out / PAGE):
+            write_page(args.out)
+            _draw(args.out)
     except (ValueError, OSError) as error:
         print(f"study_planner: {error}", file=sys.stderr)
         return 2
@@ -217,4 +222,5 @@ def _draw(out: Path) -> None:
 
 
 if __name__ == "__main__":
+    escape_output()
     sys.exit(main())

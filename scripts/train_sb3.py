@@ -29,6 +29,7 @@ from jumpy_mbrl.agents.policy_config import (
     policy_preset,
 )
 from jumpy_mbrl.agents.policy_training import train_policy
+from jumpy_mbrl.console import escape_output
 
 _DEFAULT_PRESET = "sac-shot-coords"
 
@@ -102,4 +103,5 @@ def _hyphened(word: str) -> str:
 
 
 if __name__ == "__main__":
+    escape_output()
     sys.exit(main())

@@ -14,6 +14,7 @@ The same in two processes, on a CUDA device each or on the CPU. Each takes half 
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -23,6 +24,8 @@ from typing import Annotated
 
 import tyro
 
+from jumpy_mbrl.console import escape_output
+from jumpy_mbrl.processes import end_with
 from jumpy_mbrl.training import PRESETS, TrainingConfig, TrainingDivergedError, preset, train
 from jumpy_mbrl.training.distributed import WorkersLostError, launched
 
@@ -52,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code (2 after a one-line error)."""
     argv = sys.argv[1:] if argv is None else list(argv)
     rank, workers = launched()
+    if workers > 1:
+        end_with(os.getppid())  # torchrun, which cannot end its workers if it is killed itself.
     try:
         arguments = parse(argv)
         best = train(
@@ -108,4 +113,5 @@ def record(argv: Sequence[str], workers: int = 1) -> str:
 
 
 if __name__ == "__main__":
+    escape_output()
     sys.exit(main())

@@ -17,9 +17,11 @@ from typing import Any
 import tyro
 
 from jumpy_mbrl.agents import AGENTS
+from jumpy_mbrl.console import escape_output
 from jumpy_mbrl.envs import BILLIARDS_2D
 from jumpy_mbrl.evaluation.curves import format_curves, report_curves
 from jumpy_mbrl.files import atomic_write
+from jumpy_mbrl.locks import take_turns
 from jumpy_mbrl.reproduction.table import summary
 
 
@@ -58,8 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.check:
             print(f"{table.page}: {table.name!r} is not what {table.results} says")
             continue
-        with atomic_write(path) as temporary:
-            temporary.write_text(wanted, encoding="utf-8")
+        with take_turns(path), atomic_write(path) as temporary:
+            latest = with_table(path.read_text(encoding="utf-8"), table.name, table.write(report))
+            temporary.write_text(latest, encoding="utf-8")
         print(f"{table.page}: wrote {table.name!r}")
     return int(args.check and stale > 0)
 
@@ -214,4 +217,5 @@ TABLES = (
 
 
 if __name__ == "__main__":
+    escape_output()
     sys.exit(main())

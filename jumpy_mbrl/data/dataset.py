@@ -10,13 +10,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import multiprocessing
 import os
 import platform
 import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -37,6 +36,7 @@ from jumpy_mbrl.envs.physics import Backend, resolve_backend, simulate
 from jumpy_mbrl.envs.table import Tables
 from jumpy_mbrl.envs.task import line_task
 from jumpy_mbrl.files import atomic_write, read_json, sha256_of, write_json
+from jumpy_mbrl.processes import check_at_once, process_pool
 
 Shot = Literal["uniform", "none", "place"]
 
@@ -223,6 +223,7 @@ def make_dataset(
     """
     if isinstance(workers, bool) or workers < 1:
         raise ValueError(f"expected workers to be at least 1, got {workers!r}")
+    check_at_once("workers", workers)
     chosen = resolve_backend(backend)
     shape = (config.num_trajectories, config.table.num_frames)
     obs = np.empty((*shape, config.obs_size), dtype=np.float32)
@@ -328,11 +329,7 @@ def _run(
     if workers == 1:
         yield from map(_make_block, jobs)
         return
-    pool: Executor
-    if backend == "numba":
-        pool = ThreadPoolExecutor(workers)
-    else:
-        pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    pool: Executor = ThreadPoolExecutor(workers) if backend == "numba" else process_pool(workers)
     with pool:
         yield from pool.map(_make_block, jobs)
 

@@ -7,12 +7,13 @@ as Markdown, and the figures.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from jumpy_mbrl.files import atomic_write, write_json
+from jumpy_mbrl.locks import take_turns
 from jumpy_mbrl.reproduction.figures import save_task_figures
 from jumpy_mbrl.reproduction.table import (
     DEFINITIONS,
@@ -42,6 +43,9 @@ class Results:
     report: dict[str, Any]
     samples: dict[str, dict[str, Any]]
     capacity: dict[str, Any]
+    _added: list[tuple[Callable[..., None], tuple[Any, ...]]] = field(
+        default_factory=list, repr=False, compare=False
+    )
 
     @classmethod
     def open(cls, out: Path, quick: bool) -> Results:
@@ -91,6 +95,7 @@ class Results:
             return
         entries[model] = result["entry"]
         self.samples.setdefault(task, {})[model] = result["samples"]
+        self._added.append((Results.add, (task, model, result)))
 
     def add_capacity(self, model: str, hidden_size: str, result: Mapping[str, Any]) -> None:
         """Takes what `run_job` returned for a run of figure 4, on the same condition as `add`."""
@@ -98,9 +103,31 @@ class Results:
         if _loses(result["entry"], entries.get(hidden_size)):
             return
         entries[hidden_size] = result["entry"]
+        self._added.append((Results.add_capacity, (model, hidden_size, result)))
+
+    def refresh(self) -> None:
+        """Reads what others wrote to the folder since, and adds again what was not saved yet.
+
+        Raises:
+            ValueError: as `open` does.
+        """
+        latest = Results.open(self.out, self.report["quick"])
+        for add, arguments in self._added:
+            add(latest, *arguments)
+        self.report, self.samples, self.capacity = latest.report, latest.samples, latest.capacity
 
     def save(self) -> None:
-        """Writes the results, each file atomically."""
+        """Writes the results, each file atomically, beside those that others wrote since.
+
+        Raises:
+            ValueError: as `open` does.
+        """
+        with take_turns(self.out / TABLE):
+            self.refresh()
+            self._write()
+        self._added.clear()
+
+    def _write(self) -> None:
         if self.report["tasks"]:
             self.report["papers"] = PAPERS
             self.report["definitions"] = DEFINITIONS

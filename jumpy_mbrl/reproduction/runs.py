@@ -22,6 +22,7 @@ from jumpy_mbrl.data.tasks import TaskConfig, TaskDataset, make_task
 from jumpy_mbrl.devices import cpu_threads, resolve_device
 from jumpy_mbrl.evaluation.sequences import score
 from jumpy_mbrl.files import atomic_write
+from jumpy_mbrl.locks import RUN_LOCK, own
 from jumpy_mbrl.models import from_pretrained
 from jumpy_mbrl.models.base import WorldModel
 from jumpy_mbrl.models.jumpy_rnn import JumpyRNN
@@ -124,19 +125,21 @@ def keep_files(files: Mapping[str, bytes], folder: Path) -> None:
 
     Raises:
         ValueError: for a path that leads out of the folder.
+        BlockingIOError: if another process trains in the folder.
     """
-    for name, content in files.items():
-        path = folder / name
-        if not path.resolve().is_relative_to(folder.resolve()):
-            raise ValueError(f"expected a path inside the run's folder, got {name!r}")
-        if path.is_file() and path.read_bytes() == content:
-            continue
-        with atomic_write(path) as temporary:
-            temporary.write_bytes(content)
+    with own(folder):
+        for name, content in files.items():
+            path = folder / name
+            if not path.resolve().is_relative_to(folder.resolve()):
+                raise ValueError(f"expected a path inside the run's folder, got {name!r}")
+            if path.is_file() and path.read_bytes() == content:
+                continue
+            with atomic_write(path) as temporary:
+                temporary.write_bytes(content)
 
 
 def _with_files(result: dict[str, Any], folder: Path) -> dict[str, Any]:
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != RUN_LOCK)
     files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
     return {**result, "files": files}
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from jumpy_mbrl.cluster import map_on_ray
+from jumpy_mbrl.processes import process_pool
 from jumpy_mbrl.reproduction.runs import Job, failure, keep_files, run_job, run_job_apart
 
 Finished = Generator[tuple[Job, dict[str, Any]], None, None]
@@ -47,8 +47,7 @@ def run_all(
 
 
 def _run_in_processes(jobs: Sequence[Job], runs_dir: Path, workers: int, threads: int) -> Finished:
-    # Spawned, as a forked process inherits the threads of torch in an unknown state.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with process_pool(workers) as pool:
         futures = {pool.submit(run_job, job, str(runs_dir), threads): job for job in jobs}
         try:
             for future in as_completed(futures):
@@ -64,7 +63,10 @@ def _run_on_ray(
     run = partial(run_job_apart, runs_dir=str(runs_dir.resolve()), threads=threads)
     for job, get in map_on_ray(run, jobs, address, threads, gpus, workers):
         result = _result_of(job, get)
-        keep_files(result.pop("files", {}), runs_dir / job.folder)
+        try:
+            keep_files(result.pop("files", {}), runs_dir / job.folder)
+        except BlockingIOError as error:
+            print(f"the run {job.folder} was not kept: {error}", file=sys.stderr)
         yield job, result
 
 

@@ -18,6 +18,7 @@ from jumpy_mbrl.data.loading import SequenceData, actions_ahead, as_frames, leng
 from jumpy_mbrl.data.sampling import Sampler, make_sampler
 from jumpy_mbrl.devices import cpu_threads
 from jumpy_mbrl.files import write_json
+from jumpy_mbrl.locks import own
 from jumpy_mbrl.models.base import WorldModel
 from jumpy_mbrl.models.pretrained import save_pretrained, versions
 from jumpy_mbrl.models.registry import make_model
@@ -40,6 +41,8 @@ class TrainingDivergedError(RuntimeError):
 
 class _Board(Protocol):
     def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None: ...
+
+    def flush(self) -> None: ...
 
 
 def train(
@@ -75,19 +78,24 @@ def train(
         ValueError: for a device this machine does not have, a ``run_dir`` that already holds a
             run (or none, or another one, to resume), a batch that the workers cannot share
             equally, or ``compile`` where there is no working compiler.
+        BlockingIOError: if another process trains in ``run_dir``.
         TrainingDivergedError: if the loss becomes NaN or infinite.
         WorkersLostError: if another worker ended.
     """
     folder = Path(run_dir)
-    with cpu_threads(config.threads), join(config.device) as workers:
+    with (
+        cpu_threads(config.threads),
+        join(config.device) as workers,
+        contextlib.ExitStack() as owned,
+    ):
         workers.check_batch(config.batch_size)
         if config.compile:
             check_compiler(workers.device)
-        checkpoint = workers.from_first(lambda: _prepare(folder, config, resume))
+        checkpoint = workers.from_first(lambda: _prepare(folder, config, resume, owned))
         run = _Run(config, folder, workers, Path(data_dir))
         if checkpoint is not None:
             run.restore(checkpoint)
-        with _board(folder, workers) as board:
+        with _board(folder, workers, run.step) as board:
             run.advance(board, progress)
         return workers.from_first(lambda: run.export(command))
 
@@ -189,6 +197,7 @@ class _Run:
                     _write(board, "validation", scalars, self.step)
                     figures.update({f"val_{name}": f"{v:.3g}" for name, v in scalars.items()})
                 if self._due(config.checkpoint_interval):
+                    board.flush()
                     self.save()
                 bar.set_postfix(figures, refresh=False)
                 bar.update()
@@ -291,15 +300,18 @@ class _Run:
         return scalars
 
 
-def _prepare(folder: Path, config: TrainingConfig, resume: bool) -> Checkpoint | None:
-    """Makes a new run's folder, or finds the checkpoint of an old one."""
+def _prepare(
+    folder: Path, config: TrainingConfig, resume: bool, owned: contextlib.ExitStack
+) -> Checkpoint | None:
+    """Makes a new run's folder, or finds the checkpoint of an old one; locks it."""
     path = folder / CHECKPOINT
+    if resume and not (folder / CONFIG).is_file():
+        raise ValueError(
+            f"expected a run to resume in {folder}, but there is no {CONFIG} there; "
+            "check the path, or start a run without resume"
+        )
+    owned.enter_context(own(folder))
     if resume:
-        if not (folder / CONFIG).is_file():
-            raise ValueError(
-                f"expected a run to resume in {folder}, but there is no {CONFIG} there; "
-                "check the path, or start a run without resume"
-            )
         if not path.is_file():
             return None
         checkpoint = Checkpoint.load(path)
@@ -310,8 +322,6 @@ def _prepare(folder: Path, config: TrainingConfig, resume: bool) -> Checkpoint |
                 f"{', '.join(changed)}; give the same settings, or start a run in another folder"
             )
         return checkpoint
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"expected a folder for the run, but {folder} is a file")
     if (folder / CONFIG).exists() or path.exists():
         raise ValueError(
             f"{folder} already holds a run; resume it, remove it, or choose another folder"
@@ -348,10 +358,16 @@ class _NoBoard:
     def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
         pass
 
+    def flush(self) -> None:
+        pass
+
 
 @contextlib.contextmanager
-def _board(folder: Path, workers: Workers) -> Iterator[_Board]:
-    """The first worker's TensorBoard writer, or nothing where TensorBoard is not installed."""
+def _board(folder: Path, workers: Workers, step: int) -> Iterator[_Board]:
+    """The first worker's TensorBoard writer, or nothing where TensorBoard is not installed.
+
+    What was written after the step that the run goes on from is purged.
+    """
     if not workers.is_first:
         yield _NoBoard()
         return
@@ -360,5 +376,5 @@ def _board(folder: Path, workers: Workers) -> Iterator[_Board]:
     except ImportError:
         yield _NoBoard()
         return
-    with SummaryWriter(str(folder)) as writer:
+    with SummaryWriter(str(folder), purge_step=step + 1) as writer:
         yield writer
