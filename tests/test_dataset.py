@@ -288,6 +288,8 @@ def test_names_of_files_stay_what_they_are() -> None:
 def test_no_workers_are_refused() -> None:
     with pytest.raises(ValueError, match="workers to be at least 1, got 0"):
         make_dataset(SMALL, workers=0)
+    with pytest.raises(ValueError, match="workers must be at most"):
+        make_dataset(SMALL, workers=100_000)
 
 
 # Files

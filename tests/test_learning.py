@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import fmean
 from types import ModuleType
@@ -450,6 +450,30 @@ def test_the_whole_study(
     assert [(out / name).read_bytes() for name in names] == before
 
 
+def test_processes_add_to_one_file_side_by_side(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, options = tmp_path / "planner.json", ("--fewer-steps", "--trajectories")
+    score: dict[str, Any] = {"n": 10, "successes": 5, "success": 0.5, "ci95": (0.2, 0.8)}
+    begun: list[LearningRun] = []
+
+    def play(run: LearningRun, *_: Any, **__: Any) -> PlannerPoint:
+        begun.append(run)
+        if len(begun) == 1:  # Meanwhile others add to the file, one of them the same training.
+            assert study_planner(script, file, *options, "8", "16", "--seeds", "1") == 0
+            assert study_planner(script, file, *options, "8", "--seeds", "0") == 0
+        made = {"frames": run.frames, "seconds": 1.0, "device": "cpu", "threads": 1}
+        return PlannerPoint(**asdict(run), **made, **score)
+
+    monkeypatch.setattr(script, "score_of", lambda *_: score)
+    monkeypatch.setattr(script, "learn_and_play", play)
+    assert study_planner(script, file, *options, "8", "--seeds", "0") == 0
+    report = json.loads(file.read_text())
+    names = [(point["seed"], point["trajectories"]) for point in report["points"]]
+    assert names == [(1, 8), (1, 16), (0, 8)] and len(begun) == 4
+    assert len(report["commands"]) == 2 and set(report["references"]) == {"none", "simulator"}
+
+
 def test_policies_alone_then_the_planner(script: ModuleType, tmp_path: Path) -> None:
     folder = write_run(tmp_path / "ppo", POLICY_PRESETS["ppo-shot-coords"], *points_of(0.25))
     assert script.main(["figure", "--policies", str(folder), "--out", str(tmp_path)]) == 0
@@ -478,6 +502,7 @@ def write_points(path: Path, tables: int = 10, *points: dict[str, Any]) -> Path:
         (("--seeds", "-1"), "got -1"),
         (("--tables", "0"), "expected a number of validation tables in"),
         (("--threads", "-1"), "--threads must not be negative, got -1"),
+        (("--threads", "100000"), "--threads must be at most"),
         (("--seeds",), "--trajectories and --seeds need a number each"),
         (("--device", "tpu"), "unknown device 'tpu'"),
         (("--tables", "20"), "expected 10 tables, which"),

@@ -181,6 +181,8 @@ def test_an_agent_named_twice_plays_once(script: ModuleType, tmp_path: Path) -> 
         (["--episodes", "0"], "--episodes must be at least 1, got 0"),
         (["--batch-size", "0"], "--batch-size must be at least 1, got 0"),
         (["--threads", "-1"], "--threads must not be negative, got -1"),
+        (["--threads", "100000"], "--threads must be at most"),
+        (["--workers", "100000", "--ray", "local"], "--workers must be at most"),
         (["--seed", "-1"], "evaluation seed in [0, 2147483647], got -1"),
         (["--agents", "jumpi"], "unknown agent 'jumpi', expected one of"),
         (["--agents", "jumpi"], "did you mean 'jumpy'?"),

@@ -439,6 +439,8 @@ def test_a_quick_model_of_events_is_scored_soon(script: ModuleType, tmp_path: Pa
         (["--csv", __file__, "--capacity"], "for the task weather, which is not asked for"),
         (["--workers", "0"], "--workers must be at least 1, got 0"),
         (["--threads", "0"], "--threads must be at least 1, got 0"),
+        (["--threads", "100000"], "--threads must be at most"),
+        (["--workers", "100000"], "--workers must be at most"),
         (["--seed", "-1"], "--seed must lie in [0, 2**63), got -1"),
         (["--capacity", "--tasks", "circles"], "for circles alone; leave --tasks out"),
         (["--capacity", "--models", "rnn"], "unknown model 'rnn', expected one of"),

@@ -44,6 +44,41 @@ def test_results_are_added_to(tmp_path: Path) -> None:
     assert found.capacity["models"] == {"ours": {"64": FAILED["entry"]}}
 
 
+def test_processes_add_to_one_folder_side_by_side(tmp_path: Path) -> None:
+    one, two = (Results.open(tmp_path, quick=False) for _ in range(2))
+    one.add("lines", "rnn", GOOD)
+    two.add("circles", "rnn", FAILED)
+    two.add("lines", "rnn", FAILED)
+    one.save()
+    two.save()
+    two.add_capacity("ours", "8", GOOD)
+    one.add("circles", "ours", GOOD)
+    one.add_capacity("ours", "16", GOOD)
+    two.save()
+    one.save()
+    found = Results.load(tmp_path)
+    assert found == one
+    assert found.report["tasks"] == {
+        "lines": {"rnn": GOOD["entry"]},  # A failure replaces no result of another process either.
+        "circles": {"rnn": FAILED["entry"], "ours": GOOD["entry"]},
+    }
+    assert found.samples["lines"] == {"rnn": GOOD["samples"]}
+    assert found.capacity["models"] == {"ours": {"8": GOOD["entry"], "16": GOOD["entry"]}}
+    # What one has saved is no longer its own: others may have replaced it.
+    newer = {"entry": {"error": None, "seed": 9}, "samples": {"truth": [[0.25]]}}
+    two.add("lines", "rnn", newer)
+    two.save()
+    one.add("lines", "ours", GOOD)
+    one.save()
+    assert Results.load(tmp_path).report["tasks"]["lines"]["rnn"] == newer["entry"]
+    two.refresh()
+    assert two == one
+    with pytest.raises(ValueError, match="holds results of real runs; choose another"):
+        other = Results.open(tmp_path / "new", quick=True)
+        other.out = tmp_path  # As if the real ones had been written after it was opened.
+        other.save()
+
+
 def test_a_failed_run_never_replaces_a_good_one(tmp_path: Path) -> None:
     results = Results.open(tmp_path, quick=False)
     better = {"entry": {"error": None, "seed": 1}, "samples": {"truth": [[0.25]]}}

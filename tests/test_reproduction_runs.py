@@ -14,10 +14,12 @@ import torch
 
 from jumpy_mbrl.data.dataset import DatasetConfig
 from jumpy_mbrl.data.tasks import TASKS, TaskConfig, make_task
+from jumpy_mbrl.locks import own
 from jumpy_mbrl.models import RNN, JumpyRNN, JumpyRNNConfig, RNNConfig, from_pretrained
 from jumpy_mbrl.reproduction import runs
 from jumpy_mbrl.reproduction.runs import (
     Job,
+    _with_files,
     failure,
     forced_jumps,
     is_finished,
@@ -223,6 +225,14 @@ def test_a_shared_folder_is_used(tmp_path: Path) -> None:
     times = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
     keep_files(result["files"], folder)
     assert {path: path.stat().st_mtime_ns for path in times} == times
+
+
+def test_files_are_not_kept_where_another_process_trains(tmp_path: Path) -> None:
+    with own(tmp_path):
+        assert _with_files({}, tmp_path) == {"files": {}}, "the lock is not of the run"
+        with pytest.raises(BlockingIOError, match="is in use by process"):
+            keep_files({"config.json": b"{}"}, tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_files_that_lead_out_of_the_folder_are_refused(tmp_path: Path) -> None:

@@ -113,6 +113,7 @@ def test_every_search_can_be_made() -> None:
         (["--agents", "jumpi"], "unknown agent 'jumpi'"),
         (["--budgets", "0"], "--budgets must be positive"),
         (["--threads", "-1"], "--threads must not be negative"),
+        (["--threads", "100000"], "--threads must be at most"),
     ],
 )
 def test_bad_input_is_one_line(

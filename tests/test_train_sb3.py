@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from collections.abc import Callable
 from dataclasses import replace
@@ -218,6 +219,53 @@ def test_returns_of_n_steps_do_not_run_on_after_a_resume(
     assert float(sample.dones) == 0.0, "which the critic goes on with, from what was seen last"
     assert sample.discounts is not None
     assert float(sample.discounts) == pytest.approx(config.gamma)
+
+
+@pytest.mark.parametrize("name", ["ppo-shot-coords", "sac-shot-coords"])
+def test_a_run_that_goes_on_is_logged_once(name: str, tmp_path: Path, read_board: Any) -> None:
+    train_policy(tiny(name), tmp_path / "whole", progress=False)
+    cut = tmp_path / "cut"
+    train_policy(tiny(name, timesteps=64), cut, progress=False)
+    checkpoint = (cut / "checkpoint.zip").read_bytes()
+    for _ in range(2):  # The first is killed before its checkpoint.
+        (cut / "checkpoint.zip").write_bytes(checkpoint)
+        for path in (cut / "scalars_0").iterdir():  # TensorBoard reads by name, by the second
+            path.rename(path.with_name(f"events.out.tfevents.0.{path.name}"))
+        train_policy(tiny(name), cut, resume=True, progress=False)
+    whole, shown = (
+        {
+            tag: [step for step, _ in points]
+            for tag, points in read_board(folder / "scalars_0").items()
+            if not tag.startswith("train/")  # SB3 forgets the update before a checkpoint.
+        }
+        for folder in (tmp_path / "whole", cut)
+    )
+    assert shown == whole and shown["eval/mean_reward"] == [64, 128]
+    assert [point.timesteps for point in read_curve(cut)] == [64, 128]
+
+
+def test_a_folder_trains_one_policy_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, refused = tiny("ppo-shot-coords", timesteps=64), []
+
+    def make(config: PolicyConfig, *arguments: Any) -> Any:
+        if not refused:  # Nothing is written yet.
+            refused.append(f"run is in use by process {os.getpid()} on ")
+            with pytest.raises(BlockingIOError, match=refused[0]):
+                train_policy(replace(config, seed=1), tmp_path / "run", progress=False)
+        return make_algorithm(config, *arguments)
+
+    monkeypatch.setattr("jumpy_mbrl.agents.policy_training.make_algorithm", make)
+    train_policy(config, tmp_path / "run", progress=False)
+    assert refused
+    assert json.loads((tmp_path / "run/config.json").read_text())["training"]["seed"] == 0
+
+
+def test_far_too_many_threads_leave_nothing_behind(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="threads must be at most"):
+        train_policy(tiny("ppo-shot-coords", threads=100_000), tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
 
 
 def test_interrupted_before_the_first_checkpoint(tmp_path: Path) -> None:

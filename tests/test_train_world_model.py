@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -84,6 +85,17 @@ def test_command_line_reports_errors_in_one_line(
     assert script.main([*options, *places]) == 2
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith("train_world_model: ") and message in last
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_of_torchrun_end_with_it(
+    script: ModuleType, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parents: list[int] = []
+    monkeypatch.setattr(script, "launched", lambda: (0, workers))
+    monkeypatch.setattr(script, "end_with", parents.append)
+    assert script.main(["--preset", "none", "--run-dir", "unused"]) == 2
+    assert parents == ([os.getppid()] if workers > 1 else [])
 
 
 def test_command_line_refuses_unknown_options(

@@ -418,11 +418,35 @@ def test_crash_while_a_checkpoint_is_written_leaves_the_one_before(
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
 
-def test_killed_process_resumes_exactly(script: ModuleType, tmp_path: Path, data_dir: Path) -> None:
+def test_a_resumed_run_has_the_log_of_one_that_was_not_interrupted(
+    tmp_path: Path,
+    data_dir: Path,
+    crash_at: Any,
+    read_board: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(training_loop, "_LOG_INTERVAL", 1)
+    run(RUNS["rnn"], tmp_path / "whole", data_dir)
+    for step in (4, 14, 14):  # Before the first checkpoint, and twice after the second.
+        crash_at(step)
+        with pytest.raises(CrashError):
+            run(RUNS["rnn"], tmp_path / "cut", data_dir, resume=step > 4)
+        for path in (tmp_path / "cut").glob("events.*"):  # TensorBoard reads by name, by the second
+            path.rename(path.with_name(f"events.out.tfevents.0.{path.name}"))
+    crash_at(None)
+    run(RUNS["rnn"], tmp_path / "cut", data_dir, resume=True)
+    shown = read_board(tmp_path / "cut")
+    assert [step for step, _ in shown["train/loss"]] == list(range(1, 24))
+    assert shown == read_board(tmp_path / "whole")
+
+
+def test_killed_process_resumes_exactly(
+    script: ModuleType, tmp_path: Path, data_dir: Path, read_board: Any
+) -> None:
     """kill -9 on the real command line, at whatever moment it then is; then --resume to the end."""
     steps = 150
     options = [
-        *("--preset", "jumpy-rnn-tiny", "--steps", str(steps), "--checkpoint-interval", "7"),
+        *("--preset", "jumpy-rnn-tiny", "--steps", str(steps), "--checkpoint-interval", "51"),
         *("--train-data.table.num-frames", "12", "--validation-data.table.num-frames", "12"),
         *("--data-dir", str(data_dir), "--device", "cpu"),
     ]
@@ -447,6 +471,33 @@ def test_killed_process_resumes_exactly(script: ModuleType, tmp_path: Path, data
     run(config, tmp_path / "whole", data_dir)
     for name in (CHECKPOINT, "best/model.safetensors"):
         assert (tmp_path / "whole" / name).read_bytes() == (cut / name).read_bytes(), name
+    assert read_board(tmp_path / "whole") == read_board(cut)
+
+
+def test_a_folder_trains_one_run_at_a_time(
+    tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(RUNS["rnn"], steps=2)
+    update = training_loop._Run._update
+
+    def with_another(self: Any) -> Any:
+        busy = f"cut is in use by process {os.getpid()} on "
+        for resume in (True, False):
+            with pytest.raises(BlockingIOError, match=busy):
+                run(config, tmp_path / "cut", data_dir, resume=resume)
+        return update(self)
+
+    run(config, tmp_path / "whole", data_dir)
+    monkeypatch.setattr(training_loop._Run, "_update", with_another)
+    run(config, tmp_path / "cut", data_dir)
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+    assert not list((tmp_path / "cut").glob(".*"))
+
+
+def test_far_too_many_threads_leave_nothing_behind(tmp_path: Path, data_dir: Path) -> None:
+    with pytest.raises(ValueError, match=r"threads must be at most \d+, got 100000; more than one"):
+        run(replace(RUNS["rnn"], threads=100_000), tmp_path / "run", data_dir)
+    assert not (tmp_path / "run").exists()
 
 
 def test_resume_refuses_other_settings(tmp_path: Path, data_dir: Path) -> None:
