@@ -191,17 +191,18 @@ def reproduce(args: Args) -> int:
 
 def finish(results: Results) -> None:
     """Writes the Markdown table and the figures, and says where."""
-    paths = []
-    with take_turns(results.out / TABLE):
+    paths, told = [], []
+    with take_turns(results.out / TABLE):  # Printed after it, as a pager may keep us waiting.
         results.refresh()
         if results.report["tasks"]:
-            print(results.write_page())
+            told.append(results.write_page())
             paths += [results.out / TABLE, results.out / PAGE]
         try:
             paths += results.draw()
         except ImportError as error:
-            print(f"the figures were not drawn: {error}")
-    print("wrote " + ", ".join(str(path) for path in paths))
+            told.append(f"the figures were not drawn: {error}")
+    told.append("wrote " + ", ".join(str(path) for path in paths))
+    print(*told, sep="\n")
 
 
 def _line(job: Job, entry: Mapping[str, Any]) -> str:

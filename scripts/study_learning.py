@@ -200,9 +200,10 @@ class Figure:
         if self.policies:
             given["policies"] = policies(self.policies)
         with take_turns(self.out / DATA):
-            self._add(given)
+            text = self._add(given)
+        print(text)
 
-    def _add(self, given: Mapping[str, Any]) -> None:
+    def _add(self, given: Mapping[str, Any]) -> str:
         path = self.out / DATA
         report = read_json(path, FORMAT, VERSION, _PARTS) if path.is_file() else _empty()
         report.update(given)
@@ -217,8 +218,8 @@ class Figure:
         text = page(report)
         with atomic_write(self.out / PAGE) as temporary:
             temporary.write_text(text, encoding="utf-8")
-        print(text)
         self._draw(report)
+        return text
 
     def _draw(self, report: Mapping[str, Any]) -> None:
         try:

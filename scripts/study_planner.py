@@ -92,8 +92,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             with take_turns(path):
                 write_json(path, _with_others(report, path))
         with take_turns(args.out / PAGE):
-            write_page(args.out)
+            text = write_page(args.out)
             _draw(args.out)
+        print(text)
     except (ValueError, OSError) as error:
         print(f"study_planner: {error}", file=sys.stderr)
         return 2
@@ -168,8 +169,8 @@ def _command(study: str, args: Args) -> str:
 # -- what is written -----------------------------------------------------------------------------
 
 
-def write_page(out: Path) -> None:
-    """Writes both studies as Markdown, from their files, and prints them."""
+def write_page(out: Path) -> str:
+    """Writes both studies as Markdown, from their files, and returns the text."""
     parts = ["# What the planner's parts are worth"]
     for study in STUDIES:
         if (out / f"{study}.json").is_file():
@@ -178,7 +179,7 @@ def write_page(out: Path) -> None:
     text = "\n".join(parts) + "\n"
     with atomic_write(out / PAGE) as temporary:
         temporary.write_text(text, encoding="utf-8")
-    print(text)
+    return text
 
 
 def _heading(study: str, report: Mapping[str, Any]) -> list[str]:

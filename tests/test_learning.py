@@ -462,7 +462,7 @@ def test_processes_add_to_one_file_side_by_side(
         if len(begun) == 1:  # Meanwhile others add to the file, one of them the same training.
             assert study_planner(script, file, *options, "8", "16", "--seeds", "1") == 0
             assert study_planner(script, file, *options, "8", "--seeds", "0") == 0
-        made = {"frames": run.frames, "seconds": 1.0, "device": "cpu", "threads": 1}
+        made: dict[str, Any] = {"frames": run.frames, "seconds": 1.0, "device": "cpu", "threads": 1}
         return PlannerPoint(**asdict(run), **made, **score)
 
     monkeypatch.setattr(script, "score_of", lambda *_: score)

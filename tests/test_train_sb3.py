@@ -247,7 +247,8 @@ def test_a_run_that_goes_on_is_logged_once(name: str, tmp_path: Path, read_board
 def test_a_folder_trains_one_policy_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config, refused = tiny("ppo-shot-coords", timesteps=64), []
+    config = tiny("ppo-shot-coords", timesteps=64)
+    refused: list[str] = []
 
     def make(config: PolicyConfig, *arguments: Any) -> Any:
         if not refused:  # Nothing is written yet.
