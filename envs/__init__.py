@@ -49,6 +49,7 @@ _CLASSES = {
     BILLIARDS_2D_SHOT: "shot:Billiards2DShotEnv",
     BILLIARDS_1D_SHOT: "shot:Billiards1DShotEnv",
 }
+_LIMITS = {BILLIARDS_2D: 44, BILLIARDS_1D: 20, BILLIARDS_2D_SHOT: 1, BILLIARDS_1D_SHOT: 1}
 _LAZY = {
     "Billiards2DEnv": "billiards",
     "Billiards1DEnv": "line",
@@ -65,17 +66,18 @@ def register_envs() -> None:
     """Registers the environments with Gymnasium. Calling it again changes nothing."""
     import gymnasium as gym
 
+    from jumpy_mbrl.envs.limit import OneEnd, SingleOnly
+
     for name in ENV_IDS:
         if name not in gym.registry:
-            # The others end by themselves.
-            limit = TableConfig().num_frames - 1 if name == BILLIARDS_2D else None
             single = _CLASSES[name]
             several = single.partition(":")[2].replace("Env", "VectorEnv")
             gym.register(
                 name,
                 entry_point=f"jumpy_mbrl.envs.{single}",
                 vector_entry_point=f"jumpy_mbrl.envs.vector:{several}",
-                max_episode_steps=limit,
+                max_episode_steps=_LIMITS[name],
+                additional_wrappers=SingleOnly([OneEnd.wrapper_spec()]),
             )
 
 

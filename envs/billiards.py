@@ -58,6 +58,11 @@ class TableEnv(gym.Env[Observation, Floats]):
         """The target of this episode."""
         return self._table.target
 
+    @property
+    def steps_to_win(self) -> int:
+        """How many steps an episode has to have for one of them to win it."""
+        return self.task.steps_to_win
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
@@ -166,7 +171,7 @@ class Billiards2DEnv(TableEnv):
     >>> import jumpy_mbrl
     >>> env = gym.make("Billiards2D-v0")
     >>> env
-    <TimeLimit<OrderEnforcing<PassiveEnvChecker<Billiards2DEnv<Billiards2D-v0>>>>>
+    <OneEnd<TimeLimit<OrderEnforcing<PassiveEnvChecker<Billiards2DEnv<Billiards2D-v0>>>>>>
 
     ```
 
@@ -250,12 +255,13 @@ class Billiards2DEnv(TableEnv):
     included) at a frame after the first shot, that is at frame 4 or later. (With one ball on the
     table, the cue ball is the object ball.) It is **truncated** after 44 steps (45 frames), by the
     registered time limit; pass `max_episode_steps` to `gym.make` for another one, and
-    `config={"num_frames": max_episode_steps + 1}` so that "time left" fits it. Calling `step`
-    before `reset`, or after termination, raises `gymnasium.error.ResetNeeded`.
+    `config={"num_frames": max_episode_steps + 1}` so that "time left" fits it. An episode that
+    terminates in its last step is not truncated too. Calling `step` before `reset`, or after
+    termination, raises `gymnasium.error.ResetNeeded`.
 
     With `success="last"` the object ball has to be inside the target at the last frame
     (`num_frames - 1`, which is 44), wherever it was before: the episode terminates there, won or
-    lost.
+    lost. A time limit before that frame is refused by `reset` with a `ValueError`.
 
     ## Information
 

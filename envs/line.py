@@ -99,9 +99,12 @@ class Billiards1DEnv(TableEnv):
 
     ## Episode End
 
-    The episode **terminates** at frame 20, after 20 steps, won or lost; there is no time limit. The
-    game is won if the centre of ball B is inside the target then, its ends included. Calling `step`
-    before `reset`, or after termination, raises `gymnasium.error.ResetNeeded`.
+    The episode **terminates** at frame 20, after 20 steps, won or lost. The game is won if the
+    centre of ball B is inside the target then, its ends included. The registered time limit of 20
+    steps truncates nothing; with another `num_frames` pass
+    `gym.make(..., max_episode_steps=num_frames - 1)`: a limit before the last frame is refused by
+    `reset` with a `ValueError`. Calling `step` before `reset`, or after termination, raises
+    `gymnasium.error.ResetNeeded`.
 
     ## Information
 

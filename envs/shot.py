@@ -32,6 +32,10 @@ class ShotEnv(TableEnv):
         self.observation_space = task.observation_space(task.config.lead_in + 1)
         self._recent: deque[Moment] = deque(maxlen=task.config.lead_in + 1)
 
+    @property
+    def steps_to_win(self) -> int:
+        return 1
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
@@ -134,8 +138,9 @@ class Billiards2DShotEnv(ShotEnv):
     ## Episode End
 
     Every step **terminates** the episode: when the object ball is first seen inside the target, or
-    at the last frame (44), which alone counts with `success="last"`. Calling `step` again, or
-    before `reset`, raises `gymnasium.error.ResetNeeded`.
+    at the last frame (44), which alone counts with `success="last"`. The registered time limit of
+    one step truncates nothing. Calling `step` again, or before `reset`, raises
+    `gymnasium.error.ResetNeeded`.
 
     ## Information
 
@@ -248,8 +253,9 @@ class Billiards1DShotEnv(ShotEnv):
 
     ## Episode End
 
-    Every step **terminates** the episode, at frame 20. Calling `step` again, or before `reset`,
-    raises `gymnasium.error.ResetNeeded`.
+    Every step **terminates** the episode, at frame 20. The registered time limit of one step
+    truncates nothing. Calling `step` again, or before `reset`, raises
+    `gymnasium.error.ResetNeeded`.
 
     ## Information
 

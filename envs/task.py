@@ -85,6 +85,11 @@ class Task:
         return self.config.num_frames - 1
 
     @cached_property
+    def steps_to_win(self) -> int:
+        """How many frames an episode has to have for one of them to win it."""
+        return self.last_frame if self.success == "last" else 1
+
+    @cached_property
     def shots_end(self) -> float:
         """The first frame after the lead-in at which no shot can be played any more."""
         return math.inf if self.max_shots is None else self.config.lead_in + self.max_shots

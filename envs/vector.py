@@ -18,6 +18,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from jumpy_mbrl.envs.config import TableConfig, unknown_name
+from jumpy_mbrl.envs.limit import check_limit
 from jumpy_mbrl.envs.physics import Backend, resolve_backend
 from jumpy_mbrl.envs.table import Rows, Tables
 from jumpy_mbrl.envs.task import Floats, Observation, Task, line_task, plane_task
@@ -30,7 +31,8 @@ class TableVectorEnv(VectorEnv[Observation, Floats, NDArray[Any]]):
 
     Args:
         num_envs: number of tables B.
-        max_episode_steps: truncates episodes after as many steps; None for never.
+        max_episode_steps: truncates episodes after as many steps, but not those that terminate;
+            None for never. `gym.make_vec` gives the registered limit by default.
         autoreset_mode: `AutoresetMode.NEXT_STEP` (default), `SAME_STEP` or `DISABLED`, or its value
             ("NextStep", ...). In `SAME_STEP`, `infos` holds `final_obs` and `final_info` of the
             episodes that ended.
@@ -63,17 +65,9 @@ class TableVectorEnv(VectorEnv[Observation, Floats, NDArray[Any]]):
         **arguments: Any,
     ) -> None:
         _check_count("num_envs", num_envs)
-        if max_episode_steps is not None:
-            _check_count("max_episode_steps", max_episode_steps)
         if render_mode not in (None, "rgb_array"):
             raise ValueError(unknown_name("render_mode", render_mode, ["rgb_array"]))
         self.task = task = self._make_task(arguments)
-        if max_episode_steps is not None and max_episode_steps < self._steps_to_win():
-            raise ValueError(
-                f"expected max_episode_steps to be at least {self._steps_to_win()}, as the last "
-                f"frame of the table (num_frames - 1) decides, got {max_episode_steps}: no episode "
-                "could be won"
-            )
         self.num_envs = int(num_envs)
         self.max_episode_steps = max_episode_steps
         self.autoreset_mode = _read_mode(autoreset_mode)
@@ -95,6 +89,18 @@ class TableVectorEnv(VectorEnv[Observation, Floats, NDArray[Any]]):
     def config(self) -> TableConfig:
         """The table."""
         return self.task.config
+
+    @property
+    def max_episode_steps(self) -> int | None:
+        """After how many steps episodes are truncated; None for never."""
+        return self._max_episode_steps
+
+    @max_episode_steps.setter
+    def max_episode_steps(self, limit: int | None) -> None:
+        if limit is not None:
+            _check_count("max_episode_steps", limit)
+        check_limit(limit, self._steps_to_win())
+        self._max_episode_steps = limit
 
     @property  # type: ignore[misc]  # that of gym can be set
     def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
@@ -167,7 +173,7 @@ class TableVectorEnv(VectorEnv[Observation, Floats, NDArray[Any]]):
             self._begin(waiting)
         truncations = np.zeros(self.num_envs, dtype=bool)
         if self.max_episode_steps is not None:
-            truncations = self._elapsed >= self.max_episode_steps
+            truncations = (self._elapsed >= self.max_episode_steps) & ~terminations
         self._ended = terminations | truncations
         observations = self._observe()
         infos = self._infos(successes)
@@ -224,7 +230,7 @@ class TableVectorEnv(VectorEnv[Observation, Floats, NDArray[Any]]):
 
     def _steps_to_win(self) -> int:
         """How many steps an episode has to have for one of them to win it."""
-        return self.task.last_frame if self.task.success == "last" else 1
+        return self.task.steps_to_win
 
     def _make_space(self) -> spaces.Space[Any]:
         return self.task.observation_space()

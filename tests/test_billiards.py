@@ -345,6 +345,12 @@ def test_the_registered_time_limit_truncates_after_44_steps() -> None:
     assert steps[-1][2:4] == (False, True)
 
 
+def test_a_win_in_the_last_step_is_not_truncated() -> None:
+    steps = play(rolling(17, max_episode_steps=17), [NONE] * 17)
+    assert len(steps) == 17
+    assert steps[-1][2:4] == (True, False)
+
+
 def test_dense_rewards_add_up_to_the_progress_from_the_shot_on() -> None:
     env = gym.make(ID, reward="dense", num_balls=3)
     x_low, x_high, y_low, y_high = CORNER

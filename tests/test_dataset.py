@@ -112,7 +112,7 @@ def test_lines_hold_y_alone_and_one_shot() -> None:
 )
 def test_lines_go_on_as_in_the_environment(table: TableConfig, backend: Backend) -> None:
     made = make_dataset(dataclasses.replace(LINES, table=table), backend=backend)
-    env = gym.make("Billiards1D-v0", config=table)
+    env = gym.make("Billiards1D-v0", config=table, max_episode_steps=table.num_frames - 1)
     deal = [data_rng(LINES.seed, "train", 0)] * BLOCK
     positions, velocities, _ = line_task(config=table).start_tables(deal)
     met = 0

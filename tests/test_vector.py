@@ -190,8 +190,8 @@ def test_without_autoreset_the_user_resets() -> None:
     env.reset(seed=0)
     actions = np.zeros((2, 2), dtype=np.float32)
     for _ in range(5):
-        *_, truncations, _ = env.step(actions)
-    assert truncations.all()
+        *_, terminations, truncations, _ = env.step(actions)
+    assert (terminations ^ truncations).all()
     with pytest.raises(ResetNeeded, match=r"environments \[0, 1\] have ended"):
         env.step(actions)
     env.reset(options={"reset_mask": np.array([True, True])})
@@ -298,6 +298,8 @@ def test_the_last_frame_may_decide_within_the_limit() -> None:
     assert native(PLANE, 2, success="last").max_episode_steps == 44
     longer = native(PLANE, 2, success="last", config=table, max_episode_steps=89)
     assert longer.max_episode_steps == 89
+    with pytest.raises(ValueError, match=r"at least 89.*got 88: no episode"):
+        longer.max_episode_steps = 88
     native("Billiards2DShot-v0", 2, success="last", config=table, max_episode_steps=1)
 
 
