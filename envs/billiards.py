@@ -17,8 +17,11 @@ from jumpy_mbrl.envs.scene import Scene
 from jumpy_mbrl.envs.table import Table
 from jumpy_mbrl.envs.task import Floats, Observation, ObsType, Reward, Success, Task, plane_task
 
+GymEnv = gym.Env[Observation, Floats]
+"""Named by all environments: skrl knows those of Gymnasium by their direct bases."""
 
-class TableEnv(gym.Env[Observation, Floats]):
+
+class TableEnv(GymEnv):
     """What the environments of this package have in common: a table, played frame by frame.
 
     Args:
@@ -155,7 +158,7 @@ class TableEnv(gym.Env[Observation, Floats]):
         return read_action(action)
 
 
-class Billiards2DEnv(TableEnv):
+class Billiards2DEnv(TableEnv, GymEnv):
     """
     ## Description
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from jumpy_mbrl.envs.billiards import TableEnv
+from jumpy_mbrl.envs.billiards import GymEnv, TableEnv
 from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.envs.pixels import PixelConfig
 from jumpy_mbrl.envs.task import ObsType, Reward, line_task
 
 
-class Billiards1DEnv(TableEnv):
+class Billiards1DEnv(TableEnv, GymEnv):
     """
     ## Description
 

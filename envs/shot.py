@@ -8,7 +8,7 @@ from typing import Any
 
 from gymnasium import Env
 
-from jumpy_mbrl.envs.billiards import TableEnv
+from jumpy_mbrl.envs.billiards import GymEnv, TableEnv
 from jumpy_mbrl.envs.config import Start, TableConfig
 from jumpy_mbrl.envs.pixels import PixelConfig
 from jumpy_mbrl.envs.table import Moment
@@ -83,7 +83,7 @@ class ShotEnv(TableEnv):
         return {**self._table.info(success), "frames": frames, "duration": duration}
 
 
-class Billiards2DShotEnv(ShotEnv):
+class Billiards2DShotEnv(ShotEnv, GymEnv):
     """
     ## Description
 
@@ -201,7 +201,7 @@ class Billiards2DShotEnv(ShotEnv):
         super().__init__(task, render_mode)
 
 
-class Billiards1DShotEnv(ShotEnv):
+class Billiards1DShotEnv(ShotEnv, GymEnv):
     """
     ## Description
 

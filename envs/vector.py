@@ -23,10 +23,13 @@ from jumpy_mbrl.envs.physics import Backend, resolve_backend
 from jumpy_mbrl.envs.table import Rows, Tables
 from jumpy_mbrl.envs.task import Floats, Observation, Task, line_task, plane_task
 
+GymVectorEnv = VectorEnv[Observation, Floats, NDArray[Any]]
+"""Named by all classes here: skrl knows Gymnasium's environments by their direct bases."""
+
 Result = tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]
 
 
-class TableVectorEnv(VectorEnv[Observation, Floats, NDArray[Any]]):
+class TableVectorEnv(GymVectorEnv):
     """What the vector environments have in common.
 
     Args:
@@ -376,21 +379,21 @@ class ShotVectorEnv(TableVectorEnv):
         return {**super()._infos(successes, rows), "frames": frames, "duration": duration}
 
 
-class Billiards2DVectorEnv(TableVectorEnv):
+class Billiards2DVectorEnv(TableVectorEnv, GymVectorEnv):
     """`Billiards2D-v0`, many at once."""
 
     def _make_task(self, arguments: dict[str, Any]) -> Task:
         return plane_task(**arguments)
 
 
-class Billiards1DVectorEnv(TableVectorEnv):
+class Billiards1DVectorEnv(TableVectorEnv, GymVectorEnv):
     """`Billiards1D-v0`, many at once."""
 
     def _make_task(self, arguments: dict[str, Any]) -> Task:
         return line_task(**arguments)
 
 
-class Billiards2DShotVectorEnv(ShotVectorEnv):
+class Billiards2DShotVectorEnv(ShotVectorEnv, GymVectorEnv):
     """`Billiards2DShot-v0`, many at once."""
 
     def _make_task(self, arguments: dict[str, Any]) -> Task:
@@ -399,7 +402,7 @@ class Billiards2DShotVectorEnv(ShotVectorEnv):
         return plane_task(**arguments)
 
 
-class Billiards1DShotVectorEnv(ShotVectorEnv):
+class Billiards1DShotVectorEnv(ShotVectorEnv, GymVectorEnv):
     """`Billiards1DShot-v0`, many at once."""
 
     def _make_task(self, arguments: dict[str, Any]) -> Task:

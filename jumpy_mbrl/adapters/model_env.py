@@ -28,7 +28,7 @@ from jumpy_mbrl.envs.config import check_names, unknown_name
 from jumpy_mbrl.envs.physics import Backend
 from jumpy_mbrl.envs.table import Rows
 from jumpy_mbrl.envs.task import Floats, Observation, Reward, Task, line_task, plane_task
-from jumpy_mbrl.envs.vector import Result, TableVectorEnv
+from jumpy_mbrl.envs.vector import GymVectorEnv, Result, TableVectorEnv
 from jumpy_mbrl.models.base import WorldModel
 
 StepBy = Literal["frame", "jump", "shot"]
@@ -37,7 +37,7 @@ RewardFunction = Callable[[Floats, Floats], NDArray[Any]]
 _TASKS: dict[str, Callable[..., Task]] = {BILLIARDS_2D: plane_task, BILLIARDS_1D: line_task}
 
 
-class WorldModelVectorEnv(TableVectorEnv):
+class WorldModelVectorEnv(TableVectorEnv, GymVectorEnv):
     """`Billiards2D-v0` or `Billiards1D-v0`, many at once, played in the imagination of a model.
 
     Tables are dealt, and their lead-in is played, by the real environment: with the same seeds they
