@@ -298,7 +298,7 @@ class _Validation(EvalCallback):
 
     def _on_step(self) -> bool:
         for info, done in zip(self.locals["infos"], self.locals["dones"], strict=True):
-            self.frames += info.get("frames", 1) + self._shown_at_reset * bool(done)
+            self.frames += info.get("frames_played", 1) + self._shown_at_reset * bool(done)
         if self.num_timesteps - self._validated() >= self.interval:
             self._validate()
         return True

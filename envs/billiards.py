@@ -268,9 +268,26 @@ class Billiards2DEnv(TableEnv, GymEnv):
 
     ## Information
 
-    `reset` and `step` return in `info`: `positions` and `velocities`, exact copies of shape (N, 2)
-    in float64; `time` since the start, in time units; `is_success`; and `collisions`, the numbers
-    of contacts so far, `{"wall": int, "ball": int}`.
+    `reset` and `step` return in `info` the same keys:
+
+    | Key          | Value                                                   | Type              |
+    |--------------|---------------------------------------------------------|-------------------|
+    | `positions`  | exact copy                                              | (N, 2) float64    |
+    | `velocities` | exact copy                                              | (N, 2) float64    |
+    | `time`       | since the start, in time units                          | `np.float64`      |
+    | `is_success` | whether this step reached the target                    | array () of bool  |
+    | `wall_hits`  | contacts with walls so far                              | `np.int64`        |
+    | `ball_hits`  | contacts between balls so far                           | `np.int64`        |
+
+    Gymnasium's vector environments make arrays (B, ...) of one dtype of them. With
+    `legacy_info=True` there is also what earlier versions told, for one release more:
+    `collisions`, a dictionary of the contacts, `"wall"` and `"ball"`.
+
+    ## Rendering
+
+    `render_mode="rgb_array"` gives one picture a frame, `"human"` a window. Gymnasium's wrappers
+    `RecordVideo` and `RenderCollection` (`render_mode="rgb_array_list"`) work, and
+    `jumpy_mbrl.envs.save_gif` writes GIF files.
 
     ## Arguments
 
@@ -289,6 +306,7 @@ class Billiards2DEnv(TableEnv, GymEnv):
     | `size`          | `None`     | height and width of pictures, instead of those of `pixels`    |
     | `channels`      | `None`     | 3 (colour) or 1 (grey), instead of those of `pixels`          |
     | `render_mode`   | `None`     | `"rgb_array"` (needs no display) or `"human"`                 |
+    | `legacy_info`   | `False`    | whether `info` holds the keys of earlier versions too         |
 
     `reset(options=...)` takes `positions` (N, 2), `velocities` (N, 2) and `target` (4,), any of
     them, and uses them exactly. An impossible table is refused with a `ValueError`.
@@ -320,6 +338,7 @@ class Billiards2DEnv(TableEnv, GymEnv):
         size: int | None = None,
         channels: int | None = None,
         render_mode: str | None = None,
+        legacy_info: bool = False,
     ) -> None:
         task = plane_task(
             num_balls=num_balls,
@@ -333,6 +352,7 @@ class Billiards2DEnv(TableEnv, GymEnv):
             pixels=pixels,
             size=size,
             channels=channels,
+            legacy_info=legacy_info,
         )
         super().__init__(task, render_mode)
 

@@ -108,9 +108,7 @@ class Billiards1DEnv(TableEnv, GymEnv):
 
     ## Information
 
-    `reset` and `step` return in `info`: `positions` and `velocities`, exact copies of shape (2,) in
-    float64; `time` since the start, in time units; `is_success`; and `collisions`, the numbers of
-    contacts so far, `{"wall": int, "ball": int}`.
+    As in `Billiards2D-v0`, with `positions` and `velocities` of shape (2,). Rendering is as there.
 
     ## Arguments
 
@@ -127,6 +125,7 @@ class Billiards1DEnv(TableEnv, GymEnv):
     | `size`          | `None`     | height and width of pictures, instead of those of `pixels`    |
     | `channels`      | `None`     | 3 (colour) or 1 (grey), instead of those of `pixels`          |
     | `render_mode`   | `None`     | `"rgb_array"` (needs no display) or `"human"`                 |
+    | `legacy_info`   | `False`    | whether `info` holds the keys of earlier versions too         |
 
     `reset(options=...)` takes `positions` (2,), `velocities` (2,) and `target` (y_low, y_high), any
     of them, and uses them exactly. What is impossible is refused with a `ValueError`.
@@ -146,6 +145,7 @@ class Billiards1DEnv(TableEnv, GymEnv):
         size: int | None = None,
         channels: int | None = None,
         render_mode: str | None = None,
+        legacy_info: bool = False,
     ) -> None:
         task = line_task(
             obs_type=obs_type,
@@ -155,5 +155,6 @@ class Billiards1DEnv(TableEnv, GymEnv):
             pixels=pixels,
             size=size,
             channels=channels,
+            legacy_info=legacy_info,
         )
         super().__init__(task, render_mode)

@@ -51,7 +51,7 @@ class ShotEnv(TableEnv):
         for _ in range(self.config.lead_in):
             self._play(0.0, 0.0)
             self._watch()
-        return self._observe(), self._info(False, self.config.lead_in)
+        return self._observe(), self._table.info(False, self.config.lead_in)
 
     def step(self, action: Floats) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Plays the shot and all that follows: see the class for actions, rewards and the end.
@@ -68,7 +68,19 @@ class ShotEnv(TableEnv):
             total += reward
             self._watch()
         played = self._table.frame - self.config.lead_in
-        return self._observe(), total, True, False, self._info(success, played)
+        return self._observe(), total, True, False, self._table.info(success, played)
+
+    def render(self) -> Any:
+        """Returns a picture or shows it, as in `TableEnv`, or in mode "rgb_array_list" returns the
+        pictures of all frames since the last call, or since `reset`.
+
+        Raises:
+            ResetNeeded: before the first `reset`.
+        """
+        if self.render_mode != "rgb_array_list" or not self._recent:
+            return super().render()
+        pictures, self._pictures = self._pictures, []
+        return pictures
 
     def _watch(self) -> None:
         self._recent.append(self._table.moment())
@@ -77,10 +89,6 @@ class ShotEnv(TableEnv):
 
     def _observe(self) -> Observation:
         return self.task.stack([self._table.observe(moment) for moment in self._recent])
-
-    def _info(self, success: bool, frames: int) -> dict[str, Any]:
-        duration = frames * self.config.dt
-        return {**self._table.info(success), "frames": frames, "duration": duration}
 
 
 class Billiards2DShotEnv(ShotEnv, GymEnv):
@@ -144,9 +152,26 @@ class Billiards2DShotEnv(ShotEnv, GymEnv):
 
     ## Information
 
-    As in `Billiards2D-v0`, and `frames`, the number of frames that this `reset` or `step` played,
-    with their `duration` in time units: what a decision takes, for discounting in a semi-Markov
-    decision process.
+    As in `Billiards2D-v0`, and `frames_played`, the number of frames that this `reset` or `step`
+    played (`np.int64`), with their `duration` in time units (`np.float64`): what a decision takes,
+    for discounting in a semi-Markov decision process. With `legacy_info=True` the former is also
+    there as `frames`.
+
+    ## Rendering
+
+    `render_mode="rgb_array"` shows the frame after a step, `"human"` all of them in a window, and
+    `"rgb_array_list"` gives a list of the pictures of all frames since the last call of `render`,
+    or since `reset`. `RecordVideo` of Gymnasium keeps but one picture a step;
+    `jumpy_mbrl.envs.RecordShots` keeps all, and `jumpy_mbrl.envs.save_gif` writes a GIF of them.
+
+    ```python
+    >>> env = gym.make("Billiards2DShot-v0", render_mode="rgb_array_list")
+    >>> obs, info = env.reset(seed=0)
+    >>> step = env.step([0.5, -0.5])
+    >>> len(env.render())  # four frames of the lead-in, and those of the shot
+    45
+
+    ```
 
     ## Arguments
 
@@ -185,6 +210,7 @@ class Billiards2DShotEnv(ShotEnv, GymEnv):
         size: int | None = None,
         channels: int | None = None,
         render_mode: str | None = None,
+        legacy_info: bool = False,
     ) -> None:
         task = plane_task(
             num_balls=num_balls,
@@ -197,6 +223,7 @@ class Billiards2DShotEnv(ShotEnv, GymEnv):
             pixels=pixels,
             size=size,
             channels=channels,
+            legacy_info=legacy_info,
         )
         super().__init__(task, render_mode)
 
@@ -216,7 +243,7 @@ class Billiards1DShotEnv(ShotEnv, GymEnv):
     >>> obs, info = env.reset(seed=0)
     >>> frames = obs.reshape(4, 2)  # frame, ball
     >>> obs, reward, terminated, truncated, info = env.step([0.5, -1.0])
-    >>> terminated, info["frames"]
+    >>> terminated, int(info["frames_played"])
     (True, 17)
 
     ```
@@ -259,8 +286,8 @@ class Billiards1DShotEnv(ShotEnv, GymEnv):
 
     ## Information
 
-    As in `Billiards1D-v0`, and `frames`, the number of frames that this `reset` or `step` played,
-    with their `duration` in time units.
+    As in `Billiards1D-v0`, and `frames_played` and `duration` as in `Billiards2DShot-v0`. Rendering
+    is as there.
 
     ## Arguments
 
@@ -293,6 +320,7 @@ class Billiards1DShotEnv(ShotEnv, GymEnv):
         size: int | None = None,
         channels: int | None = None,
         render_mode: str | None = None,
+        legacy_info: bool = False,
     ) -> None:
         task = line_task(
             obs_type=obs_type,
@@ -302,5 +330,6 @@ class Billiards1DShotEnv(ShotEnv, GymEnv):
             pixels=pixels,
             size=size,
             channels=channels,
+            legacy_info=legacy_info,
         )
         super().__init__(task, render_mode)

@@ -102,15 +102,19 @@ class Table:
         x, v, frame = moment or (self.x, self.v, self.frame)
         return self.task.observe(x, v, self.target, frame, self._background)
 
-    def info(self, success: bool) -> dict[str, Any]:
-        """Returns what environments tell beside the observation."""
-        return {
+    def info(self, success: bool, played: int | None = None) -> dict[str, Any]:
+        """Returns what environments tell beside the observation, and where a step plays many
+        frames, how many it played."""
+        info = {
             "positions": self.task.shown(self.x),
             "velocities": self.task.shown(self.v),
-            "time": self.frame * self.task.config.dt,
-            "is_success": success,
-            "collisions": {"wall": self.walls, "ball": self.hits},
+            "time": np.float64(self.frame * self.task.config.dt),
+            # An array: Gymnasium's vector environments take a NumPy bool for an object.
+            "is_success": np.array(success),
+            "wall_hits": np.int64(self.walls),
+            "ball_hits": np.int64(self.hits),
         }
+        return _complete(info, self.task, None if played is None else np.int64(played))
 
     def _on_target(self) -> bool:
         x_low, x_high, y_low, y_high = self.target
@@ -126,6 +130,19 @@ class Table:
         dx, dy = max(x_low - x, 0.0, x - x_high), max(y_low - y, 0.0, y - y_high)
         # Not math.hypot, whose last bit NumPy's differs from.
         return math.sqrt(dx * dx + dy * dy)
+
+
+def _complete(
+    info: dict[str, Any], task: Task, played: np.int64 | NDArray[np.int64] | None
+) -> dict[str, Any]:
+    """Adds what whole shots tell, and the keys of earlier releases where they are asked for."""
+    if played is not None:
+        info |= {"frames_played": played, "duration": played * task.config.dt}
+    if task.legacy_info:
+        info["collisions"] = {"wall": info["wall_hits"], "ball": info["ball_hits"]}
+        if played is not None:
+            info["frames"] = played
+    return info
 
 
 Rows = NDArray[np.intp]
@@ -244,17 +261,24 @@ class Tables:
         backgrounds = [self._backgrounds[row] for row in rows.tolist()]
         return self.task.observe_many(x, v, self.target[rows], frame, backgrounds)
 
-    def info(self, success: NDArray[np.bool_], rows: Rows | None = None) -> dict[str, Any]:
+    def info(
+        self,
+        success: NDArray[np.bool_],
+        rows: Rows | None = None,
+        played: NDArray[np.int64] | None = None,
+    ) -> dict[str, Any]:
         """Returns what environments tell beside the observations, copies of shape (B, ...), or only
-        of the tables with the numbers `rows`."""
+        of the tables with the numbers `rows`; see `Table.info`."""
         some: Any = slice(None) if rows is None else rows
-        return {
+        info = {
             "positions": self.task.many_shown(self.x[some]),
             "velocities": self.task.many_shown(self.v[some]),
             "time": self.frame[some] * self.task.config.dt,
             "is_success": success[some].copy(),
-            "collisions": {"wall": self.walls[some].copy(), "ball": self.hits[some].copy()},
+            "wall_hits": self.walls[some].copy(),
+            "ball_hits": self.hits[some].copy(),
         }
+        return _complete(info, self.task, None if played is None else played[some].copy())
 
     def _on_target(self) -> NDArray[np.bool_]:
         x_low, x_high, y_low, y_high = self.target.T

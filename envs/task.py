@@ -67,6 +67,7 @@ class Task:
         success: at which frames the target counts: "any" after the shot, the first of which ends
             the episode, or only the "last".
         line: whether the game is that on a line: the shot puts the cue ball somewhere.
+        legacy_info: whether infos hold the keys of earlier releases too.
     """
 
     config: TableConfig
@@ -78,6 +79,7 @@ class Task:
     dense: bool = False
     success: Success = "any"
     line: bool = False
+    legacy_info: bool = False
 
     @cached_property
     def last_frame(self) -> int:
@@ -333,6 +335,7 @@ def plane_task(
     pixels: PixelConfig | Mapping[str, Any] | str | None = None,
     size: int | None = None,
     channels: int | None = None,
+    legacy_info: bool = False,
 ) -> Task:
     """Returns the task that the arguments of `Billiards2DEnv` stand for.
 
@@ -349,6 +352,7 @@ def plane_task(
         dense=_check_choice("reward", reward, REWARDS) == "dense",
         success=_check_choice("success", success, SUCCESSES),
         pixels=_check_pixels(obs_type, pixels, size, channels),
+        legacy_info=_check_flag("legacy_info", legacy_info),
     )
 
 
@@ -360,6 +364,7 @@ def line_task(
     pixels: PixelConfig | Mapping[str, Any] | str | None = None,
     size: int | None = None,
     channels: int | None = None,
+    legacy_info: bool = False,
 ) -> Task:
     """Returns the task that the arguments of `Billiards1DEnv` stand for.
 
@@ -384,6 +389,7 @@ def line_task(
         random_target=_check_flag("random_target", random_target),
         dense=_check_choice("reward", reward, REWARDS) == "dense",
         pixels=_check_pixels(obs_type, pixels, size, channels),
+        legacy_info=_check_flag("legacy_info", legacy_info),
         success="last",
         line=True,
     )

@@ -374,9 +374,7 @@ class ShotVectorEnv(TableVectorEnv):
         return self.task.stack(parts)
 
     def _infos(self, successes: NDArray[np.bool_], rows: Rows | None = None) -> dict[str, Any]:
-        frames = self._frames.copy() if rows is None else self._frames[rows]
-        duration = frames * self.config.dt
-        return {**super()._infos(successes, rows), "frames": frames, "duration": duration}
+        return self._tables.info(successes, rows, self._frames)
 
 
 class Billiards2DVectorEnv(TableVectorEnv, GymVectorEnv):

@@ -315,7 +315,7 @@ class Game:
         self.frame += 1
         self._part = 0.0
         if terminated or truncated:
-            self._finish(info["is_success"])
+            self._finish(bool(info["is_success"]))
         elif self.frame == self._config.lead_in:
             self.phase = Phase.AIM
             self.message = Phase.AIM.value

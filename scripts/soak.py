@@ -180,7 +180,7 @@ def play(seed: int) -> Episode:
         np.array(velocities),
         np.array(energies),
         problems,
-        sum(info["collisions"].values()),
+        int(info["wall_hits"] + info["ball_hits"]),
     )
 
 

@@ -123,7 +123,7 @@ def test_lines_go_on_as_in_the_environment(table: TableConfig, backend: Backend)
             obs, _, over, _, info = env.step(action)
             shown.append(obs)
         assert over
-        met += info["collisions"]["ball"]
+        met += info["ball_hits"]
         np.testing.assert_array_equal(made.obs[row], shown, strict=True)
     assert met > 20
 

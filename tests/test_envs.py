@@ -11,12 +11,24 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env
 
 import jumpy_mbrl  # noqa: F401  (registers the environments)
 from jumpy_mbrl.envs import ENV_IDS
 
-PLANE = "Billiards2D-v0"
+PLANE, LINE = "Billiards2D-v0", "Billiards1D-v0"
+LIMITS = dict(zip(ENV_IDS, (44, 20, 1, 1), strict=True))
+LATE = {"config": {"num_frames": 90}}
+INFO = {
+    "positions": np.float64,
+    "velocities": np.float64,
+    "time": np.float64,
+    "is_success": np.bool_,
+    "wall_hits": np.int64,
+    "ball_hits": np.int64,
+}
+SHOT_INFO = {**INFO, "frames_played": np.int64, "duration": np.float64}
 OBS_TYPES = ("coords", "state", "pixels", "dict")
 
 CASES: list[tuple[str, dict[str, Any]]] = [
@@ -30,6 +42,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     (PLANE, {"success": "last"}),
     (PLANE, {"config": {"radius": 0.05, "restitution": 0.9}, "render_mode": "rgb_array"}),
 ]
+each_id = pytest.mark.parametrize("name", ENV_IDS)
 each_case = pytest.mark.parametrize(("name", "arguments"), CASES, ids=str)
 Clone = Callable[[Any], Any]
 
@@ -72,6 +85,100 @@ def test_every_environment_is_registered_with_strings_only() -> None:
         assert isinstance(spec.entry_point, str)
         assert gym.envs.registration.EnvSpec.from_json(spec.to_json()) == spec
         assert gym.make(f"jumpy_mbrl:{name}").spec.id == name  # type: ignore[union-attr]
+
+
+@each_id
+def test_specs_make_the_like(name: str) -> None:
+    env: Any = gym.make(name)
+    spec = env.spec
+    assert gym.spec(name).max_episode_steps == spec.max_episode_steps == LIMITS[name]
+    alike = [
+        spec.make(),
+        gym.make(EnvSpec.from_json(spec.to_json())),
+        gym.make(pickle.loads(pickle.dumps(spec))),
+        gym.make_vec(name, 2, vectorization_mode="sync").envs[1],  # type: ignore[attr-defined]
+        gym.make(gym.wrappers.TimeAwareObservation(env).spec).env,  # type: ignore
+    ]
+    inside = f"<OrderEnforcing<PassiveEnvChecker<{type(env.unwrapped).__name__}<{name}>>>>"
+    assert {str(other) for other in [env, *alike]} == {f"<OneEnd<TimeLimit{inside}>>"}
+    assert str(gym.make(name, max_episode_steps=-1)) == f"<OneEnd{inside}>"
+    assert "VectorEnv" in str(gym.make_vec(spec, 2)) and "Sync" not in str(gym.make_vec(spec, 2))
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "last"),
+    [
+        *((name, {}, limit) for name, limit in LIMITS.items() if name != PLANE),
+        (PLANE, {"start": "rest"}, 44),
+        (PLANE, {"success": "last"}, 44),
+        (PLANE, {"success": "last", **LATE}, 89),
+        (LINE, LATE, 89),
+    ],
+)
+def test_an_episode_ends_in_one_way(name: str, arguments: Any, last: int) -> None:
+    more = {"max_episode_steps": last, **arguments} if last == 89 else arguments
+    single, many = gym.make(name, **more), gym.make_vec(name, 3, **more)
+    aware = gym.wrappers.TimeAwareObservation(single)
+    ends = []
+    for seed in range(3):
+        aware.reset(seed=seed)
+        seen = [aware.step(np.zeros(2, dtype=np.float32))[2:4] for _ in range(last)]
+        ends.append(seen[-1])
+        assert not any(map(any, seen[:-1]))
+    lost = arguments == {"start": "rest"}
+    assert ends == [(not lost, lost)] * 3
+    many.reset(seed=0)
+    for _ in range(last):
+        flags = many.step(np.zeros((3, 2), dtype=np.float32))[2:4]
+    assert list(zip(*(flag.tolist() for flag in flags), strict=True)) == ends
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"), [(LINE, LATE), (PLANE, {"success": "last", **LATE})], ids=str
+)
+def test_a_limit_under_which_nothing_is_decided_is_refused(name: str, arguments: Any) -> None:
+    message = f"at least 89, .* got {LIMITS[name]}: no episode .*; pass max_episode_steps=89"
+    env = gym.make(name, **arguments)
+    with pytest.raises(ValueError, match=message):
+        env.reset(seed=0)
+    with pytest.raises(ValueError, match=message):
+        gym.make_vec(name, 2, **arguments)
+    gym.make(name, max_episode_steps=-1, **arguments).reset()
+    gym.make_vec(name, 2, max_episode_steps=None, **arguments).reset()
+
+
+@each_id
+def test_skrl_knows_them_by_their_direct_bases(name: str) -> None:
+    for env in (make(name), gym.make_vec(name, 2)):
+        modules = [base.__module__ for base in type(env).__bases__]
+        assert any(module.startswith("gymnasium.") for module in modules)
+
+
+@each_case
+def test_infos_have_the_same_flat_keys_and_types_everywhere(name: str, arguments: Any) -> None:
+    env = make(name, **arguments)
+    wanted = SHOT_INFO if "Shot" in name else INFO
+    start, step = env.reset(seed=0)[1], env.step(np.array([0.3, -0.4]))[4]
+    for info in (start, step):
+        assert {key: value.dtype.type for key, value in info.items()} == wanted
+        assert [np.shape(value) for value in info.values()] == [
+            *[env.task.shown([0.0] * 2 * env.config.num_balls).shape] * 2,
+            *[()] * (len(wanted) - 2),
+        ]
+
+
+@each_id
+def test_the_keys_of_earlier_releases_are_told_where_asked_for(name: str) -> None:
+    old, new = make(name, legacy_info=True), make(name)
+    for mine, info in zip(
+        *([e.reset(seed=1)[1], e.step([0, 1])[4]] for e in (old, new)), strict=True
+    ):
+        more: dict[str, Any] = {
+            "collisions": {"wall": info["wall_hits"], "ball": info["ball_hits"]}
+        }
+        if "Shot" in name:
+            more["frames"] = info["frames_played"]
+        assert same(mine, info | more)
 
 
 @each_case
@@ -131,7 +238,7 @@ def test_observations_stay_in_the_space_and_do_not_alias(name: str, arguments: A
             assert [type(value) for value in entry[1:4]] == [float, bool, bool]
 
 
-@pytest.mark.parametrize("name", ENV_IDS)
+@each_id
 def test_the_examples_of_the_docstrings_work(name: str) -> None:
     module, _, kind = str(gym.spec(name).entry_point).partition(":")
     runner = doctest.DocTestRunner(verbose=False)
@@ -142,7 +249,7 @@ def test_the_examples_of_the_docstrings_work(name: str) -> None:
     assert (failed, tried > 2) == (0, True)
 
 
-@pytest.mark.parametrize("name", ENV_IDS)
+@each_id
 def test_every_argument_stands_in_the_docstring(name: str) -> None:
     env = make(name)
     arguments = env.__init__.__annotations__.keys() - {"return"}
@@ -150,7 +257,7 @@ def test_every_argument_stands_in_the_docstring(name: str) -> None:
         assert f"| `{argument}`" in env.__doc__, argument
 
 
-@pytest.mark.parametrize("name", ENV_IDS)
+@each_id
 def test_unknown_arguments_are_refused_by_name(name: str) -> None:
     with pytest.raises(TypeError, match="gravity"):
         gym.make(name, gravity=9.81)

@@ -68,7 +68,7 @@ def test_it_is_the_environment_that_is_played(seed: int) -> None:
         frames += 1
     assert game.frame == frames
     np.testing.assert_allclose(positions(game), info["positions"], atol=1e-6)
-    assert game.success is info["is_success"]
+    assert game.success is bool(info["is_success"])
     assert game.scores["you"] == Score(int(game.success), 1)
     game.close()
 

@@ -116,7 +116,7 @@ def test_the_ends_of_the_target_belong_to_it(y: float, won: bool) -> None:
     steps = play(env, [1.0, 1.0])
     assert len(steps) == 20
     assert steps[-1][1:3] == (float(won), True)
-    assert steps[-1][4]["is_success"] is won
+    assert steps[-1][4]["is_success"] == won
 
 
 def test_time_limit_of_the_user() -> None:

@@ -154,10 +154,21 @@ def test_shots_tell_how_long_they_took() -> None:
     infos = [env.reset(seed=0)[1] for env in (theirs, ours)]
     rng = np.random.default_rng(0)
     for _ in range(3):
-        for name in ("frames", "duration"):
+        for name in ("frames_played", "duration"):
             np.testing.assert_allclose(infos[1][name], infos[0][name])
         actions = actions_of(rng, 32)
         infos = [env.step(actions)[4] for env in (theirs, ours)]
+
+
+def test_infos_are_numbers_and_flat_and_skrl_knows_the_class() -> None:
+    assert VectorEnv in WorldModelVectorEnv.__bases__
+    for legacy in (False, True):
+        env = WorldModelVectorEnv(SimulatorModel(), 3, "shot", legacy_info=legacy)
+        for info in (env.reset(seed=0)[1], env.step(nothing(3))[4]):
+            told = {name for name in info if not name.startswith("_")}
+            wanted = {"positions", "time", "is_success", "frames_played", "duration"}
+            assert told == wanted | ({"frames"} if legacy else set())
+            assert all(isinstance(value, np.ndarray) for value in info.values())
 
 
 def test_jumps_end_at_ticks_and_add_up_to_the_shot() -> None:
@@ -174,9 +185,9 @@ def test_jumps_end_at_ticks_and_add_up_to_the_shot() -> None:
     for step in range(60):
         obs, rewards, terminated, truncated, info = jumps.step(actions if step == 0 else -actions)
         total[running] += rewards[running]
-        frames[running] += info["frames"][running]
-        lengths |= set(info["frames"][running].tolist())
-        np.testing.assert_allclose(info["duration"], 0.05 * info["frames"])
+        frames[running] += info["frames_played"][running]
+        lengths |= set(info["frames_played"][running].tolist())
+        np.testing.assert_allclose(info["duration"], 0.05 * info["frames_played"])
         ending = running & (terminated | truncated)
         np.testing.assert_allclose(obs[ending], last[ending], atol=1e-6)
         assert (info["is_success"] == terminated)[running].all()
@@ -185,7 +196,7 @@ def test_jumps_end_at_ticks_and_add_up_to_the_shot() -> None:
             break
     assert not running.any()
     np.testing.assert_allclose(total, reward, atol=1e-9)
-    np.testing.assert_array_equal(frames, shot_info["frames"])
+    np.testing.assert_array_equal(frames, shot_info["frames_played"])
     assert max(lengths) > 5
 
 
@@ -203,9 +214,9 @@ class EveryThreeAndAHalf(RNN):
 def test_a_jump_lasts_until_the_first_frame_after_the_tick() -> None:
     env = WorldModelVectorEnv(EveryThreeAndAHalf(RNNConfig()), 2, "jump", success="last")
     env.reset(seed=0)
-    taken = [env.step(nothing(2))[4]["frames"][0] for _ in range(12)]
+    taken = [env.step(nothing(2))[4]["frames_played"][0] for _ in range(12)]
     assert taken == [4, 3, 4, 3, 4, 3, 4, 3, 4, 3, 4, 2]
-    assert env.step(nothing(2))[4]["frames"].tolist() == [3, 3]  # the next episode
+    assert env.step(nothing(2))[4]["frames_played"].tolist() == [3, 3]  # the next episode
 
 
 @pytest.mark.parametrize("step_by", ["frame", "shot"])
@@ -234,7 +245,7 @@ def test_models_that_learned_the_shots_of_a_line(model: WorldModel, step_by: Any
     while not ends.any():
         obs, rewards, ends, _, info = env.step(actions_of(rng, 3))
         assert obs in env.observation_space
-        taken += info["frames"]
+        taken += info["frames_played"]
     last = env.config.num_frames - 1
     assert taken.max() == (last if step_by == "frame" else last - env.config.lead_in)
     np.testing.assert_array_equal(rewards, info["is_success"].astype(float))
@@ -290,8 +301,8 @@ def test_same_step_resets_and_masks() -> None:
     obs, _, terminated, _, info = env.step(nothing(4))
     assert terminated.all() and info["final_obs"][0].shape == (16,)
     final = info["final_info"]
-    np.testing.assert_array_equal(final["frames"] < 41, final["is_success"])
-    assert (info["frames"] == 3).all()
+    np.testing.assert_array_equal(final["frames_played"] < 41, final["is_success"])
+    assert (info["frames_played"] == 3).all()
     masked, _ = env.reset(seed=0, options={"reset_mask": np.array([True, False, False, True])})
     np.testing.assert_array_equal(masked[[0, 3]], first[[0, 3]])
     np.testing.assert_array_equal(masked[[1, 2]], obs[[1, 2]])

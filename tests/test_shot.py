@@ -44,7 +44,7 @@ def test_one_step_is_all_steps_of_the_frame_by_frame_form(name: str, arguments: 
         seen = [frames.reset(seed=seed)[0]]
         for _ in range(lead_in):
             seen.append(frames.step(action)[0])
-        assert info["frames"] == lead_in
+        assert info["frames_played"] == lead_in
         assert info["duration"] == lead_in * 0.05 == info["time"]
         for part in parts:
             expected = np.concatenate([flat(frame, part) for frame in seen], -1)
@@ -60,7 +60,7 @@ def test_one_step_is_all_steps_of_the_frame_by_frame_form(name: str, arguments: 
             expected = np.concatenate([flat(frame, part) for frame in kept], -1)
             np.testing.assert_array_equal(flat(obs, part), expected, strict=True)
         assert (reward, terminated, truncated) == (total, True, False)
-        assert info.pop("frames") == len(seen) - 1 - lead_in
+        assert info.pop("frames_played") == len(seen) - 1 - lead_in
         assert info.pop("duration") == (len(seen) - 1 - lead_in) * 0.05
         np.testing.assert_equal(info, last)
         wins += info["is_success"]
@@ -75,7 +75,7 @@ def test_where_only_the_last_frame_counts_every_shot_lasts_to_it() -> None:
         _, reward, terminated, _, info = shots.step([0.4, -0.7])
         x, y = info["positions"][1]
         assert info["is_success"] == (x >= 0.8 and y <= 0.2) == (reward == 1.0)
-        assert terminated and info["frames"] == 41
+        assert terminated and info["frames_played"] == 41
         wins += info["is_success"]
     assert 0 < wins < 20
 
@@ -114,7 +114,7 @@ def test_a_shot_that_wins_at_once_shows_part_of_the_lead_in() -> None:
         options={"positions": [[0.2, 0.8], [0.85, 0.15]], "velocities": np.zeros((2, 2))}
     )
     after, reward, _, _, info = env.step(np.array([1.0, 0.0], dtype=np.float32))
-    assert (reward, info["frames"], info["is_success"]) == (1.0, 1, True)
+    assert (reward, info["frames_played"], info["is_success"]) == (1.0, 1, True)
     np.testing.assert_array_equal(after[:12], obs[4:])
     np.testing.assert_allclose(after[12:], [0.26, 0.8, 0.85, 0.15], atol=1e-7)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import gymnasium as gym
 import pytest
 import torch
 
@@ -15,7 +16,15 @@ from jumpy_mbrl.models.simulator import SimulatorModel
 pytest.importorskip("torchrl")
 
 from tensordict import TensorDict
-from torchrl.envs import ParallelEnv, SerialEnv, StepCounter, TransformedEnv, check_env_specs
+from torchrl.envs import (
+    GymEnv,
+    GymWrapper,
+    ParallelEnv,
+    SerialEnv,
+    StepCounter,
+    TransformedEnv,
+    check_env_specs,
+)
 from torchrl.modules import CEMPlanner
 
 from jumpy_mbrl.adapters.torchrl import WorldModelEnv
@@ -203,3 +212,27 @@ def test_a_graph_is_built_for_what_asks_for_gradients() -> None:
 
 def test_a_batch_size_may_be_a_number() -> None:
     assert WorldModelEnv(SimulatorModel(), FRAME, FRAMES, batch_size=4).batch_size == (4,)
+
+
+@pytest.mark.parametrize("name", ["Billiards2D-v0", "Billiards1DShot-v0"])
+@pytest.mark.parametrize("kind", ["single", "batched", "native"])
+def test_torchrl_carries_the_infos_of_the_real_environments(name: str, kind: str) -> None:
+    if kind == "native":
+        env = GymWrapper(gym.make_vec(name, 2, autoreset_mode="SameStep"))
+    elif kind == "batched":
+        env = GymEnv(f"jumpy_mbrl:{name}", num_envs=2)
+    else:
+        env = GymEnv(name).auto_register_info_dict()
+    try:
+        seen = env.rollout(60, break_when_any_done=False)
+    finally:
+        env.close()
+    lead = () if kind == "single" else (2,)
+    assert seen["next", "positions"].shape[: len(lead) + 1] == (*lead, 60)
+    for part in (seen, seen["next"]):
+        for key, dtype in [("time", torch.float64), ("is_success", torch.bool)]:
+            assert part[key].dtype == dtype
+        for key in ("wall_hits", "ball_hits", *(["frames_played"] if "Shot" in name else [])):
+            assert part[key].dtype == torch.int64
+    assert bool((seen["time"] > 0.0).any())
+    assert not bool((seen["next", "terminated"] & seen["next", "truncated"]).any())

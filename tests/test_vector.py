@@ -73,6 +73,8 @@ def compare(
         actions = rng.uniform(-1.1, 1.1, (count, 2)).astype(np.float32)
         result = ours.step(actions)
         assert_same(result, theirs.step(actions))
+        objects = [k for k, v in result[4].items() if getattr(v, "dtype", None) == np.object_]
+        assert objects in ([], ["final_obs"])
         terminated += result[2].sum()
         truncated += result[3].sum()
         if step == steps // 2:
@@ -121,10 +123,12 @@ def test_all_kinds_of_observation_are_those_of_the_sync_vector_env(
         (PLANE, {"config": {"radius": 0.2, "dt": 0.2}}),
         (PLANE, {"max_episode_steps": 4, "obs_type": "state"}),
         (PLANE, {"success": "last", "reward": "dense", "config": {"num_frames": 30}}),
+        (PLANE, {"success": "last", "legacy_info": True}),
         (LINE, {"reward": "dense", "random_target": True}),
         (LINE, {"config": {"lead_in": 0, "radius": 0.24}, "max_episode_steps": 20}),
         ("Billiards2DShot-v0", {"reward": "dense", "num_balls": 3}),
         ("Billiards2DShot-v0", {"success": "last", "random_target": True}),
+        ("Billiards2DShot-v0", {"legacy_info": True}),
         ("Billiards2DShot-v0", {"config": {"lead_in": 0}, "max_episode_steps": 1}),
         ("Billiards1DShot-v0", {"reward": "dense", "config": {"lead_in": 5}}),
     ],

@@ -34,6 +34,9 @@ from jumpy_mbrl.models.base import WorldModel
 StepBy = Literal["frame", "jump", "shot"]
 RewardFunction = Callable[[Floats, Floats], NDArray[Any]]
 
+_UNKNOWN = "velocities", "wall_hits", "ball_hits", "collisions"
+"""What the real environment tells, and a model does not."""
+
 _TASKS: dict[str, Callable[..., Task]] = {BILLIARDS_2D: plane_task, BILLIARDS_1D: line_task}
 
 
@@ -59,9 +62,9 @@ class WorldModelVectorEnv(TableVectorEnv, GymVectorEnv):
     the real environment. An episode that reaches the target is terminated; the games that count
     the last frame alone (`success="last"`, `Billiards1D-v0`) are terminated there.
 
-    `info` holds `positions`, `time` and `is_success` as in the real environment, and `frames`, the
-    number of frames that this reset or step took, with their `duration` in time units, for
-    discounting.
+    `info` holds `positions`, `time` and `is_success` as in the real environment, and
+    `frames_played`, the number of frames that this reset or step took, with their `duration` in
+    time units, for discounting.
 
     Args:
         model: its observations are the positions of all balls, its actions are shots.
@@ -223,13 +226,8 @@ class WorldModelVectorEnv(TableVectorEnv, GymVectorEnv):
         return self.task.stack([self._observe_frame(rows, frame) for frame in frames])
 
     def _infos(self, successes: NDArray[np.bool_], rows: Rows | None = None) -> dict[str, Any]:
-        known = self._tables.info(successes, rows)
-        frames = self._taken.copy() if rows is None else self._taken[rows]
-        return {
-            **{name: known[name] for name in ("positions", "time", "is_success")},
-            "frames": frames,
-            "duration": frames * self.config.dt,
-        }
+        known = self._tables.info(successes, rows, self._taken)
+        return {name: value for name, value in known.items() if name not in _UNKNOWN}
 
     # The film
 

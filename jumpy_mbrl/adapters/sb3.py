@@ -82,7 +82,7 @@ class SB3VecEnv(VecEnv):
         else:
             given = self._given or None
             observations, infos = self.venv.reset(seed=seeds, options=given)  # type: ignore[arg-type]
-            self.reset_infos = _unbatch(infos, self.num_envs)
+            self.reset_infos = self._unbatch(infos)
         self._started = True
         self._reset_seeds()
         self.set_options()
@@ -114,9 +114,9 @@ class SB3VecEnv(VecEnv):
         ended = np.flatnonzero(dones).tolist()
         last_obs = infos.pop("final_obs", None)
         last_infos = infos.pop("final_info", {})
-        unbatched = _unbatch(infos, self.num_envs)
+        unbatched = self._unbatch(infos)
         if ended:
-            finals = _unbatch(last_infos, self.num_envs)
+            finals = self._unbatch(last_infos)
             for row in ended:
                 # Vector wrappers put it among the infos of the episode that begins.
                 recorded = _take_record(unbatched[row])
@@ -235,6 +235,9 @@ class SB3VecEnv(VecEnv):
             )
         return None
 
+    def _unbatch(self, infos: dict[str, Any]) -> list[dict[str, Any]]:
+        return _unbatch(infos, self.num_envs, isinstance(self.venv.unwrapped, TableVectorEnv))
+
     def _reset_each(self, seeds: Any) -> VecEnvObs:
         """Resets one environment after the other, each with options of its own."""
         if not self._started:
@@ -244,7 +247,7 @@ class SB3VecEnv(VecEnv):
             observations, infos = self.venv.reset(
                 seed=seeds, options={**options, "reset_mask": mask}
             )
-            self.reset_infos[row] = _unbatch(infos, self.num_envs)[row]
+            self.reset_infos[row] = self._unbatch(infos)[row]
         return observations  # type: ignore[no-any-return]
 
     def _layers(self) -> Iterator[VectorEnv[Any, Any, Any]]:
@@ -326,19 +329,22 @@ def _take_record(info: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
-def _unbatch(infos: dict[str, Any], count: int) -> list[dict[str, Any]]:
-    """Returns the infos of each environment from those of all of them."""
+def _unbatch(infos: dict[str, Any], count: int, tables: bool) -> list[dict[str, Any]]:
+    """Returns the infos of each environment from those of all of them.
+
+    Those of single tables hold NumPy scalars, and arrays for bool; others mostly Python's numbers.
+    """
     rows: list[dict[str, Any]] = [{} for _ in range(count)]
     for name, values in infos.items():
         if name.startswith("_"):
             continue
         column: list[Any]
         if isinstance(values, dict):
-            column = _unbatch(values, count)
-        elif values.ndim == 1:
-            column = values.tolist()
-        else:
+            column = _unbatch(values, count, tables)
+        elif values.ndim > 1 or (tables and values.dtype != np.bool_):
             column = list(values)
+        else:
+            column = [np.array(value) for value in values] if tables else values.tolist()
         mask = infos.get(f"_{name}")
         if mask is None or mask.all():
             for row, value in zip(rows, column, strict=True):

@@ -200,7 +200,7 @@ def _play_one(
 ) -> tuple[bool, int, int, NDArray[np.float32]]:
     """Success, wall hits and ball hits after the shot, and the path (T - lead_in, D = size)."""
     frames, info = _watch(env, reset_seed, config.lead_in)
-    before = info["collisions"]
+    before = info
     path = np.full((config.num_frames - config.lead_in, size), np.nan, dtype=np.float32)
     path[0] = frames[-1, :size]
     frame, over = 0, False
@@ -209,6 +209,5 @@ def _play_one(
         frame += 1
         path[frame] = obs[:size]
         over = terminated or truncated
-    after = info["collisions"]
-    walls, balls = after["wall"] - before["wall"], after["ball"] - before["ball"]
+    walls, balls = (int(info[name] - before[name]) for name in ("wall_hits", "ball_hits"))
     return bool(info["is_success"]), walls, balls, path
