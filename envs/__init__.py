@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from jumpy_mbrl.envs.pixels import PixelConfig, draw_pixels
     from jumpy_mbrl.envs.shot import Billiards1DShotEnv, Billiards2DShotEnv
     from jumpy_mbrl.envs.task import LINE_CONFIG
-    from jumpy_mbrl.envs.video import save_gif
+    from jumpy_mbrl.envs.video import RecordShots, save_gif
 
 BILLIARDS_2D = "Billiards2D-v0"
 BILLIARDS_1D = "Billiards1D-v0"
@@ -37,6 +37,7 @@ __all__ = [
     "Billiards2DEnv",
     "Billiards2DShotEnv",
     "PixelConfig",
+    "RecordShots",
     "TableConfig",
     "draw_pixels",
     "register_envs",
@@ -57,6 +58,7 @@ _LAZY = {
     "Billiards1DShotEnv": "shot",
     "LINE_CONFIG": "task",
     "PixelConfig": "pixels",
+    "RecordShots": "video",
     "draw_pixels": "pixels",
     "save_gif": "video",
 }

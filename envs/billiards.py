@@ -26,7 +26,7 @@ class TableEnv(GymEnv):
 
     Args:
         task: what is played.
-        render_mode: None, "rgb_array" or "human".
+        render_mode: None or one of `metadata["render_modes"]`.
 
     Raises:
         ValueError: for an unknown render mode.
@@ -114,7 +114,7 @@ class TableEnv(GymEnv):
             raise ResetNeeded("call reset() before render(): there is no table to show")
         from jumpy_mbrl.envs import rendering
 
-        if self.render_mode == "rgb_array":
+        if self.render_mode != "human":
             return rendering.draw_view(self._scene.view())
         if self._window is None:
             self._window = rendering.Window(self.metadata["render_fps"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from gymnasium import Env
 
@@ -25,10 +25,17 @@ from jumpy_mbrl.envs.task import (
 
 
 class ShotEnv(TableEnv):
-    """What the environments of whole shots have in common; the arguments are as in `TableEnv`."""
+    """What the environments of whole shots have in common; the arguments are as in `TableEnv`, and
+    `render_mode` may be "rgb_array_list"."""
+
+    metadata: ClassVar[dict[str, Any]] = {  # type: ignore[misc]  # an instance attribute in gym.Env
+        **TableEnv.metadata,
+        "render_modes": [*TableEnv.metadata["render_modes"], "rgb_array_list"],
+    }
 
     def __init__(self, task: Task, render_mode: str | None = None) -> None:
         super().__init__(task, render_mode)
+        self._pictures: list[Any] = []
         self.observation_space = task.observation_space(task.config.lead_in + 1)
         self._recent: deque[Moment] = deque(maxlen=task.config.lead_in + 1)
 
@@ -47,6 +54,7 @@ class ShotEnv(TableEnv):
         Env.reset(self, seed=seed)
         self._start(options)
         self._recent.clear()
+        self._pictures.clear()
         self._watch()
         for _ in range(self.config.lead_in):
             self._play(0.0, 0.0)
@@ -86,6 +94,8 @@ class ShotEnv(TableEnv):
         self._recent.append(self._table.moment())
         if self.render_mode == "human":
             self.render()
+        elif self.render_mode == "rgb_array_list":
+            self._pictures.append(super().render())
 
     def _observe(self) -> Observation:
         return self.task.stack([self._table.observe(moment) for moment in self._recent])
@@ -188,7 +198,9 @@ class Billiards2DShotEnv(ShotEnv, GymEnv):
     |                 |            | or a dictionary of its fields                                 |
     | `size`          | `None`     | height and width of pictures, instead of those of `pixels`    |
     | `channels`      | `None`     | 3 (colour) or 1 (grey), instead of those of `pixels`          |
-    | `render_mode`   | `None`     | `"rgb_array"` (needs no display) or `"human"`                 |
+    | `render_mode`   | `None`     | `"rgb_array"`, `"rgb_array_list"` (need no display) or        |
+    |                 |            | `"human"`                                                     |
+    | `legacy_info`   | `False`    | whether `info` holds the keys of earlier versions too         |
 
     `reset(options=...)` takes what that of `Billiards2D-v0` takes.
 
@@ -301,7 +313,9 @@ class Billiards1DShotEnv(ShotEnv, GymEnv):
     |                 |            | or a dictionary of its fields                                 |
     | `size`          | `None`     | height and width of pictures, instead of those of `pixels`    |
     | `channels`      | `None`     | 3 (colour) or 1 (grey), instead of those of `pixels`          |
-    | `render_mode`   | `None`     | `"rgb_array"` (needs no display) or `"human"`                 |
+    | `render_mode`   | `None`     | `"rgb_array"`, `"rgb_array_list"` (need no display) or        |
+    |                 |            | `"human"`                                                     |
+    | `legacy_info`   | `False`    | whether `info` holds the keys of earlier versions too         |
 
     `reset(options=...)` takes what that of `Billiards1D-v0` takes.
 

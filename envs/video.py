@@ -1,6 +1,7 @@
 """Moving pictures as GIF files, with nothing but Pillow.
 
-For MP4 files there is `gymnasium.wrappers.RecordVideo` (the `video` extra).
+For MP4 files there is `gymnasium.wrappers.RecordVideo` (the `video` extra), and for whole shots
+`RecordShots`.
 """
 
 from __future__ import annotations
@@ -9,8 +10,11 @@ import itertools
 import math
 import os
 from collections.abc import Iterable
+from typing import Any
 
+import gymnasium as gym
 import numpy as np
+from gymnasium.wrappers import RecordVideo
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -73,6 +77,31 @@ def save_gif(
             transparency=_UNCHANGED,
             optimize=False,
         )
+
+
+class RecordShots(RecordVideo):
+    """Gymnasium's `RecordVideo` with all frames of a step, not its last one alone.
+
+    Args:
+        env: with `render_mode="rgb_array_list"`.
+        video_folder: where the MP4 files go.
+        options: the other arguments of `RecordVideo`.
+
+    Raises:
+        ValueError: for another render mode.
+    """
+
+    def __init__(self, env: gym.Env[Any, Any], video_folder: str, **options: Any) -> None:
+        if env.render_mode != "rgb_array_list":
+            raise ValueError(
+                f"expected an environment with render_mode='rgb_array_list', got "
+                f"{env.render_mode!r}; pass it to gym.make"
+            )
+        super().__init__(env, video_folder, **options)
+
+    def _capture_frame(self) -> None:
+        pictures: Any = self.env.render()
+        self.recorded_frames += pictures
 
 
 def _read(index: int, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -141,6 +141,28 @@ def test_rendering_shows_the_frame_after_the_last(name: str) -> None:
     assert (before != after).any()
 
 
+@each_form
+def test_pictures_of_a_shot_are_those_of_all_its_frames(name: str) -> None:
+    shots: Any = gym.make(name, render_mode="rgb_array_list")
+    frames: Any = gym.make(FORMS[name], render_mode="rgb_array")
+    action = np.array([0.5, -0.5], dtype=np.float32)
+    for seed in range(2):
+        frames.reset(seed=seed)
+        expected, over = [frames.render()], False
+        while not over:
+            _, _, terminated, truncated, _ = frames.step(action)
+            over = terminated or truncated
+            expected.append(frames.render())
+        assert len(expected) > 5
+        shots.reset(seed=7)  # whose pictures nobody asks for
+        shots.reset(seed=seed)
+        watched = shots.render() if seed else []
+        shots.step(action)
+        pictures = [*watched, *shots.render()]
+        np.testing.assert_array_equal(pictures, expected)
+        assert shots.render() == []
+
+
 def test_human_mode_shows_every_frame(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     from jumpy_mbrl.envs import rendering

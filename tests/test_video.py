@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageSequence
 
 import jumpy_mbrl  # noqa: F401  (registers the environments)
-from jumpy_mbrl.envs import save_gif
+from jumpy_mbrl.envs import RecordShots, save_gif
 
 
 def episode(frames: int = 12) -> list[Any]:
@@ -129,3 +129,30 @@ def test_record_video_works(tmp_path: Path) -> None:
     env.reset(seed=0)
     assert np.abs(picture.astype(float) - env.render()).mean() < 6
     env.close()
+
+
+@pytest.mark.filterwarnings("default")  # moviepy has warnings of its own
+def test_all_frames_of_shots_are_recorded(tmp_path: Path) -> None:
+    pytest.importorskip("moviepy", reason="moviepy (the extra 'video') is missing")
+    with pytest.raises(ValueError, match="render_mode='rgb_array_list', got 'rgb_array'; pass it"):
+        RecordShots(gym.make("Billiards1DShot-v0", render_mode="rgb_array"), str(tmp_path))
+    env: Any = gym.make("Billiards1DShot-v0", render_mode="rgb_array_list")
+    env = RecordShots(env, str(tmp_path / "mp4"), episode_trigger=lambda episode: True)
+    for _ in range(2):
+        env.reset(seed=0)
+        env.step(np.array([0.6, 0.4], dtype=np.float32))
+    env.close()
+    reader = importlib.import_module("moviepy.video.io.VideoFileClip")
+    movies = list(tmp_path.glob("mp4/*.mp4"))
+    assert len(movies) == 2
+    for movie in movies:
+        with reader.VideoFileClip(str(movie)) as clip:
+            assert clip.duration == pytest.approx(21 / 20, abs=0.06)
+
+
+def test_a_shot_becomes_a_gif(tmp_path: Path) -> None:
+    env: Any = gym.make("Billiards1DShot-v0", render_mode="rgb_array_list")
+    env.reset(seed=0)
+    env.step(np.array([0.6, 0.4], dtype=np.float32))
+    save_gif(env.render(), tmp_path / "shot.gif")
+    assert read(tmp_path / "shot.gif")[1] == [50] * 21
