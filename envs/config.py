@@ -28,6 +28,9 @@ observation can be handed back to `reset`."""
 LINE_SPEED = 1.0
 """Speed of the balls of the game on a line, in sides per time unit."""
 
+MAX_EVENTS = 100_000
+"""Most contacts of one table between two frames, or in one call of `physics.advance`."""
+
 _MAX_TRIES = 200
 _MAX_RESTARTS = 100
 
@@ -45,8 +48,9 @@ class TableConfig:
         radius: radius of every ball, in table sides. (Benchmark.)
         dt: time between two frames, in time units. (Benchmark: five steps of 0.01 of the papers'
             simulator.)
-        restitution: ratio of normal speeds after and before a collision, in (0, 1]. (Paper,
-            section 3.2: perfectly elastic, 1.)
+        restitution: ratio of normal speeds after and before a collision, in (0, 1]; at least 0.95
+            in contacts slower than `physics.SLOW_CONTACT`. (Paper, section 3.2: perfectly elastic,
+            1.)
         initial_speed_std: standard deviation of a start velocity component, in sides per time unit.
             (Benchmark.)
         initial_speed_max: start velocity components are clipped to this. (Benchmark.)
@@ -91,6 +95,17 @@ class TableConfig:
             raise ValueError(
                 f"expected at most {per_side**2} balls of radius {self.radius} on the unit square "
                 f"({per_side} a side), got num_balls={self.num_balls}; use fewer or smaller balls"
+            )
+        # Up to six a side, a square number of balls fits best in rows and columns.
+        packed = self.num_balls == per_side**2 and per_side <= 6
+        room = max(1.0 - 2.0 * self.radius * (per_side if packed else 1), 0.0)
+        # The contacts that all balls at max_speed on both axes would have with walls alone.
+        if 2 * self.num_balls * self.max_speed * self.dt > 0.1 * MAX_EVENTS * room:
+            raise ValueError(
+                f"expected balls that meet walls at most {MAX_EVENTS // 10} times in a frame, got "
+                f"num_balls={self.num_balls} of radius={self.radius}, whose rows have {room:.3g} "
+                f"of the side to move in, at max_speed={self.max_speed} with dt={self.dt}; use "
+                "fewer, smaller or slower balls, or a shorter dt"
             )
         # Plain numbers only, so that equal configs are also equal as JSON.
         for field in dataclasses.fields(self):

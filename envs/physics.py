@@ -12,6 +12,16 @@ one before left behind, in this order: earliest first, then walls before balls, 
 coordinate (x before y, ball by ball), then the lower pair (0, 1), (0, 2), (1, 2), ... A corner is
 thus two wall events at the same time. An event exactly at the end of a call belongs to the next.
 
+**Slow contacts.** With the same restitution below 1 at all speeds, balls can meet infinitely often
+in a finite time: inelastic collapse (McNamara and Young, Phys. Fluids A 4, 496, 1992). So a contact
+with a relative normal speed below `SLOW_CONTACT` gives back `SLOW_RESTITUTION` of it, or
+`restitution` if that is more. Real balls, too, lose a smaller share the slower they meet
+(Brilliantov et al., Phys. Rev. E 53, 5382, 1996), and elastic contacts below a cutoff speed are
+usual in simulations (Ben-Naim et al., Phys. Rev. Lett. 83, 4069, 1999). They are not quite elastic
+here, because balls that lose energy gather in rows along walls, which may fill a whole side, and
+such a row comes to rest only by losing more. At 0.95 collapse takes some 88 balls in a row. Balls
+keep their momentum at all speeds, and a restitution of 0.95 or more is the same at all.
+
 The kernels (`advance`, `shoot`, `place`, `play_batch`) are plain Python on lists of floats, the
 fastest form for one table of few balls, and the very same source is compiled by numba (the `fast`
 extra) for many tables. Both give the same results bit for bit. Nothing here checks its input: see
@@ -22,28 +32,35 @@ Units: positions in table sides, times in time units (one frame is `dt`).
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import hashlib
 import importlib
 import importlib.util
 import math
+import pickle
 from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from jumpy_mbrl.envs.config import LINE_SPEED, TableConfig, unknown_name
+from jumpy_mbrl.envs.config import LINE_SPEED, MAX_EVENTS, TableConfig, unknown_name
 
 Backend = Literal["auto", "python", "numba"]
 Vector = list[float] | NDArray[np.float64]
 
 BACKENDS: tuple[Backend, ...] = ("auto", "python", "numba")
 
-_ROUNDING = 16 * 2.0**-52
-MAX_EVENTS = 100_000
-"""Most contacts that one call of `advance` resolves before it gives up."""
+SLOW_CONTACT = 1e-3
+"""Relative normal speed, in sides per time unit, below which a contact is a slow one."""
 
+SLOW_RESTITUTION = 0.95
+"""Least restitution of a slow contact."""
+
+_ROUNDING = 16 * 2.0**-52
 _MARGIN = 1e-9
+_TINY = float(np.finfo(np.float64).tiny)
 _FEW = 8
 
 
@@ -62,19 +79,40 @@ def advance(
         v: velocities in the same order, in sides per time unit.
         duration: in time units, not negative.
         radius: of every ball.
-        restitution: normal speed after / before a collision, in (0, 1].
+        restitution: normal speed after / before a collision, in (0, 1]; slow contacts are as the
+            module says.
         max_events: most contacts to resolve.
 
     Returns:
         The numbers of wall hits and of ball-ball hits.
 
     Raises:
-        RuntimeError: after `max_events` contacts: balls far too fast for the duration, or, with
-            restitution below 1, infinitely many contacts in a finite time (inelastic collapse).
+        RuntimeError: after `max_events` contacts: balls far too fast for the duration, or wedged
+            between walls.
     """
+    walls, hits = _advance(x, v, duration, radius, restitution, max_events)
+    if walls < 0:
+        raise _too_many(max_events)
+    return walls, hits
+
+
+def _too_many(max_events: int, tables: list[int] | None = None) -> RuntimeError:
+    where = "" if tables is None else f" on the tables {tables}"
+    return RuntimeError(
+        f"expected at most max_events contacts ({max_events}) of a table in one frame or call of "
+        f"advance, got more{where}; use a shorter duration, slower balls, balls with more room, or "
+        "a larger max_events"
+    )
+
+
+def _advance(
+    x: Vector, v: Vector, duration: float, radius: float, restitution: float, max_events: int
+) -> tuple[int, int]:
+    """`advance`, which returns (-1, -1) where it gives up."""
     size = len(x)
     high = 1.0 - radius
     reach = 4.0 * radius * radius
+    gentle = max(restitution, SLOW_RESTITUTION)
     remaining = duration
     walls = 0
     hits = 0
@@ -129,7 +167,7 @@ def advance(
             return walls, hits
         if b < 0:
             x[a] = high if v[a] > 0.0 else radius
-            v[a] = -restitution * v[a]
+            v[a] *= -gentle if -SLOW_CONTACT < v[a] < SLOW_CONTACT else -restitution
             partner[a - a % 2] = -1
             walls += 1
         else:
@@ -139,7 +177,9 @@ def advance(
             partner[a] = b
             partner[b] = a
             if rate < 0.0:
-                push = 0.5 * (1.0 + restitution) * rate / (dx * dx + dy * dy)
+                square = dx * dx + dy * dy
+                slow = rate * rate < SLOW_CONTACT * SLOW_CONTACT * square
+                push = 0.5 * (1.0 + (gentle if slow else restitution)) * rate / square
                 v[a] += push * dx
                 v[a + 1] += push * dy
                 v[b] -= push * dx
@@ -150,10 +190,38 @@ def advance(
                 for k in range(size):
                     square += v[k] * v[k]
                 slack = _ROUNDING * radius * math.sqrt(square)
-    raise RuntimeError(
-        "expected at most max_events contacts in one call of advance, got more; use a shorter "
-        "duration, slower balls, a restitution nearer to 1, or a larger max_events"
-    )
+    return -1, -1
+
+
+def check_room(x: list[float], config: TableConfig) -> None:
+    """Refuses balls wedged between walls, which would meet without end as soon as they move, or so
+    nearly wedged that one frame could have more contacts than a table may have.
+
+    Each table that might be so is shaken for one frame, along the axes and the diagonals, in which
+    rows between walls or corners lie, and may not have more than a tenth of `MAX_EVENTS` contacts.
+
+    Args:
+        x: flat positions, valid ones.
+        config: the table.
+
+    Raises:
+        ValueError: for balls without room to move.
+    """
+    # Walls can only hold balls that touch opposite ones.
+    span = 1.0 - 2.0 * config.radius - config.max_speed * config.dt
+    if all(max(x[axis::2]) - min(x[axis::2]) < span for axis in (0, 1)):
+        return
+    most = MAX_EVENTS // 10
+    for course in ((1.0, 0.0), (0.0, 1.0), (1.0, 1.0), (1.0, -1.0)):
+        # Neighbours move against each other, and no two at the same speed.
+        speeds = [(-1.0) ** ball * (1.0 - 0.618 * ball % 0.5) for ball in range(len(x) // 2)]
+        v = [config.max_speed * speed * part for speed in speeds for part in course]
+        if _advance(list(x), v, config.dt, config.radius, config.restitution, most)[0] < 0:
+            raise ValueError(
+                f"expected balls with room to move, got balls of radius {config.radius:g} "
+                f"wedged between walls, so that they would meet more than {most} times in one "
+                "frame; move them apart, or use a smaller radius"
+            )
 
 
 def shoot(v: Vector, ax: float, ay: float, max_impulse: float, max_speed: float) -> None:
@@ -210,12 +278,12 @@ def advance_rows(
     restitution: float,
     max_events: int,
 ) -> None:
-    """Moves the tables with the numbers `rows` on, in place, and adds up their contacts. Rows of
-    positions (2N) and velocities (2N) are lists or array rows."""
+    """Moves the tables with the numbers `rows` on, in place, and tells their contacts, -1 for those
+    with too many. Rows of positions (2N) and velocities (2N) are lists or array rows."""
     for row in rows:
-        more_walls, more_hits = advance(xs[row], vs[row], duration, radius, restitution, max_events)
-        walls[row] += more_walls
-        hits[row] += more_hits
+        walls[row], hits[row] = _advance(
+            xs[row], vs[row], duration, radius, restitution, max_events
+        )
 
 
 def place_rows(xs: Any, vs: Any, rows: Any, actions: Any, radius: float) -> None:
@@ -230,6 +298,7 @@ def play_batch(
     vs: Any,
     shots: Any,
     frames: Any,
+    lost: Any,
     lead_in: int,
     dt: float,
     radius: float,
@@ -239,7 +308,8 @@ def play_batch(
     max_events: int,
 ) -> None:
     """Plays whole trajectories, in place: B rows of positions (2N) and velocities (2N), with a shot
-    (2) each at frame `lead_in`, into rows of frames (T * 2N). Rows are lists or array rows."""
+    (2) each at frame `lead_in`, into rows of frames (T * 2N). Rows are lists or array rows. `lost`
+    (B) tells which had too many contacts between two frames."""
     for row in range(len(xs)):
         x = xs[row]
         v = vs[row]
@@ -251,7 +321,9 @@ def play_batch(
                 out[frame * size + k] = x[k]
             if frame == lead_in:
                 shoot(v, shots[row][0], shots[row][1], max_impulse, max_speed)
-            advance(x, v, dt, radius, restitution, max_events)
+            if _advance(x, v, dt, radius, restitution, max_events)[0] < 0:
+                lost[row] = True
+                break
         for k in range(size):
             out[last * size + k] = x[k]
 
@@ -281,13 +353,17 @@ def advance_many(
     Raises:
         ValueError: for an unknown backend.
         ImportError: for "numba" where it is not installed.
-        RuntimeError: as `advance`.
+        RuntimeError: as `advance`, naming the tables; these, and perhaps others, have moved then.
     """
     settings = (config.dt, config.radius, config.restitution, max_events)
     if resolve_backend(backend) == "numba":
         if rows is None:
             rows = np.arange(len(x))
-        compiled("advance_rows")(x, v, rows, walls, hits, *settings)
+        more = np.zeros((2, len(x)), dtype=np.int64)
+        compiled("advance_rows")(x, v, rows, more[0], more[1], *settings)
+        _check_all_went_on(more[0], max_events)
+        walls += more[0]
+        hits += more[1]
         return
     rest = np.arange(len(x)) if rows is None else rows
     if len(rest) > _FEW:
@@ -300,10 +376,20 @@ def advance_many(
         x[rest[~busy]] = moved[~busy]
         rest = rest[busy]
     if len(rest):
-        lists = [array[rest].tolist() for array in (x, v, walls, hits)]
-        advance_rows(lists[0], lists[1], range(len(rest)), lists[2], lists[3], *settings)
-        for array, values in zip((x, v, walls, hits), lists, strict=True):
-            array[rest] = values
+        xs, vs = x[rest].tolist(), v[rest].tolist()
+        more = np.zeros((2, len(x)), dtype=np.int64)
+        counts = [[0] * len(rest), [0] * len(rest)]
+        advance_rows(xs, vs, range(len(rest)), *counts, *settings)
+        more[:, rest] = counts
+        _check_all_went_on(more[0], max_events)
+        x[rest], v[rest] = xs, vs
+        walls += more[0]
+        hits += more[1]
+
+
+def _check_all_went_on(walls: NDArray[np.int64], max_events: int) -> None:
+    if walls.min(initial=0) < 0:
+        raise _too_many(max_events, np.flatnonzero(walls < 0).tolist())
 
 
 def shoot_many(
@@ -370,7 +456,7 @@ def _may_meet(
     rate = dx * du + dy * dw
     square = du * du + dw * dw
     # When the balls are closest, as far as this frame goes, and how close (squared).
-    instant = np.minimum(-rate / np.maximum(square, _MARGIN**2), config.dt)
+    instant = np.minimum(-rate / np.maximum(square, _TINY), config.dt)
     closest = dx * dx + dy * dy + instant * (2.0 * rate + square * instant)
     meeting = (rate < 0.0) & (closest < reach)
     busy: NDArray[np.bool_] = np.any(outside, axis=1) | np.any(meeting, axis=1)
@@ -407,7 +493,7 @@ def simulate(
     Raises:
         ValueError: for an unknown backend or for shapes that do not fit.
         ImportError: for "numba" where it is not installed.
-        RuntimeError: as `advance`.
+        RuntimeError: as `advance`, naming the tables.
     """
     count = len(positions)
     if positions.shape != (count, config.num_balls, 2) or velocities.shape != positions.shape:
@@ -432,7 +518,10 @@ def simulate(
             max_events,
         )
         frames = np.empty((count, config.num_frames * size), dtype=np.float32)
-        compiled("play_batch")(xs, vs, actions, frames, *settings)
+        lost = np.zeros(count, dtype=np.bool_)
+        compiled("play_batch")(xs, vs, actions, frames, lost, *settings)
+        if lost.any():
+            raise _too_many(max_events, np.flatnonzero(lost).tolist())
         return frames.reshape(count, config.num_frames, size)
     seen = np.empty((count, config.num_frames, size), dtype=np.float32)
     walls, hits = np.zeros((2, count), dtype=np.int64)
@@ -468,14 +557,49 @@ def resolve_backend(backend: Backend) -> Literal["python", "numba"]:
 
 @functools.cache
 def compiled(name: Literal["play_batch", "advance_rows", "place_rows"]) -> Callable[..., None]:
-    """Returns a kernel compiled by numba, from its cache on disk where it can have one."""
+    """Returns a kernel compiled by numba, from its cache on disk where it can have one. One that
+    is damaged or cannot be written costs a compilation only."""
     numba = importlib.import_module("numba")
     extending = importlib.import_module("numba.extending")
-    for inner in (advance, shoot, place):
+    for inner in (_advance, shoot, place):
         extending.register_jitable(inner)
     kernels = {"play_batch": play_batch, "advance_rows": advance_rows, "place_rows": place_rows}
-    try:
-        result: Callable[..., None] = numba.njit(cache=True, nogil=True)(kernels[name])
-    except RuntimeError:  # no folder that the cache could be written to
-        result = numba.njit(nogil=True)(kernels[name])
+    result: Callable[..., None] = numba.njit(nogil=True)(kernels[name])
+    # No cache without a folder that can be written to, or with a numba that keeps it elsewhere.
+    with contextlib.suppress(AttributeError, OSError, RuntimeError):
+        result._cache = _forgiving_cache()(kernels[name])  # type: ignore[attr-defined]
     return result
+
+
+@functools.cache
+def _forgiving_cache() -> Any:
+    """Returns numba's cache for functions, except that it checks what it loads and never raises."""
+    caching = importlib.import_module("numba.core.caching")
+
+    class Checked(caching.CompileResultCacheImpl):  # type: ignore[misc]  # numba has no types
+        def reduce(self, data: Any) -> Any:
+            payload = caching.dumps(super().reduce(data))
+            return hashlib.sha256(payload).digest(), payload
+
+        def rebuild(self, target_context: Any, reduced_data: Any) -> Any:
+            digest, payload = reduced_data
+            if hashlib.sha256(payload).digest() != digest:
+                raise ValueError("the compiled code in the cache is damaged")
+            return super().rebuild(target_context, pickle.loads(payload))
+
+    class Forgiving(caching.FunctionCache):  # type: ignore[misc]
+        _impl_class = Checked
+
+        def load_overload(self, sig: Any, target_context: Any) -> Any:
+            try:
+                return super().load_overload(sig, target_context)
+            except Exception:  # whatever reading damaged files raises
+                with contextlib.suppress(Exception):
+                    self.flush()  # or the index would stay as it is
+                return None
+
+        def save_overload(self, sig: Any, data: Any) -> None:
+            with contextlib.suppress(Exception):
+                super().save_overload(sig, data)
+
+    return Forgiving

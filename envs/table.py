@@ -63,7 +63,7 @@ class Table:
             self._painted = self.target
 
     def play(self, ax: float, ay: float) -> tuple[float, bool, bool]:
-        """Plays one frame.
+        """Plays one frame; an error of `advance` leaves the table alone.
 
         Args:
             ax: first component of the action, in [-1, 1].
@@ -77,12 +77,14 @@ class Table:
         shot = self.frame >= config.lead_in
         dense = shot and task.dense
         before = self._distance() if dense else 0.0
+        x, v = self.x.copy(), self.v.copy()
         if shot and self.frame < task.shots_end:
             if task.line:
-                place(self.x, self.v, ax, ay, config.radius)
+                place(x, v, ax, ay, config.radius)
             else:
-                shoot(self.v, ax, ay, config.max_impulse, config.max_speed)
-        walls, hits = advance(self.x, self.v, config.dt, config.radius, config.restitution)
+                shoot(v, ax, ay, config.max_impulse, config.max_speed)
+        walls, hits = advance(x, v, config.dt, config.radius, config.restitution)
+        self.x, self.v = x, v
         self.walls += walls
         self.hits += hits
         self.frame += 1
@@ -213,6 +215,9 @@ class Tables:
         Returns:
             Of all tables, (B,) each: the reward, whether the object ball reached the target, and
             whether the game is over; zero and False for those not played on.
+
+        Raises:
+            RuntimeError: as `advance_many`; shots have been played, and tables have moved, then.
         """
         task = self.task
         config = task.config

@@ -32,6 +32,7 @@ from jumpy_mbrl.envs.config import (
     draw_velocities,
     unknown_name,
 )
+from jumpy_mbrl.envs.physics import check_room
 from jumpy_mbrl.envs.pixels import Frame, PixelConfig, Rasterizer, make_pixel_config, rasterizer
 
 ObsType = Literal["coords", "state", "pixels", "dict"]
@@ -102,6 +103,15 @@ class Task:
         return 2 * min(1, self.config.num_balls - 1)
 
     @cached_property
+    def roomy(self) -> bool:
+        """Whether random starts surely find room: no place of the other balls takes more than nine
+        tenths of it from one."""
+        radius = self.config.radius
+        taken = 4.0 * radius if self.line else math.pi * 4.0 * radius**2
+        whole = (1.0 - 2.0 * radius) ** (2 - self.line)
+        return (self.config.num_balls - 1) * taken <= 0.9 * whole
+
+    @cached_property
     def painter(self) -> Rasterizer:
         """Draws the balls of pixel observations."""
         return rasterizer(self.pixels, self.config.radius)
@@ -129,10 +139,9 @@ class Task:
         config = self.config
         options = options or {}
         check_names("reset option", options, RESET_OPTIONS)
-        # Positions come last: they may take any number of draws, and a crowded table, which only
-        # given positions can fill, must not need them. The rest of a seed stays what it was.
-        velocities = draw_velocities(config, rng, self.start, self.line)
-        target = self._draw_target(rng) if self.random_target else config.target
+        # All that is given is checked before anything is drawn, so that what is refused leaves the
+        # generator as it was.
+        positions = velocities = target = None
         if "velocities" in options:
             given = self._lift("velocities", options["velocities"], 0.0)
             velocities = check_velocities(given, config).ravel().tolist()
@@ -141,9 +150,14 @@ class Task:
         if "positions" in options:
             given = self._lift("positions", options["positions"], _MIDDLE)
             positions = check_positions(given, config).ravel().tolist()
-        else:
+            check_room(positions, config)
+        # Positions come last: they may take any number of draws, and a crowded table, which only
+        # given positions can fill, must not need them. The rest of a seed stays what it was.
+        drawn = draw_velocities(config, rng, self.start, self.line)
+        usual = self._draw_target(rng) if self.random_target else config.target
+        if positions is None:
             positions = draw_positions(config, rng.random, self.line)
-        return positions, velocities, target
+        return positions, velocities or drawn, target or usual
 
     def start_tables(
         self, rngs: Sequence[np.random.Generator]
@@ -379,6 +393,7 @@ def line_task(
             f"expected radius to be at most 0.25, so that two balls fit on a line, "
             f"got {table.radius}"
         )
+    check_room([_MIDDLE, table.radius, _MIDDLE, 1.0 - table.radius], table)
     if table.target[:2] != (0.0, 1.0):
         raise ValueError(
             f"expected target to be (0, 1, y_low, y_high) on a line, got {table.target}"

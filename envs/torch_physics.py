@@ -12,7 +12,7 @@ walls stand at 0 and 1.
 An event is one number: `2 * i + a` when ball i meets a wall along axis a; `2 * N + k` when the
 balls of pair k (in the order of `torch.triu_indices(N, N, 1)`) meet; -1 for no event. Of
 simultaneous events the one with the smallest number comes first, the others follow at time zero.
-What counts as an event, and in which order, is as `physics.py` says.
+What counts as an event, in which order, and what slow contacts give back, is as `physics.py` says.
 """
 
 # Inside, tables are the last dimension, and choices are made by arithmetic on 0 and 1 in the place
@@ -25,12 +25,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from jumpy_mbrl.envs.physics import SLOW_CONTACT, SLOW_RESTITUTION
+
 __all__ = ["DEFAULT_MAX_EVENTS", "advance", "next_event", "resolve", "simulate"]
 
 DEFAULT_MAX_EVENTS = 10_000
 """Events that one table may have in one call before it is refused."""
 
-_SLOWEST = 1e-15  # Along an axis, a slower ball is at rest for the walls.
 _NEVER = 1e12  # Time units; a later event does not exist, and no run may last longer.
 _COMPACT_FROM = 4096  # With fewer tables, dropping finished ones costs more than it saves.
 _COMPACT_BELOW = 0.6  # Share of tables still playing at which the others are dropped.
@@ -61,7 +62,11 @@ def next_event(positions: Tensor, velocities: Tensor, radius: float) -> tuple[Te
 
 
 def resolve(
-    positions: Tensor, velocities: Tensor, event: Tensor, restitution: float = 1.0
+    positions: Tensor,
+    velocities: Tensor,
+    event: Tensor,
+    restitution: float = 1.0,
+    slow_contact: float = SLOW_CONTACT,
 ) -> Tensor:
     """Returns the velocities right after an event that happens at these positions.
 
@@ -70,6 +75,8 @@ def resolve(
         velocities: (B, N, 2) right before it.
         event: (B,) integers, as `next_event` returns them; -1 changes nothing.
         restitution: Share of the approach speed that is given back, in (0, 1].
+        slow_contact: Approach speed below which this share is at least
+            `physics.SLOW_RESTITUTION`, in the unit of the velocities.
 
     Returns:
         (B, N, 2) velocities, differentiable with respect to positions and velocities.
@@ -84,8 +91,8 @@ def resolve(
             f"{tuple(event.shape)}; pass what next_event returned"
         )
     event = event.to(positions.dtype)
-    after = _resolve(_tables_last(positions), _tables_last(velocities), event, restitution)
-    return _tables_first(after)
+    state = _tables_last(positions), _tables_last(velocities)
+    return _tables_first(_resolve(*state, event, restitution, slow_contact))
 
 
 def advance(
@@ -260,7 +267,7 @@ def _wall_times(positions: Tensor, velocities: Tensor, radius: float) -> Tensor:
     """Times (2N, B) until each ball touches, along each axis, the wall that it moves to."""
     position, velocity = positions.flatten(0, 1) - 0.5, velocities.flatten(0, 1)
     gap = (0.5 - radius) - position * velocity.detach().sign()
-    return gap / velocity.abs().clamp(min=_SLOWEST)
+    return gap / velocity.abs().clamp(min=_least_square(velocity) ** 0.5)
 
 
 def _pair_times(positions: Tensor, velocities: Tensor, radius: float, rest: Tensor) -> Tensor:
@@ -280,7 +287,7 @@ def _pair_times(positions: Tensor, velocities: Tensor, radius: float, rest: Tens
     with torch.no_grad():
         slow = torch.add(approach, rest, alpha=2 * radius)
         misses = torch.minimum(slow.neg_(), bite).sign_().clamp_(min=0).neg_().add_(1)
-    root = bite.clamp(min=_SLOWEST**2).sqrt()
+    root = bite.clamp(min=_least_square(bite)).sqrt()
     return gap / (root - approach.clamp(max=0) + misses) + misses * _NEVER * 2
 
 
@@ -290,12 +297,27 @@ def _rest(velocities: Tensor) -> Tensor:
     return velocities.detach().square().sum((0, 1)).sqrt() * (8 * eps)
 
 
-def _resolve(positions: Tensor, velocities: Tensor, event: Tensor, restitution: float) -> Tensor:
+def _least_square(like: Tensor) -> float:
+    """The least number whose inverse, and that of whose root's square, is finite in this dtype."""
+    return torch.finfo(like.dtype).tiny
+
+
+def _resolve(
+    positions: Tensor,
+    velocities: Tensor,
+    event: Tensor,
+    restitution: float,
+    slow_contact: float = SLOW_CONTACT,
+) -> Tensor:
     """`resolve` for (N, 2, B) tensors and the event as a float."""
     balls = positions.shape[0]
     chosen = _one_hot(event, balls * (balls + 3) // 2)
     walls = chosen[: 2 * balls].reshape(balls, 2, -1)
     turned = torch.addcmul(velocities, velocities, walls, value=-1 - restitution)
+    more = max(SLOW_RESTITUTION - restitution, 0)  # what slow contacts give back beyond it
+    if more:
+        slow = (velocities.detach().abs() < slow_contact) * walls
+        turned = torch.addcmul(turned, velocities, slow, value=-more)
     if balls == 1:
         return turned
     first, second = _pairs(balls, event.device)
@@ -309,7 +331,11 @@ def _resolve(positions: Tensor, velocities: Tensor, event: Tensor, restitution: 
         dx, dy = (sign * positions).sum(0)
         du, dw = (sign * velocities).sum(0)
     distance = torch.addcmul(dx * dx, dy, dy).clamp(min=1e-12)
-    push = torch.addcmul(dx * du, dy, dw) / distance * (-0.5 * (1 + restitution))
+    rate = torch.addcmul(dx * du, dy, dw)
+    push = rate / distance * (-0.5 * (1 + restitution))
+    if more:
+        slow = rate.detach().square() < slow_contact**2 * distance.detach()
+        push = torch.addcmul(push, push, slow.to(push), value=more / (1 + restitution))
     return torch.addcmul(turned, torch.stack([dx * push, dy * push]), sign)
 
 

@@ -6,7 +6,8 @@ with the same seeds and actions, and are a great deal faster, most of all with t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -28,6 +29,8 @@ GymVectorEnv = VectorEnv[Observation, Floats, NDArray[Any]]
 
 Result = tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]
 
+_MUTABLE = (np.ndarray, list)
+
 
 class TableVectorEnv(GymVectorEnv):
     """What the vector environments have in common.
@@ -46,6 +49,9 @@ class TableVectorEnv(GymVectorEnv):
     `reset(seed=...)` takes one seed, for tables with seed, seed + 1, ..., or a list of them;
     `reset(options=...)` takes the options of the single environment, for all tables, or with one
     axis more in front, for each; and `reset_mask`, (B,) bool, to reset some tables only.
+
+    `reset` and `step` are all or nothing: an error leaves every table, counter and generator as it
+    was.
 
     Raises:
         ValueError: for a bad argument, by name.
@@ -135,10 +141,11 @@ class TableVectorEnv(GymVectorEnv):
         rows = np.flatnonzero(mask)
         seeds = self._read_seeds(seed)
         split = self._split_options(given, rows) if given else None
-        for row in rows.tolist():
-            if seeds[row] is not None:
-                self._rngs[row], self._seeds[row] = seeding.np_random(seeds[row])
-        self._begin(rows, split)
+        with self._all_or_nothing():
+            for row in rows.tolist():
+                if seeds[row] is not None:
+                    self._rngs[row], self._seeds[row] = seeding.np_random(seeds[row])
+            self._begin(rows, split)
         self._started |= mask
         infos = self._infos(np.zeros(self.num_envs, dtype=bool))
         if len(rows) < self.num_envs:
@@ -159,6 +166,7 @@ class TableVectorEnv(GymVectorEnv):
         Raises:
             ValueError: unless the actions are finite numbers of shape (B, 2).
             ResetNeeded: before the first `reset`, or, in mode `DISABLED`, on an ended episode.
+            RuntimeError: naming the tables on which more contacts follow than one frame may have.
         """
         if not self._started.all():
             raise ResetNeeded("call reset() before step(): no episode is running")
@@ -170,19 +178,20 @@ class TableVectorEnv(GymVectorEnv):
             )
         rows = np.flatnonzero(~self._ended) if len(waiting) else None
         checked = _read_actions(actions, self.num_envs, rows)
-        rewards, successes, terminations = self._play(checked, rows)
-        self._elapsed += 1
-        if len(waiting):
-            self._begin(waiting)
-        truncations = np.zeros(self.num_envs, dtype=bool)
-        if self.max_episode_steps is not None:
-            truncations = (self._elapsed >= self.max_episode_steps) & ~terminations
-        self._ended = terminations | truncations
-        observations = self._observe()
-        infos = self._infos(successes)
-        finals: dict[str, Any] = {}
-        if self.autoreset_mode == AutoresetMode.SAME_STEP and self._ended.any():
-            finals = self._restart(observations, infos)
+        with self._all_or_nothing():
+            rewards, successes, terminations = self._play(checked, rows)
+            self._elapsed += 1
+            if len(waiting):
+                self._begin(waiting)
+            truncations = np.zeros(self.num_envs, dtype=bool)
+            if self.max_episode_steps is not None:
+                truncations = (self._elapsed >= self.max_episode_steps) & ~terminations
+            self._ended = terminations | truncations
+            observations = self._observe()
+            infos = self._infos(successes)
+            finals: dict[str, Any] = {}
+            if self.autoreset_mode == AutoresetMode.SAME_STEP and self._ended.any():
+                finals = self._restart(observations, infos)
         infos = _with_masks(infos, np.ones(self.num_envs, dtype=bool)) | finals
         return observations, rewards, terminations, truncations, infos
 
@@ -226,6 +235,34 @@ class TableVectorEnv(GymVectorEnv):
             "_final_info": ended,
         }
 
+    @contextlib.contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """Puts all arrays and lists back as they were if what is done inside fails."""
+        owners = (vars(self), vars(self._tables))
+        kept = [
+            {name: value.copy() for name, value in owner.items() if isinstance(value, _MUTABLE)}
+            for owner in owners
+        ]
+        try:
+            yield
+        except BaseException:
+            for owner, values in zip(owners, kept, strict=True):
+                owner.update(values)
+            raise
+
+    def _begin(self, rows: Rows, options: list[dict[str, Any]] | None = None) -> None:
+        """Starts episodes on some tables. Generators are put back if that fails."""
+        rngs = [self._rng(row) for row in rows.tolist()]
+        # To look at a state takes as long as to draw a table.
+        sure = self._start_is_sure and options is None
+        states = [] if sure else [rng.bit_generator.state for rng in rngs]
+        try:
+            self._deal(rows, rngs, options)
+        except BaseException:
+            for rng, state in zip(rngs, states, strict=False):
+                rng.bit_generator.state = state
+            raise
+
     # What the forms do differently
 
     def _make_task(self, arguments: dict[str, Any]) -> Task:
@@ -238,9 +275,18 @@ class TableVectorEnv(GymVectorEnv):
     def _make_space(self) -> spaces.Space[Any]:
         return self.task.observation_space()
 
-    def _begin(self, rows: Rows, options: list[dict[str, Any]] | None = None) -> None:
-        """Starts episodes on some tables."""
-        rngs = [self._rng(row) for row in rows.tolist()]
+    @property
+    def _start_is_sure(self) -> bool:
+        """Whether an episode without options can always begin."""
+        return self.task.roomy
+
+    def _deal(
+        self,
+        rows: Rows,
+        rngs: list[np.random.Generator],
+        options: list[dict[str, Any]] | None,
+    ) -> None:
+        """Starts episodes on some tables, with a generator for each."""
         self._tables.start(rows, rngs, options)
         self._elapsed[rows] = 0
         self._ended[rows] = False
@@ -329,8 +375,17 @@ class ShotVectorEnv(TableVectorEnv):
     def _make_space(self) -> spaces.Space[Any]:
         return self.task.observation_space(self.config.lead_in + 1)
 
-    def _begin(self, rows: Rows, options: list[dict[str, Any]] | None = None) -> None:
-        super()._begin(rows, options)
+    @property
+    def _start_is_sure(self) -> bool:
+        return False  # the lead-in is played
+
+    def _deal(
+        self,
+        rows: Rows,
+        rngs: list[np.random.Generator],
+        options: list[dict[str, Any]] | None,
+    ) -> None:
+        super()._deal(rows, rngs, options)
         nothing = np.zeros((self.num_envs, 2))
         self._watch(rows)
         for _ in range(self.config.lead_in):

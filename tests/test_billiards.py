@@ -180,10 +180,87 @@ def test_a_float32_observation_can_be_handed_back() -> None:
 def test_a_full_table_needs_given_positions() -> None:
     spots = (np.arange(5) + 0.5) / 5
     grid = np.stack(np.meshgrid(spots, spots), -1).reshape(-1, 2)
-    env = make(num_balls=25, start="rest")
+    env = make(num_balls=25, start="rest", config={"radius": 0.099})
     env.reset(seed=0, options={"positions": grid})
-    with pytest.raises(ValueError, match=r"num_balls=25 and radius=0.1.*give the positions"):
+    with pytest.raises(ValueError, match=r"num_balls=25 and radius=0.099.*give the positions"):
         env.reset(seed=0)
+
+
+@pytest.mark.parametrize(("way", "balls"), [("x", 2), ("y", 3), ("x", 4), ("diagonal", 3)])
+@pytest.mark.parametrize("room", [0.0, 1e-15, 1e-12, 1e-9, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3])
+def test_a_row_that_fills_the_table_is_refused_and_all_others_can_be_played(
+    room: float, balls: int, way: str
+) -> None:
+    """Rows between walls, or between corners, with some room in all, the same between any two."""
+    course = np.array({"x": (1, 0), "y": (0, 1), "diagonal": (1, 1)}[way])
+    length = math.hypot(*course)
+    radius = (1 - room) * length / (2 * (balls - 1) + 2 * length)
+    places = np.linspace(radius, 1 - radius, balls)[:, None]
+    speeds = 1.2 * (-1.0) ** np.arange(balls)[:, None]
+    options = {"positions": np.where(course, places, 0.5), "velocities": speeds * course}
+    env = make(num_balls=balls, config={"radius": radius}, max_shots=None, success="last")
+    if room <= 1e-6:
+        with pytest.raises(ValueError, match=r"expected balls with room to move.*wedged between"):
+            env.reset(options=options)
+        return
+    try:
+        env.reset(options=options)
+    except ValueError:
+        assert room == 1e-5
+        return
+    for _ in range(10):
+        env.step(course.astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    "positions",
+    [
+        [[0.1, 0.1], [0.3, 0.1], [0.5, 0.1], [0.7, 0.1]],  # a row with room for one more
+        [[0.1, 0.1], [0.3, 0.1], [0.1, 0.3], [0.3, 0.3]],  # a block in a corner
+        [[0.1, 0.5], [0.4, 0.5], [0.7, 0.5], [0.9, 0.5]],  # walls touched, room in the row
+        [[0.1, 0.5], [0.28, 0.5 + math.sqrt(0.0076)], [0.46, 0.5], [0.9, 0.5]],
+    ],
+)
+def test_balls_that_merely_touch_can_be_played(positions: list[list[float]]) -> None:
+    env = make(num_balls=4, max_shots=None, success="last")
+    env.action_space.seed(0)
+    env.reset(seed=0, options={"positions": positions})
+    for _ in range(20):
+        env.step(env.action_space.sample())
+
+
+def test_a_wedged_row_that_loses_energy_comes_to_rest() -> None:
+    row = [[0.125 + 0.25 * k, 0.5] for k in range(4)]
+    env = make(num_balls=4, config={"radius": 0.125, "restitution": 0.5})
+    env.reset(options={"positions": row, "velocities": [[0.6, 0.0]] * 4})
+    info = env.step(NONE)[4]
+    assert np.abs(info["velocities"]).max() < 1e-6
+    np.testing.assert_allclose(info["positions"], row, atol=1e-12)
+
+
+def test_what_a_table_cannot_carry_is_refused_before_it_is_made() -> None:
+    for changes in (
+        {"num_balls": 1, "radius": 0.5},
+        {"num_balls": 1, "radius": 0.5 - 1e-9},
+        {"num_balls": 25, "radius": 0.1},
+        {"dt": 1e6},
+        {"max_speed": 1e9},
+    ):
+        with pytest.raises(ValueError, match=r"meet walls at most 10000 times in a frame.*use"):
+            TableConfig(**changes)
+    for radius in (0.25, 0.25 - 1e-9):
+        with pytest.raises(ValueError, match="expected balls with room to move"):
+            gym.make("Billiards1D-v0", config={"radius": radius})
+
+
+def test_what_is_refused_leaves_the_generator_alone() -> None:
+    env, other = make(random_target=True), make(random_target=True)
+    for one in (env, other):
+        one.reset(seed=1)
+    for bad in ({"positions": [[0.1, 0.1]] * 2}, {"target": (0, 0, 0, 0)}, {"velocities": 1}):
+        with pytest.raises(ValueError, match="expected"):
+            env.reset(options=bad)
+    assert env.reset()[0].tolist() == other.reset()[0].tolist()
 
 
 def test_random_targets_vary_fit_on_the_table_and_are_shown() -> None:

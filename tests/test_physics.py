@@ -3,6 +3,10 @@
 import importlib.util
 import itertools
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -184,6 +188,30 @@ def test_restitution_shortens_the_normal_velocity_only() -> None:
     assert v == pytest.approx([0.25, 0.0, 0.75, 0.0])  # the sum kept, the difference halved
 
 
+@pytest.mark.parametrize(
+    ("speed", "restitution", "expected"),
+    [
+        (9e-4, 0.5, 0.95),
+        (1.1e-3, 0.5, 0.5),
+        (9e-4, 0.96, 0.96),
+        (9e-4, 1.0, 1.0),
+        (1e-9, 0.01, 0.95),
+    ],
+)
+def test_slow_contacts_give_back_at_least_0_95(
+    speed: float, restitution: float, expected: float
+) -> None:
+    x, v = [0.5, 0.9], [0.3, speed]
+    assert advance(x, v, 0.1, 0.1, restitution) == (1, 0)
+    assert v == pytest.approx([0.3, -expected * speed], rel=1e-15)
+    x, v = [0.3, 0.3, 0.42, 0.46], [0.0, 0.7, -0.6 * speed, 0.7 - 0.8 * speed]
+    assert advance(x, v, 1e-3, 0.1, restitution) == (0, 1)
+    assert v[0] + v[2] == pytest.approx(-0.6 * speed, abs=1e-16)
+    assert v[1] + v[3] == pytest.approx(1.4 - 0.8 * speed, abs=1e-15)
+    apart = 0.6 * (v[2] - v[0]) + 0.8 * (v[3] - v[1])
+    assert apart == pytest.approx(expected * speed, abs=1e-12 * speed + 1e-15)
+
+
 # Several balls
 
 
@@ -241,6 +269,30 @@ def test_newtons_cradle_passes_the_velocity_on() -> None:
     assert advance(x, v, 0.1875, 0.125) == (0, 2)
     assert v == [0.0, 0.0, 0.0, 0.0, 1.0, 0.0]
     assert x == [0.25, 0.5, 0.5, 0.5, 0.8125, 0.5]
+
+
+@pytest.mark.parametrize("restitution", [0.01, 0.05, 0.07])
+def test_a_collapse_of_three_balls_ends(restitution: float) -> None:
+    """The middle one is between the others: with the same restitution at all speeds it would meet
+    them infinitely often (below 0.0718)."""
+    x = [0.2, 0.5, 0.5, 0.5, 0.8, 0.5]
+    v = [1.0, 0.0, 0.1, 0.0, -1.0, 0.0]
+    for _ in range(40):
+        before = sum(v[::2])
+        walls, hits = advance(x, v, 0.05, 0.1, restitution)
+        assert walls + hits < 60
+        assert sum(v[::2]) == pytest.approx(before, abs=1e-15)
+        assert smallest_gap(x, 0.1) > -1e-12
+    assert max(v[::2]) - min(v[::2]) < 1e-3
+
+
+def test_a_row_that_fills_a_side_comes_to_rest() -> None:
+    """Five balls along a wall, struck by a sixth, with no room but what rounding leaves."""
+    x = [0.1, 0.1, 0.1, 0.3, 0.1, 0.5, 0.1, 0.7, 0.1, 0.9 - 1e-15, 0.5, 0.42]
+    v = [0.0] * 10 + [-1.5, 0.1]
+    contacts = sum(sum(advance(x, v, 0.05, 0.1, 0.3)) for _ in range(3))
+    assert 1000 < contacts < 2000
+    assert max(abs(speed) for speed in v[1:10:2]) < 1e-8
 
 
 # Laws
@@ -336,6 +388,20 @@ def test_a_jammed_table_is_refused_and_not_endless() -> None:
         advance([0.5, 0.5], [1.0, 0.3], 0.05, 0.5)
 
 
+@pytest.mark.parametrize("backend", ["python", pytest.param("numba", marks=needs_numba)])
+def test_tables_with_too_many_contacts_are_named(backend: physics.Backend) -> None:
+    config = TableConfig(num_balls=1, num_frames=10)
+    speeds = np.zeros((6, 1, 2))
+    speeds[[1, 4]] = 60.0, 0.0  # meets walls every 1/75 time units: three or four times a frame
+    places, shots = np.full((6, 1, 2), 0.5), np.zeros((6, 2))
+    with pytest.raises(RuntimeError, match=r"max_events contacts \(2\).*on the tables \[1, 4\]"):
+        simulate(places, speeds, shots, config, backend, 2)
+    x, v, (walls, hits) = places[:, 0], speeds[:, 0], np.zeros((2, 6), dtype=np.int64)
+    rows = np.array([0, 2, 4, 5])
+    with pytest.raises(RuntimeError, match=r"on the tables \[4\]"):
+        physics.advance_many(x, v, walls, hits, config, rows, backend, 2)
+
+
 def test_a_shot_adds_an_impulse_and_clips_the_cue_ball_only() -> None:
     v = [0.5, -1.1, 3.0, -3.0]
     shoot(v, 0.5, -1.0, 1.2, 1.8)
@@ -379,6 +445,61 @@ def test_the_compiled_kernel_refuses_too_many_events() -> None:
     still = np.zeros((1, 2))
     with pytest.raises(RuntimeError, match="max_events"):
         simulate(np.full((1, 1, 2), 0.5), np.full((1, 1, 2), 1e5), still, config, "numba", 100)
+
+
+@needs_numba
+def test_a_bad_cache_costs_a_compilation_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caching = importlib.import_module("numba.core.caching")
+    monkeypatch.setattr("numba.core.config.CACHE_DIR", str(tmp_path))
+
+    def loaded() -> bool:
+        """Whether the kernel came from the cache."""
+        physics.compiled.cache_clear()
+        kernel: Any = physics.compiled("place_rows")
+        x, v = np.array([[0.5, 0.3, 0.5, 0.7]]), np.zeros((1, 4))
+        kernel(x, v, np.arange(1), np.array([[-1.0, 1.0]]), 0.1)
+        assert (x[0, 1], v[0, 1]) == (0.1, 1.0)
+        return bool(kernel.stats.cache_hits)
+
+    assert (loaded(), loaded()) == (False, True)
+    for kind in ("nbi", "nbc"):
+        for damage in (lambda old: old[: len(old) // 2], lambda old: b"", flip):
+            for path in tmp_path.rglob(f"*.{kind}"):
+                path.write_bytes(damage(path.read_bytes()))
+            assert (loaded(), loaded()) == (False, True)
+
+    def full(self: Any, name: str, data: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    for path in tmp_path.rglob("*.nbi"):
+        path.write_bytes(b"")
+    code = (
+        "import numpy as np; from jumpy_mbrl.envs import config, physics\n"
+        "x = np.full((1, 4), 0.5)\n"
+        "places = x, 0 * x, x[:, :2], config.TableConfig(), np.arange(1)\n"
+        "physics.place_many(*places, backend='numba')\n"
+    )
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment, timeout=300)
+    assert loaded()
+    for path in tmp_path.rglob("*.nb?"):
+        path.write_bytes(b"")
+    monkeypatch.setattr(caching.IndexDataCacheFile, "_save_data", full)
+    assert (loaded(), loaded()) == (False, False)
+    monkeypatch.setattr("numba.core.config.CACHE_DIR", str(tmp_path / "file"))
+    (tmp_path / "file").write_bytes(b"")  # no folder, and none can be made
+    loaded()
+    physics.compiled.cache_clear()
+
+
+def flip(data: bytes) -> bytes:
+    """Data with one bit flipped in the middle."""
+    middle = len(data) // 2
+    return (
+        data[:middle] + bytes(byte ^ 1 for byte in data[middle : middle + 1]) + data[middle + 1 :]
+    )
 
 
 def test_simulate_refuses_wrong_shapes_and_leaves_its_input_alone() -> None:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from jumpy_mbrl.envs import torch_physics
 from jumpy_mbrl.envs.config import TableConfig
+from jumpy_mbrl.envs.physics import SLOW_CONTACT
 from jumpy_mbrl.models.event_driven import EventDrivenModel
 
 
@@ -31,7 +32,8 @@ class SimulatorModel(EventDrivenModel):
         return torch_physics.next_event(positions, velocities, self.config.radius)
 
     def after_event(self, positions: Tensor, velocities: Tensor, event: Tensor) -> Tensor:
-        return torch_physics.resolve(positions, velocities, event, self.config.restitution)
+        slow = SLOW_CONTACT * self.config.dt
+        return torch_physics.resolve(positions, velocities, event, self.config.restitution, slow)
 
     def after_shot(self, velocity: Tensor, action: Tensor) -> Tensor:
         limit = self.config.max_speed * self.config.dt
