@@ -1,7 +1,9 @@
 """The native vector environments: the bits of `SyncVectorEnv`, and the contract of Gymnasium."""
 
 import copy
+import functools
 import pickle
+import re
 import time
 import warnings
 from collections.abc import Callable
@@ -15,6 +17,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import jumpy_mbrl  # noqa: F401  (registers the environments)
 from jumpy_mbrl.envs import ENV_IDS, physics
+from jumpy_mbrl.envs import table as rules
 from jumpy_mbrl.envs.config import TableConfig, sample_tables
 from jumpy_mbrl.envs.rendering import draw_table
 
@@ -398,6 +401,139 @@ def test_hardly_a_table_is_moved_alone_without_need() -> None:
     happened = (walls + hits) > 0
     assert (suspected >= happened).all()
     assert suspected.sum() <= happened.sum() + 5
+
+
+@each_backend
+@pytest.mark.parametrize("moving", [False, True])
+def test_contacts_at_tiny_speeds_are_found(backend: physics.Backend, moving: bool) -> None:
+    """Twenty pairs that close in at 1 to 1e-14: those far apart in frames that last long enough,
+    those that touch, or nearly so, also in ordinary ones, as they fly through the room together."""
+    pytest.importorskip("numba")
+    rng = np.random.default_rng(0)
+    angle = rng.uniform(0, 2 * np.pi, 20)
+    normal = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    across = normal[:, ::-1] * [-1, 1]
+    centre, drift = rng.uniform(0.4, 0.6, (20, 2)), rng.normal(size=(20, 2))
+    gaps = np.repeat([0.0, 1e-11, 1e-4, 0.05], 5)[:, None]
+    for speed in (10.0 ** -np.arange(15.0)).tolist():
+        config = TableConfig(initial_speed_max=0.0, max_speed=2 * speed, dt=0.5 / speed)
+        config = config.replace(max_speed=9.0, dt=0.05) if moving else config
+        toward = speed * (normal + 0.5 * across) / 2
+        common = drift if moving else speed * drift / 8
+        x = np.concatenate(
+            [centre - (0.1 + gaps / 2) * normal, centre + (0.1 + gaps / 2) * normal], 1
+        )
+        v = np.concatenate([common + toward, common - toward], axis=1)
+        alone = [(a.tolist(), b.tolist()) for a, b in zip(x, v, strict=True)]
+        expected = [physics.advance(a, b, config.dt, 0.1) for a, b in alone]
+        walls, hits = np.zeros((2, 20), dtype=np.int64)
+        physics.advance_many(x, v, walls, hits, config, backend=backend)
+        np.testing.assert_array_equal(np.stack([walls, hits], axis=1), expected)
+        np.testing.assert_array_equal(x, [a for a, _ in alone])
+        np.testing.assert_array_equal(v, [b for _, b in alone])
+        assert hits.sum() >= (5 if moving else 20)
+
+
+@pytest.mark.parametrize("restitution", [0.01, 0.05, 0.3])
+def test_tables_that_lose_energy_can_always_be_played(restitution: float) -> None:
+    pytest.importorskip("numba")
+    config = {"restitution": restitution}
+    env = native(PLANE, 300, num_balls=8, max_shots=None, config=config, success="last")
+    env.reset(seed=0)
+    rng = np.random.default_rng(0)
+    for _ in range(44):
+        infos = env.step(rng.uniform(-1, 1, (300, 2)))[4]
+    x = infos["positions"]
+    gaps = np.hypot(*np.moveaxis(x[:, :, None] - x[:, None], -1, 0)) - 0.2 + np.eye(8)
+    assert min(gaps.min(), x.min() - 0.1, 0.9 - x.max()) > -1e-12
+
+
+def everything(env: Any) -> dict[str, Any]:
+    """All that a vector environment holds and could change."""
+    state = {**vars(env), **{f"tables.{k}": v for k, v in vars(env._tables).items()}}
+    kept = {k: copy.deepcopy(v) for k, v in state.items() if isinstance(v, (np.ndarray, list))}
+    rngs = [rng and rng.bit_generator.state for rng in env._rngs]
+    return {**kept, "_rngs": rngs}
+
+
+def assert_unchanged(env: Any, before: dict[str, Any]) -> None:
+    after = everything(env)
+    assert after.keys() == before.keys()
+    for name, value in before.items():
+        np.testing.assert_equal(after[name], value, err_msg=name)
+
+
+@each_backend
+@each_id
+@each_mode
+def test_a_step_is_all_or_nothing(
+    name: str, mode: AutoresetMode, backend: physics.Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With at most one contact a frame, some tables cannot go on: they are named, and once they
+    may, everything goes on as if nothing had been tried."""
+    pytest.importorskip("numba")
+    arguments = {"autoreset_mode": mode, "backend": backend, "obs_type": "state"}
+    if name == PLANE:
+        arguments["max_episode_steps"] = 20
+    env, other = (native(name, 30, **arguments) for _ in range(2))
+    for one in (env, other):
+        one.reset(seed=0)
+    rng = np.random.default_rng(0)
+    failures = 0
+    strict = functools.partial(physics.advance_many, max_events=1)
+    for _ in range(60 if name in FRAMES else 4):
+        actions = rng.uniform(-1, 1, (30, 2))
+        before = everything(env)
+        with monkeypatch.context() as patch:
+            patch.setattr(rules, "advance_many", strict)
+            try:
+                result = env.step(actions)
+            except RuntimeError as error:
+                assert re.search(r"got more on the tables \[\d+", str(error))
+                assert_unchanged(env, before)
+                result = None
+                failures += 1
+        if result is None:
+            result = env.step(actions)
+        assert_same(result, other.step(actions))
+    assert failures > 1
+
+
+@each_backend
+def test_a_reset_is_all_or_nothing(
+    backend: physics.Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("numba")
+    env = native("Billiards2DShot-v0", 3, backend=backend)
+    env.reset(seed=0)
+    before = everything(env)
+    wedged = [[[0.3, 0.5], [0.7, 0.5]]] * 2 + [[[0.1, 0.1], [0.1, 0.1]]]
+    for bad in ({"positions": wedged}, {"target": [[0, 1, 0, 1]] * 2 + [[1, 0, 1, 0]]}):
+        for seed in (None, 5, [1, None, 2]):
+            with pytest.raises(ValueError, match="expected"):
+                env.reset(seed=seed, options=bad)
+            assert_unchanged(env, before)
+    with pytest.raises(Exception, match="-1"):
+        env.reset(seed=[1, 2, -1])
+    assert_unchanged(env, before)
+    strict = functools.partial(physics.advance_many, max_events=0)
+    monkeypatch.setattr(rules, "advance_many", strict)
+    with pytest.raises(RuntimeError, match=r"on the tables"):
+        for seed in range(20):
+            env.reset(seed=[None, None, seed])
+            before = everything(env)
+    assert_unchanged(env, before)
+
+
+def test_a_crowded_start_without_room_changes_nothing() -> None:
+    env = native(PLANE, 2, num_balls=25, config={"radius": 0.099})
+    spots = (np.arange(5) + 0.5) / 5
+    grid = np.stack(np.meshgrid(spots, spots), -1).reshape(-1, 2)
+    env.reset(seed=0, options={"positions": grid})
+    before = everything(env)
+    with pytest.raises(ValueError, match="leave room for random starts"):
+        env.reset(options={"reset_mask": np.array([False, True])})
+    assert_unchanged(env, before)
 
 
 @pytest.mark.parametrize(("backend", "least"), [("python", 150_000), ("numba", 1_000_000)])
