@@ -194,9 +194,9 @@ def _run(
             positions, velocities = positions[..., on], velocities[..., on]
     else:
         raise RuntimeError(
-            f"a table had more than max_events={max_events} events and "
-            f"{float(remaining.detach().max()):.3g} time units were left; play a shorter duration, "
-            "slow the balls or raise max_events"
+            f"the tables {tables[playing].tolist()} had more than max_events={max_events} events "
+            f"and {float(remaining.detach().max()):.3g} time units were left; play a shorter "
+            "duration, slow the balls or raise max_events"
         )
     if finished:
         finished.append((tables, positions, velocities))

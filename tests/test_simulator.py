@@ -37,6 +37,15 @@ def test_a_shot_is_clipped() -> None:
     torch.testing.assert_close(after, torch.tensor([0.09, 0.025, 0.055, 0.055]))
 
 
+def test_slow_contacts_are_slow_in_time_units() -> None:
+    """A contact is slow below 1e-3 sides per time unit, which are 5e-5 sides per frame."""
+    model = SimulatorModel(TableConfig(num_balls=1, restitution=0.5))
+    for speed, share in ((0.9e-3, 0.95), (1.1e-3, 0.5)):
+        state = model.state_from(torch.tensor([[0.9, 0.5]]), torch.tensor([[speed * 0.05, 0.0]]))
+        after = model.tick(state).hidden[0, 2]
+        torch.testing.assert_close(float(after), -share * speed * 0.05, rtol=1e-6, atol=0.0)
+
+
 def test_gradient_of_a_position_with_respect_to_the_shot() -> None:
     model = SimulatorModel()
     positions = torch.tensor([[0.2, 0.5, 0.5, 0.53]], dtype=torch.float64)

@@ -115,6 +115,54 @@ def test_restitution_slows_the_normal_velocity_only() -> None:
     torch.testing.assert_close(w[0, :, 0], torch.tensor([0.25, 0.75], dtype=F64))
 
 
+@pytest.mark.parametrize("speed", [1.1e-3, 9e-4, 1e-7, 1e-12])
+@pytest.mark.parametrize("restitution", [0.05, 0.5, 0.96, 1.0])
+def test_slow_contacts_give_back_what_the_scalar_kernel_says(
+    speed: float, restitution: float
+) -> None:
+    rows = (0.3, 0.3, 0.0, 0.7), (0.42, 0.46, -0.6 * speed, 0.7 - 0.8 * speed), (0.9, 0.5, speed, 0)
+    p, v = table(*rows)
+    x, u = p[0].flatten().tolist(), v[0].flatten().tolist()
+    assert physics.advance(x, u, 1e-3, R, restitution) == (1, 1)
+    q, w = advance(p, v, 1e-3, R, restitution)
+    assert q[0].flatten().tolist() == pytest.approx(x, abs=1e-15)
+    assert w[0].flatten().tolist() == pytest.approx(u, abs=1e-15)
+    half = resolve(p, v, torch.tensor([4]), restitution, slow_contact=0.5e-3)
+    share = restitution if speed > 0.5e-3 else max(restitution, 0.95)
+    assert half[0, 2, 0].item() == pytest.approx(-share * speed, rel=1e-14)
+
+
+@pytest.mark.parametrize("dtype", [F64, torch.float32])
+@pytest.mark.parametrize("restitution", [0.01, 0.3])
+def test_tables_that_lose_energy_can_always_be_played(
+    restitution: float, dtype: torch.dtype
+) -> None:
+    p, v = (torch.tensor(a, dtype=dtype) for a in random_tables(np.random.default_rng(0), 64, 8))
+    moving = v.clone().requires_grad_()
+    q, w = advance(p, moving, 2.0, R, restitution)
+    x = q.detach()
+    distances = (x[:, :, None] - x[:, None]).square().sum(-1).sqrt() + torch.eye(8, dtype=dtype)
+    assert float(distances.min()) > 2 * R - (1e-12 if dtype == F64 else 1e-5)
+    assert float(w.detach().square().sum()) < 0.5 * float(v.square().sum())
+    (gradient,) = torch.autograd.grad(q.sum(), moving)
+    assert bool(gradient.isfinite().all())
+
+
+@pytest.mark.parametrize("speed", [10.0**-k for k in range(0, 15, 2)])
+@pytest.mark.parametrize("radius", [0.1, 0.01])
+def test_contacts_at_tiny_speeds_are_found(speed: float, radius: float) -> None:
+    p, v = table((0.3, 0.5, 0.6 * speed, 0.1 * speed), (0.5, 0.5, -0.4 * speed, 0.1 * speed))
+    p[:, 1, 0] = 0.301 + 2 * radius
+    time, event = next_event(p, v, radius)
+    assert event.item() == 4
+    x, u = p[0].flatten().tolist(), v[0].flatten().tolist()
+    duration = 1.5 * time.item()
+    assert physics.advance(x, u, duration, radius) == (0, 1)
+    q, w = advance(p, v, duration, radius)
+    assert q[0].flatten().tolist() == pytest.approx(x, abs=1e-13)
+    assert w[0].flatten().tolist() == pytest.approx(u, abs=1e-13 * speed)
+
+
 @pytest.mark.parametrize(
     ("ball", "axis", "sign"), [(i, a, s) for i in range(3) for a in range(2) for s in (-1, 1)]
 )
