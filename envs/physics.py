@@ -377,10 +377,10 @@ def advance_many(
         rest = rest[busy]
     if len(rest):
         xs, vs = x[rest].tolist(), v[rest].tolist()
+        more_walls, more_hits = [0] * len(rest), [0] * len(rest)
+        advance_rows(xs, vs, range(len(rest)), more_walls, more_hits, *settings)
         more = np.zeros((2, len(x)), dtype=np.int64)
-        counts = [[0] * len(rest), [0] * len(rest)]
-        advance_rows(xs, vs, range(len(rest)), *counts, *settings)
-        more[:, rest] = counts
+        more[:, rest] = more_walls, more_hits
         _check_all_went_on(more[0], max_events)
         x[rest], v[rest] = xs, vs
         walls += more[0]
@@ -576,7 +576,7 @@ def _forgiving_cache() -> Any:
     """Returns numba's cache for functions, except that it checks what it loads and never raises."""
     caching = importlib.import_module("numba.core.caching")
 
-    class Checked(caching.CompileResultCacheImpl):  # type: ignore[misc]  # numba has no types
+    class Checked(caching.CompileResultCacheImpl):  # type: ignore[misc, name-defined]
         def reduce(self, data: Any) -> Any:
             payload = caching.dumps(super().reduce(data))
             return hashlib.sha256(payload).digest(), payload
@@ -587,7 +587,7 @@ def _forgiving_cache() -> Any:
                 raise ValueError("the compiled code in the cache is damaged")
             return super().rebuild(target_context, pickle.loads(payload))
 
-    class Forgiving(caching.FunctionCache):  # type: ignore[misc]
+    class Forgiving(caching.FunctionCache):  # type: ignore[misc, name-defined]
         _impl_class = Checked
 
         def load_overload(self, sig: Any, target_context: Any) -> Any:

@@ -239,13 +239,14 @@ def test_a_wedged_row_that_loses_energy_comes_to_rest() -> None:
 
 
 def test_what_a_table_cannot_carry_is_refused_before_it_is_made() -> None:
-    for changes in (
+    tables: list[dict[str, Any]] = [
         {"num_balls": 1, "radius": 0.5},
         {"num_balls": 1, "radius": 0.5 - 1e-9},
         {"num_balls": 25, "radius": 0.1},
         {"dt": 1e6},
         {"max_speed": 1e9},
-    ):
+    ]
+    for changes in tables:
         with pytest.raises(ValueError, match=r"meet walls at most 10000 times in a frame.*use"):
             TableConfig(**changes)
     for radius in (0.25, 0.25 - 1e-9):

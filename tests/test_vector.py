@@ -472,10 +472,9 @@ def test_a_step_is_all_or_nothing(
     """With at most one contact a frame, some tables cannot go on: they are named, and once they
     may, everything goes on as if nothing had been tried."""
     pytest.importorskip("numba")
-    arguments = {"autoreset_mode": mode, "backend": backend, "obs_type": "state"}
-    if name == PLANE:
-        arguments["max_episode_steps"] = 20
-    env, other = (native(name, 30, **arguments) for _ in range(2))
+    limit = {"max_episode_steps": 20} if name == PLANE else {}
+    more = {"autoreset_mode": mode, "backend": backend, "obs_type": "state", **limit}
+    env, other = (native(name, 30, **more) for _ in range(2))
     for one in (env, other):
         one.reset(seed=0)
     rng = np.random.default_rng(0)
