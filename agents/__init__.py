@@ -13,6 +13,7 @@ from jumpy_mbrl.agents.objectives import (
 from jumpy_mbrl.agents.planner import Plan, Planner, SearchConfig
 from jumpy_mbrl.agents.registry import AGENTS, load_agent
 from jumpy_mbrl.agents.simple import NoShot, RandomShot
+from jumpy_mbrl.models.world import OtherWorldWarning
 
 __all__ = [
     "AGENTS",
@@ -25,6 +26,7 @@ __all__ = [
     "NoShot",
     "Objective",
     "OtherGameError",
+    "OtherWorldWarning",
     "Plan",
     "Planner",
     "PlannerConfig",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -22,7 +22,8 @@ class Agent(Protocol):
 
     ``predict`` has Stable-Baselines3's signature. ``observation`` is (B, 4, 2N) or (4, 2N) float32,
     the lead-in frames, cue ball first; the action is (B, 2) or (2,) float32 in [-1, 1]. The agents
-    here also take frames as the environments of whole shots show them, (B, 8N) or (8N,).
+    here also take frames as the environments of whole shots show them, (B, 8N) or (8N,), and read
+    the target where each frame shows it behind the balls, (B, 4, 2N + 4).
     """
 
     def predict(
@@ -35,7 +36,10 @@ class Agent(Protocol):
 
 
 def batch_of_frames(
-    observation: NDArray[Any], obs_size: int | None = None, likely_sizes: Collection[int] = ()
+    observation: NDArray[Any],
+    obs_size: int | None = None,
+    likely_sizes: Collection[int] = (),
+    shown: int = 0,
 ) -> tuple[NDArray[np.float32], bool]:
     """Checks lead-in frames and gives them a batch dimension.
 
@@ -45,25 +49,34 @@ def batch_of_frames(
         obs_size: D; None for any.
         likely_sizes: D that are likely where any is allowed. Four rows of 4 * D numbers are taken
             for four flattened episodes where D is known or likely, and else for four frames.
+        shown: G, numbers of a target that may follow the D of each frame, where D is known.
 
     Returns:
-        The frames (B, 4, D) in float32, and whether a batch dimension was added.
+        The frames (B, 4, D) or (B, 4, D + G) in float32, and whether a batch dimension was added.
 
     Raises:
-        ValueError: wrong shape, or NaN or infinity.
+        ValueError: wrong shape, no array, or NaN or infinity.
     """
-    sizes = likely_sizes if obs_size is None else (obs_size,)
+    if isinstance(observation, Mapping):
+        raise ValueError(
+            f"observation must be the coordinates of balls in an array, got a dictionary with "
+            f"{list(observation)}; agents read obs_type='coords'"
+        )
+    sizes = likely_sizes if obs_size is None else (obs_size, obs_size + shown)
     frames = _unflattened(np.asarray(observation, dtype=np.float32), sizes)
     single = frames.ndim == 2
     if single:
         frames = frames[None]
-    width = obs_size if obs_size is not None else (frames.shape[-1] if frames.ndim == 3 else 4)
+    width = frames.shape[-1] if frames.ndim == 3 else 4
+    if obs_size is not None and (frames.ndim != 3 or width not in sizes):
+        width = obs_size
     if frames.ndim != 3 or frames.shape[1:] != (LEAD_IN_FRAMES, width) or len(frames) == 0:
+        more = f"; each frame may hold the {shown} numbers of the target too" if shown else ""
         raise ValueError(
             f"observation must have shape (B, {LEAD_IN_FRAMES}, {width}) or "
             f"({LEAD_IN_FRAMES}, {width}), the lead-in frames, or be these flattened, "
             f"(B, {LEAD_IN_FRAMES * width}) or ({LEAD_IN_FRAMES * width},); got "
-            f"{np.shape(observation)}"
+            f"{np.shape(observation)}{more}; agents read obs_type='coords'"
         )
     if not np.isfinite(frames).all():
         rows = np.nonzero(~np.isfinite(frames).all(axis=(1, 2)))[0].tolist()

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from jumpy_mbrl.agents.objectives import aimed
 from jumpy_mbrl.agents.planner import Planner
 from jumpy_mbrl.data.loading import as_frames
 from jumpy_mbrl.models.action_sequence import ActionSequence
@@ -43,12 +44,17 @@ class RecedingHorizon:
         self.memory = memory
 
     def __call__(self, obs: NDArray[Any], action: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The actions (n, A) for frames (n, T, D), after the actions (n, T, A) at them."""
+        """The actions (n, A) for frames (n, T, D), after the actions (n, T, A) at them.
+
+        Where frames show a target behind the D numbers, a planner's objective that can be aimed
+        (``aimed_at``) is aimed there.
+        """
         device = self.planner.device
         frames = as_frames(torch.from_numpy(obs[:, -self.memory :]).to(device))
         taken = torch.from_numpy(action[:, -self.memory :]).to(device)
+        frames, objective = aimed(frames, self.model.obs_size, self.planner.objective)
         with torch.no_grad():
             state = self.model.observe(frames, taken)
-        plan = self.planner.plan(frames, state)
+        plan = self.planner.plan(frames, state, objective)
         first: NDArray[np.float32] = self.model.split(plan.action)[:, 0].cpu().numpy()
         return first

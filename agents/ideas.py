@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from jumpy_mbrl.agents.base import Agent
 from jumpy_mbrl.agents.planner import Planner
-from jumpy_mbrl.agents.registry import model_for, reach_target
+from jumpy_mbrl.agents.registry import model_for, objective_of
 from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.envs.task import plane_task
+from jumpy_mbrl.models.world import warn_of_other_world
 
 _PER_FRAME = 4
 
@@ -45,7 +46,8 @@ def think(
     """Lets an agent choose a shot on any table, and imagine it if it has a world model.
 
     Args:
-        agent: who shoots. A planner's objective is replaced by the target of the table.
+        agent: who shoots. A planner's objective is replaced by the target of the table, which is
+            shown to others that have ``reads_targets``.
         frames: what it has seen, (4, 2N).
         positions: the truth now, (N, 2), for an oracle alone.
         velocities: the truth now, (N, 2), in sides per time unit, for an oracle alone.
@@ -53,19 +55,26 @@ def think(
 
     Raises:
         ValueError: if the agent's world model is for another number of balls.
+
+    Warns:
+        OtherWorldWarning: if the world model has learned another world than this table.
     """
     if not isinstance(agent, Planner):
         nothing = np.zeros((0, config.num_balls, 2))
+        if getattr(agent, "reads_targets", False):
+            target = np.array(config.target, dtype=np.float32)
+            frames = np.concatenate([frames, np.tile(target, (len(frames), 1))], axis=1)
         return Idea(np.asarray(agent.predict(frames)[0], dtype=np.float32), nothing, nothing)
     task = plane_task(config=config)
     planner: Planner[Any] = type(agent)(
         model_for(agent.model, task),
-        reach_target(config),
+        objective_of(task),
         agent.config,
         oracle=agent.oracle,
         device=agent.device,
         ensemble=[model_for(member, task) for member in agent.ensemble],
     )
+    warn_of_other_world(planner.model, task, stacklevel=2)
     state = _state(planner, frames, positions, velocities, config)
     plan = planner.plan(frames[None], state)
     way, ticks = _imagine(planner, state, plan.action)

@@ -13,6 +13,7 @@ import hashlib
 import io
 import operator
 import os
+import warnings
 import zipfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -31,12 +32,13 @@ from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
 from torch.nn import functional
 
-from jumpy_mbrl.agents.base import OtherGameError, batch_of_frames
+from jumpy_mbrl.agents.base import LEAD_IN_FRAMES, OtherGameError, batch_of_frames
 from jumpy_mbrl.devices import any_device
 from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.envs.task import Task, plane_task
 from jumpy_mbrl.files import read_json, to_json, write_together
 from jumpy_mbrl.models.pretrained import versions
+from jumpy_mbrl.models.world import OtherWorldWarning, differences, learned_world, told
 from jumpy_mbrl.shipped import CONFIG, Shelf
 
 FORMAT = "jumpy-mbrl policy"
@@ -113,6 +115,8 @@ class RelativeFeatures(MotionFeatures):
                 f"got {size}"
             )
         table = table or TableConfig()
+        if table.num_balls != 2:
+            raise ValueError(f"expected a table with 2 balls, got {table.num_balls}")
         self.contact = 2.0 * table.radius
         self.target = table.target
         self._features_dim += 21
@@ -157,7 +161,9 @@ class PolicyAgent:
 
     Args:
         policy: anything with SB3's ``predict``.
-        training: what it was trained on: ``obs_type`` and ``random_target``.
+        training: what it was trained on: ``obs_type`` and ``random_target``, and, if that is known,
+            ``table``, settings of a `TableConfig`, and ``start``. `train_policy` knows the default
+            table alone.
         task: what it is to play; by default `Billiards2D-v0` as it is.
         checkpoint: name or folder of the policy, for the record.
         training_frames: frames of experience that it learned from, likewise.
@@ -165,6 +171,10 @@ class PolicyAgent:
     Raises:
         ValueError: for a policy that is told velocities, which agents are not.
         OtherGameError: for another game than that of the policy.
+
+    Warns:
+        OtherWorldWarning: for a table with other physics, faster starts or, for a policy that was
+            not shown targets, a target elsewhere than it was trained on.
     """
 
     def __init__(
@@ -182,16 +192,24 @@ class PolicyAgent:
                 f"{training['obs_type']!r}, which agents are not"
             )
         if task.line or task.config.num_balls != 2:
+            balls = task.config.num_balls
             raise OtherGameError(
-                f"expected a table with two balls, which the policy was trained on, got "
-                f"{'a line' if task.line else f'{task.config.num_balls} balls'}"
+                f"expected a table with 2 balls, which the policy was trained on, got "
+                f"{'a line' if task.line else f'{balls} ball' + 's' * (balls > 1)}; take an agent "
+                f"that plans, such as 'jumpy' or 'simulator'"
             )
+        if task.config.lead_in + 1 != LEAD_IN_FRAMES:
+            raise OtherGameError(
+                f"expected a shot after {LEAD_IN_FRAMES} frames, which the policy was trained on, "
+                f"got lead_in={task.config.lead_in}"
+            )
+        _warn_of_other_world(training, task, checkpoint or type(policy).__name__)
         self.checkpoint = checkpoint
         self.training_frames = training_frames
         self._policy = policy
-        self._shown_targets = bool(training["random_target"])
-        self._target = np.asarray(task.config.target, dtype=np.float32)
+        self._target = None if task.random_target else np.array(task.config.target, np.float32)
         self._painting = plane_task(obs_type="pixels") if training["obs_type"] == "pixels" else None
+        self.reads_targets = bool(training["random_target"]) or self._painting is not None
 
     def predict(
         self,
@@ -205,7 +223,8 @@ class PolicyAgent:
         Flattened frames, as the policy itself takes them, will do.
 
         Raises:
-            ValueError: for observations of another shape, or NaN or infinity.
+            ValueError: for observations of another shape, NaN or infinity, or without the target
+                where the policy is shown targets and each episode has its own.
         """
         sizes = (_FRAME_SIZE, _FRAME_SIZE + 4)
         frames, single = batch_of_frames(observation, likely_sizes=sizes)
@@ -219,19 +238,48 @@ class PolicyAgent:
         if D not in (_FRAME_SIZE, _FRAME_SIZE + 4):
             raise ValueError(
                 f"expected {_FRAME_SIZE} numbers a frame, or {_FRAME_SIZE + 4} with the target, "
-                f"got {D}"
+                f"got {D}; agents read obs_type='coords'"
             )
-        balls = frames[..., :_FRAME_SIZE]
-        targets = (
-            np.broadcast_to(self._target, (B, T, 4))
-            if D == _FRAME_SIZE
-            else frames[..., _FRAME_SIZE:]
-        )
+        balls, targets = frames[..., :_FRAME_SIZE], frames[..., _FRAME_SIZE:]
+        if not self.reads_targets:
+            return balls.reshape(B, -1)
+        if D == _FRAME_SIZE:
+            if self._target is None:
+                raise ValueError(
+                    f"each episode has a target of its own, and none was shown: give frames with "
+                    f"the target, {_FRAME_SIZE} + 4 numbers each, as random_target=True shows them"
+                )
+            targets = np.broadcast_to(self._target, (B, T, 4))
         if self._painting is not None:
             return _paint(self._painting, balls.astype(float), targets[:, 0].astype(float))
-        if self._shown_targets:
-            balls = np.concatenate([balls, targets], axis=-1)
-        return balls.reshape(B, -1)
+        return np.concatenate([balls, targets], axis=-1).reshape(B, -1)
+
+
+def _warn_of_other_world(training: Mapping[str, Any], task: Task, name: str) -> None:
+    table = training.get("table", {} if "form" in training else None)
+    if table is None:
+        return
+    learned = learned_world({"table": table, "start": training.get("start", "moving")})
+    if learned is None:
+        return
+    found = differences(learned, task)
+    mine, its = learned.table.target, task.config.target
+    inside = all(a <= b for a, b in zip(mine[::2], its[::2], strict=True)) and all(
+        a >= b for a, b in zip(mine[1::2], its[1::2], strict=True)
+    )
+    if not (inside or training["random_target"] or task.random_target):
+        found["target"] = mine, its
+    if found:
+        default = TableConfig().to_dict()
+        config = {name: its for name, its in task.config.to_dict().items() if its != default[name]}
+        warnings.warn(
+            f"the policy {name!r} knows another world than it is to play in ({told(found)}), so it "
+            f"may play nonsense; train one with Stable-Baselines3 in make_vec_env("
+            f"'Billiards2DShot-v0', config={config}, start={task.start!r}), as train_sb3.py has "
+            f"the default table alone",
+            OtherWorldWarning,
+            stacklevel=3,
+        )
 
 
 def load_policy(

@@ -7,7 +7,7 @@ above 0 is a believed success, and a larger one a safer success.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -23,7 +23,9 @@ class Objective(Protocol):
         ...     def select(self, rows):
         ...         return self
 
-    Where a function will do, see ``FunctionObjective``.
+    Where a function will do, see ``FunctionObjective``. One that can be aimed at targets which
+    frames show behind the balls also has ``shown``, the numbers G of such a target, and
+    ``aimed_at``, which makes of targets (B, G) the objective of as many episodes.
 
     Attributes:
         times: (K,) query times in frames from now, ascending.
@@ -59,6 +61,32 @@ def scores_of(objective: Objective, obs: Tensor) -> Tensor:
     return scores
 
 
+def aimed(frames: Tensor, obs_size: int, objective: Objective) -> tuple[Tensor, Objective]:
+    """What a model sees of frames (B, T, D + G), (B, T, D), and the objective at their target.
+
+    Frames without a target, and objectives that cannot be aimed, are returned as they are.
+
+    Args:
+        frames: D numbers of balls, and G of the target if it is shown.
+        obs_size: D.
+        objective: if it has ``shown``, that is G.
+
+    Raises:
+        ValueError: for a target that changes within an episode.
+    """
+    aim: Any = objective
+    shown = getattr(objective, "shown", 0)
+    if not shown or frames.ndim != 3 or frames.shape[2] != obs_size + shown:
+        return frames, objective
+    seen, targets = frames[..., :obs_size], frames[..., obs_size:]
+    if bool((targets != targets[:, :1]).any()):
+        raise ValueError(
+            f"expected {obs_size} numbers of balls in each frame and then a target that stays "
+            "where it is, got one that changes from frame to frame"
+        )
+    return seen, aim.aimed_at(targets[:, -1])
+
+
 class FunctionObjective:
     """An objective made from a function, the same for every episode.
 
@@ -92,17 +120,25 @@ class ReachRegion:
     inside, or minus how far outside, in sides of the table.
 
     Args:
-        region: (x_low, x_high, y_low, y_high), or one for each episode, (B, 4).
+        region: (x_low, x_high, y_low, y_high), or one for each episode, (B, 4). None: that which
+            each episode's frames show, and no other.
         times: (K,) frames from now at which being inside counts.
-        ball: which ball must get there.
+        ball: which ball must get there; by default the object ball, ball 1, or the only one.
     """
 
+    shown = 4
+
     def __init__(
-        self, region: Sequence[float] | Tensor, times: Sequence[float] | Tensor, ball: int = 1
+        self,
+        region: Sequence[float] | Tensor | None,
+        times: Sequence[float] | Tensor,
+        ball: int | None = None,
     ) -> None:
-        self.region = torch.as_tensor(region, dtype=torch.float32)
+        self.region = None if region is None else torch.as_tensor(region, dtype=torch.float32)
         self.times = torch.as_tensor(times, dtype=torch.float32)
         self.ball = ball
+        if self.region is None:
+            return
         if self.region.shape[-1] != 4 or self.region.ndim > 2:
             raise ValueError(
                 "region must be (x_low, x_high, y_low, y_high) or (B, 4), "
@@ -114,15 +150,14 @@ class ReachRegion:
             )
 
     def __call__(self, obs: Tensor) -> Tensor:
-        if self.region.ndim == 2 and len(self.region) != len(obs):
-            raise ValueError(
-                f"region must be one for all, or one for each of the {len(obs)} episodes, "
-                f"got {len(self.region)}"
-            )
-        bounds = self.region.to(obs).reshape(-1, 1, 1, 4)
+        bounds = _for_each("region", self.region, obs, self.shown).reshape(-1, 1, 1, 4)
+        balls = obs.shape[-1] // 2
+        ball = min(1, balls - 1) if self.ball is None else self.ball
+        if not 0 <= ball < balls:
+            raise ValueError(f"ball must be one of the {balls} observed, from 0 on, got {ball}")
         margins = []
         for axis in (0, 1):
-            x = obs[..., 2 * self.ball + axis]
+            x = obs[..., 2 * ball + axis]
             margins.append(torch.minimum(x - bounds[..., 2 * axis], bounds[..., 2 * axis + 1] - x))
         first, second = margins
         inside = torch.minimum(first, second).clamp_min(0)
@@ -130,9 +165,13 @@ class ReachRegion:
         return (inside - outside).amax(dim=-1)
 
     def select(self, rows: slice | Tensor) -> ReachRegion:
-        if self.region.ndim == 1:
+        if self.region is None or self.region.ndim == 1:
             return self
-        return ReachRegion(self.region[rows], self.times, self.ball)
+        return self.aimed_at(self.region[rows])
+
+    def aimed_at(self, targets: Tensor) -> ReachRegion:
+        """The same with the regions (B, 4) in place of its own."""
+        return ReachRegion(targets, self.times, self.ball)
 
 
 class ReachPointAtTime:
@@ -141,27 +180,67 @@ class ReachPointAtTime:
     The score is ``tolerance`` minus the distance.
 
     Args:
-        point: wanted value of the observation entries ``index``.
+        point: wanted value of the observation entries ``index``, or one for each episode, (B, A).
+            None: the middle of what each episode's frames show, low and high of each entry, and no
+            other; half of the narrowest is then the tolerance.
         time: frames from now.
-        tolerance: distance that still counts as success.
-        index: which entries of the observation.
+        tolerance: distance that still counts as success, or one for each episode, (B,).
+        index: which A entries of the observation.
     """
 
     def __init__(
-        self, point: Sequence[float], time: float, tolerance: float, index: Sequence[int]
+        self,
+        point: Sequence[float] | Tensor | None,
+        time: float,
+        tolerance: float | Tensor,
+        index: Sequence[int],
     ) -> None:
-        if len(point) != len(index):
+        self.point = None if point is None else torch.as_tensor(point, dtype=torch.float32)
+        if self.point is not None and self.point.shape[-1] != len(index):
             raise ValueError(
-                f"point and index must be equally long, got {len(point)} and {len(index)}"
+                f"point and index must be equally long, got {self.point.shape[-1]} and {len(index)}"
             )
-        self.point = torch.as_tensor(point, dtype=torch.float32)
         self.times = torch.tensor([float(time)])
         self.tolerance = tolerance
         self.index = list(index)
+        self.shown = 2 * len(self.index)
 
     def __call__(self, obs: Tensor) -> Tensor:
-        error = obs[..., -1, self.index] - self.point.to(obs)
-        return self.tolerance - (error.square().sum(dim=-1) + 1e-12).sqrt()
+        point = _for_each("point", self.point, obs, self.shown)
+        error = obs[..., -1, self.index] - point.reshape(-1, 1, len(self.index))
+        far = (error.square().sum(dim=-1) + 1e-12).sqrt()
+        if isinstance(self.tolerance, Tensor):
+            return self.tolerance.to(obs).reshape(-1, 1) - far
+        return self.tolerance - far
 
     def select(self, rows: slice | Tensor) -> ReachPointAtTime:
-        return self
+        if self.point is None or self.point.ndim == 1:
+            return self
+        tolerance = self.tolerance[rows] if isinstance(self.tolerance, Tensor) else self.tolerance
+        return ReachPointAtTime(self.point[rows], float(self.times), tolerance, self.index)
+
+    def aimed_at(self, targets: Tensor) -> ReachPointAtTime:
+        """The same with intervals (B, 2A), low and high of each entry, in place of its own."""
+        low, high = targets.unflatten(1, (-1, 2)).unbind(-1)
+        half = 0.5 * (high - low).amin(dim=1)
+        return ReachPointAtTime(0.5 * (low + high), float(self.times), half, self.index)
+
+
+def _for_each(name: str, values: Tensor | None, obs: Tensor, shown: int) -> Tensor:
+    """What is wanted of all episodes of observations (B, S, K, D), or of each.
+
+    Raises:
+        ValueError: if that is not known, or known of another number of episodes.
+    """
+    if values is None:
+        raise ValueError(
+            f"each episode has a target of its own, and none was shown: give frames with the "
+            f"target, {obs.shape[-1]} + {shown} numbers each, as random_target=True shows them, or "
+            f"an objective with the {name} of each episode, plan(frames, objective=...)"
+        )
+    if values.ndim > 1 and len(values) != len(obs):
+        raise ValueError(
+            f"{name} must be one for all, or one for each of the {len(obs)} episodes, "
+            f"got {len(values)}"
+        )
+    return values.to(obs)

@@ -21,7 +21,7 @@ from torch import Tensor
 from jumpy_mbrl.agents.base import batch_of_frames
 from jumpy_mbrl.agents.budget import Budget
 from jumpy_mbrl.agents.episodes import Episodes, usable
-from jumpy_mbrl.agents.objectives import Objective
+from jumpy_mbrl.agents.objectives import Objective, aimed
 from jumpy_mbrl.agents.points import normal_spread
 from jumpy_mbrl.arrays import as_tensor
 from jumpy_mbrl.data.loading import as_frames
@@ -176,12 +176,15 @@ class Planner(ABC, Generic[ConfigT]):
     ) -> tuple[NDArray[np.float32], Any]:
         """See ``Agent.predict``. ``state``: start from this model state instead of the frames.
 
-        Flattened frames, as the environments of whole shots show them, will do.
+        Flattened frames, as the environments of whole shots show them, will do. Where they show a
+        target, and the objective can be aimed (``aimed_at``), it is aimed there.
 
         Raises:
-            ValueError: frames of a wrong shape or not finite, or a state that ``plan`` refuses.
+            ValueError: frames of a wrong shape or not finite, a state that ``plan`` refuses, or no
+                target where each episode has its own.
         """
-        frames, single = batch_of_frames(observation, self.model.obs_size)
+        shown = getattr(self.objective, "shown", 0)
+        frames, single = batch_of_frames(observation, self.model.obs_size, shown=shown)
         action = self.plan(frames, state).action.cpu().numpy().astype(np.float32)
         return (action[0] if single else action), None
 
@@ -196,7 +199,8 @@ class Planner(ABC, Generic[ConfigT]):
         """Plans, and tells what it believes.
 
         Args:
-            frames: (B, T, D), at least one episode. They are read as numbers of the type of the
+            frames: (B, T, D), at least one episode, or with the target behind the D numbers of
+                each frame, as ``predict`` takes them. They are read as numbers of the type of the
                 model's weights, bytes from 0 to 1.
             state: start from this state of the model instead of the frames.
             objective: what to reach this time, in place of the planner's own.
@@ -206,12 +210,12 @@ class Planner(ABC, Generic[ConfigT]):
                 for an objective that returns scores of a wrong shape.
         """
         started = self._now()
-        seen = self._as_read(frames)
+        seen, own = aimed(self._as_read(frames), self.model.obs_size, self.objective)
         states = self._observe(seen, state)
         B = len(seen)
         low, high = (bound.to(states[0].hidden) for bound in (self._low, self._high))
         models = (self.model, *self.ensemble)
-        whole = Episodes(models, states, objective or self.objective, low, high)
+        whole = Episodes(models, states, objective or own, low, high)
         most = max(self._widest(), self.config.finalists * self.config.perturbations)
         rows = max(1, self.config.rollouts_at_once // most)
         plans = []

@@ -11,15 +11,16 @@ from numpy.typing import NDArray
 
 from jumpy_mbrl.agents.base import Agent, OtherGameError
 from jumpy_mbrl.agents.gradient import PROTOCOLS, GradientPlanner, PlannerConfig
-from jumpy_mbrl.agents.objectives import Objective, ReachPointAtTime, ReachRegion
+from jumpy_mbrl.agents.objectives import ReachPointAtTime, ReachRegion
 from jumpy_mbrl.agents.simple import NoShot, RandomShot
 from jumpy_mbrl.devices import resolve_device
-from jumpy_mbrl.envs.config import TableConfig, unknown_name
+from jumpy_mbrl.envs.config import unknown_name
 from jumpy_mbrl.envs.task import Task, plane_task
 from jumpy_mbrl.models.base import WorldModel
 from jumpy_mbrl.models.placement import LineSimulator, PlacementModel
 from jumpy_mbrl.models.pretrained import from_pretrained, pretrained_text
 from jumpy_mbrl.models.simulator import SimulatorModel
+from jumpy_mbrl.models.world import learned_a_line, warn_of_other_world
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,10 @@ def load_agent(
             damaged, or one given to an agent without a learned model, or a policy that is neither
             shipped nor trusted.
         OtherGameError: for a model or policy that the task is not for.
+
+    Warns:
+        OtherWorldWarning: for a task with other physics, shots or faster starts than the model or
+            policy has learned, by its record.
     """
     if name not in AGENTS:
         raise ValueError(unknown_name("agent", name, AGENTS))
@@ -126,6 +131,7 @@ def load_agent(
         return GradientPlanner(_simulator(task), objective, settings, oracle=True, device=place)
     source = _checkpoint(name, task) if checkpoint is None else checkpoint
     model = model_for(from_pretrained(source, device=place), task)
+    warn_of_other_world(model, task, stacklevel=2)
     record = pretrained_text(source)
     return GradientPlanner(model, objective, settings, checkpoint=record, device=place)
 
@@ -133,45 +139,33 @@ def load_agent(
 def _frame_sizes(task: Task) -> tuple[int, int]:
     """Numbers in a frame of the task, without and with the target."""
     size = task.config.num_balls * (1 if task.line else 2)
-    return size, size + 4
+    return size, size + (2 if task.line else 4)
 
 
-def objective_of(task: Task, targets: NDArray[Any] | None = None) -> Objective:
+def objective_of(task: Task, targets: NDArray[Any] | None = None) -> ReachRegion | ReachPointAtTime:
     """What wins a game: the object ball inside the target when it counts.
 
-    Times count from the frame of the shot.
+    Times count from the frame of the shot. With ``random_target`` it is the target that the frames
+    of each episode show; before they do, nothing can be scored.
 
     Args:
         task: the game.
-        targets: (B, 4), one for each episode; by default all have that of ``task.config``.
-
-    Raises:
-        ValueError: for targets on a line.
+        targets: (B, 4), one for each episode, in place of what the task says.
     """
-    if not task.line:
-        return reach_target(task.config, targets, only_last=task.success == "last")
-    if targets is not None:
-        raise ValueError("expected one target for all lines, got one for each")
     low, high = task.config.target[2:]
     last = task.last_frame - task.config.lead_in
-    return ReachPointAtTime([0.5 * (low + high)], last, 0.5 * (high - low), index=[1])
-
-
-def reach_target(
-    table: TableConfig, targets: NDArray[Any] | None = None, only_last: bool = False
-) -> ReachRegion:
-    """The objective of a table: the object ball inside the target at a frame after the shot.
-
-    Times count from the frame of the shot, ``table.lead_in``.
-
-    Args:
-        table: the table.
-        targets: (B, 4), one for each episode; by default all have that of the table.
-        only_last: whether the last frame alone counts.
-    """
-    last = table.num_frames - 1 - table.lead_in
-    region = table.target if targets is None else torch.as_tensor(targets, dtype=torch.float32)
-    return ReachRegion(region, range(last if only_last else 1, last + 1))
+    objective: ReachRegion | ReachPointAtTime
+    if task.line:
+        point = None if task.random_target else [0.5 * (low + high)]
+        objective = ReachPointAtTime(point, last, 0.5 * (high - low), index=[1])
+    else:
+        region = None if task.random_target else task.config.target
+        times = range(last if task.success == "last" else 1, last + 1)
+        objective = ReachRegion(region, times, ball=task.object_ball // 2)
+    if targets is None:
+        return objective
+    given = torch.as_tensor(targets, dtype=torch.float32)
+    return objective.aimed_at(given[:, -objective.shown :])
 
 
 def _simulator(task: Task) -> WorldModel:
@@ -199,7 +193,8 @@ def model_for(model: WorldModel, task: Task) -> WorldModel:
     watched, the action is given (`PlacementModel`).
 
     Raises:
-        OtherGameError: if it cannot be carried over to other numbers of balls.
+        OtherGameError: if it cannot be carried over to other numbers of balls, or learned balls on
+            a line.
         ValueError: for a model that cannot play on a line.
     """
     if isinstance(model, SimulatorModel):
@@ -207,6 +202,11 @@ def model_for(model: WorldModel, task: Task) -> WorldModel:
     if task.line:
         learned = (model.obs_size, model.action_size) == (task.config.num_balls, 2)
         return model if learned else PlacementModel(model, task.config)
+    if learned_a_line(model):
+        raise OtherGameError(
+            f"expected a model of balls on a table, got {type(model).__name__}, which learned "
+            f"balls on a line; take one of a table, such as 'jumpy' plays with, or 'simulator'"
+        )
     balls = task.config.num_balls
     if model.obs_size == 2 * balls:
         return model

@@ -13,11 +13,13 @@ several tables.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -60,6 +62,7 @@ from jumpy_mbrl.evaluation import (
 from jumpy_mbrl.evaluation.sharding import evaluate_on_ray
 from jumpy_mbrl.files import atomic_write
 from jumpy_mbrl.models.pretrained import versions
+from jumpy_mbrl.models.world import OtherWorldWarning
 from jumpy_mbrl.processes import check_at_once
 
 _CONTACTS_SHOWN = (4, 7)
@@ -146,6 +149,23 @@ class Args:
         return {name: partial(load, name, checkpoint=self.weights.get(name)) for name in names}
 
 
+@contextlib.contextmanager
+def lines_of_other_worlds() -> Iterator[None]:
+    """Within it, a warning of another world is a line on stderr."""
+    with warnings.catch_warnings():  # puts back what shows warnings
+        others = warnings.showwarning
+
+        def show(message: Any, category: type[Warning], *where: Any, **told: Any) -> None:
+            if issubclass(category, OtherWorldWarning):
+                print(f"plan_eval: {message}", file=sys.stderr)
+            else:
+                others(message, category, *where, **told)
+
+        warnings.showwarning = show
+        yield
+
+
+@lines_of_other_worlds()
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code (2 after a one-line error)."""
     args = tyro.cli(Args, args=argv, description=__doc__)
@@ -159,7 +179,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         results = evaluate(args, agents, tables)
         print(format_table(results))
         write_results(args, agents, tables, results)
-    except (ValueError, OSError, ImportError) as error:
+    except (ValueError, OSError, ImportError, OtherWorldWarning) as error:
         print(f"plan_eval: {error}", file=sys.stderr)
         return 2
     return 0

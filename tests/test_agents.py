@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -20,6 +21,7 @@ from jumpy_mbrl.agents import (
     Agent,
     GradientPlanner,
     NoShot,
+    OtherGameError,
     PlannerConfig,
     RandomShot,
     ReachPointAtTime,
@@ -27,10 +29,9 @@ from jumpy_mbrl.agents import (
     load_agent,
 )
 from jumpy_mbrl.agents.base import batch_of_frames
-from jumpy_mbrl.agents.registry import AgentEntry, objective_of, reach_target
-from jumpy_mbrl.envs.config import TableConfig
+from jumpy_mbrl.agents.registry import AgentEntry, objective_of
 from jumpy_mbrl.envs.task import line_task, plane_task
-from jumpy_mbrl.evaluation import evaluate_agent, find_variant, make_tables
+from jumpy_mbrl.evaluation import Variant, evaluate_agent, find_variant, make_tables
 from jumpy_mbrl.models import (
     RNN,
     EventJump,
@@ -218,11 +219,12 @@ def test_simulator_is_the_oracle() -> None:
 
 
 def test_objective_is_the_environments() -> None:
-    objective = reach_target(TableConfig(target=(0.1, 0.2, 0.3, 0.4), num_frames=10))
+    config = {"target": (0.1, 0.2, 0.3, 0.4), "num_frames": 10}
+    objective = objective_of(plane_task(config=config))
     assert isinstance(objective, ReachRegion) and objective.ball == 1
     torch.testing.assert_close(objective.region, torch.tensor([0.1, 0.2, 0.3, 0.4]))
     assert objective.times.tolist() == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]  # frames 4 to 9
-    assert reach_target(TableConfig()).times.tolist() == list(range(1, 42))  # frames 4 to 44
+    assert objective_of(plane_task()).times.tolist() == list(range(1, 42))  # frames 4 to 44
 
 
 def test_objectives_of_other_tasks() -> None:
@@ -241,8 +243,13 @@ def test_the_objective_of_a_line_is_the_environments() -> None:
     ends = torch.tensor([0.225, 0.235, 0.33, 0.425, 0.435])
     obs = torch.stack([torch.full((5,), 0.9), ends], dim=-1).view(1, 5, 1, 2)
     assert (objective(obs) > 0).tolist() == [[False, True, True, True, False]]
-    with pytest.raises(ValueError, match="one target for all lines, got one for each"):
-        objective_of(line_task(), np.zeros((3, 4)))
+    one = torch.tensor([[0.0, 1.0, 0.23, 0.43], [0.0, 1.0, 0.4, 0.44]])
+    drawn = objective_of(line_task(random_target=True), one.numpy())
+    assert isinstance(drawn, ReachPointAtTime) and drawn.times.tolist() == [17.0]
+    both = obs.expand(2, -1, -1, -1)
+    torch.testing.assert_close(drawn(both)[:1], objective(obs))
+    assert (drawn(both)[1] > 0).tolist() == [False, False, False, True, True]
+    torch.testing.assert_close(drawn.select(slice(1, 2))(obs), drawn(both)[1:])
 
 
 def test_a_model_is_carried_over_to_other_numbers_of_balls(tmp_path: Path) -> None:
@@ -354,7 +361,7 @@ def test_a_missing_gpu_is_refused() -> None:
 
 
 def test_an_agent_for_other_tables_refuses_these() -> None:
-    agent = GradientPlanner(EventJump(EventJumpConfig(num_balls=3)), reach_target(TableConfig()))
+    agent = GradientPlanner(EventJump(EventJumpConfig(num_balls=3)), objective_of(plane_task()))
     with pytest.raises(ValueError, match=r"shape \(B, 4, 6\) or \(4, 6\).*got \(5, 4, 4\)"):
         agent.predict(some_frames())
 
@@ -389,3 +396,129 @@ def test_on_lines_our_best_jumpy_planner_is_as_good_as_the_truth() -> None:
     assert truth.success >= 0.5 and abs(ours.successes - truth.successes) <= 3
     assert truth.beliefs is not None
     np.testing.assert_array_equal(truth.beliefs > 0.5, truth.is_success)  # it knows what it can do
+
+
+BALLS = ("none", "random", "jumpy", "simulator")
+"""Who plays with any number of balls."""
+LINES = ("none", "random", "rnn", "jumpy-rnn", "jumpy", "simulator")
+"""Who plays on a line."""
+
+
+def shown(env_id: str, count: int, **arguments: Any) -> Any:
+    """What an environment of whole shots shows of its first tables, (B, D)."""
+    seen = make_vec_env(env_id, count, seed=0, **arguments).reset()
+    assert isinstance(seen, np.ndarray)
+    return seen
+
+
+@pytest.mark.parametrize("balls", range(9))
+@pytest.mark.parametrize("name", AGENTS)
+def test_every_agent_plays_with_any_number_of_balls_or_refuses_by_name(
+    name: str, balls: int
+) -> None:
+    line = balls == 0
+    task = line_task() if line else plane_task(num_balls=balls)
+    search = PlannerConfig(candidates=2, gradient_steps=0, finalists=0)
+    if name not in (LINES if line else BALLS) and balls != 2:
+        expected = r"\['rnn', 'jumpy-rnn', 'jumpy'\] have|take an agent .*'jumpy',? or 'simulator'"
+        with pytest.raises(OtherGameError, match=expected) as refused:
+            load_agent(name, task=task, device="cpu", config=search)
+        got = "line" if line else f"expected .*2 balls, .*got {balls}"
+        assert re.search(got, str(refused.value))
+        return
+    agent = load_agent(name, task=task, device="cpu", config=search)
+    arguments = {} if line else {"num_balls": balls}
+    seen = shown(f"Billiards{1 if line else 2}DShot-v0", 2, **arguments)
+    shots, _ = agent.predict(seen)
+    assert shots.shape == (2, 2) and np.abs(shots).max() <= 1.0
+
+
+@pytest.mark.parametrize("name", ["jumpy", "simulator"])
+def test_a_single_ball_is_the_one_that_must_arrive(name: str) -> None:
+    one = Variant("one ball", arguments={"num_balls": 1})
+    search = PlannerConfig(candidates=32, gradient_steps=2, finalists=2, perturbations=4)
+    agent: Any = load_agent(name, task=one.task, device="cpu", config=search)
+    result = evaluate_agent(agent, make_tables(20, variant=one))
+    assert result.success >= 0.95 and result.belief is not None and result.belief >= 0.95
+    still = evaluate_agent(NoShot(), make_tables(20, variant=one))
+    assert still.success <= 0.5
+
+
+def test_a_model_of_lines_is_not_taken_for_one_of_a_single_ball() -> None:
+    with pytest.raises(OtherGameError, match="balls on a table, got RNN, which learned balls on"):
+        load_agent("rnn", task=plane_task(num_balls=1), checkpoint="rnn-billiards1d", device="cpu")
+
+
+GAMES: dict[str, tuple[str, Any, int]] = {
+    "table": ("Billiards2DShot-v0", plane_task, 8),
+    "line": ("Billiards1DShot-v0", line_task, 4),
+}
+"""Environment, task, and numbers in a frame with the target."""
+
+
+@pytest.mark.parametrize("game", GAMES)
+@pytest.mark.parametrize("random_target", [True, False])
+@pytest.mark.parametrize("name", ["jumpy", "simulator"])
+def test_planners_read_the_target_that_each_episode_shows(
+    name: str, random_target: bool, game: str
+) -> None:
+    env_id, make, size = GAMES[game]
+    search = PlannerConfig(candidates=16, gradient_steps=2, finalists=2, perturbations=2)
+    # One that was not told of random targets reads those that it is shown as well.
+    task = make(random_target=random_target)
+    agent: Any = load_agent(name, task=task, device="cpu", config=search)
+    seen = shown(env_id, 5, random_target=True)
+    frames = seen.reshape(5, 4, size)
+    balls, targets = frames[..., : size // 2], frames[:, -1, size // 2 :]
+    expected = agent.plan(balls, objective=objective_of(task, targets)).action.numpy()
+    for given in (seen, frames):
+        np.testing.assert_array_equal(agent.predict(given)[0], expected)
+        np.testing.assert_array_equal(agent.plan(frames).action.numpy(), expected)
+        assert agent.predict(given[0])[0].shape == (2,)
+    others = frames.copy()
+    others[..., size // 2 :] = frames[::-1, :, size // 2 :]
+    assert np.abs(agent.predict(others)[0] - expected).max() > 0.01
+    moving = frames.copy()
+    moving[2, 0, -1] += 0.01
+    with pytest.raises(ValueError, match="a target that stays where it is, got one that changes"):
+        agent.predict(moving)
+    objective = objective_of(make())
+    plans = [agent.plan(given, objective=objective) for given in (frames, balls)]
+    np.testing.assert_array_equal(plans[0].action, plans[1].action)
+
+
+@pytest.mark.parametrize("game", GAMES)
+def test_coordinates_alone_do_not_tell_a_random_target(game: str) -> None:
+    env_id, make, size = GAMES[game]
+    search = PlannerConfig(candidates=2, gradient_steps=1, finalists=0)
+    agent: Any = load_agent("jumpy", task=make(random_target=True), device="cpu", config=search)
+    message = rf"none was shown: give frames with the target, {size // 2} \+ {size // 2} numbers"
+    with pytest.raises(ValueError, match=message):
+        agent.predict(shown(env_id, 2))
+    with pytest.raises(ValueError, match=r"plan\(frames, objective=...\)"):
+        agent.plan(shown(env_id, 2).reshape(2, 4, -1))
+
+
+@pytest.mark.parametrize("game", GAMES)
+def test_stable_baselines_evaluates_planners_on_random_targets(game: str) -> None:
+    env_id, make, _ = GAMES[game]
+    search = PlannerConfig(candidates=32, gradient_steps=2, finalists=2, perturbations=4)
+    task = make(random_target=True)
+    agent: Any = load_agent("jumpy", task=task, device="cpu", config=search)
+    least = 0.8 if game == "table" else 0.5  # The oracle reaches two in three targets of lines.
+    won, _ = evaluate_policy(agent, make_vec_env(env_id, 20, seed=3, random_target=True), 20)
+    assert won >= least  # type: ignore[operator]
+    variant = Variant("random", env_id.replace("Shot", ""), {"random_target": True})
+    tables = make_tables(10, variant=variant)
+    result = evaluate_agent(agent, tables)
+    assert result.success >= least and result.belief is not None
+    assert abs(result.success - result.belief) <= 0.2
+    np.testing.assert_array_equal(agent.predict(tables.observations)[0], result.actions)
+
+
+@pytest.mark.parametrize("obs_type", ["state", "pixels", "dict"])
+@pytest.mark.parametrize("name", ["ppo", "simulator"])
+def test_other_observations_are_refused_by_name(name: str, obs_type: str) -> None:
+    seen, _ = gym.make("Billiards2DShot-v0", obs_type=obs_type).reset(seed=0)
+    with pytest.raises(ValueError, match="obs_type='coords'"):
+        load_agent(name, device="cpu").predict(seen)

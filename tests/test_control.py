@@ -15,6 +15,7 @@ from jumpy_mbrl.agents import (
     FunctionObjective,
     GradientPlanner,
     PlannerConfig,
+    ReachPointAtTime,
     RecedingHorizon,
 )
 from jumpy_mbrl.models import RNN, ActionSequence, JumpyRNN, JumpyRNNConfig, RNNConfig, State
@@ -140,6 +141,16 @@ def test_the_first_action_of_a_plan_is_played() -> None:
     assert actions is not None
     assert np.array_equal(frames.numpy(), obs[:, -3:])
     assert np.array_equal(actions.numpy(), taken[:, -3:])
+
+
+def test_decisions_are_aimed_at_the_target_that_is_shown() -> None:
+    model = Glide()
+    objective = ReachPointAtTime(None, 5.0, 0.0, [0])
+    planner = GradientPlanner(ActionSequence(model, (0,)), objective, PLANNERS["gradient"][1])
+    obs = np.zeros((2, 3, 3), dtype=np.float32)
+    obs[..., 1:] = np.array([[0.1, 0.3], [-0.4, -0.2]])[:, None]
+    action = RecedingHorizon(planner)(obs, np.zeros((2, 3, 1), np.float32))
+    np.testing.assert_allclose(action, [[0.4], [-0.6]], atol=0.05)
 
 
 def test_pictures_are_scaled_before_the_model_reads_them() -> None:

@@ -22,10 +22,11 @@ from jumpy_mbrl.agents import (
     RandomShot,
     ReachRegion,
 )
-from jumpy_mbrl.agents.registry import reach_target
+from jumpy_mbrl.agents.registry import objective_of
 from jumpy_mbrl.data.seeds import evaluation_table_seeds
 from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.envs.physics import advance, shoot, simulate
+from jumpy_mbrl.envs.task import plane_task
 from jumpy_mbrl.evaluation import (
     Outcomes,
     Tables,
@@ -333,7 +334,7 @@ def test_figures_fit_json(tables: Tables, tmp_path: Path) -> None:
     model = RNN(RNNConfig(hidden_size=4, mlp_size=4))
     data = {"num_trajectories": 300, "table": {"num_frames": 45}}
     folder = save_pretrained(model, tmp_path / "tiny", data=data)
-    agent = GradientPlanner(model, reach_target(TableConfig()), QUICK, checkpoint=str(folder))
+    agent = GradientPlanner(model, objective_of(plane_task()), QUICK, checkpoint=str(folder))
     figures = json.loads(json.dumps(evaluate_agent(agent, tables[:6]).to_dict(), allow_nan=False))
     assert figures["training_frames"] == 13_500 and figures["checkpoint"] == str(folder)
     assert figures["n"] == 6 and figures["seed"] == 902 and figures["ticks"] == 41.0
@@ -343,11 +344,11 @@ def test_figures_fit_json(tables: Tables, tmp_path: Path) -> None:
         assert sum(entry["successes"] for entry in figures[name]) == figures["successes"]
     assert "actions" not in figures
     unknown = save_pretrained(model, tmp_path / "unknown")
-    agent = GradientPlanner(model, reach_target(TableConfig()), QUICK, checkpoint=str(unknown))
+    agent = GradientPlanner(model, objective_of(plane_task()), QUICK, checkpoint=str(unknown))
     assert evaluate_agent(agent, tables[:2]).training_frames is None
     sequences = {"task": "billiards2d", "num_sequences": 20}
     seen = save_pretrained(model, tmp_path / "seen", data=sequences)
-    agent = GradientPlanner(model, reach_target(TableConfig()), QUICK, checkpoint=str(seen))
+    agent = GradientPlanner(model, objective_of(plane_task()), QUICK, checkpoint=str(seen))
     assert evaluate_agent(agent, tables[:2]).training_frames == 900
 
 
@@ -381,7 +382,7 @@ def test_a_planner_is_given_the_target_where_every_table_has_its_own() -> None:
     evaluate_agent(agent, tables, batch_size=8)
     assert [frames.shape for frames in agent.frames] == [(8, 4, 4), (8, 4, 4), (4, 4, 4)]
     objective = agent.objectives[-1]
-    assert isinstance(objective, ReachRegion)
+    assert isinstance(objective, ReachRegion) and objective.region is not None
     np.testing.assert_allclose(objective.region.numpy(), tables.targets[8:], atol=1e-7)
     assert objective.times.tolist() == list(range(1, 42))
     assert len(np.unique(tables.targets, axis=0)) == 12
@@ -393,7 +394,7 @@ def test_a_planner_is_given_the_target_where_every_table_has_its_own() -> None:
 
 def test_the_truth_reaches_drawn_targets_and_no_others() -> None:
     tables = make_tables(20, 902, find_variant("random_target"))
-    agent = GradientPlanner(SimulatorModel(), reach_target(TableConfig()), oracle=True)
+    agent = GradientPlanner(SimulatorModel(), objective_of(plane_task()), oracle=True)
     result = evaluate_agent(agent, tables)
     assert result.success >= 0.9
     x, y = play(tables, result.actions).paths[:, :, 2:].transpose(2, 0, 1)
@@ -433,7 +434,7 @@ def test_a_line_is_played_like_a_table() -> None:
 
 
 def test_the_truth_imagines_what_happens(tables: Tables) -> None:
-    agent = GradientPlanner(SimulatorModel(), reach_target(TableConfig()), oracle=True)
+    agent = GradientPlanner(SimulatorModel(), objective_of(plane_task()), oracle=True)
     result = evaluate_agent(agent, tables[:10])
     for row in range(10):
         shot = record_shot(agent, tables[row : row + 1], result.actions[row], 0.5)
@@ -459,6 +460,6 @@ def test_a_shot_without_hope_is_shown_to_the_end(tables: Tables) -> None:
 
 
 def test_one_shot_is_one_table(tables: Tables) -> None:
-    agent = GradientPlanner(SimulatorModel(), reach_target(TableConfig()), QUICK, oracle=True)
+    agent = GradientPlanner(SimulatorModel(), objective_of(plane_task()), QUICK, oracle=True)
     with pytest.raises(ValueError, match="expected a single table, got 2"):
         record_shot(agent, tables[:2], np.zeros(2, dtype=np.float32))

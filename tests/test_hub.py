@@ -117,6 +117,7 @@ def test_shipped_models_are_found_by_name() -> None:
     hub = HubModel.from_pretrained("rnn-billiards2d")
     assert isinstance(hub.model, RNN)
     assert hub.training == pretrained_info("rnn-billiards2d")["training"]
+    assert HubModel(hub.model).data == hub.data == pretrained_info("rnn-billiards2d")["data"]
 
 
 def test_a_folder_called_as_a_shipped_model_is_found_by_its_path(

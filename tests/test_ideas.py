@@ -9,6 +9,7 @@ import pytest
 import jumpy_mbrl  # noqa: F401  (registers the environments)
 from jumpy_mbrl.agents import NoShot, PlannerConfig, load_agent
 from jumpy_mbrl.agents.ideas import Idea, think
+from jumpy_mbrl.agents.model_free import PolicyAgent
 from jumpy_mbrl.envs.config import TableConfig
 
 QUICK = PlannerConfig(candidates=64, refined=2, gradient_steps=2, finalists=2, perturbations=4)
@@ -84,6 +85,23 @@ def test_an_agent_without_a_model_has_only_a_shot() -> None:
     np.testing.assert_array_equal(idea.action, np.zeros(2, dtype=np.float32))
     assert idea.way.shape == idea.ticks.shape == (0, 3, 2)
     assert idea.belief is None
+
+
+def test_a_policy_that_reads_targets_is_shown_that_of_the_table() -> None:
+    class Recorder:
+        def predict(self, observation: Any, deterministic: bool) -> tuple[Any, None]:
+            self.shown = observation
+            return np.zeros((len(observation), 2), dtype=np.float32), None
+
+    config = TableConfig(target=(0.0, 0.25, 0.5, 1.0))
+    _, frames, info = lead_in(config, seed=0)
+    for random_target, size in ((True, 8), (False, 4)):
+        policy = Recorder()
+        agent = PolicyAgent(policy, {"obs_type": "coords", "random_target": random_target})
+        think(agent, frames, info["positions"], info["velocities"], config)
+        shown = policy.shown.reshape(4, size)
+        np.testing.assert_array_equal(shown[:, :4], frames)
+        np.testing.assert_array_equal(shown[:, 4:], [config.target[: size - 4]] * 4)
 
 
 def test_a_model_for_other_tables_is_refused() -> None:

@@ -251,6 +251,13 @@ def test_targets_are_shown_to_those_that_know_them() -> None:
     agent.predict(make_tables(5).observations)
     target = policy.shown.reshape(5, 4, 8)[..., 4:]
     np.testing.assert_allclose(target, np.broadcast_to([0.8, 1.0, 0.0, 0.2], target.shape))
+    for training in (TARGETS, PIXELS):  # They look at targets, and would be shown a wrong one.
+        agent, _ = agent_of(training, random_target=True)
+        with pytest.raises(ValueError, match=r"none was shown: give frames with .*, 4 \+ 4"):
+            agent.predict(tables.frames)
+    agent, policy = agent_of(COORDS, random_target=True)
+    agent.predict(tables.frames)
+    np.testing.assert_array_equal(policy.shown, tables.frames.reshape(5, 16))
 
 
 @pytest.mark.parametrize("table", ["default", "random_target"])
@@ -272,6 +279,11 @@ def test_games_that_a_policy_cannot_play() -> None:
         agent_of(COORDS, num_balls=3)
     with pytest.raises(ValueError, match="got a line"):
         PolicyAgent(Recorder(), COORDS, line_task())
+    with pytest.raises(ValueError, match=r"shot after 4 frames, .* got lead_in=7"):
+        agent_of(COORDS, config={"lead_in": 7})
+    three = TableConfig(num_balls=3)
+    with pytest.raises(ValueError, match="expected a table with 2 balls, got 3"):
+        RelativeFeatures(spaces.Box(0.0, 1.0, (16,), np.float32), table=three)
     agent, _ = agent_of(COORDS)
     with pytest.raises(ValueError, match="4 numbers a frame, or 8 with the target, got 6"):
         agent.predict(np.full((2, 4, 6), 0.5, dtype=np.float32))

@@ -51,6 +51,13 @@ def test_region_asks_for_its_ball_alone() -> None:
     assert float(ReachRegion(REGION, [1.0], ball=1)(cue)) == pytest.approx(-0.3162, abs=1e-4)
 
 
+def test_the_ball_of_a_region_is_one_of_those_observed() -> None:
+    alone = torch.tensor([0.8, 0.1]).view(1, 1, 1, 2)
+    assert float(ReachRegion(REGION, [1.0])(alone)) == pytest.approx(0.1, abs=2e-6)
+    with pytest.raises(ValueError, match="one of the 1 observed, from 0 on, got 1"):
+        ReachRegion(REGION, [1.0], ball=1)(alone)
+
+
 def test_region_gradient_leads_inside() -> None:
     obs = seen([(0.3, 0.6)]).requires_grad_(True)
     ReachRegion(REGION, [1.0])(obs).sum().backward()
@@ -96,6 +103,33 @@ def test_point_score_is_the_tolerance_minus_the_distance() -> None:
     plane = ReachPointAtTime([0.1, 0.2], time=1.0, tolerance=0.5, index=[0, 1])
     assert float(plane(torch.tensor([0.4, 0.6]).view(1, 1, 1, 2))) == pytest.approx(0.0, abs=1e-5)
     assert plane.select(slice(0, 1)) is plane
+
+
+def test_frames_show_targets_to_objectives_that_can_be_aimed() -> None:
+    frames = torch.rand((3, 4, 8), generator=torch.Generator().manual_seed(0))
+    targets = torch.tensor([REGION, (0.1, 0.2, 0.3, 0.4), (0.0, 0.5, 0.5, 1.0)])
+    frames[..., 4:] = targets[:, None]
+    balls, each = objectives.aimed(frames, 4, ReachRegion(None, [1.0, 2.0]))
+    assert isinstance(each, ReachRegion) and each.times.tolist() == [1.0, 2.0]
+    torch.testing.assert_close(balls, frames[..., :4])
+    torch.testing.assert_close(each.region, targets)
+    line, each_line = objectives.aimed(frames[..., 4:], 2, ReachPointAtTime(None, 9, 0.0, [1]))
+    assert line.shape == (3, 4, 2) and isinstance(each_line, ReachPointAtTime)
+    ends = torch.tensor([0.1, 0.25, 0.1]).view(3, 1, 1, 1).expand(3, 1, 1, 2)
+    inside = torch.tensor([[0.1], [-0.05], [-0.4]])  # of the intervals of y
+    torch.testing.assert_close(each_line(ends), inside, atol=2e-6, rtol=0)
+    for given, objective in (
+        (balls, ReachRegion(REGION, [1.0])),
+        (frames, FunctionObjective(lambda obs: obs[..., -1, 0], [1.0])),
+    ):
+        assert objectives.aimed(given, 4, objective) == (given, objective)
+
+
+@pytest.mark.parametrize("unknown", [ReachRegion(None, [1.0]), ReachPointAtTime(None, 1, 0, [1])])
+def test_a_target_that_was_not_shown_is_not_made_up(unknown: objectives.Objective) -> None:
+    assert unknown.select(slice(0, 1)) is unknown
+    with pytest.raises(ValueError, match=r"none was shown: give frames with the target, 4 \+ \d"):
+        unknown(seen([(0.8, 0.1)]))
 
 
 def test_a_function_is_an_objective() -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -234,6 +235,24 @@ def test_weights_of_ones_own(script: ModuleType, tmp_path: Path) -> None:
     assert mine["checkpoint"] == str(own)
     shipped = report_of(tmp_path / "shipped")["agents"]["jumpy"]
     assert mine["ticks"] > 2.0 * shipped["ticks"], "bounces are ticks of this model alone"
+
+
+def test_a_model_of_another_world_is_told_of_in_a_line(
+    script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = {"table": {"radius": 0.05}, "num_trajectories": 10}
+    model = RNN(RNNConfig(hidden_size=4, mlp_size=4))
+    weights = save_pretrained(model, tmp_path / "small", data=data)
+    options = ("--episodes", "2", "--weights", "rnn", str(weights))
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        assert run(script, tmp_path / "out", *options, agents="none rnn") == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if "world" in line]
+    assert len(lines) == 1
+    assert lines[0].startswith("plan_eval: the RNN knows another world than it is to play in (rad")
+    assert run(script, tmp_path / "no", *options, agents="none rnn") == 2  # where it is an error
+    assert "plan_eval: the RNN knows another world" in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
 
 
 def test_weights_in_a_folder_called_as_a_shipped_model(

@@ -74,7 +74,7 @@ class HubModel(  # type: ignore[call-arg]  # mypy skips huggingface_hub
 
     Args:
         model: one of the kinds in `jumpy_mbrl.models.registry.MODELS`.
-        data: what it was trained on.
+        data: what it was trained on; by default what the model's own `record` says.
         training: how, the command included.
         metrics: what it reached.
 
@@ -92,7 +92,7 @@ class HubModel(  # type: ignore[call-arg]  # mypy skips huggingface_hub
     ) -> None:
         model_name(getattr(model, "config", None))  # or a push would leave an empty repository
         self.model = model
-        self.data = dict(data or {})
+        self.data = dict(model.record.get("data", {}) if data is None else data)
         self.training = dict(training or {})
         self.metrics = dict(metrics or {})
 

@@ -30,6 +30,7 @@ from jumpy_mbrl.envs.table import Rows
 from jumpy_mbrl.envs.task import Floats, Observation, Reward, Task, line_task, plane_task
 from jumpy_mbrl.envs.vector import GymVectorEnv, Result, TableVectorEnv
 from jumpy_mbrl.models.base import WorldModel
+from jumpy_mbrl.models.world import warn_of_other_world
 
 StepBy = Literal["frame", "jump", "shot"]
 RewardFunction = Callable[[Floats, Floats], NDArray[Any]]
@@ -84,6 +85,10 @@ class WorldModelVectorEnv(TableVectorEnv, GymVectorEnv):
 
     Raises:
         ValueError: for a bad argument, by name, or a model that does not fit the table.
+
+    Warns:
+        OtherWorldWarning: for a table with other physics, shots or faster starts than the model has
+            learned, by its record.
     """
 
     def __init__(
@@ -142,6 +147,7 @@ class WorldModelVectorEnv(TableVectorEnv, GymVectorEnv):
         with torch.no_grad():
             self._state = model.initial_state(self.num_envs)
         self._check_lead_in()
+        warn_of_other_world(model, task, stacklevel=2)
 
     # What the form does differently
 

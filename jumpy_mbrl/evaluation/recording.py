@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.envs.physics import advance, shoot
 from jumpy_mbrl.evaluation.tables import Tables, drawn_objective, play, true_state
+from jumpy_mbrl.models.world import warn_of_other_world
 
 if TYPE_CHECKING:
     from jumpy_mbrl.agents import Objective, Planner
@@ -61,11 +62,15 @@ def record_shot(
 
     Raises:
         ValueError: for more or fewer tables than one, or a line.
+
+    Warns:
+        OtherWorldWarning: for a planner whose model has learned another world.
     """
     if len(table) != 1:
         raise ValueError(f"expected a single table, got {len(table)}")
     if table.variant.task.line:
         raise ValueError("expected a table, got a line; shots on lines are not recorded")
+    warn_of_other_world(agent.model, table.variant.task, stacklevel=2)
     outcome = play(table, action[None])
     arrival = int(np.isfinite(outcome.paths[0, :, 0]).sum()) - 1 if outcome.is_success[0] else 0
     imagined, ticks, end = _imagine_way(agent, table, action, arrival)

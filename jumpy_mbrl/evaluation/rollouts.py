@@ -22,9 +22,11 @@ from torch import Tensor
 from jumpy_mbrl.data.seeds import EVALUATION_SEEDS_FROM
 from jumpy_mbrl.envs import BILLIARDS_2D_SHOT, register_envs
 from jumpy_mbrl.envs.config import TableConfig
+from jumpy_mbrl.envs.task import plane_task
 from jumpy_mbrl.evaluation.sequences import sample
 from jumpy_mbrl.models.base import Imagined, WorldModel
 from jumpy_mbrl.models.simulator import SimulatorModel
+from jumpy_mbrl.models.world import warn_of_other_world
 
 if TYPE_CHECKING:
     from jumpy_mbrl.agents import Agent
@@ -140,6 +142,9 @@ def imagined_rollout(model: WorldModel, shot: Shot, times: Doubles) -> Rollout:
 
     Raises:
         ValueError: for another model, or other times.
+
+    Warns:
+        OtherWorldWarning: for a model that has learned another world than that of the shot.
     """
     T, D = shot.frames.shape
     A = len(shot.action)
@@ -149,6 +154,7 @@ def imagined_rollout(model: WorldModel, shot: Shot, times: Doubles) -> Rollout:
             f"{model.obs_size} and {model.action_size}; give one that was trained on shots at "
             f"{D // 2} balls"
         )
+    warn_of_other_world(model, plane_task(config=shot.config), stacklevel=2)
     frames = torch.from_numpy(shot.frames).unsqueeze(0)
     action = torch.zeros(1, T, A)
     action[0, -1] = torch.from_numpy(shot.action)

@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 
 from jumpy_mbrl.data.tasks import TASKS
 from jumpy_mbrl.evaluation.tables import Outcomes, Tables, drawn_objective, play, true_state
+from jumpy_mbrl.models.base import WorldModel
 from jumpy_mbrl.models.pretrained import pretrained_info
+from jumpy_mbrl.models.world import warn_of_other_world
 
 if TYPE_CHECKING:
     from jumpy_mbrl.agents import Agent, Objective, Plan
@@ -170,7 +172,13 @@ def evaluate_agent(
     Raises:
         ValueError: for a batch size below 1, or an agent that does not return (actions, state) with
             finite actions (B, 2).
+
+    Warns:
+        OtherWorldWarning: for a planner whose model has learned another world.
     """
+    model = getattr(agent, "model", None)
+    if isinstance(model, WorldModel):
+        warn_of_other_world(model, tables.variant.task, stacklevel=2)
     warm_up(agent, tables)
     rounds = []
     for batch in batches(tables, batch_size):

@@ -7,8 +7,9 @@ K query times, M ticks. Time is in frames, counted from the state's own moment.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from types import MappingProxyType
 from typing import Any, Self
 
 import torch
@@ -118,11 +119,13 @@ class WorldModel(nn.Module, ABC):
         obs_size: D.
         action_size: A; 0 for a model without actions.
         batch_kind: which sampler feeds ``loss``, one of ``jumpy_mbrl.data.sampling.SAMPLERS``.
+        record: of a model that was loaded, what its folder says of ``data`` and ``training``.
     """
 
     obs_size: int
     action_size: int
     batch_kind: str = "sequences"
+    record: Mapping[str, Any] = MappingProxyType({})
 
     @property
     def batch_settings(self) -> dict[str, Any]:

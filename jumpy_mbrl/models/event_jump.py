@@ -114,6 +114,7 @@ class EventJump(EventDrivenModel):
             setattr(other, name, module)
         for name, parameter in self.named_parameters(recurse=False):
             setattr(other, name, parameter)
+        other.record = self.record
         return other.to(next(self.parameters()).device)
 
     # -- when: the learned event surfaces --------------------------------------------------

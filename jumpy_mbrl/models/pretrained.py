@@ -58,8 +58,8 @@ def save_pretrained(
         model: one of the kinds in ``jumpy_mbrl.models.registry.MODELS``, also as
             ``torch.compile`` or ``DistributedDataParallel`` wrapped it.
         path: the folder, made if missing.
-        data: what it was trained on. This and what follows is written as JSON; single numbers of
-            NumPy and torch become Python's.
+        data: what it was trained on; by default what the model's own ``record`` says. This and
+            what follows is written as JSON; single numbers of NumPy and torch become Python's.
         training: how, the command included.
         metrics: what it reached.
 
@@ -76,7 +76,7 @@ def save_pretrained(
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "model": describe_model(_config_of(model)),
-        "data": dict(data or {}),
+        "data": dict(model.record.get("data", {}) if data is None else data),
         "training": dict(training or {}),
         "metrics": dict(metrics or {}),
         "versions": versions(),
@@ -90,7 +90,7 @@ def save_pretrained(
 def from_pretrained(
     path_or_name: str | os.PathLike[str], device: torch.device | str = "cpu"
 ) -> WorldModel:
-    """Loads a saved model, ready to use (``eval`` mode, gradients on).
+    """Loads a saved model with its ``record``, ready to use (``eval`` mode, gradients on).
 
     Weights in double precision stay so; all others are loaded in torch's default type.
 
@@ -116,6 +116,7 @@ def from_pretrained(
     if any(weight.dtype == torch.float64 for weight in weights.values()):
         model.double()
     model.load_state_dict(weights)
+    model.record = {name: content[name] for name in ("data", "training")}
     return model.to(place).eval()
 
 
