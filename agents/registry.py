@@ -131,7 +131,7 @@ def load_agent(
         return GradientPlanner(_simulator(task), objective, settings, oracle=True, device=place)
     source = _checkpoint(name, task) if checkpoint is None else checkpoint
     model = model_for(from_pretrained(source, device=place), task)
-    warn_of_other_world(model, task, stacklevel=2)
+    warn_of_other_world(model, task, stacklevel=2, agent=name)
     record = pretrained_text(source)
     return GradientPlanner(model, objective, settings, checkpoint=record, device=place)
 

@@ -151,15 +151,17 @@ class Args:
 
 @contextlib.contextmanager
 def lines_of_other_worlds() -> Iterator[None]:
-    """Within it, a warning of another world is a line on stderr."""
+    """Within it, a warning of another world is a line on stderr, once for each agent."""
+    told = set()
     with warnings.catch_warnings():  # puts back what shows warnings
         others = warnings.showwarning
 
-        def show(message: Any, category: type[Warning], *where: Any, **told: Any) -> None:
-            if issubclass(category, OtherWorldWarning):
+        def show(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:
+            if not issubclass(category, OtherWorldWarning):
+                others(message, category, *where, **more)
+            elif str(message) not in told:
+                told.add(str(message))
                 print(f"plan_eval: {message}", file=sys.stderr)
-            else:
-                others(message, category, *where, **told)
 
         warnings.showwarning = show
         yield

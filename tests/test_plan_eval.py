@@ -249,9 +249,11 @@ def test_a_model_of_another_world_is_told_of_in_a_line(
         assert run(script, tmp_path / "out", *options, agents="none rnn") == 0
     lines = [line for line in capsys.readouterr().err.splitlines() if "world" in line]
     assert len(lines) == 1
-    assert lines[0].startswith("plan_eval: the RNN knows another world than it is to play in (rad")
+    assert lines[0].startswith(
+        "plan_eval: the RNN of agent 'rnn' knows another world than it is to play in ("
+    )
     assert run(script, tmp_path / "no", *options, agents="none rnn") == 2  # where it is an error
-    assert "plan_eval: the RNN knows another world" in capsys.readouterr().err
+    assert "plan_eval: the RNN of agent 'rnn' knows another world" in capsys.readouterr().err
     assert not (tmp_path / "no").exists()
 
 

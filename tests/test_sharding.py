@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jumpy_mbrl.agents import PlannerConfig, load_agent
-from jumpy_mbrl.evaluation import evaluate_agent, make_tables, sharding
+from jumpy_mbrl.agents import OtherWorldWarning, PlannerConfig, load_agent
+from jumpy_mbrl.evaluation import Variant, evaluate_agent, make_tables, sharding
 
 NAMES = ("random", "jumpy")
 SEARCH = PlannerConfig(candidates=8, refined=2, gradient_steps=1, finalists=2, perturbations=2)
@@ -22,6 +22,17 @@ def backwards(
     """A cluster that finishes the last item first."""
     for item in reversed(items):
         yield item, partial(function, item)
+
+
+def test_one_warning_of_another_world_and_not_one_for_each_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sharding, "map_on_ray", backwards)
+    dealt = Variant("slow motion", arguments={"config": {"dt": 0.02}})
+    load = {"rnn": partial(load_agent, "rnn", task=dealt.task, config=SEARCH)}
+    with pytest.warns(OtherWorldWarning, match=r"dt 0\.05, here 0\.02") as caught:
+        sharding.evaluate_on_ray(load, make_tables(2, variant=dealt), "local", batch_size=1)
+    assert len(caught) == 1
 
 
 def test_batches_are_put_back_in_order(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +22,7 @@ from jumpy_mbrl.evaluation.scoring import (
     warm_up,
 )
 from jumpy_mbrl.evaluation.tables import Tables
+from jumpy_mbrl.models.world import OtherWorldWarning
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +82,8 @@ def evaluate_on_ray(
 
 def _play(shard: _Shard, load: Mapping[str, Callable[[], Agent]], threads: int) -> Round:
     with cpu_threads(threads):
-        agent = load[shard.name]()
+        with warnings.catch_warnings():  # Given where the evaluation was asked for.
+            warnings.simplefilter("ignore", OtherWorldWarning)
+            agent = load[shard.name]()
         warm_up(agent, shard.tables)
         return play_round(agent, shard.tables)

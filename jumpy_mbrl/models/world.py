@@ -84,7 +84,9 @@ def told(found: Differences) -> str:
     return "; ".join(f"{name} {mine}, here {its}" for name, (mine, its) in found.items())
 
 
-def warn_of_other_world(model: WorldModel, task: Task, stacklevel: int = 1) -> None:
+def warn_of_other_world(
+    model: WorldModel, task: Task, stacklevel: int = 1, agent: str | None = None
+) -> None:
     """Warns of a game that differs from what the model has learned, once for each model and game.
 
     A model without a record of what it learned from is taken to have learned this.
@@ -93,6 +95,7 @@ def warn_of_other_world(model: WorldModel, task: Task, stacklevel: int = 1) -> N
         model: who is to play.
         task: the game.
         stacklevel: as of ``warnings.warn``, 1 for the caller of this function.
+        agent: the name of who plans with the model, if it has one.
     """
     if isinstance(model, PlacementModel):  # The action is given to what was only watched.
         model = model.passive
@@ -110,19 +113,20 @@ def warn_of_other_world(model: WorldModel, task: Task, stacklevel: int = 1) -> N
     warned = model.__dict__.setdefault("_warned_of", set())
     if not found or (text := told(found)) in warned:
         return
-    warned.add(text)
     kind = type(model).__name__
     if isinstance(model, SimulatorModel):
         advice = f"make a {kind} of this table"
     else:
         command = _command(model, learned, task)
         advice = f"to train one there: {command}, and then play with {_FOLDER}/best"
+    who = f"the {kind} of agent {agent!r}" if agent else f"the {kind}"
     warnings.warn(
-        f"the {kind} knows another world than it is to play in ({text}), so what it believes may "
-        f"be false; {advice}",
+        f"{who} knows another world than it is to play in ({text}), so what it believes may be "
+        f"false; {advice}",
         OtherWorldWarning,
         stacklevel=stacklevel + 1,
     )
+    warned.add(text)  # not before: where the warning is an error, it stays one
 
 
 def _matters(model: WorldModel, name: str, pair: tuple[Any, Any]) -> bool:
