@@ -8,11 +8,14 @@ with the package, or if the caller trusts it.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import io
+import json
 import operator
 import os
+import pickle
 import warnings
 import zipfile
 from collections import defaultdict
@@ -48,7 +51,12 @@ ALGORITHMS: dict[str, Any] = {"ppo": PPO, "sac": SAC}
 _POLICY = "policy.zip"
 _MACHINE = "system_info.txt"
 _SHELF = Shelf("policies", "policy", "save_policy")
-_OF_THE_RUN = ("tensorboard_log", "_last_obs", "_last_original_obs", "_last_episode_starts")
+_DATA = "data"
+_SPACES = ("observation_space", "action_space")
+_OF_THE_RUN = (
+    *("tensorboard_log", "_last_obs", "_last_original_obs", "_last_episode_starts"),
+    *("ep_info_buffer", "ep_success_buffer"),
+)
 _TRAINED_ON = ("obs_type", "random_target")
 """What has to be known of a policy's training."""
 _FRAME_SIZE = 4
@@ -342,7 +350,8 @@ def save_policy(
 
     The zip is one that SB3's ``load`` takes. What the optimizers have gathered is left out, which
     makes it a third as large: it plays the same, and trains on as after a fresh start. So is what
-    SB3 writes about the machine; library versions are in ``config.json``.
+    SB3 writes about the machine; library versions are in ``config.json``. Policies that were saved
+    with NumPy 2 load with NumPy 1.26, and the other way round.
 
     Args:
         model: PPO or SAC.
@@ -363,7 +372,7 @@ def save_policy(
     whole = io.BytesIO()
     with _without_moments(model):
         model.save(whole, exclude=_OF_THE_RUN)
-    policy = _without_machine(whole)
+    policy = _for_any_machine(whole, model)
     content = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -446,12 +455,32 @@ def _without_moments(model: BaseAlgorithm) -> Iterator[None]:
             part.state = state
 
 
-def _without_machine(whole: io.BytesIO) -> bytes:
-    """SB3's zip without its description of the machine, which ``load`` does not need."""
+class _PlainPickler(pickle.Pickler):
+    """Leaves out what NumPy's versions call by other names: arrays' insides, random generators."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, np.ndarray):
+            return np.array, (obj.tolist(), obj.dtype.str)
+        if isinstance(obj, np.generic):
+            return operator.getitem, (np.asarray(obj), ())
+        if isinstance(obj, np.random.Generator):
+            return type(None), ()  # a space makes itself a new one
+        return NotImplemented
+
+
+def _for_any_machine(whole: io.BytesIO, model: BaseAlgorithm) -> bytes:
+    """SB3's zip without its description of the machine, and with spaces that any NumPy reads."""
     rest = io.BytesIO()
     with zipfile.ZipFile(whole) as given, zipfile.ZipFile(rest, "w", zipfile.ZIP_DEFLATED) as kept:
+        data = json.loads(given.read(_DATA))
+        for name in _SPACES:
+            pickled = io.BytesIO()
+            _PlainPickler(pickled).dump(getattr(model, name))
+            data[name][":serialized:"] = base64.b64encode(pickled.getvalue()).decode()
         for name in given.namelist():
-            if name != _MACHINE:
+            if name == _DATA:
+                kept.writestr(name, json.dumps(data, indent=4))
+            elif name != _MACHINE:
                 kept.writestr(name, given.read(name))
     return rest.getvalue()
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
+import pickletools
 import shutil
 import zipfile
 from pathlib import Path
@@ -87,6 +89,19 @@ def test_a_saved_policy_plays_as_before(trained: PPO, saved: Path) -> None:
     assert info["algorithm"] == "ppo" and info["training"] == COORDS
     assert "system_info.txt" not in zipfile.ZipFile(saved / "policy.zip").namelist()
     assert info["metrics"] == {"frames": 1440} and "stable_baselines3" in info["versions"]
+
+
+def test_policies_do_not_name_the_insides_of_a_version_of_numpy(saved: Path) -> None:
+    folders = [saved, *(Path(jumpy_mbrl.__file__).parent / "policies").iterdir()]
+    assert len(folders) == 3
+    for folder in folders:
+        data = json.loads(zipfile.ZipFile(folder / "policy.zip").read("data"))
+        assert {"observation_space", "action_space"} < data.keys()
+        for entry in data.values():
+            if isinstance(entry, dict) and ":serialized:" in entry:
+                pickled = pickletools.genops(base64.b64decode(entry[":serialized:"]))
+                texts = {argument for _, argument, _ in pickled if isinstance(argument, str)}
+                assert not {text for text in texts if text.startswith("numpy.")}
 
 
 def test_a_loaded_policy_trains_on_any_number_of_tables(saved: Path) -> None:
