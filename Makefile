@@ -1,15 +1,17 @@
 # make plan   install into .venv and evaluate the planners on the shipped checkpoints
 # make test   install into .venv and run the tests
+# make test-lowest  install the lowest versions allowed into .venv-lowest and run some of the tests
 # make lint   install into .venv and run ruff and mypy
 # make docs   install into .venv and build the documentation into site/
 # make setup  install into .venv only
 # make clean  remove .venv, builds and caches
 #
-# PYTHON=python3.12 chooses the interpreter, VENV=path the virtual environment, SITE=path the
-# documentation's folder.
+# PYTHON=python3.12 chooses the interpreter, VENV=path the virtual environment, LOWEST=path that of
+# the lowest versions, SITE=path the documentation's folder.
 
 PYTHON ?= python3
 VENV ?= .venv
+LOWEST ?= .venv-lowest
 SITE ?= site
 EPISODES ?= 1000
 # Who plays in "make plan". Without --agents all do, an ODE-RNN among them, which takes longer.
@@ -21,9 +23,10 @@ stamp := $(VENV)/.installed
 # The same for what only tests need: "video", "onnx", "ray" and "torchrl" are large.
 test_stamp := $(VENV)/.installed-for-tests
 docs_stamp := $(VENV)/.installed-for-docs
+lowest_stamp := $(LOWEST)/.installed
 
 .DEFAULT_GOAL := plan
-.PHONY: plan test lint docs setup clean
+.PHONY: plan test test-lowest lint docs setup clean
 
 plan: setup
 	@echo "==> Evaluating the planners on $(EPISODES) held-out tables"
@@ -32,6 +35,14 @@ plan: setup
 test: $(test_stamp)
 	@echo "==> Running the tests"
 	$(python) -m pytest -n 2 tests
+
+# Old libraries warn. pygame comes first: it warns of this setuptools, which would fail tests that take
+# warnings for errors themselves.
+test-lowest: $(lowest_stamp)
+	@echo "==> Running some tests with the lowest versions"
+	$(LOWEST)/bin/python -m pytest -n 2 -W default --disable-warnings -p pygame @tests/lowest.txt
+	$(LOWEST)/bin/python scripts/plan_eval.py --episodes 20 --agents $(AGENTS) \
+		--out $(LOWEST)/results
 
 lint: setup
 	@echo "==> Checking style (ruff) and types (mypy)"
@@ -72,6 +83,17 @@ $(docs_stamp): $(stamp)
 		--no-build-isolation --editable '.[fast,viz,docs,dev]'
 	@touch $(docs_stamp)
 
+# Nothing is compiled beforehand: few of the modules are ever imported.
+$(lowest_stamp): pyproject.toml constraints-lowest.txt
+	@echo "==> Creating the virtual environment $(LOWEST) with the lowest versions"
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(LOWEST)/bin/python -m pip install -qq --disable-pip-version-check --no-compile \
+		-c constraints-lowest.txt setuptools
+	$(LOWEST)/bin/python -m pip install -qq --disable-pip-version-check --no-compile \
+		-c constraints-lowest.txt --no-build-isolation --editable \
+		'.[fast,viz,video,hub,ray,torchrl]' hypothesis pytest pytest-xdist
+	@touch $(lowest_stamp)
+
 clean:
-	rm -rf $(VENV) site build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(LOWEST) site build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,15 +1,25 @@
 """The package as a whole: importing it is light, quiet and idempotent."""
 
 import importlib
+import itertools
+import runpy
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 from types import ModuleType
 
 import gymnasium as gym
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 import jumpy_mbrl
 from jumpy_mbrl import envs
+
+ROOT = Path(__file__).parents[1]
+SCRIPTS = sorted(ROOT.glob("scripts/*.py"))
 
 
 def run(program: str) -> str:
@@ -97,3 +107,44 @@ def test_the_version_is_the_installed_one() -> None:
     except metadata.PackageNotFoundError:
         pytest.skip("jumpy-mbrl is not installed, only found")
     assert jumpy_mbrl.__version__ == installed
+
+
+def pinned(name: str) -> dict[str, Version]:
+    lines = (ROOT / name).read_text().splitlines()
+    pins = [Requirement(line) for line in lines if not line.startswith("#")]
+    return {canonicalize_name(pin.name): Version(str(pin.specifier)[2:]) for pin in pins}
+
+
+def test_lower_bounds_are_the_versions_that_are_run() -> None:
+    """Those of tools in the versions that all is tested with, torch as there is only one here."""
+    content = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    extras = content["project"]["optional-dependencies"]
+    texts = [
+        *content["build-system"]["requires"],
+        *content["project"]["dependencies"],
+        *itertools.chain(*extras.values()),
+    ]
+    tools = {Requirement(text).name for text in extras["docs"]} | {"build", "mypy", "ruff"}
+    tested, lowest = pinned("constraints.txt"), pinned("constraints-lowest.txt")
+    bounds: dict[str, Version] = {}
+    expected: dict[str, Version] = {}
+    for text in texts:
+        requirement = Requirement(text)
+        if requirement.marker is None or requirement.marker.evaluate():
+            (bound,) = (each for each in requirement.specifier if each.operator == ">=")
+            name = canonicalize_name(requirement.name)
+            bounds[name] = Version(bound.version)
+            expected[name] = (tested if requirement.name in tools else lowest)[name]
+    assert lowest["torch"] == tested["torch"] == expected.pop("torch") >= bounds.pop("torch")
+    assert bounds == expected
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_scripts_explain_themselves(
+    path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [path.name, "--help"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(path), run_name="__main__")
+    assert end.value.code in (None, 0)
+    assert f"{path.name} [-h]" in capsys.readouterr().out

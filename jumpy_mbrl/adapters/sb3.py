@@ -40,7 +40,8 @@ class SB3VecEnv(VecEnv):
 
     Like `DummyVecEnv` over single environments it resets by itself, and gives, in `infos`,
     `terminal_observation` and `TimeLimit.truncated`, and the `episode` that Gymnasium's vector
-    wrapper `RecordEpisodeStatistics` records.
+    wrapper `RecordEpisodeStatistics` records (before Gymnasium 1.4 it miscounts in this mode; take
+    SB3's `VecMonitor`).
 
     The attributes and methods of the single environments in a `SyncVectorEnv` can be reached one by
     one, as in `DummyVecEnv`, but `set_attr` sets where the attribute is defined, in wrappers or the
