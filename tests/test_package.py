@@ -2,7 +2,6 @@
 
 import importlib
 import itertools
-import runpy
 import subprocess
 import sys
 import tomllib
@@ -19,7 +18,6 @@ import jumpy_mbrl
 from jumpy_mbrl import envs
 
 ROOT = Path(__file__).parents[1]
-SCRIPTS = sorted(ROOT.glob("scripts/*.py"))
 
 
 def run(program: str) -> str:
@@ -137,14 +135,3 @@ def test_lower_bounds_are_the_versions_that_are_run() -> None:
             expected[name] = (tested if requirement.name in tools else lowest)[name]
     assert lowest["torch"] == tested["torch"] == expected.pop("torch") >= bounds.pop("torch")
     assert bounds == expected
-
-
-@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
-def test_scripts_explain_themselves(
-    path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "argv", [path.name, "--help"])
-    with pytest.raises(SystemExit) as end:
-        runpy.run_path(str(path), run_name="__main__")
-    assert end.value.code in (None, 0)
-    assert f"{path.name} [-h]" in capsys.readouterr().out
