@@ -21,7 +21,7 @@ from PIL import Image
 
 from jumpy_mbrl.agents import load_agent
 from jumpy_mbrl.envs import ENV_IDS, rendering
-from jumpy_mbrl.files import atomic_write
+from jumpy_mbrl.files import atomic_write, output_may_close
 from jumpy_mbrl.game import Game, Phase
 
 Picture = NDArray[np.uint8]
@@ -53,10 +53,10 @@ class Args:
     """The folder to write to; it is made if need be."""
 
 
+@output_may_close()
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     args = tyro.cli(Args, args=argv, description=__doc__)
-    args.out.mkdir(parents=True, exist_ok=True)
     for env_id in ENV_IDS:
         for kind in KINDS:
             path = args.out / f"{env_id.removesuffix('-v0').lower()}_{kind}.png"

@@ -56,10 +56,12 @@ from jumpy_mbrl.evaluation import (
     play,
     record_shot,
 )
+from jumpy_mbrl.evaluation.scoring import training_frames
 from jumpy_mbrl.evaluation.sharding import evaluate_on_ray
-from jumpy_mbrl.files import atomic_write
+from jumpy_mbrl.files import atomic_write, check_writable, output_may_close
 from jumpy_mbrl.models.pretrained import versions
 
+SUCCESS, CALIBRATION = "success.png", "calibration.png"
 _CONTACTS_SHOWN = (4, 7)
 
 
@@ -123,6 +125,11 @@ class Args:
         resolve_device(self.device)
         self.search()
 
+    def paths(self) -> list[Path]:
+        """Where the numbers go."""
+        files = [self.out / "results.json", self.out / "results.csv"]
+        return files if self.json is None else [*files, self.json]
+
     def search(self) -> PlannerConfig:
         """How planners search.
 
@@ -144,6 +151,7 @@ class Args:
         return {name: partial(load, name, checkpoint=self.weights.get(name)) for name in names}
 
 
+@output_may_close()
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code (2 after a one-line error)."""
     args = tyro.cli(Args, args=argv, description=__doc__)
@@ -151,12 +159,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.check()
         if args.threads:
             torch.set_num_threads(args.threads)
+        check_writable(*args.paths(), args.out / SUCCESS, args.out / CALIBRATION)
         agents = load_agents(args)
-        args.out.mkdir(parents=True, exist_ok=True)  # before the long work, so that it fails early
         tables = make_tables(args.episodes, args.seed, find_variant(args.table, args.env))
         results = evaluate(args, agents, tables)
-        print(format_table(results))
-        write_results(args, agents, tables, results)
+        try:
+            told = write_results(args, agents, tables, results)
+        finally:
+            print(format_table(results))
+        print(told)
     except (ValueError, OSError, ImportError) as error:
         print(f"plan_eval: {error}", file=sys.stderr)
         return 2
@@ -174,6 +185,7 @@ def load_agents(args: Args) -> dict[str, Agent]:
     for name, load in args.loaders(args.agents or AGENTS).items():
         try:
             agents[name] = load()
+            training_frames(agents[name])  # which the report needs: not after all is played
         except ValueError as error:
             if isinstance(error, OtherGameError) and not args.agents:
                 continue
@@ -248,19 +260,20 @@ def rnn_over_jumpy(results: Mapping[str, AgentResult]) -> float | None:
 
 def write_results(
     args: Args, agents: Mapping[str, Agent], tables: Tables, results: Mapping[str, AgentResult]
-) -> None:
-    """Writes the JSON, the CSV and the picture, and says where."""
+) -> str:
+    """Writes the JSON, the CSV and the pictures; returns where, for people."""
     report = make_report(args, results)
-    paths = [args.out / "results.json", *([args.json] if args.json else [])]
-    for path in paths:
+    paths = args.paths()
+    _write_json(paths[0], report)
+    _write_csv(paths[1], report)
+    for path in paths[2:]:
         _write_json(path, report)
-    paths.append(args.out / "results.csv")
-    _write_csv(paths[-1], report)
+    problem = ""
     try:
         paths += draw(agents, tables, results, args.out)
     except ImportError as error:
-        print(f"the pictures were not drawn: {error}")
-    print("wrote " + ", ".join(str(path) for path in paths))
+        problem = f"the pictures were not drawn: {error}\n"
+    return f"{problem}wrote {', '.join(str(path) for path in paths)}"
 
 
 def draw(
@@ -275,11 +288,11 @@ def draw(
     from jumpy_mbrl.figures.success import save_success_figure
 
     game = None if tables.variant == find_variant() else tables.variant.description
-    paths = [out / "success.png"]
+    paths = [out / SUCCESS]
     save_success_figure(results, show_shots(agents, tables, results), paths[0], game)
     figures = {name: result.to_dict() for name, result in results.items()}
     if any(entry["calibration"] for entry in figures.values()):
-        paths.append(out / "calibration.png")
+        paths.append(out / CALIBRATION)
         save_calibration_figure(figures, paths[-1])
     return paths
 

@@ -25,6 +25,7 @@ from tqdm import tqdm
 from jumpy_mbrl.envs.billiards import Billiards2DEnv
 from jumpy_mbrl.envs.config import STARTS, TableConfig
 from jumpy_mbrl.envs.task import OBS_TYPES, REWARDS
+from jumpy_mbrl.files import output_may_close
 
 Doubles = NDArray[np.float64]
 
@@ -270,6 +271,7 @@ def peak_memory() -> float:
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
+@output_may_close()
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     args = tyro.cli(Args, args=argv, description=__doc__)

@@ -46,7 +46,14 @@ from jumpy_mbrl.evaluation.learning import (
     read_points,
     score_of,
 )
-from jumpy_mbrl.files import atomic_write, read_json, write_json
+from jumpy_mbrl.files import (
+    atomic_write,
+    check_writable,
+    entries_of,
+    output_may_close,
+    read_json,
+    write_json,
+)
 from jumpy_mbrl.models.pretrained import versions
 from jumpy_mbrl.training import TrainingDivergedError
 
@@ -105,6 +112,7 @@ class Planner:
     def do(self) -> None:
         """Makes the points that are missing."""
         runs = self.runs()
+        check_writable(self.out)
         if self.threads:
             torch.set_num_threads(self.threads)
         report = read_points(self.out) if self.out.is_file() else self._new()
@@ -176,7 +184,12 @@ class Figure:
     def do(self) -> None:
         """Reads, writes and draws."""
         path = self.out / DATA
-        report = read_json(path, FORMAT, VERSION, _PARTS) if path.is_file() else _empty()
+        report = _empty()
+        if path.is_file():
+            report = read_json(path, FORMAT, VERSION, _PARTS)
+            with entries_of(path, "give --planner and --policies and another --out"):
+                policy_labels([kind["settings"] for kind in report["policies"]])
+                page(report)
         if self.planner:
             report["planner"] = merge_points(self.planner)
         if self.policies:
@@ -187,7 +200,6 @@ class Figure:
         check_comparable(report)
         if not report["planner"] and not report["policies"]:
             raise ValueError(f"expected --policies or --planner, as there is no {path} to redraw")
-        self.out.mkdir(parents=True, exist_ok=True)
         write_json(path, report)
         text = page(report)
         with atomic_write(self.out / PAGE) as temporary:
@@ -213,6 +225,7 @@ Args = (
 )
 
 
+@output_may_close()
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code (2 after a one-line error)."""
     args: Planner | Figure = tyro.cli(Args, args=argv, description=__doc__)

@@ -31,7 +31,13 @@ from jumpy_mbrl.agents import AGENTS, GradientPlanner, load_agent
 from jumpy_mbrl.agents.studies import JUMPY, Entry, ablation, frontier
 from jumpy_mbrl.envs.config import check_names
 from jumpy_mbrl.evaluation import BATCH_SIZE, AgentResult, Tables, evaluate_agent, make_tables
-from jumpy_mbrl.files import atomic_write, write_json
+from jumpy_mbrl.files import (
+    atomic_write,
+    check_writable,
+    entries_of,
+    output_may_close,
+    write_json,
+)
 from jumpy_mbrl.models.pretrained import versions
 
 STUDIES = ("ablation", "frontier")
@@ -75,6 +81,7 @@ class Args:
             raise ValueError(f"--budgets must be positive, got {self.budgets}")
 
 
+@output_may_close()
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code (2 after a one-line error)."""
     args = tyro.cli(Args, args=argv, description=__doc__)
@@ -82,11 +89,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.check()
         if args.threads:
             torch.set_num_threads(args.threads)
-        args.out.mkdir(parents=True, exist_ok=True)
+        check_writable(*(args.out / f"{study}.json" for study in args.studies))
+        check_writable(args.out / PAGE, args.out / PICTURE)
+        earlier = {study: _read(args.out / f"{study}.json") for study in STUDIES}
         tables = make_tables(args.episodes, args.seed)
         for study in args.studies:
             path = args.out / f"{study}.json"
-            write_json(path, _with_others(_measure(study, args, tables), path))
+            write_json(path, _with_others(_measure(study, args, tables), earlier[study]))
         write_page(args.out)
         _draw(args.out)
     except (ValueError, OSError) as error:
@@ -115,9 +124,23 @@ def _measure(study: str, args: Args, tables: Tables) -> dict[str, Any]:
     }
 
 
-def _with_others(report: dict[str, Any], path: Path) -> dict[str, Any]:
+def _read(path: Path) -> dict[str, Any]:
+    """What a study wrote before, or nothing.
+
+    Raises:
+        ValueError: if the file holds something else.
+    """
+    if not path.is_file():
+        return {}
+    with entries_of(path, "choose another --out"):
+        report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        _heading("", report)
+        format_lines(report["lines"])
+    return report
+
+
+def _with_others(report: dict[str, Any], earlier: Mapping[str, Any]) -> dict[str, Any]:
     """The report, with the lines of an earlier one that it lacks, if both were measured alike."""
-    earlier = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     measured = {key: value for key, value in report.items() if key not in ("commands", "lines")}
     if not measured.items() <= earlier.items():
         return report
@@ -167,8 +190,8 @@ def write_page(out: Path) -> None:
     """Writes both studies as Markdown, from their files, and prints them."""
     parts = ["# What the planner's parts are worth"]
     for study in STUDIES:
-        if (out / f"{study}.json").is_file():
-            report = json.loads((out / f"{study}.json").read_text(encoding="utf-8"))
+        report = _read(out / f"{study}.json")
+        if report:
             parts += [*_heading(study, report), *format_lines(report["lines"])]
     text = "\n".join(parts) + "\n"
     with atomic_write(out / PAGE) as temporary:

@@ -23,6 +23,7 @@ from typing import Annotated
 
 import tyro
 
+from jumpy_mbrl.files import output_may_close
 from jumpy_mbrl.training import PRESETS, TrainingConfig, TrainingDivergedError, preset, train
 from jumpy_mbrl.training.distributed import WorkersLostError, launched
 
@@ -48,6 +49,7 @@ class Arguments:
     )
 
 
+@output_may_close()
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code (2 after a one-line error)."""
     argv = sys.argv[1:] if argv is None else list(argv)
