@@ -24,7 +24,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 
 from jumpy_mbrl.data.dataset import check_npz_name, read_arrays
-from jumpy_mbrl.files import atomic_write, sha256_of
+from jumpy_mbrl.files import atomic_write, entries_of, sha256_of
 
 Policy = Callable[[NDArray[Any], NDArray[np.float32]], NDArray[np.float32]]
 """Chooses actions (n, A) from all frames so far (n, t, D) and the actions at them (n, t, A), of
@@ -133,7 +133,9 @@ class Recording:
                 "changed or recorded anew since, so start a new training run"
             )
         arrays = read_arrays(path, _ARRAYS)
-        return cls(arrays["obs"], arrays["action"], arrays["reward"], int(arrays["warm_up"]))
+        with entries_of(path, "record it anew"):
+            warm_up = operator.index(arrays["warm_up"])
+            return cls(arrays["obs"], arrays["action"], arrays["reward"], warm_up)
 
 
 def record(
