@@ -310,6 +310,7 @@ def entries_of(path: str | os.PathLike[str], remedy: str) -> Iterator[None]:
         ValueError,
     ) as error:
         what = f"there is no {error}" if isinstance(error, KeyError) else str(error)
+        what = " ".join(what.split())
         raise ValueError(f"expected {path} as it was written, but {what}; {remedy}") from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -38,25 +39,41 @@ def load_script() -> Callable[[str], ModuleType]:
 ODD: tuple[Any, ...] = (None, True, -1, 0.5, 10**400, float("inf"), "x", [], ["x"], {}, {"x": 1})
 
 
+def mutants(content: Any) -> Iterator[Any]:
+    """What JSON holds, with each entry in turn left out, and replaced by what it is not."""
+    keys = list(content) if isinstance(content, dict) else list(range(len(content)))[:2]
+    for key in keys:
+        rest = content.copy()
+        del rest[key]
+        yield rest
+        values = list(ODD)
+        if isinstance(content[key], dict | list):
+            values += mutants(content[key])
+        for value in values:
+            changed = content.copy()
+            changed[key] = value
+            yield changed
+
+
 @pytest.fixture(scope="session")
-def mutants() -> Callable[[Any], Iterator[Any]]:
-    """Gives what JSON holds with each entry in turn left out, and replaced by what it is not."""
+def refusals() -> Callable[..., int]:
+    """Counts how many mutants of a JSON file a reader refuses, by a `ValueError` that names it."""
 
-    def each(content: Any) -> Iterator[Any]:
-        keys = list(content) if isinstance(content, dict) else list(range(len(content)))[:2]
-        for key in keys:
-            rest = dict(content) if isinstance(content, dict) else list(content)
-            del rest[key]
-            yield rest
-            values = list(ODD)
-            if isinstance(content[key], dict | list):
-                values += each(content[key])
-            for value in values:
-                changed = content.copy()
-                changed[key] = value
-                yield changed
+    def count(
+        path: Path, read: Callable[[], object], write: Callable[[Any], object] | None = None
+    ) -> int:
+        whole, refused = path.read_bytes(), 0
+        for content in mutants(json.loads(whole)):
+            path.write_text(json.dumps(content)) if write is None else write(content)
+            try:
+                read()
+            except ValueError as error:
+                assert path.stem in str(error), (content, error)
+                refused += 1
+        path.write_bytes(whole)
+        return refused
 
-    return each
+    return count
 
 
 @pytest.fixture

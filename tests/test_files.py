@@ -111,7 +111,7 @@ def test_folders_sockets_and_disks_are_refused_by_name(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(tmp_path / "socket"))
         for check in (check_writable, lambda path: write(path, "")):
-            with pytest.raises(IsADirectoryError, match="expected a file to write, got .*/folder"):
+            with pytest.raises(IsADirectoryError, match=r"expected a file to write, got .*/folder"):
                 check(tmp_path / "folder")
             with pytest.raises(ValueError, match=r"a pipe or a terminal, got the socket .*/socket"):
                 check(tmp_path / "socket")
