@@ -52,6 +52,7 @@ from jumpy_mbrl.files import (
     entries_of,
     output_may_close,
     read_json,
+    to_json,
     write_json,
 )
 from jumpy_mbrl.models.pretrained import versions
@@ -190,6 +191,7 @@ class Figure:
             with entries_of(path, "give --planner and --policies and another --out"):
                 policy_labels([kind["settings"] for kind in report["policies"]])
                 page(report)
+                to_json(report)
         if self.planner:
             report["planner"] = merge_points(self.planner)
         if self.policies:
@@ -200,8 +202,9 @@ class Figure:
         check_comparable(report)
         if not report["planner"] and not report["policies"]:
             raise ValueError(f"expected --policies or --planner, as there is no {path} to redraw")
+        with entries_of("what --planner and --policies name", "make it again"):
+            text = page(report)
         write_json(path, report)
-        text = page(report)
         with atomic_write(self.out / PAGE) as temporary:
             temporary.write_text(text, encoding="utf-8")
         print(text)

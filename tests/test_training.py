@@ -556,7 +556,8 @@ def test_entries_of_a_checkpoint_that_cannot_be_are_named(
     short_run: Path, tmp_path: Path, refusals: Callable[..., int]
 ) -> None:
     path = tmp_path / CHECKPOINT
-    rewritten(shutil.copy(short_run / CHECKPOINT, path))
+    shutil.copy(short_run / CHECKPOINT, path)
+    rewritten(path)
     with safe_open(path, framework="pt") as file:
         header = tmp_path / f"header of {CHECKPOINT}"
         header.write_text(file.metadata()["checkpoint"])

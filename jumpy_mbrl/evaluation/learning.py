@@ -187,6 +187,7 @@ def read_points(path: str | os.PathLike[str]) -> dict[str, Any]:
         for point in content["points"]:
             if not all(math.isfinite(point[name]) for name in _NUMBERS):
                 raise ValueError(f"a point is {point}")
+            LearningRun(point["trajectories"], point["seed"], point["steps"])
     return content
 
 
