@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, redirect_stdout, suppress
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
@@ -80,16 +81,18 @@ def refusals() -> Callable[..., int]:
     return count
 
 
-@pytest.fixture
-def closed_stdout(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """stdout as `program | true` leaves it: nobody reads."""
-    reader, writer = os.pipe()
-    os.close(reader)
-    stream = os.fdopen(writer, "w")
-    monkeypatch.setattr(sys, "stdout", stream)
-    yield
-    monkeypatch.undo()
-    try:
-        stream.close()
-    except BrokenPipeError:
-        os.close(writer)
+@pytest.fixture(scope="session")
+def closed_stdout() -> Callable[[], AbstractContextManager[None]]:
+    """Within it stdout is as `program | true` leaves it: nobody reads."""
+
+    @contextmanager
+    def closed() -> Iterator[None]:
+        reader, writer = os.pipe()
+        os.close(reader)
+        stream = os.fdopen(writer, "w", buffering=1)
+        with redirect_stdout(stream):
+            yield
+        with suppress(BrokenPipeError):
+            stream.close()
+
+    return closed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import signal
@@ -350,16 +351,23 @@ def test_a_program_whose_output_closes_does_its_work(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_text() == "done"
 
 
-@pytest.mark.usefixtures("closed_stdout")
-def test_other_errors_of_an_output_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(text: str) -> int:
-        raise OSError(28, "No space left on device")
+def test_other_errors_of_an_output_are_told(
+    closed_stdout: Callable[[], contextlib.AbstractContextManager[None]],
+) -> None:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(28, "No space left on device")
 
-    with output_may_close():
+    with closed_stdout(), pytest.raises(BrokenPipeError):
         print("nobody reads this")
-    monkeypatch.setattr(sys.stdout, "write", full, raising=False)
-    with pytest.raises(OSError, match="No space left"), output_may_close():
+    with closed_stdout(), output_may_close():
         print("nor this")
+    with (
+        contextlib.redirect_stdout(Full()),
+        pytest.raises(OSError, match="No space left"),
+        output_may_close(),
+    ):
+        print("there is no room for this")
 
 
 @pytest.mark.parametrize("name", [name for name in SCRIPTS if name != "play"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -451,11 +452,13 @@ def test_the_whole_study(
     assert [(out / name).read_bytes() for name in names] == before
 
 
-@pytest.mark.usefixtures("closed_stdout")
-def test_a_closed_output_costs_no_picture(script: ModuleType, tmp_path: Path) -> None:
+def test_a_closed_output_costs_no_picture(
+    script: ModuleType, tmp_path: Path, closed_stdout: Callable[[], AbstractContextManager[None]]
+) -> None:
     folder = write_run(tmp_path / "ppo", POLICY_PRESETS["ppo-shot-coords"], *points_of(0.25))
     options = ("--policies", str(folder), "--out", str(tmp_path / "out"))
-    assert script.main(["figure", *options]) == 0
+    with closed_stdout():
+        assert script.main(["figure", *options]) == 0
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {"learning.json", "learning.md", "learning.png"}
 

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -296,9 +297,11 @@ def test_a_folder_that_cannot_be_made_is_refused(
     assert capsys.readouterr().err.startswith("plan_eval: ")
 
 
-@pytest.mark.usefixtures("closed_stdout")
-def test_a_closed_output_costs_no_result(script: ModuleType, tmp_path: Path) -> None:
-    assert run(script, tmp_path, "--episodes", "2", agents="none") == 0
+def test_a_closed_output_costs_no_result(
+    script: ModuleType, tmp_path: Path, closed_stdout: Callable[[], AbstractContextManager[None]]
+) -> None:
+    with closed_stdout():
+        assert run(script, tmp_path, "--episodes", "2", agents="none") == 0
     assert report_of(tmp_path)["agents"]["none"]["n"] == 2
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["results.csv", "results.json", "success.png"]
