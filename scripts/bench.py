@@ -43,7 +43,7 @@ class Args:
     """envs: the environments, the dataset maker and the torch engine. train: training steps of the
     world models, and their predictions. policies: PPO on real tables and inside world models."""
     json: Path | None = None
-    """Write the rows to this file too."""
+    """Write the rows to this file too, which may be a pipe or /dev/stdout."""
     rounds: int = ROUNDS
     """Rounds of each measurement; the best counts."""
     seconds: float = SECONDS_A_ROUND

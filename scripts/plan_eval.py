@@ -61,7 +61,7 @@ from jumpy_mbrl.evaluation.sharding import evaluate_on_ray
 from jumpy_mbrl.files import atomic_write, check_writable, output_may_close
 from jumpy_mbrl.models.pretrained import versions
 
-SUCCESS, CALIBRATION = "success.png", "calibration.png"
+FILES = ("results.json", "results.csv", "success.png", "calibration.png")
 _CONTACTS_SHOWN = (4, 7)
 
 
@@ -102,7 +102,7 @@ class Args:
     workers: int = 1
     """Batches planned for side by side with --ray local."""
     json: Path | None = None
-    """Write results.json to this path too."""
+    """Write results.json to this path too, which may be a pipe or /dev/stdout."""
     out: Path = Path("runs/plan_eval")
     """Folder for results.json, results.csv and success.png."""
 
@@ -124,11 +124,6 @@ class Args:
         evaluation_table_seeds(self.seed, self.episodes)
         resolve_device(self.device)
         self.search()
-
-    def paths(self) -> list[Path]:
-        """Where the numbers go."""
-        files = [self.out / "results.json", self.out / "results.csv"]
-        return files if self.json is None else [*files, self.json]
 
     def search(self) -> PlannerConfig:
         """How planners search.
@@ -159,7 +154,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.check()
         if args.threads:
             torch.set_num_threads(args.threads)
-        check_writable(*args.paths(), args.out / SUCCESS, args.out / CALIBRATION)
+        check_writable(*(args.out / name for name in FILES), *([args.json] if args.json else []))
         agents = load_agents(args)
         tables = make_tables(args.episodes, args.seed, find_variant(args.table, args.env))
         results = evaluate(args, agents, tables)
@@ -263,16 +258,17 @@ def write_results(
 ) -> str:
     """Writes the JSON, the CSV and the pictures; returns where, for people."""
     report = make_report(args, results)
-    paths = args.paths()
+    paths = [args.out / name for name in FILES[:2]]
     _write_json(paths[0], report)
     _write_csv(paths[1], report)
-    for path in paths[2:]:
-        _write_json(path, report)
     problem = ""
     try:
         paths += draw(agents, tables, results, args.out)
     except ImportError as error:
         problem = f"the pictures were not drawn: {error}\n"
+    if args.json is not None:  # The last, as a pipe may be closed.
+        _write_json(args.json, report)
+        paths.append(args.json)
     return f"{problem}wrote {', '.join(str(path) for path in paths)}"
 
 
@@ -288,11 +284,11 @@ def draw(
     from jumpy_mbrl.figures.success import save_success_figure
 
     game = None if tables.variant == find_variant() else tables.variant.description
-    paths = [out / SUCCESS]
+    paths = [out / "success.png"]
     save_success_figure(results, show_shots(agents, tables, results), paths[0], game)
     figures = {name: result.to_dict() for name, result in results.items()}
     if any(entry["calibration"] for entry in figures.values()):
-        paths.append(out / CALIBRATION)
+        paths.append(out / "calibration.png")
         save_calibration_figure(figures, paths[-1])
     return paths
 

@@ -334,6 +334,20 @@ def test_the_report_can_be_written_into_a_pipe(script: ModuleType, tmp_path: Pat
     assert (tmp_path / "pipe").is_fifo()
 
 
+def test_a_pipe_that_is_closed_costs_no_other_result(
+    script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    options = ("--episodes", "2", "--json", f"/proc/self/fd/{writer}")
+    assert run(script, tmp_path, *options, agents="none") == 2
+    os.close(writer)
+    printed = capsys.readouterr()
+    assert "Broken pipe" in printed.err and "none" in printed.out
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["results.csv", "results.json", "success.png"]
+
+
 def test_what_a_model_learned_from_is_read_before_anything_is_played(
     script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
