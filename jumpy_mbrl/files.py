@@ -204,11 +204,12 @@ def _remove_leftovers(final: Path, suffix: str) -> None:
     """Removes temporary files of `final` whose processes have ended, or that are a day old."""
     whose = r"(?:([0-9a-f]{8})-([0-9]{1,9})-)?[0-9a-f]{12}"
     ours = re.compile(re.escape(f".{final.stem}.tmp-") + whose + re.escape(suffix))
-    for entry in os.scandir(final.parent):
-        name = ours.fullmatch(entry.name)
-        if name is None or not entry.is_file(follow_symlinks=False):
-            continue
-        with contextlib.suppress(OSError):
+    # One may not be allowed to look; and somebody else may be removing them too.
+    with contextlib.suppress(OSError), os.scandir(final.parent) as entries:
+        for entry in entries:
+            name = ours.fullmatch(entry.name)
+            if name is None or not entry.is_file(follow_symlinks=False):
+                continue
             old = time.time() - entry.stat().st_mtime > _LONGEST_WRITE
             if old or (name[1] == _HOST and not _is_running(int(name[2]))):
                 os.unlink(entry.path)
