@@ -39,7 +39,14 @@ from jumpy_mbrl.agents.base import LEAD_IN_FRAMES, OtherGameError, batch_of_fram
 from jumpy_mbrl.devices import any_device
 from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.envs.task import Task, plane_task
-from jumpy_mbrl.files import read_json, to_json, write_together
+from jumpy_mbrl.files import (
+    check_ours,
+    entries_of,
+    has_sha256,
+    read_json,
+    to_json,
+    write_together,
+)
 from jumpy_mbrl.models.pretrained import versions
 from jumpy_mbrl.models.world import OtherWorldWarning, differences, learned_world, told
 from jumpy_mbrl.shipped import CONFIG, Shelf
@@ -364,7 +371,8 @@ def save_policy(
         The folder.
 
     Raises:
-        ValueError: for another algorithm, or an entry that JSON cannot hold, such as NaN or a path.
+        ValueError: for another algorithm, or an entry that JSON cannot hold, such as NaN or a path,
+            or a ``config.json`` there that is not of a policy of ours.
     """
     names = [name for name, kind in ALGORITHMS.items() if type(model) is kind]
     if not names:
@@ -383,6 +391,7 @@ def save_policy(
         "policy_sha256": hashlib.sha256(policy).hexdigest(),
     }
     folder = Path(path)
+    check_ours(folder / CONFIG, FORMAT)
     write_together(folder, {_POLICY: policy, CONFIG: to_json(content)})
     return folder
 
@@ -409,17 +418,32 @@ def policy_info(path_or_name: str | os.PathLike[str]) -> dict[str, Any]:
     return content
 
 
+def is_whole(path: str | os.PathLike[str]) -> bool:
+    """Whether a folder has a policy whose two files belong together, and not what a crash left.
+
+    Raises:
+        ValueError: if its config is damaged or foreign.
+    """
+    folder = Path(path)
+    return (folder / CONFIG).is_file() and has_sha256(
+        folder / _POLICY, policy_info(folder)["policy_sha256"]
+    )
+
+
 def policy_agent(
     path_or_name: str | os.PathLike[str], task: Task | None = None, *, trust: bool = False
 ) -> PolicyAgent:
     """A saved policy as an agent; see `load_policy` and `PolicyAgent`."""
     info = policy_info(path_or_name)
+    with entries_of(f"the frames in {CONFIG} of {path_or_name}", "save the policy again"):
+        frames = info["metrics"].get("frames")
+        frames = None if frames is None else operator.index(frames)
     return PolicyAgent(
         load_policy(path_or_name, trust=trust),
         info["training"],
         task,
         checkpoint=_SHELF.text_of(path_or_name),
-        training_frames=info["metrics"].get("frames"),
+        training_frames=frames,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 import os
 from collections import Counter
 from collections.abc import Iterable
@@ -72,7 +73,8 @@ def read_policy_runs(folders: Iterable[str | os.PathLike[str]]) -> list[PolicyRu
 def _read(folder: Path) -> _Run:
     try:
         settings = completed(json.loads((folder / CONFIG).read_text(encoding="utf-8"))["training"])
-        seed = settings.pop("seed")
+        seed = operator.index(settings.pop("seed"))
+        Path("" if settings["inside"] is None else settings["inside"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise ValueError(
             f"expected a run of train_sb3.py in {folder}, but its {CONFIG} is missing or something "

@@ -8,11 +8,15 @@ policy so far, as ``load_policy`` takes it.
 from __future__ import annotations
 
 import csv
+import hashlib
 import importlib.util
 import json
+import math
+import mmap
 import os
 import time
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, astuple, dataclass, fields
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +45,7 @@ from jumpy_mbrl.agents.model_free import (
     ALGORITHMS,
     MotionFeatures,
     RelativeFeatures,
+    is_whole,
     policy_info,
     save_policy,
 )
@@ -48,7 +53,7 @@ from jumpy_mbrl.agents.policy_config import PolicyConfig, PPOConfig, changes, co
 from jumpy_mbrl.data.seeds import training_table_seeds, validation_table_seeds
 from jumpy_mbrl.devices import cpu_threads, resolve_device
 from jumpy_mbrl.envs.config import TableConfig
-from jumpy_mbrl.files import atomic_write, write_json
+from jumpy_mbrl.files import atomic_write, check_writable, sha256_of, write_json
 from jumpy_mbrl.locks import own
 from jumpy_mbrl.models.pretrained import from_pretrained, pretrained_info, versions
 
@@ -59,6 +64,8 @@ REPLAY_BUFFER = "replay_buffer.pkl"
 BEST = "best"
 _WEIGHTS = "inside_sha256"
 """Where a run's config has the checksum of the weights of the world model it is inside of."""
+_SEAL = b"jumpy-mbrl sha256"
+"""What stands before the checksum at the end of a replay buffer."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +124,8 @@ def train_policy(
     record = _record(config)
     with cpu_threads(config.threads), own(folder):
         _check_folder(folder, record, resume)
+        check_writable(*(folder / name for name in (CURVE, CHECKPOINT, REPLAY_BUFFER)))
+        check_writable(folder / BEST / CONFIG)
         env, held_out = make_env(config), make_env(config, held_out=True)
         if resume and (folder / CHECKPOINT).is_file():
             model = _load(config, folder, env)
@@ -127,14 +136,17 @@ def train_policy(
         # The tables of the first steps must not be dealt once more.
         tables = training_table_seeds(config.seed, 2**20)
         env.seed(tables[model.num_timesteps % (len(tables) - config.n_envs)])
-        callbacks: list[BaseCallback] = [_Validation(config, folder, held_out, curve, command)]
+        validation = _Validation(config, folder, held_out, curve, command)
+        callbacks: list[BaseCallback] = [validation]
         if resume:
             callbacks.append(_Purge())
         if progress:
             callbacks.append(_Bar(config.timesteps))
         left = config.timesteps - model.num_timesteps
-        if left > 0:
-            model.learn(left, callback=callbacks, reset_num_timesteps=False, tb_log_name="scalars")
+        if left > 0 or validation.best < 0.0:
+            model.learn(
+                max(left, 0), callback=callbacks, reset_num_timesteps=False, tb_log_name="scalars"
+            )
             model.logger.close()
         env.close()
         held_out.close()
@@ -252,7 +264,7 @@ def read_curve(run_dir: str | os.PathLike[str]) -> list[CurvePoint]:
             reader = csv.DictReader(file)
             if reader.fieldnames != names:
                 raise ValueError(f"the columns {reader.fieldnames}")
-            return [
+            points = [
                 CurvePoint(
                     timesteps=int(row["timesteps"]),
                     frames=int(row["frames"]),
@@ -262,6 +274,10 @@ def read_curve(run_dir: str | os.PathLike[str]) -> list[CurvePoint]:
                 )
                 for row in reader
             ]
+        for point in points:
+            if not all(0 <= number < math.inf for number in astuple(point)):
+                raise ValueError(f"{point}")
+        return points
     except (TypeError, ValueError, csv.Error) as error:
         raise ValueError(
             f"expected validations in {path}, numbers in the columns {names}, got something else: "
@@ -304,7 +320,7 @@ class _Validation(EvalCallback):
         return True
 
     def _on_training_end(self) -> None:
-        if self._validated() < self.num_timesteps:
+        if self._validated() < self.num_timesteps or self.best < 0.0:
             self._validate()
 
     def _validated(self) -> int:
@@ -322,6 +338,7 @@ class _Validation(EvalCallback):
             success=round(self.last_mean_reward * len(tables)) / len(tables),  # SB3 sums float32
             n=len(tables),
         )
+        self.curve[:] = [other for other in self.curve if other.timesteps < point.timesteps]
         self.curve.append(point)
         self._save(point)
         self._started = time.perf_counter()
@@ -338,13 +355,14 @@ class _Validation(EvalCallback):
         if isinstance(self.model, SAC):
             with atomic_write(self.folder / REPLAY_BUFFER) as temporary:
                 self.model.save_replay_buffer(temporary)
+                _seal(temporary)
         with atomic_write(self.folder / CHECKPOINT) as temporary:
             self.model.save(temporary)
 
 
 def _best_success(folder: Path) -> float:
-    """What the best policy so far reached; less than nothing if there is none yet."""
-    if not folder.is_dir():
+    """What the best policy so far reached; less than nothing if there is none, or half of it."""
+    if not is_whole(folder):
         return -1.0
     metrics = policy_info(folder)["metrics"]
     missing = [entry.name for entry in fields(CurvePoint) if entry.name not in metrics]
@@ -437,14 +455,43 @@ def _read_record(path: Path) -> dict[str, Any]:
 
 def _load(config: PolicyConfig, folder: Path, env: VecEnv) -> BaseAlgorithm:
     """The algorithm as it was saved last."""
-    model: BaseAlgorithm = ALGORITHMS[config.algorithm_name].load(
-        folder / CHECKPOINT, env, device=config.device, tensorboard_log=_board(folder)
-    )
-    if isinstance(model, SAC):
-        model.load_replay_buffer(folder / REPLAY_BUFFER)
-        if isinstance(model.replay_buffer, NStepReplayBuffer):
-            _cut_off(model.replay_buffer)
+    path = folder / CHECKPOINT
+    try:
+        model: BaseAlgorithm = ALGORITHMS[config.algorithm_name].load(
+            path, env, device=config.device, tensorboard_log=_board(folder)
+        )
+        if isinstance(model, SAC):
+            path = folder / REPLAY_BUFFER
+            with path.open("rb") as stream:  # SB3 leaves a broken one open.
+                _check_seal(stream)
+                model.load_replay_buffer(stream)
+            if isinstance(model.replay_buffer, NStepReplayBuffer):
+                _cut_off(model.replay_buffer)
+    except Exception as error:  # SB3 raises whatever it stumbles over
+        raise ValueError(
+            f"expected {path} as it was written, but it cannot be loaded: {error}; start the run "
+            "anew in another folder"
+        ) from error
     return model
+
+
+def _seal(path: Path) -> None:
+    """Adds its checksum to a pickle, whose readers stop before it."""
+    seal = _SEAL + bytes.fromhex(sha256_of(path))
+    with path.open("ab") as stream:
+        stream.write(seal)
+
+
+def _check_seal(stream: BufferedReader) -> None:
+    """Raises ``ValueError`` for a sealed file that was changed; earlier versions sealed none."""
+    with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        start, end = content.rfind(_SEAL), len(content) - hashlib.sha256().digest_size
+        if start != end - len(_SEAL):
+            return
+        with memoryview(content) as whole, whole[:start] as sealed:
+            found = hashlib.sha256(sealed).digest()
+        if found != content[end:]:
+            raise ValueError("its checksum is that of other contents")
 
 
 def _cut_off(buffer: NStepReplayBuffer) -> None:

@@ -7,10 +7,21 @@ import hashlib
 import json
 import math
 import os
+import platform
+import re
+import shutil
+import stat
+import sys
+import tempfile
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+_HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+_LONGEST_WRITE = 86_400.0
+"""Seconds after which a temporary file is nobody's, whoever wrote it."""
 
 
 @contextlib.contextmanager
@@ -19,7 +30,12 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     The temporary file lies in the same folder (made if missing) and keeps the suffix, so that
     writers which look at it still work. If the block raises, it is removed and `path` is left as
-    it was. A process killed inside the block may leave a `*.tmp-*` file, never a half `path`.
+    it was. A process killed inside the block may leave a `*.tmp-*` file, never a half `path`; the
+    next write of `path` removes it.
+
+    A symbolic link stays, and the file that it leads to is replaced. A pipe, a terminal and what
+    else is no file (or is the file that stdout or stderr goes to) stays too, and is given the
+    bytes when the block has succeeded.
 
     Args:
         path: the final name; an existing file is replaced.
@@ -29,24 +45,149 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     Raises:
         FileNotFoundError: if the block wrote nothing to the temporary path.
+        IsADirectoryError: if `path` is a folder.
+        ValueError: if it is a disk or a socket.
     """
-    final = Path(path)
+    path = Path(path)
+    final = _file_behind(path)
+    if final is None:
+        with tempfile.TemporaryDirectory() as folder:
+            temporary = Path(folder) / path.name
+            yield temporary
+            _pour(temporary, path)
+        return
     final.parent.mkdir(parents=True, exist_ok=True)
-    temporary = final.with_name(f".{final.stem}.tmp-{uuid.uuid4().hex[:12]}{final.suffix}")
+    _remove_leftovers(final, path.suffix)
+    temporary = _temporary(final, path.suffix)
     try:
         yield temporary
-        with temporary.open("rb+") as stream:
-            os.fsync(stream.fileno())
+        _sync(temporary)
         temporary.replace(final)
+        with contextlib.suppress(OSError):  # Some file systems cannot.
+            _sync(final.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
 
+def check_writable(*paths: str | os.PathLike[str]) -> None:
+    """Checks before long work that `atomic_write` can write files after it. Nothing is left.
+
+    Args:
+        paths: the files, which need not be there, nor their folders.
+
+    Raises:
+        OSError: if one cannot be written, naming it.
+        ValueError: if one is a disk or a socket.
+    """
+    for path in map(Path, paths):
+        try:
+            final = _file_behind(path)
+            if final is None:
+                if not os.access(path, os.W_OK):
+                    raise PermissionError(13, "Permission denied")
+                continue
+            folder = next(folder for folder in final.parents if folder.exists())
+            probe = _temporary(folder / final.name, path.suffix)
+            try:
+                probe.touch()
+            finally:
+                probe.unlink(missing_ok=True)
+        except OSError as error:
+            if error.strerror is None:
+                raise
+            raise type(error)(f"expected to be able to write {path}: {error.strerror}") from None
+
+
 def write_together(folder: Path, contents: Mapping[str, bytes]) -> None:
-    """Writes files that belong together: the old ones stay unless all new ones can be written."""
+    """Writes files that belong together: the old ones stay unless all new ones can be written.
+
+    They get their names in the order given: the last one should tell whether they are all there.
+    """
     with contextlib.ExitStack() as renamed_at_the_end:
-        for name, content in contents.items():
+        for name, content in reversed([*contents.items()]):  # The stack is left from its top.
             renamed_at_the_end.enter_context(atomic_write(folder / name)).write_bytes(content)
+
+
+def _file_behind(path: Path) -> Path | None:
+    """The file that a path leads to, there or not; None for what is written into as it stands."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return Path(os.path.realpath(path))
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(f"expected a file to write, got the folder {path}")
+    if _output_to(found) is not None:
+        return None
+    if stat.S_ISREG(found.st_mode):
+        return Path(os.path.realpath(path))
+    if stat.S_ISBLK(found.st_mode) or stat.S_ISSOCK(found.st_mode):
+        kind = "disk" if stat.S_ISBLK(found.st_mode) else "socket"
+        raise ValueError(
+            f"expected a file to write, or a pipe or a terminal, got the {kind} {path}"
+        )
+    return None
+
+
+def _output_to(found: os.stat_result) -> int | None:
+    """That of stdout and stderr (1 or 2) which goes to a file, or None."""
+    for descriptor in (1, 2):
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.fstat(descriptor), found):
+                return descriptor
+    return None
+
+
+def _pour(source: Path, target: Path) -> None:
+    """Writes the bytes of a file into what is no file."""
+    descriptor = _output_to(target.stat())
+    if descriptor is not None:  # Opened anew, a file would be written from its start.
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+    with (
+        source.open("rb") as given,
+        target.open("wb") if descriptor is None else os.fdopen(os.dup(descriptor), "wb") as taken,
+    ):
+        shutil.copyfileobj(given, taken)
+
+
+def _temporary(final: Path, suffix: str) -> Path:
+    """A new name beside a file, which tells whose it is."""
+    owner = f"{_HOST}-{os.getpid()}-{uuid.uuid4().hex[:12]}"
+    return final.with_name(f".{final.stem}.tmp-{owner}{suffix}")
+
+
+def _remove_leftovers(final: Path, suffix: str) -> None:
+    """Removes temporary files of `final` whose processes have ended, or that are a day old."""
+    whose = r"(?:([0-9a-f]{8})-([0-9]{1,9})-)?[0-9a-f]{12}"
+    ours = re.compile(re.escape(f".{final.stem}.tmp-") + whose + re.escape(suffix))
+    # One may not be allowed to look; and somebody else may be removing them too.
+    with contextlib.suppress(OSError), os.scandir(final.parent) as entries:
+        for entry in entries:
+            name = ours.fullmatch(entry.name)
+            if name is None or not entry.is_file(follow_symlinks=False):
+                continue
+            old = time.time() - entry.stat().st_mtime > _LONGEST_WRITE
+            if old or (name[1] == _HOST and not _is_running(int(name[2]))):
+                os.unlink(entry.path)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # It is somebody else's.
+        return True
+    return True
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def to_json(content: Mapping[str, Any]) -> bytes:
@@ -102,6 +243,57 @@ def read_json(
             raise ValueError(f"expected {name!r} in {path}, got {content.get(name)!r}")
     found: dict[str, Any] = content
     return found
+
+
+@contextlib.contextmanager
+def entries_of(path: str | os.PathLike[str], remedy: str) -> Iterator[None]:
+    """Within it errors mean that entries of a file of ours are missing or of another kind.
+
+    Args:
+        path: the file.
+        remedy: what to do about it.
+
+    Raises:
+        ValueError: in place of any such error.
+    """
+    try:
+        yield
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RecursionError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
+        what = f"there is no {error}" if isinstance(error, KeyError) else str(error)
+        what = " ".join(what.split())
+        raise ValueError(f"expected {path} as it was written, but {what}; {remedy}") from error
+
+
+def check_ours(path: str | os.PathLike[str], form: str) -> None:
+    """Checks, before a JSON file is replaced, that none is there that somebody else needs.
+
+    A damaged file, and one of another version, may be replaced.
+
+    Raises:
+        ValueError: if it is of another format than `form`.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return
+    if not isinstance(content, dict) or content.get("format") != form:
+        raise ValueError(
+            f"expected {path} to be free or to hold format {form!r}, so it is not ours and is not "
+            "replaced; choose another folder"
+        )
+
+
+def has_sha256(path: str | os.PathLike[str], checksum: object) -> bool:
+    """Whether there is a file with a checksum."""
+    return os.path.isfile(path) and sha256_of(path) == checksum
 
 
 def _plain(value: Any, entry: str) -> Any:

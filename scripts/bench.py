@@ -30,8 +30,8 @@ from jumpy_mbrl.benchmarks.clock import (
 from jumpy_mbrl.benchmarks.envs import bench_envs
 from jumpy_mbrl.benchmarks.policies import bench_policies
 from jumpy_mbrl.benchmarks.train import bench_train
-from jumpy_mbrl.console import escape_output
-from jumpy_mbrl.files import write_json
+from jumpy_mbrl.console import escape_output, output_may_close
+from jumpy_mbrl.files import check_writable, write_json
 
 BENCHES = {"envs": bench_envs, "train": bench_train, "policies": bench_policies}
 
@@ -44,13 +44,14 @@ class Args:
     """envs: the environments, the dataset maker and the torch engine. train: training steps of the
     world models, and their predictions. policies: PPO on real tables and inside world models."""
     json: Path | None = None
-    """Write the rows to this file too."""
+    """Write the rows to this file too, which may be a pipe or /dev/stdout."""
     rounds: int = ROUNDS
     """Rounds of each measurement; the best counts."""
     seconds: float = SECONDS_A_ROUND
     """Length of one round."""
 
 
+@output_may_close()
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     args = tyro.cli(Args, args=argv, description=__doc__)
@@ -63,11 +64,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     torch.set_num_threads(1)
     rows = []
-    for row in BENCHES[args.what](Clock(args.rounds, args.seconds)):
-        print(format_row(row), flush=True)
-        rows.append(row)
-    if args.json is not None:
-        write_json(args.json, {"device": describe_device(), "rows": [asdict(r) for r in rows]})
+    try:
+        if args.json is not None:
+            check_writable(args.json)
+        for row in BENCHES[args.what](Clock(args.rounds, args.seconds)):
+            print(format_row(row), flush=True)
+            rows.append(row)
+        if args.json is not None:
+            write_json(args.json, {"device": describe_device(), "rows": [asdict(r) for r in rows]})
+    except (ValueError, OSError) as error:
+        print(f"bench: error: {error}", file=sys.stderr)
+        return 2
     return 0
 
 

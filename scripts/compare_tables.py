@@ -12,6 +12,7 @@ played all of the tables.
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,10 +21,11 @@ from typing import Annotated, Any
 
 import tyro
 
-from jumpy_mbrl.console import escape_output
+from jumpy_mbrl.console import escape_output, output_may_close
 from jumpy_mbrl.envs import BILLIARDS_2D
 from jumpy_mbrl.evaluation import VARIANTS
 from jumpy_mbrl.figures.tables import save_tables_figure
+from jumpy_mbrl.files import entries_of
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Args:
     """The picture; the suffix says which format."""
 
 
+@output_may_close()
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code (2 after a one-line error)."""
     args = tyro.cli(Args, args=argv, description=__doc__)
@@ -58,12 +61,18 @@ def collect(paths: Sequence[Path]) -> dict[str, Mapping[str, Any]]:
     known = [(env, table) for env, tables in VARIANTS.items() for table in tables]
     found: dict[tuple[str, str], Mapping[str, Any]] = {}
     for path in paths:
-        report = json.loads(path.read_text(encoding="utf-8"))
+        with entries_of(path, "play the table again"):
+            report = json.loads(path.read_text(encoding="utf-8"))
         key = (report.get("env"), report.get("table")) if isinstance(report, dict) else None
         if key not in known:
             raise ValueError(f"expected results.json of plan_eval.py, which {path} is not")
         if key in found:
             raise ValueError(f"expected one file for each table, got {path} for {key} again")
+        with entries_of(path, "play the table again"):
+            for figures in report["agents"].values():
+                numbers = [figures["n"], figures["success"], *figures["ci95"]]
+                if len(numbers) != 4 or not all(map(math.isfinite, numbers)):
+                    raise ValueError(f"the figures of an agent are {figures}")
         found[key] = report["agents"]
     return {_row(*key): found[key] for key in known if key in found}
 

@@ -15,9 +15,11 @@ from typing import Annotated
 import tyro
 from tqdm import tqdm
 
-from jumpy_mbrl.console import escape_output
+from jumpy_mbrl.console import escape_output, output_may_close
 from jumpy_mbrl.data import DatasetConfig, make_dataset
+from jumpy_mbrl.data.dataset import manifest_path
 from jumpy_mbrl.envs.physics import Backend
+from jumpy_mbrl.files import check_writable
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,12 @@ class Args:
     """Threads (numba) or processes (plain Python)."""
 
 
+@output_may_close()
 def main(args: Args) -> None:
     """Makes and saves the dataset."""
     if args.path.suffix != ".npz":
         raise ValueError(f"expected --path to end in .npz, got {str(args.path)!r}")
+    check_writable(args.path, manifest_path(args.path))
     started = time.perf_counter()
     count = args.dataset.num_trajectories
     with tqdm(total=count, desc="playing", unit=" trajectories", unit_scale=True) as bar:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from jumpy_mbrl.agents import load_agent
-from jumpy_mbrl.console import escape_output
+from jumpy_mbrl.console import escape_output, output_may_close
 from jumpy_mbrl.envs import ENV_IDS, rendering
 from jumpy_mbrl.files import atomic_write
 from jumpy_mbrl.game import Game, Phase
@@ -54,10 +54,10 @@ class Args:
     """The folder to write to; it is made if need be."""
 
 
+@output_may_close()
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     args = tyro.cli(Args, args=argv, description=__doc__)
-    args.out.mkdir(parents=True, exist_ok=True)
     for env_id in ENV_IDS:
         for kind in KINDS:
             path = args.out / f"{env_id.removesuffix('-v0').lower()}_{kind}.png"

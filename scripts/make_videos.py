@@ -23,9 +23,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import tyro
 
 from jumpy_mbrl.agents import AGENTS, load_agent
-from jumpy_mbrl.console import escape_output
+from jumpy_mbrl.console import escape_output, output_may_close
 from jumpy_mbrl.envs.config import unknown_name
 from jumpy_mbrl.evaluation.rollouts import Shot, check_reset_seed, watch_shot
+from jumpy_mbrl.files import check_writable
 from jumpy_mbrl.models import WorldModel, from_pretrained
 from jumpy_mbrl.videos import (
     FORMATS,
@@ -87,15 +88,16 @@ class Args:
             raise ValueError(f"--models must be from 1 to {MAX_MODELS}, got {len(self.models)}")
 
 
+@output_may_close()
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code (2 after a one-line error)."""
     args = tyro.cli(Args, args=argv, description=__doc__)
     try:
         args.check()
+        check_writable(*(args.out / video for video in args.videos))
         models = load_models(args.models)
         shot = watch_shot(args.seed, load_agent(args.agent, device="cpu", seed=args.seed))
         films = {video: make_film(Path(video).stem, args, models, shot) for video in args.videos}
-        args.out.mkdir(parents=True, exist_ok=True)  # before the long work, so that it fails early
         for video, film in films.items():
             path = args.out / video
             film.save(path)

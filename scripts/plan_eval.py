@@ -43,7 +43,7 @@ from jumpy_mbrl.agents import (
     PlannerConfig,
     load_agent,
 )
-from jumpy_mbrl.console import escape_output
+from jumpy_mbrl.console import escape_output, output_may_close
 from jumpy_mbrl.data.seeds import evaluation_table_seeds
 from jumpy_mbrl.devices import resolve_device
 from jumpy_mbrl.envs import BILLIARDS_2D
@@ -59,12 +59,14 @@ from jumpy_mbrl.evaluation import (
     play,
     record_shot,
 )
+from jumpy_mbrl.evaluation.scoring import training_frames
 from jumpy_mbrl.evaluation.sharding import evaluate_on_ray
-from jumpy_mbrl.files import atomic_write
+from jumpy_mbrl.files import atomic_write, check_writable
 from jumpy_mbrl.models.pretrained import versions
 from jumpy_mbrl.models.world import OtherWorldWarning
 from jumpy_mbrl.processes import check_at_once
 
+FILES = ("results.json", "results.csv", "success.png", "calibration.png")
 _CONTACTS_SHOWN = (4, 7)
 
 
@@ -105,7 +107,7 @@ class Args:
     workers: int = 1
     """Batches planned for side by side with --ray local."""
     json: Path | None = None
-    """Write results.json to this path too."""
+    """Write results.json to this path too, which may be a pipe or /dev/stdout."""
     out: Path = Path("runs/plan_eval")
     """Folder for results.json, results.csv and success.png."""
 
@@ -167,6 +169,7 @@ def lines_of_other_worlds() -> Iterator[None]:
         yield
 
 
+@output_may_close()
 @lines_of_other_worlds()
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code (2 after a one-line error)."""
@@ -175,12 +178,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.check()
         if args.threads:
             torch.set_num_threads(args.threads)
+        check_writable(*(args.out / name for name in FILES), *([args.json] if args.json else []))
         agents = load_agents(args)
-        args.out.mkdir(parents=True, exist_ok=True)  # before the long work, so that it fails early
         tables = make_tables(args.episodes, args.seed, find_variant(args.table, args.env))
         results = evaluate(args, agents, tables)
-        print(format_table(results))
-        write_results(args, agents, tables, results)
+        try:
+            told = write_results(args, agents, tables, results)
+        finally:
+            print(format_table(results))
+        print(told)
     except (ValueError, OSError, ImportError, OtherWorldWarning) as error:
         print(f"plan_eval: {error}", file=sys.stderr)
         return 2
@@ -198,6 +204,7 @@ def load_agents(args: Args) -> dict[str, Agent]:
     for name, load in args.loaders(args.agents or AGENTS).items():
         try:
             agents[name] = load()
+            training_frames(agents[name])  # which the report needs: not after all is played
         except ValueError as error:
             if isinstance(error, OtherGameError) and not args.agents:
                 continue
@@ -272,19 +279,21 @@ def rnn_over_jumpy(results: Mapping[str, AgentResult]) -> float | None:
 
 def write_results(
     args: Args, agents: Mapping[str, Agent], tables: Tables, results: Mapping[str, AgentResult]
-) -> None:
-    """Writes the JSON, the CSV and the picture, and says where."""
+) -> str:
+    """Writes the JSON, the CSV and the pictures; returns where, for people."""
     report = make_report(args, results)
-    paths = [args.out / "results.json", *([args.json] if args.json else [])]
-    for path in paths:
-        _write_json(path, report)
-    paths.append(args.out / "results.csv")
-    _write_csv(paths[-1], report)
+    paths = [args.out / name for name in FILES[:2]]
+    _write_json(paths[0], report)
+    _write_csv(paths[1], report)
+    problem = ""
     try:
         paths += draw(agents, tables, results, args.out)
     except ImportError as error:
-        print(f"the pictures were not drawn: {error}")
-    print("wrote " + ", ".join(str(path) for path in paths))
+        problem = f"the pictures were not drawn: {error}\n"
+    if args.json is not None:  # The last, as a pipe may be closed.
+        _write_json(args.json, report)
+        paths.append(args.json)
+    return f"{problem}wrote {', '.join(str(path) for path in paths)}"
 
 
 def draw(

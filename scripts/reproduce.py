@@ -35,14 +35,15 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import tyro
 
-from jumpy_mbrl.console import escape_output
+from jumpy_mbrl.console import escape_output, output_may_close
 from jumpy_mbrl.data.tasks import TASKS, TaskConfig, make_task
 from jumpy_mbrl.envs.config import check_names
+from jumpy_mbrl.files import check_writable
 from jumpy_mbrl.locks import take_turns
 from jumpy_mbrl.models.fold_jump import FoldJumpConfig
 from jumpy_mbrl.models.sprite_jump import SpriteJumpConfig
 from jumpy_mbrl.processes import check_at_once
-from jumpy_mbrl.reproduction.results import PAGE, TABLE, Results
+from jumpy_mbrl.reproduction.results import CAPACITY, PAGE, SAMPLES, TABLE, Results
 from jumpy_mbrl.reproduction.runs import SEQUENCES, Job
 from jumpy_mbrl.reproduction.table import QUICK_WARNING
 from jumpy_mbrl.reproduction.workers import run_all
@@ -143,6 +144,7 @@ class Args:
         return self.runs_dir or Path("runs/tasks-quick" if self.quick else "runs/tasks")
 
 
+@output_may_close()
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line; returns the exit code: 1 if a run failed, 2 for bad input."""
     args = tyro.cli(Args, args=argv, description=__doc__)
@@ -161,6 +163,7 @@ def reproduce(args: Args) -> int:
     """Runs all jobs, keeps every result at once, and writes table and figures."""
     jobs = make_capacity_jobs(args) if args.capacity else make_jobs(args)
     results = Results.open(args.out_dir(), args.quick)
+    check_writable(*(results.out / name for name in (TABLE, PAGE, SAMPLES, CAPACITY)))
     keep: Callable[[str, str, Mapping[str, Any]], None]
     keep = results.add_capacity if args.capacity else results.add
     places = {job.folder: place for place, job in jobs.items()}

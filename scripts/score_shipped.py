@@ -15,11 +15,11 @@ from typing import Any
 
 import tyro
 
-from jumpy_mbrl.console import escape_output
+from jumpy_mbrl.console import escape_output, output_may_close
 from jumpy_mbrl.data.dataset import DatasetConfig, make_dataset
 from jumpy_mbrl.data.loading import SequenceData
 from jumpy_mbrl.data.tasks import TaskConfig, make_task
-from jumpy_mbrl.files import write_json
+from jumpy_mbrl.files import check_writable, entries_of, write_json
 from jumpy_mbrl.locks import take_turns
 from jumpy_mbrl.models import from_pretrained, pretrained_info, shipped_models
 from jumpy_mbrl.shipped import CONFIG, Shelf
@@ -38,10 +38,10 @@ class Args:
 
 def validation_data(name: str) -> SequenceData:
     """The sequences that chose the weights of a shipped model."""
-    config: dict[str, Any] = pretrained_info(name)["training"]["config"]["validation_data"]
-    if "task" in config:
-        return make_task(TaskConfig.from_dict(config))
-    return make_dataset(DatasetConfig.from_dict(config))
+    with entries_of(f"{CONFIG} of {name}", "train it with train_world_model.py"):
+        values: dict[str, Any] = pretrained_info(name)["training"]["config"]["validation_data"]
+        config = (TaskConfig if "task" in values else DatasetConfig).from_dict(values)
+    return make_task(config) if isinstance(config, TaskConfig) else make_dataset(config)
 
 
 def figures_of(name: str) -> dict[str, float]:
@@ -50,10 +50,14 @@ def figures_of(name: str) -> dict[str, float]:
     return {f"validation_{key}": value for key, value in figures.items()}
 
 
+@output_may_close()
 def main(args: Args) -> None:
     """Prints, and with `update` writes, the figures."""
     shelf = Shelf("pretrained", "model", "save_pretrained")
-    for name in args.models or shipped_models():
+    names = args.models or shipped_models()
+    if args.update:
+        check_writable(*(shelf.find(name) / CONFIG for name in names))
+    for name in names:
         told, found = pretrained_info(name)["metrics"], figures_of(name)
         pairs = [f"{key} {told[key]:.6g} now {value:.6g}" for key, value in found.items()]
         print(f"{name}: {', '.join(pairs)}", flush=True)

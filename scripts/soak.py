@@ -22,7 +22,7 @@ import tyro
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from jumpy_mbrl.console import escape_output
+from jumpy_mbrl.console import escape_output, output_may_close
 from jumpy_mbrl.envs.billiards import Billiards2DEnv
 from jumpy_mbrl.envs.config import STARTS, TableConfig
 from jumpy_mbrl.envs.task import OBS_TYPES, REWARDS
@@ -271,6 +271,7 @@ def peak_memory() -> float:
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
+@output_may_close()
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     args = tyro.cli(Args, args=argv, description=__doc__)

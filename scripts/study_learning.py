@@ -30,7 +30,7 @@ import tyro
 
 from jumpy_mbrl.agents import load_agent
 from jumpy_mbrl.agents.policy_labels import policy_labels
-from jumpy_mbrl.console import escape_output
+from jumpy_mbrl.console import escape_output, output_may_close
 from jumpy_mbrl.data.dataset import DatasetConfig, make_dataset
 from jumpy_mbrl.data.seeds import validation_table_seeds
 from jumpy_mbrl.devices import resolve_device
@@ -47,7 +47,14 @@ from jumpy_mbrl.evaluation.learning import (
     read_points,
     score_of,
 )
-from jumpy_mbrl.files import atomic_write, read_json, write_json
+from jumpy_mbrl.files import (
+    atomic_write,
+    check_writable,
+    entries_of,
+    read_json,
+    to_json,
+    write_json,
+)
 from jumpy_mbrl.locks import take_turns
 from jumpy_mbrl.models.pretrained import versions
 from jumpy_mbrl.processes import check_at_once
@@ -107,6 +114,7 @@ class Planner:
     def do(self) -> None:
         """Makes the points that are missing."""
         runs = self.runs()
+        check_writable(self.out)
         if self.threads:
             torch.set_num_threads(self.threads)
         report = self._read()
@@ -205,7 +213,13 @@ class Figure:
 
     def _add(self, given: Mapping[str, Any]) -> str:
         path = self.out / DATA
-        report = read_json(path, FORMAT, VERSION, _PARTS) if path.is_file() else _empty()
+        report = _empty()
+        if path.is_file():
+            report = read_json(path, FORMAT, VERSION, _PARTS)
+            with entries_of(path, "give --planner and --policies and another --out"):
+                policy_labels([kind["settings"] for kind in report["policies"]])
+                page(report)
+                to_json(report)
         report.update(given)
         labels = policy_labels([kind["settings"] for kind in report["policies"]])
         for kind, label in zip(report["policies"], labels, strict=True):
@@ -213,9 +227,9 @@ class Figure:
         check_comparable(report)
         if not report["planner"] and not report["policies"]:
             raise ValueError(f"expected --policies or --planner, as there is no {path} to redraw")
-        self.out.mkdir(parents=True, exist_ok=True)
+        with entries_of("what --planner and --policies name", "make it again"):
+            text = page(report)
         write_json(path, report)
-        text = page(report)
         with atomic_write(self.out / PAGE) as temporary:
             temporary.write_text(text, encoding="utf-8")
         self._draw(report)
@@ -239,6 +253,7 @@ Args = (
 )
 
 
+@output_may_close()
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code (2 after a one-line error)."""
     args: Planner | Figure = tyro.cli(Args, args=argv, description=__doc__)

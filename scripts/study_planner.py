@@ -29,10 +29,10 @@ from tqdm import tqdm
 
 from jumpy_mbrl.agents import AGENTS, GradientPlanner, load_agent
 from jumpy_mbrl.agents.studies import JUMPY, Entry, ablation, frontier
-from jumpy_mbrl.console import escape_output
+from jumpy_mbrl.console import escape_output, output_may_close
 from jumpy_mbrl.envs.config import check_names
 from jumpy_mbrl.evaluation import BATCH_SIZE, AgentResult, Tables, evaluate_agent, make_tables
-from jumpy_mbrl.files import atomic_write, write_json
+from jumpy_mbrl.files import atomic_write, check_writable, entries_of, write_json
 from jumpy_mbrl.locks import take_turns
 from jumpy_mbrl.models.pretrained import versions
 from jumpy_mbrl.processes import check_at_once
@@ -77,6 +77,7 @@ class Args:
             raise ValueError(f"--budgets must be positive, got {self.budgets}")
 
 
+@output_may_close()
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code (2 after a one-line error)."""
     args = tyro.cli(Args, args=argv, description=__doc__)
@@ -84,13 +85,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.check()
         if args.threads:
             torch.set_num_threads(args.threads)
-        args.out.mkdir(parents=True, exist_ok=True)
+        check_writable(*(args.out / f"{study}.json" for study in args.studies))
+        check_writable(args.out / PAGE, args.out / PICTURE)
+        for study in STUDIES:
+            _read(args.out / f"{study}.json")  # A damaged one is named before the long work.
         tables = make_tables(args.episodes, args.seed)
         for study in args.studies:
             path = args.out / f"{study}.json"
             report = _measure(study, args, tables)
             with take_turns(path):
-                write_json(path, _with_others(report, path))
+                write_json(path, _with_others(report, _read(path)))
         with take_turns(args.out / PAGE):
             text = write_page(args.out)
             _draw(args.out)
@@ -121,9 +125,23 @@ def _measure(study: str, args: Args, tables: Tables) -> dict[str, Any]:
     }
 
 
-def _with_others(report: dict[str, Any], path: Path) -> dict[str, Any]:
+def _read(path: Path) -> dict[str, Any]:
+    """What a study wrote before, or nothing.
+
+    Raises:
+        ValueError: if the file holds something else.
+    """
+    if not path.is_file():
+        return {}
+    with entries_of(path, "choose another --out"):
+        report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        _heading("", report)
+        format_lines(report["lines"])
+    return report
+
+
+def _with_others(report: dict[str, Any], earlier: Mapping[str, Any]) -> dict[str, Any]:
     """The report, with the lines of an earlier one that it lacks, if both were measured alike."""
-    earlier = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     measured = {key: value for key, value in report.items() if key not in ("commands", "lines")}
     if not measured.items() <= earlier.items():
         return report
@@ -173,8 +191,8 @@ def write_page(out: Path) -> str:
     """Writes both studies as Markdown, from their files, and returns the text."""
     parts = ["# What the planner's parts are worth"]
     for study in STUDIES:
-        if (out / f"{study}.json").is_file():
-            report = json.loads((out / f"{study}.json").read_text(encoding="utf-8"))
+        report = _read(out / f"{study}.json")
+        if report:
             parts += [*_heading(study, report), *format_lines(report["lines"])]
     text = "\n".join(parts) + "\n"
     with atomic_write(out / PAGE) as temporary:

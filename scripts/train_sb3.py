@@ -29,7 +29,7 @@ from jumpy_mbrl.agents.policy_config import (
     policy_preset,
 )
 from jumpy_mbrl.agents.policy_training import train_policy
-from jumpy_mbrl.console import escape_output
+from jumpy_mbrl.console import escape_output, output_may_close
 
 _DEFAULT_PRESET = "sac-shot-coords"
 
@@ -47,6 +47,7 @@ class Arguments:
     """Go on with the run in --run-dir, which has to be your own: it holds pickles."""
 
 
+@output_may_close()
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code (2 after a one-line error)."""
     argv = sys.argv[1:] if argv is None else list(argv)

@@ -24,7 +24,7 @@ from typing import Annotated
 
 import tyro
 
-from jumpy_mbrl.console import escape_output
+from jumpy_mbrl.console import escape_output, output_may_close
 from jumpy_mbrl.processes import end_with
 from jumpy_mbrl.training import PRESETS, TrainingConfig, TrainingDivergedError, preset, train
 from jumpy_mbrl.training.distributed import WorkersLostError, launched
@@ -51,6 +51,7 @@ class Arguments:
     )
 
 
+@output_may_close()
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code (2 after a one-line error)."""
     argv = sys.argv[1:] if argv is None else list(argv)

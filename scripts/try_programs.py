@@ -20,11 +20,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
 
 import tyro
 
-from jumpy_mbrl.files import write_json
+from jumpy_mbrl.console import escape_output, output_may_close
+from jumpy_mbrl.files import check_writable, write_json
 
 ROOT = Path(__file__).parents[1]
 
@@ -54,13 +54,13 @@ class Program:
     Attributes:
         name: the heading above it.
         needs: what pip installs.
-        language: of the code.
+        language: "python" or "bash".
         code: what is run.
     """
 
     name: str
     needs: str
-    language: Literal["python", "bash"]
+    language: str
     code: str
 
 
@@ -81,6 +81,7 @@ class Result:
     works: bool
 
 
+@output_may_close()
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns 1 if a program failed."""
     args = tyro.cli(Args, args=argv, description=__doc__)
@@ -90,6 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         known = [program.name for program in programs]
         print(f"try_programs: no such program: {sorted(unknown)}; there are {known}")
         return 2
+    check_writable(args.out)
     results = json.loads(args.out.read_text(encoding="utf-8")) if args.out.exists() else {}
     works = True
     for program in programs:
@@ -105,7 +107,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def read_page(page: str) -> list[Program]:
     """The programs of a page, in order: of each section the block below ``<!-- needs: ... -->``."""
-    return [Program(**found.groupdict()) for found in _BLOCK.finditer(page)]
+    return [
+        Program(*found.group("name", "needs", "language", "code"))
+        for found in _BLOCK.finditer(page)
+    ]
 
 
 def run(program: Program) -> Result:
@@ -155,4 +160,5 @@ def make_environment(folder: Path, needs: str) -> Path:
 
 
 if __name__ == "__main__":
+    escape_output()
     sys.exit(main())

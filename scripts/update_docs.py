@@ -17,7 +17,7 @@ from typing import Any
 import tyro
 
 from jumpy_mbrl.agents import AGENTS
-from jumpy_mbrl.console import escape_output
+from jumpy_mbrl.console import escape_output, output_may_close
 from jumpy_mbrl.envs import BILLIARDS_2D
 from jumpy_mbrl.evaluation.curves import format_curves, report_curves
 from jumpy_mbrl.files import atomic_write
@@ -45,6 +45,7 @@ class Table:
     write: Callable[[dict[str, Any]], str]
 
 
+@output_may_close()
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     args = tyro.cli(Args, args=argv, description=__doc__)
@@ -175,7 +176,9 @@ def programs_table(report: dict[str, Any]) -> str:
     for name, figures in report.items():
         others = ", ".join(f"{key} {value}" for key, value in figures["tried_with"].items())
         verdict = "works" if figures["works"] else "fails"
-        lines.append(f"| {name} | {figures['version']} | {others} | {figures['date']} | {verdict} |")
+        lines.append(
+            f"| {name} | {figures['version']} | {others} | {figures['date']} | {verdict} |"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -197,9 +200,7 @@ TABLES = (
         )
     ),
     Table("tasks", "README.md", "results/tasks/table1.json", task_table),
-    Table(
-        "programs", "docs/other_programs.md", "results/programs/programs.json", programs_table
-    ),
+    Table("programs", "docs/other_programs.md", "results/programs/programs.json", programs_table),
     Table("bench", "docs/performance.md", "results/bench_envs.json", bench_table),
     Table(
         "bench-policies",

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, redirect_stdout, suppress
+from itertools import islice
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -46,3 +49,63 @@ def load_script() -> Callable[[str], ModuleType]:
         return module
 
     return load
+
+
+ODD: tuple[Any, ...] = (None, True, -1, 0.5, 10**400, float("inf"), "x", [], ["x"], {}, {"x": 1})
+
+
+def mutants(content: Any) -> Iterator[Any]:
+    """What JSON holds, with each entry in turn left out, and replaced by what it is not."""
+    keys = list(content) if isinstance(content, dict) else list(range(len(content)))[:2]
+    for key in keys:
+        rest = content.copy()
+        del rest[key]
+        yield rest
+        values = list(ODD)
+        if isinstance(content[key], dict | list):
+            values += mutants(content[key])
+        for value in values:
+            changed = content.copy()
+            changed[key] = value
+            yield changed
+
+
+@pytest.fixture(scope="session")
+def refusals() -> Callable[..., int]:
+    """Counts how many mutants of a JSON file a reader refuses, by a `ValueError` that names it."""
+
+    def count(
+        path: Path,
+        read: Callable[[], object],
+        write: Callable[[Any], object] | None = None,
+        every: int = 1,
+    ) -> int:
+        whole, refused = path.read_bytes(), 0
+        for content in islice(mutants(json.loads(whole)), 0, None, every):
+            path.write_text(json.dumps(content)) if write is None else write(content)
+            try:
+                read()
+            except ValueError as error:
+                assert path.stem in str(error), (content, error)
+                refused += 1
+        path.write_bytes(whole)
+        return refused
+
+    return count
+
+
+@pytest.fixture(scope="session")
+def closed_stdout() -> Callable[[], AbstractContextManager[None]]:
+    """Within it stdout is as `program | true` leaves it: nobody reads."""
+
+    @contextmanager
+    def closed() -> Iterator[None]:
+        reader, writer = os.pipe()
+        os.close(reader)
+        stream = os.fdopen(writer, "w", buffering=1)
+        with redirect_stdout(stream):
+            yield
+        with suppress(BrokenPipeError):
+            stream.close()
+
+    return closed

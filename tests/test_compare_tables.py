@@ -89,6 +89,13 @@ def test_two_files_of_one_table_are_refused(script: ModuleType, tmp_path: Path) 
         script.collect([path, path])
 
 
+def test_entries_that_cannot_be_are_named(
+    script: ModuleType, tmp_path: Path, refusals: Callable[..., int]
+) -> None:
+    path = write(tmp_path, "rest", jumpy=figures(3))
+    assert refusals(path, lambda: script.collect([path])) > 80
+
+
 def test_a_missing_file_is_one_line(
     script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

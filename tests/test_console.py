@@ -1,14 +1,21 @@
-"""What scripts print where the locale is ASCII."""
+"""What scripts print where the locale is ASCII, and where nobody reads it."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
+
+from jumpy_mbrl.console import escape_output, output_may_close
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted(path.name for path in (ROOT / "scripts").glob("*.py"))
@@ -61,8 +68,58 @@ def test_what_cannot_be_printed_is_escaped() -> None:
 
 
 def test_a_stream_of_another_kind_is_left_alone(capsys: pytest.CaptureFixture[str]) -> None:
-    from jumpy_mbrl.console import escape_output
-
     escape_output()
     print("1 ± 0.1")
     assert capsys.readouterr().out == "1 ± 0.1\n"
+
+
+WORKS = """
+import pathlib, sys
+from jumpy_mbrl.console import output_may_close
+@output_may_close()
+def main():
+    for _ in range(3000):
+        print("a line that fills the buffer of the pipe", flush=True)
+        print("another", file=sys.stderr)
+    pathlib.Path(sys.argv[1]).write_text("done")
+main()
+"""
+
+
+def test_a_program_whose_output_closes_does_its_work(tmp_path: Path) -> None:
+    command = f"{sys.executable} -c '{WORKS}' {tmp_path / 'file'} 2>&1 | head -1; "
+    command += "exit ${PIPESTATUS[0]}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) == 1
+    assert (tmp_path / "file").read_text() == "done"
+
+
+def test_other_errors_of_an_output_are_told(
+    closed_stdout: Callable[[], contextlib.AbstractContextManager[None]],
+) -> None:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(28, "No space left on device")
+
+    with closed_stdout(), pytest.raises(BrokenPipeError):
+        print("nobody reads this")
+    with closed_stdout(), output_may_close():
+        print("nor this")
+    with (
+        contextlib.redirect_stdout(Full()),
+        pytest.raises(OSError, match="No space left"),
+        output_may_close(),
+    ):
+        print("there is no room for this")
+
+
+@pytest.mark.parametrize("name", [name for name in SCRIPTS if name != "play.py"])
+def test_every_script_outlives_its_reader(
+    name: str, load_script: Callable[[str], ModuleType]
+) -> None:
+    around: Any = [
+        cell.cell_contents for cell in load_script(name.removesuffix(".py")).main.__closure__ or ()
+    ]
+    managers = [getattr(part, "func", None) for part in around]
+    assert output_may_close.__wrapped__ in managers  # type: ignore[attr-defined]

@@ -2,13 +2,16 @@
 
 import dataclasses
 import importlib.util
+import io
 import json
+import math
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -344,6 +347,52 @@ def test_a_foreign_file_under_a_manifest_that_fits_it(saved: Path, content: byte
         TrajectoryDataset.load(saved)
 
 
+def promise(path: Path, name: str, shape: tuple[int, ...], method: int, file_size: int) -> None:
+    """Writes an archive whose array says that it is larger than it is."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": "<f4", "fortran_order": False, "shape": shape}
+    )
+    with zipfile.ZipFile(path) as archive:
+        rest = {entry: archive.read(entry) for entry in archive.namelist()}
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for entry, content in {**rest, f"{name}.npy": header.getvalue() + bytes(2**16)}.items():
+            archive.writestr(entry, content)
+        if file_size:
+            archive.getinfo(f"{name}.npy").file_size = file_size  # as the directory will tell
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+@pytest.mark.parametrize("told", [False, True])
+def test_promised_sizes_are_checked_before_there_is_memory_for_them(
+    saved: Path, method: int, told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shape = (16, 45, 4 * 10**6)  # 11.5 GB
+    promise(saved, "obs", shape, method, 128 + 4 * math.prod(shape) if told else 0)
+    assert saved.stat().st_size < 10**6
+    change_manifest(saved, sha256=sha256_of(saved))
+    monkeypatch.setattr(np.lib.format, "read_array", lambda *_, **__: pytest.fail("read"))
+    message = r"obs of shape \(16, 45, 4000000\) and type float32, 11,520,000,128 bytes"
+    with pytest.raises(ValueError, match=message):
+        TrajectoryDataset.load(saved)
+
+
+def test_arrays_are_compared_with_the_manifest_before_they_are_read(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promise(saved, "obs", (128, 32, 4), zipfile.ZIP_DEFLATED, 0)
+    change_manifest(saved, sha256=sha256_of(saved))
+    monkeypatch.setattr(np.lib.format, "read_array", lambda *_, **__: pytest.fail("read"))
+    with pytest.raises(ValueError, match=r"expected obs of shape .* got \(128, 32, 4\)"):
+        TrajectoryDataset.load(saved)
+
+
+def test_compressed_arrays_are_read_too(saved: Path, small: TrajectoryDataset) -> None:
+    np.savez_compressed(saved, obs=small.obs, action=small.action)
+    change_manifest(saved, sha256=sha256_of(saved))
+    np.testing.assert_array_equal(TrajectoryDataset.load(saved).obs, small.obs)
+
+
 def test_a_plain_array_or_other_arrays_under_a_manifest_that_fits(
     saved: Path, small: TrajectoryDataset
 ) -> None:
@@ -393,6 +442,12 @@ def test_a_manifest_that_is_not_json(saved: Path, text: str) -> None:
         TrajectoryDataset.load(saved)
 
 
+def test_entries_of_a_manifest_that_cannot_be_are_named(
+    saved: Path, refusals: Callable[..., int]
+) -> None:
+    assert refusals(manifest_path(saved), lambda: TrajectoryDataset.load(saved)) > 200
+
+
 def test_a_file_of_another_config(saved: Path) -> None:
     other = dataclasses.replace(SMALL, seed=8, table=TableConfig(radius=0.05))
     with pytest.raises(ValueError, match=r"table.radius=0.1 instead of 0.05, seed=7 instead of 8"):
@@ -421,6 +476,15 @@ def test_load_or_make_makes_once_and_repairs(
         load_or_make(SMALL, folder)
     monkeypatch.setattr(dataset, "make_dataset", lambda *args, **kwargs: pytest.fail("made again"))
     np.testing.assert_array_equal(load_or_make(SMALL, folder).obs, made.obs)
+
+
+def test_a_folder_that_cannot_be_written_to_is_noticed_before_a_dataset_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(dataset, "make_dataset", lambda *_, **__: pytest.fail("made"))
+    with pytest.raises(OSError, match=r"to write .*/file/billiards2d-.*\.npz: Not a directory"):
+        load_or_make(SMALL, tmp_path / "file")
 
 
 # Interrupted writes

@@ -146,6 +146,24 @@ def test_the_card_tells_how_to_load_and_is_not_written_over(
     assert (tmp_path / "README.md").read_text() == "mine"
 
 
+def test_a_folder_stays_as_it_was_unless_all_can_be_written(
+    model: WorldModel, saved: Path, tmp_path: Path
+) -> None:
+    before = {path.name: path.read_bytes() for path in saved.iterdir()}
+    with pytest.raises(ValueError, match="got nan"):
+        HubModel(model, metrics={"mse": float("nan")}).save_pretrained(saved)
+    assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
+    (tmp_path / "config.json").write_text('{"architectures": ["Other"]}')
+    with pytest.raises(ValueError, match=r"to be free or to hold format 'jumpy-mbrl world model'"):
+        HubModel(model).save_pretrained(tmp_path)
+    assert (tmp_path / "config.json").read_text() == '{"architectures": ["Other"]}'
+    (tmp_path / "config.json").unlink()
+    (tmp_path / "config.json").symlink_to("elsewhere.json")
+    HubModel(model).save_pretrained(tmp_path)
+    assert (tmp_path / "config.json").is_symlink()
+    assert_same(HubModel.from_pretrained(tmp_path).model, model)
+
+
 def test_a_model_of_no_registered_kind_is_refused_before_anything_is_pushed() -> None:
     with pytest.raises(ValueError, match=r"expected a model config, one of .*, got NoneType"):
         HubModel(torch.nn.Linear(2, 2))  # type: ignore[arg-type]

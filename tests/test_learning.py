@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import fmean
@@ -44,6 +45,7 @@ from jumpy_mbrl.evaluation.learning import (
     PlannerPoint,
     find_point,
     learn_and_play,
+    merge_points,
     score_of,
 )
 from jumpy_mbrl.figures.learning import FRAMES, mark_logarithmically, save_learning_figure
@@ -472,6 +474,35 @@ def test_processes_add_to_one_file_side_by_side(
     names = [(point["seed"], point["trajectories"]) for point in report["points"]]
     assert names == [(1, 8), (1, 16), (0, 8)] and len(begun) == 4
     assert len(report["commands"]) == 2 and set(report["references"]) == {"none", "simulator"}
+
+
+def test_a_closed_output_costs_no_picture(
+    script: ModuleType, tmp_path: Path, closed_stdout: Callable[[], AbstractContextManager[None]]
+) -> None:
+    folder = write_run(tmp_path / "ppo", POLICY_PRESETS["ppo-shot-coords"], *points_of(0.25))
+    options = ("--policies", str(folder), "--out", str(tmp_path / "out"))
+    with closed_stdout():
+        assert script.main(["figure", *options]) == 0
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"learning.json", "learning.md", "learning.png"}
+
+
+def test_entries_that_cannot_be_are_named(
+    script: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    refusals: Callable[..., int],
+) -> None:
+    point = planner_point(9, 0.5, device="cpu", threads=1)
+    planner = write_points(tmp_path / "planner.json", 10, point)
+    assert refusals(planner, lambda: merge_points([planner])) > 90
+    folder = write_run(tmp_path / "ppo", POLICY_PRESETS["ppo-shot-coords"], *points_of(0.25))
+    assert refusals(folder / "config.json", lambda: read_policy_runs([folder])) > 40
+    monkeypatch.setattr(script.Figure, "_draw", lambda *_: None)
+    out = tmp_path / "out"
+    script.Figure(out, (folder,), (planner,)).do()
+    monkeypatch.setattr(script, "check_comparable", lambda *_: None)  # names no file
+    assert refusals(out / "learning.json", lambda: script.Figure(out).do(), every=7) > 40
 
 
 def test_policies_alone_then_the_planner(script: ModuleType, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import math
 import pickletools
 import shutil
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +189,28 @@ def test_foreign_configs(saved: Path, tmp_path: Path, change: dict[str, Any], me
     (tmp_path / "config.json").write_text(json.dumps(content | change))
     with pytest.raises(ValueError, match=message):
         policy_info(tmp_path)
+
+
+def test_entries_of_a_policy_that_cannot_be_are_named(
+    saved: Path, tmp_path: Path, refusals: Callable[..., int]
+) -> None:
+    folder = tmp_path / "policy"
+    shutil.copytree(saved, folder)
+
+    def read() -> None:
+        try:
+            policy_agent(folder, trust=True)
+        except ValueError as error:
+            raise ValueError(f"config: {error}") from None  # Some name what it says, not the file.
+
+    assert refusals(folder / "config.json", read) > 50
+
+
+def test_what_is_not_a_policy_of_ours_is_not_replaced(trained: PPO, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"architectures": ["Other"]}')
+    with pytest.raises(ValueError, match=r"config\.json to be free or to hold format 'jumpy-mbrl"):
+        save_policy(trained, tmp_path, training=COORDS)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
 
 @pytest.mark.parametrize("other", ["ppo", "sac"])

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -317,6 +318,69 @@ def test_a_folder_that_cannot_be_made_is_refused(
     (tmp_path / "file").write_text("")
     assert run(script, tmp_path / "file" / "out") == 2
     assert capsys.readouterr().err.startswith("plan_eval: ")
+
+
+def test_a_closed_output_costs_no_result(
+    script: ModuleType, tmp_path: Path, closed_stdout: Callable[[], AbstractContextManager[None]]
+) -> None:
+    with closed_stdout():
+        assert run(script, tmp_path, "--episodes", "2", agents="none") == 0
+    assert report_of(tmp_path)["agents"]["none"]["n"] == 2
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["results.csv", "results.json", "success.png"]
+
+
+def test_what_cannot_be_written_in_the_end_is_printed_all_the_same(
+    script: ModuleType,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(script, "_write_csv", full)
+    assert run(script, tmp_path, "--episodes", "2", agents="none") == 2
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[2].startswith("none")
+    assert printed.err.splitlines()[-1] == "plan_eval: [Errno 28] No space left on device"
+    assert report_of(tmp_path)["agents"]["none"]["n"] == 2
+
+
+def test_the_report_can_be_written_into_a_pipe(script: ModuleType, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    options = ("--episodes", "2", "--json", str(tmp_path / "pipe"))
+    assert run(script, tmp_path / "out", *options, agents="none") == 0
+    with open(reader, encoding="utf-8") as stream:
+        assert json.load(stream) == report_of(tmp_path / "out")
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_a_pipe_that_is_closed_costs_no_other_result(
+    script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    options = ("--episodes", "2", "--json", f"/proc/self/fd/{writer}")
+    assert run(script, tmp_path, *options, agents="none") == 2
+    os.close(writer)
+    printed = capsys.readouterr()
+    assert "Broken pipe" in printed.err and "none" in printed.out
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["results.csv", "results.json", "success.png"]
+
+
+def test_what_a_model_learned_from_is_read_before_anything_is_played(
+    script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = {"num_trajectories": "many", "table": {"num_frames": 45}}
+    own = save_pretrained(from_pretrained("rnn-billiards2d"), tmp_path / "own", data=data)
+    options = ("--episodes", "2", "--weights", "rnn", str(own))
+    assert run(script, tmp_path / "out", *options, agents="rnn") == 2
+    printed = capsys.readouterr()
+    assert f"expected the data in config.json of {own} as it was written, but 'str'" in printed.err
+    assert printed.out == "" and not (tmp_path / "out").exists()
 
 
 def test_without_matplotlib_the_rest_works(

@@ -32,7 +32,7 @@ from jumpy_mbrl.models import (
     save_pretrained,
     shipped_models,
 )
-from jumpy_mbrl.models.pretrained import pretrained_text
+from jumpy_mbrl.models.pretrained import is_whole, pretrained_text
 from jumpy_mbrl.models.registry import ModelConfig, describe_model, model_config_from
 
 CONFIGS: list[ModelConfig] = [
@@ -496,6 +496,38 @@ def test_a_model_of_no_registered_kind_cannot_be_saved(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"expected a model config, one of .*, got NoneType"):
         save_pretrained(Other(), tmp_path / "model")
     assert not (tmp_path / "model").exists()
+
+
+def test_entries_of_a_model_that_cannot_be_are_named(
+    saved: Path, refusals: Callable[..., int]
+) -> None:
+    assert refusals(saved / "config.json", lambda: from_pretrained(saved)) > 100
+
+
+def test_what_is_not_a_model_of_ours_is_not_replaced(saved: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "other"
+    folder.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (folder / name).write_text('{"architectures": ["Other"]}')
+    (tmp_path / "link").symlink_to(folder)
+    for path in (folder, tmp_path / "link"):
+        with pytest.raises(ValueError, match=r"to be free or to hold format 'jumpy-mbrl world mo"):
+            save_pretrained(from_pretrained(saved), path)
+    assert (folder / "model.safetensors").read_text() == '{"architectures": ["Other"]}'
+
+
+@pytest.mark.parametrize("damage", ["config.json", "model.safetensors", "{", "other weights"])
+def test_half_a_model_is_not_whole_and_is_replaced(damage: str, saved: Path) -> None:
+    assert is_whole(saved)
+    if damage == "{":
+        (saved / "config.json").write_text(damage)
+    elif damage == "other weights":
+        (saved / "model.safetensors").write_bytes(b"of another validation")
+    else:
+        (saved / damage).unlink()
+    assert not is_whole(saved)
+    save_pretrained(make(CONFIGS[0]), saved)
+    assert is_whole(saved) and from_pretrained(saved).config == CONFIGS[0]
 
 
 # -- the registry ----------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -286,6 +287,44 @@ def test_files_that_are_not_what_was_saved(tmp_path: Path) -> None:
     path.write_bytes(b"PK\x03\x04 no more")
     with pytest.raises(ValueError, match="npz file with the arrays"):
         Recording.load(path)
+
+
+def test_promised_sizes_are_checked_before_there_is_memory_for_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "carts.npz"
+    record(carts(), 3, 6).save(path)
+    with zipfile.ZipFile(path) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    shape = b"'shape': (3, 6, 1), }" + b" " * 12
+    assert shape in entries["obs.npy"]
+    entries["obs.npy"] = entries["obs.npy"].replace(shape, b"'shape': (3, 600, 999999999), }  ")
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+    monkeypatch.setattr(np.lib.format, "read_array", lambda *_, **__: pytest.fail("read"))
+    message = r"obs of shape \(3, 600, 999999999\) .* 7,199,999,992,928 bytes, of which the file"
+    with pytest.raises(ValueError, match=message):
+        Recording.load(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("warm_up", [1, 2]),
+        ("warm_up", 1.5),
+        ("reward", "text"),
+        ("reward", 3.0),
+        ("obs", 1j),
+        ("action", 1.0),
+    ],
+)
+def test_arrays_of_another_kind_are_refused(name: str, value: Any, tmp_path: Path) -> None:
+    data = record(carts(), 3, 6)
+    arrays = {key: getattr(data, key) for key in ("obs", "action", "reward", "warm_up")}
+    np.savez(tmp_path / "carts.npz", **{**arrays, name: np.array(value)})
+    with pytest.raises(ValueError, match=r"expected .*carts\.npz|in .*carts\.npz, got"):
+        Recording.load(tmp_path / "carts.npz")
 
 
 # -- what is refused -----------------------------------------------------------------------------

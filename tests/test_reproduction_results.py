@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,25 @@ def test_a_failed_run_never_replaces_a_good_one(tmp_path: Path) -> None:
     for result in (FAILED, failed_again):
         results.add("lines", "ours", result)
         assert results.report["tasks"]["lines"]["ours"] == result["entry"]
+
+
+@pytest.mark.parametrize("name", [TABLE, CAPACITY, SAMPLES])
+def test_entries_that_cannot_be_are_named(
+    name: str, tmp_path: Path, refusals: Callable[..., int]
+) -> None:
+    results = Results.open(tmp_path, quick=False)
+    results.add("lines", "rnn", GOOD)
+    results.add_capacity("ours", "8", GOOD)
+    results.save()
+
+    def read() -> None:
+        found = Results.open(tmp_path, quick=False)
+        found.add("lines", "rnn", FAILED)
+        found.add_capacity("ours", "8", FAILED)
+        if name == TABLE:
+            found.write_page()
+
+    assert refusals(tmp_path / name, read, every=2) >= 8
 
 
 def test_nothing_is_written_of_no_results(tmp_path: Path) -> None:

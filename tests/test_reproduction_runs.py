@@ -107,6 +107,20 @@ def test_a_finished_run_is_scored_and_not_trained_again(
     assert run(job_of(), tmp_path / "new")["entry"]["error"] == "OSError: it was trained"
 
 
+@pytest.mark.parametrize("torn", ["config.json", "model.safetensors", "neither fits"])
+def test_half_of_the_best_weights_is_written_anew(torn: str, tmp_path: Path) -> None:
+    first = run(job_of(), tmp_path)
+    best = (tmp_path / "circles/jumpy-rnn" / BEST).parent
+    files = {path.name: path.read_bytes() for path in best.iterdir()}
+    if torn == "neither fits":
+        (best / "model.safetensors").write_bytes(b"of another validation")
+    else:
+        (best / torn).unlink()
+    assert not is_finished(tiny(), best.parent)
+    assert run(job_of(), tmp_path) == first
+    assert {path.name: path.read_bytes() for path in best.iterdir()} == files
+
+
 def test_a_half_done_run_goes_on_exactly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

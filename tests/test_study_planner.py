@@ -72,6 +72,24 @@ def test_the_other_study_is_kept(script: ModuleType, tmp_path: Path) -> None:
     assert "| small |" in (tmp_path / "studies.md").read_text()
 
 
+def test_an_earlier_study_that_cannot_be_is_named_before_anything_is_measured(
+    script: ModuleType,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    refusals: Callable[..., int],
+) -> None:
+    assert run(script, tmp_path, "--studies", "ablation") == 0
+    path = tmp_path / "ablation.json"
+    assert refusals(path, lambda: script._read(path)) > 80
+    path.write_text('{"lines": {}}')
+    monkeypatch.setattr(script, "make_tables", lambda *_: pytest.fail("measured"))
+    capsys.readouterr()
+    assert run(script, tmp_path, "--studies", "frontier") == 2
+    message = f"expected {path} as it was written, but there is no 'commands'; choose another --out"
+    assert message in capsys.readouterr().err
+
+
 def test_other_agents_are_kept_if_they_were_measured_alike(
     script: ModuleType, tmp_path: Path
 ) -> None:

@@ -18,6 +18,7 @@ from stable_baselines3 import SAC
 from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
 
 from jumpy_mbrl.adapters.model_env import WorldModelVectorEnv
+from jumpy_mbrl.agents import policy_training
 from jumpy_mbrl.agents.model_free import (
     MotionFeatures,
     RelativeFeatures,
@@ -319,6 +320,84 @@ def test_a_best_policy_without_figures_is_named(tmp_path: Path) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | {"metrics": {"frames": 3}}))
     with pytest.raises(ValueError, match=r"metrics of a validation, lacks .'timesteps', 'sec"):
         train_policy(replace(config, timesteps=128), tmp_path, resume=True, progress=False)
+
+
+@pytest.mark.parametrize("torn", ["policy.zip", "config.json", "neither fits"])
+@pytest.mark.parametrize("timesteps", [64, 128])
+def test_half_a_best_policy_counts_as_none(torn: str, timesteps: int, tmp_path: Path) -> None:
+    config = tiny("ppo-shot-coords", timesteps=64)
+    best = train_policy(config, tmp_path, progress=False)
+    record = json.loads((best / "config.json").read_text())
+    record["metrics"]["success"] = 1.0  # No policy to come could be better.
+    (best / "config.json").write_text(json.dumps(record))
+    if torn == "neither fits":
+        (best / "policy.zip").write_bytes(b"of another validation")
+    else:
+        (best / torn).unlink()
+    train_policy(replace(config, timesteps=timesteps), tmp_path, resume=True, progress=False)
+    assert load_policy(best, trust=True).num_timesteps == timesteps
+    curve = read_curve(tmp_path)
+    assert CurvePoint(**policy_info(best)["metrics"]) == curve[-1]
+    assert [point.timesteps for point in curve] == [64, 128][: timesteps // 64]
+
+
+def test_a_best_policy_that_is_not_ours_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "config.json").write_text('{"architectures": ["Other"]}')
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "best").symlink_to(tmp_path / "other")
+    with pytest.raises(ValueError, match=r"best/config\.json to hold format .*, so it is not ours"):
+        train_policy(tiny("ppo-shot-coords", timesteps=64), tmp_path / "run", progress=False)
+    assert not (tmp_path / "run" / "curve.csv").exists()
+
+
+def test_a_changed_replay_buffer_is_named_and_one_without_checksum_goes_on(tmp_path: Path) -> None:
+    config = tiny("sac-shot-coords", timesteps=64)
+    train_policy(config, tmp_path, progress=False)
+    path = tmp_path / "replay_buffer.pkl"
+    sealed = path.read_bytes()
+    damaged = bytearray(sealed)
+    damaged[len(sealed) // 2] ^= 1  # in the numbers, which the pickle has not checked
+    path.write_bytes(damaged)
+    longer = replace(config, timesteps=128)
+    with pytest.raises(ValueError, match=r"replay_buffer\.pkl .*checksum is that of other"):
+        train_policy(longer, tmp_path, resume=True, progress=False)
+    path.write_bytes(sealed[: -len(b"jumpy-mbrl sha256") - 32])
+    train_policy(longer, tmp_path, resume=True, progress=False)
+    assert path.read_bytes()[:-32].endswith(b"jumpy-mbrl sha256")
+
+
+@pytest.mark.parametrize("name", ["checkpoint.zip", "replay_buffer.pkl"])
+@pytest.mark.parametrize("keep", [0, 1000])
+def test_a_truncated_checkpoint_is_named(name: str, keep: int, tmp_path: Path) -> None:
+    config = tiny("sac-shot-coords", timesteps=64)
+    train_policy(config, tmp_path, progress=False)
+    (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:keep])
+    with pytest.raises(ValueError, match=rf"expected .*{name} as it was written, but it cannot be"):
+        train_policy(replace(config, timesteps=128), tmp_path, resume=True, progress=False)
+
+
+def test_a_curve_of_impossible_numbers_is_named(tmp_path: Path) -> None:
+    for row in ("64,9,nan,0.5,10", "64,9,1.0,-0.5,10", "-64,9,1.0,0.5,10", "64,9,inf,0.5,10"):
+        (tmp_path / "curve.csv").write_text(f"timesteps,frames,seconds,success,n\n{row}\n")
+        with pytest.raises(ValueError, match=r"expected validations in .*curve\.csv, numbers in"):
+            read_curve(tmp_path)
+
+
+def test_entries_of_a_run_that_cannot_be_are_named(
+    tmp_path: Path, refusals: Callable[..., int]
+) -> None:
+    config = tiny("ppo-shot-coords")
+    record = {"training": config.to_dict(), "versions": {}}
+    (tmp_path / "config.json").write_text(json.dumps(record))
+
+    def read() -> None:
+        try:
+            policy_training._check_folder(tmp_path, record, resume=True)
+        except ValueError as error:
+            raise ValueError(f"config: {error}") from None  # Other settings are named by name.
+
+    assert refusals(tmp_path / "config.json", read) > 300
 
 
 def test_the_record_of_a_run_that_goes_on_is_of_its_last_part(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from jumpy_mbrl.data.dataset import DatasetConfig, make_dataset
@@ -537,6 +540,161 @@ def test_resume_refuses_a_damaged_checkpoint(damage: str, tmp_path: Path, data_d
     path.write_bytes(content[damage])
     with pytest.raises(ValueError, match=r"(is damaged or no checkpoint|so it is not ours)"):
         run(config, tmp_path / "run", data_dir, resume=True)
+
+
+def rewritten(path: Path, **changes: Any) -> None:
+    """Writes a checkpoint with other entries, as a version did that had no checksums."""
+    with safe_open(path, framework="pt") as file:
+        header = json.loads(file.metadata()["checkpoint"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    del header["sha256"]
+    for name, value in changes.items():
+        if "/" not in name and name != "generator":
+            header[name] = value
+        elif value is None:
+            del tensors[name]
+        else:
+            tensors[name] = value
+    save_file(tensors, path, {"checkpoint": json.dumps(header)})
+
+
+def test_no_flipped_bit_of_a_checkpoint_is_overlooked(tmp_path: Path, data_dir: Path) -> None:
+    config = replace(RUNS["rnn"], steps=1, model=RNNConfig(hidden_size=1, mlp_size=1))
+    run(config, tmp_path / "run", data_dir)
+    path = tmp_path / "run" / CHECKPOINT
+    whole = path.read_bytes()
+    places = range(3, len(whole), 41)
+    for place in places:
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"safetensors"):
+            Checkpoint.load(path)
+    assert len(places) > 150
+
+
+def test_a_changed_tensor_is_named_and_says_what_to_do(tmp_path: Path, data_dir: Path) -> None:
+    config = replace(RUNS["rnn"], steps=1)
+    run(config, tmp_path / "run", data_dir)
+    path = tmp_path / "run" / CHECKPOINT
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1  # in a tensor
+    path.write_bytes(content)
+    with pytest.raises(
+        ValueError, match=r"its checksum is that of other contents; .* anew in another folder"
+    ):
+        run(config, tmp_path / "run", data_dir, resume=True)
+
+
+def test_checkpoints_without_a_checksum_go_on(tmp_path: Path, data_dir: Path) -> None:
+    run(RUNS["rnn"], tmp_path / "run", data_dir)
+    before = (tmp_path / "run" / CHECKPOINT).read_bytes()
+    rewritten(tmp_path / "run" / CHECKPOINT)
+    assert b"sha256" not in (tmp_path / "run" / CHECKPOINT).read_bytes()
+    run(RUNS["rnn"], tmp_path / "run", data_dir, resume=True)
+    Checkpoint.load(tmp_path / "run" / CHECKPOINT).save(tmp_path / "again")
+    assert (tmp_path / "again").read_bytes() == before
+
+
+@pytest.fixture(scope="module")
+def short_run(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Path:
+    folder = tmp_path_factory.mktemp("short") / "run"
+    run(replace(RUNS["rnn"], steps=8), folder, data_dir)
+    return folder
+
+
+def test_entries_of_a_checkpoint_that_cannot_be_are_named(
+    short_run: Path, tmp_path: Path, refusals: Callable[..., int]
+) -> None:
+    path = tmp_path / CHECKPOINT
+    shutil.copy(short_run / CHECKPOINT, path)
+    rewritten(path)
+    with safe_open(path, framework="pt") as file:
+        header = tmp_path / f"header of {CHECKPOINT}"
+        header.write_text(file.metadata()["checkpoint"])
+    config = replace(RUNS["rnn"], steps=8).to_dict()
+
+    def write(content: Any) -> None:
+        save_file({"generator": torch.zeros(1)}, path, {"checkpoint": json.dumps(content)})
+
+    def read() -> None:
+        changed = differences(Checkpoint.load(path).config, config)
+        if changed:
+            raise ValueError(f"header of {CHECKPOINT}: {changed}")
+
+    assert refusals(header.rename(path.with_name(CHECKPOINT + ".json")), read, write) > 500
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("generator", None),
+        ("generator", torch.zeros(3, dtype=torch.uint8)),
+        ("generator", torch.zeros(5056)),
+        ("model/decoder.last.bias", None),
+        ("model/decoder.last.bias", torch.zeros(5)),
+        ("model/other", torch.zeros(5)),
+        ("best_model/decoder.last.bias", None),
+        ("optimizer/0.exp_avg", None),
+        ("optimizer/0.exp_avg", torch.zeros(5)),
+        ("optimizer/99.step", torch.zeros(())),
+        ("optimizer/x.step", torch.zeros(())),
+        ("optimizer/0", torch.zeros(())),
+        ("best", None),
+        ("step", 9),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_is_named(
+    name: str, value: Any, short_run: Path, tmp_path: Path, data_dir: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(short_run, folder)
+    rewritten(folder / CHECKPOINT, **{name: value})
+    with pytest.raises(ValueError, match=rf"expected .*{CHECKPOINT} as it was written, but .*anew"):
+        run(replace(RUNS["rnn"], steps=8), folder, data_dir, resume=True)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "3", "{", "[" * 100_000, "{}", '{"seconds": NaN}'])
+def test_damaged_seconds_are_named(
+    text: str, short_run: Path, refusals: Callable[..., int]
+) -> None:
+    path = short_run / SECONDS
+    assert refusals(path, lambda: training_seconds(short_run)) == 11
+    whole = path.read_text()
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"expected .*seconds\.json as it was written.*remove it"):
+        Stopwatch().restore(short_run)
+    path.write_text(whole)
+
+
+# -- the best weights ------------------------------------------------------------------------
+
+
+def test_a_best_model_that_is_not_ours_is_noticed_before_the_run(
+    tmp_path: Path, data_dir: Path
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "config.json").write_text('{"architectures": ["Other"]}')
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "best").symlink_to(other)
+    with pytest.raises(ValueError, match=r"best/config\.json to be free or to hold format 'jumpy"):
+        run(RUNS["rnn"], tmp_path / "run", data_dir)
+    assert not (tmp_path / "run" / "config.json").exists()
+    (other / "config.json").unlink()
+    run(RUNS["rnn"], tmp_path / "run", data_dir)
+    assert (tmp_path / "run" / "best").is_symlink()
+    assert from_pretrained(other).config == RUNS["rnn"].model
+
+
+def test_a_best_model_that_cannot_be_written_is_noticed_before_the_run(
+    tmp_path: Path, data_dir: Path
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "best").write_text("")
+    with pytest.raises(OSError, match=r"able to write .*/run/best/config\.json: Not a directory"):
+        run(RUNS["rnn"], tmp_path / "run", data_dir)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["best"]
 
 
 # -- divergence ------------------------------------------------------------------------------

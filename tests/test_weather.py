@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from jumpy_mbrl.data import weather
 from jumpy_mbrl.data.seeds import SPLITS
 from jumpy_mbrl.data.weather import (
     DAY,
@@ -214,6 +215,22 @@ def test_a_stray_quote_is_refused(day: Weather, tmp_path: Path) -> None:
     path = write(tmp_path / "jena.csv", table_of(day))
     path.write_bytes(path.read_bytes() + b'"' + b"x" * 200_000)
     with pytest.raises(ValueError, match=r"comma-separated values in .*field limit.*; the real f"):
+        read_weather(path)
+
+
+def test_an_archive_of_far_more_than_the_weather_is_not_unpacked(
+    day: Weather, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "jena.csv.zip"
+    text = table_of(day)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.write(write(tmp_path / "jena.csv", text), "jena.csv")
+    size = (tmp_path / "jena.csv").stat().st_size
+    monkeypatch.setattr(weather, "_LARGEST", size)
+    read_weather(path)
+    monkeypatch.setattr(weather, "_LARGEST", size - 1)
+    monkeypatch.setattr(weather, "_parse", lambda *_: pytest.fail("unpacked"))
+    with pytest.raises(ValueError, match=rf"at most {size - 1:,} bytes, .* got {size:,}; unpack"):
         read_weather(path)
 
 

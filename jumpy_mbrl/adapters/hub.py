@@ -147,6 +147,43 @@ class HubModel(  # type: ignore[call-arg]  # mypy skips huggingface_hub
             metrics=info["metrics"],
         )
 
+    # That of the mixin begins by deleting the config.json that is there, whosever it is.
+    def save_pretrained(
+        self,
+        save_directory: str | os.PathLike[str],
+        *,
+        repo_id: str | None = None,
+        push_to_hub: bool = False,
+        model_card_kwargs: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> str | None:
+        """Writes the folder; an older model there is replaced, or stays if this fails.
+
+        Args:
+            save_directory: the folder, made if missing.
+            repo_id: of the repository to push to; by default the folder's name.
+            push_to_hub: whether to push it as well.
+            model_card_kwargs: for the template of the `README.md`.
+            options: further ones of `push_to_hub`.
+
+        Returns:
+            The URL of the commit, if it was pushed.
+
+        Raises:
+            ValueError: as `jumpy_mbrl.save_pretrained` does.
+        """
+        folder = Path(save_directory)
+        self._save_pretrained(folder)
+        card = folder / "README.md"
+        if not card.exists():
+            self.generate_model_card(**(model_card_kwargs or {})).save(card)
+        if not push_to_hub:
+            return None
+        url: str = self.push_to_hub(
+            repo_id or folder.name, model_card_kwargs=model_card_kwargs, **options
+        )
+        return url
+
     def _save_pretrained(self, save_directory: Path) -> None:
         save_pretrained(
             self.model,

@@ -10,15 +10,18 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import platform
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +38,14 @@ from jumpy_mbrl.envs.config import (
 from jumpy_mbrl.envs.physics import Backend, resolve_backend, simulate
 from jumpy_mbrl.envs.table import Tables
 from jumpy_mbrl.envs.task import line_task
-from jumpy_mbrl.files import atomic_write, read_json, sha256_of, write_json
+from jumpy_mbrl.files import (
+    atomic_write,
+    check_writable,
+    entries_of,
+    read_json,
+    sha256_of,
+    write_json,
+)
 from jumpy_mbrl.processes import check_at_once, process_pool
 
 Shot = Literal["uniform", "none", "place"]
@@ -46,6 +56,12 @@ FORMAT = "jumpy-mbrl trajectories"
 FORMAT_VERSION = 1
 
 _ARRAYS = ("obs", "action")
+_HEADER_READERS: dict[tuple[int, int], Callable[[Any], tuple[tuple[int, ...], bool, Any]]] = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+_MOST_INFLATED = 1032
+"""Bytes that one byte can stand for in a .zip file's usual compression."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +200,8 @@ class TrajectoryDataset:
         """
         path = check_npz_name(path)
         manifest = _read_manifest(path)
-        config = DatasetConfig.from_dict(manifest["config"])
+        with entries_of(manifest_path(path), "make the dataset again"):
+            config = DatasetConfig.from_dict(manifest["config"])
         if expect is not None and config != expect:
             raise ValueError(_difference(path, expect, config))
         found = sha256_of(path)
@@ -193,7 +210,8 @@ class TrajectoryDataset:
                 f"expected {path} to have the SHA-256 {manifest['sha256']} of its manifest, got "
                 f"{found}; the file is truncated or was changed, make it again"
             )
-        return cls(**read_arrays(path, _ARRAYS), config=config)
+        check = partial(_check_arrays, config=config)
+        return cls(**read_arrays(path, _ARRAYS, check), config=config)
 
 
 _Job = tuple[DatasetConfig, int, Backend]
@@ -259,6 +277,7 @@ def load_or_make(
         pass
     except ValueError as error:
         warnings.warn(f"made {path} again, because: {error}", stacklevel=2)
+    check_writable(path, manifest_path(path))
     dataset = make_dataset(config, backend=backend, workers=workers, progress=progress)
     dataset.save(path)
     return dataset
@@ -334,7 +353,16 @@ def _run(
         yield from pool.map(_make_block, jobs)
 
 
-def _check_arrays(arrays: Mapping[str, NDArray[Any]], config: DatasetConfig) -> None:
+class _Header(NamedTuple):
+    """What an array says of itself."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
+def _check_arrays(
+    arrays: Mapping[str, NDArray[Any]] | Mapping[str, _Header], config: DatasetConfig
+) -> None:
     lead = (config.num_trajectories, config.table.num_frames)
     expected = {"obs": (*lead, config.obs_size), "action": (*lead, 2)}
     for name, shape in expected.items():
@@ -387,12 +415,22 @@ def _read_manifest(path: Path) -> dict[str, Any]:
 
 
 def read_arrays(
-    path: Path, names: tuple[str, ...], optional: tuple[str, ...] = ()
+    path: Path,
+    names: tuple[str, ...],
+    check: Callable[[Mapping[str, _Header]], None] = lambda headers: None,
+    optional: tuple[str, ...] = (),
 ) -> dict[str, NDArray[Any]]:
-    """Returns the arrays of an .npz file, the `optional` ones if it has them.
+    """Returns the arrays of an .npz file.
+
+    Args:
+        path: the file.
+        names: of the arrays.
+        check: is given their headers, before there is memory for any.
+        optional: names of arrays that the file may have.
 
     Raises:
-        ValueError: if it does not have all of `names`.
+        ValueError: if the file does not have `names`, or is too small for what they say of
+            themselves.
     """
     try:
         # Opened here, because np.load leaves a broken archive open.
@@ -401,12 +439,43 @@ def read_arrays(
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise ValueError("a single array")
             with archive:
+                size = os.fstat(stream.fileno()).st_size
+                entries: Any = archive.zip
                 found = (*names, *(name for name in optional if name in archive))
-                return {name: archive[name] for name in found}
-    except (EOFError, KeyError, OSError, ValueError, zipfile.BadZipFile) as error:
+                check({name: _read_header(entries, name, size) for name in found})
+                return {name: archive[f"{name}.npy"] for name in found}
+    except (
+        EOFError,
+        KeyError,
+        MemoryError,
+        NotImplementedError,
+        OSError,
+        RuntimeError,
+        ValueError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         raise ValueError(
             f"expected an .npz file with the arrays {names} in {path}, got something else: {error}"
         ) from None
+
+
+def _read_header(archive: zipfile.ZipFile, name: str, size: int) -> _Header:
+    """The header of an array, if the archive, of so many bytes, can hold what it promises."""
+    entry = archive.getinfo(f"{name}.npy")
+    with archive.open(entry) as stream:
+        version = np.lib.format.read_magic(stream)
+        if version not in _HEADER_READERS:
+            raise ValueError(f"{name} in version {version} of NumPy's format")
+        shape, _, dtype = _HEADER_READERS[version](stream)
+        promised = stream.tell() + math.prod(shape) * dtype.itemsize
+    most = size if entry.compress_type == zipfile.ZIP_STORED else _MOST_INFLATED * size
+    if dtype.kind not in "biuf" or promised != entry.file_size or promised > most:
+        raise ValueError(
+            f"{name} of shape {shape} and type {dtype}, {promised:,} bytes, of which the file of "
+            f"{size:,} bytes has {entry.file_size:,}"
+        )
+    return _Header(shape, dtype)
 
 
 def _difference(path: Path, expect: DatasetConfig, found: DatasetConfig) -> str:

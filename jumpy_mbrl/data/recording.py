@@ -27,7 +27,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 
 from jumpy_mbrl.data.dataset import check_npz_name, read_arrays
-from jumpy_mbrl.files import atomic_write, sha256_of
+from jumpy_mbrl.files import atomic_write, entries_of, sha256_of
 
 Policy = Callable[[NDArray[Any], NDArray[np.float32]], NDArray[np.float32]]
 """Chooses actions (n, A) from all frames so far (n, t, D) and the actions at them (n, t, A), of
@@ -159,7 +159,9 @@ class Recording:
             )
         arrays = read_arrays(path, _ARRAYS, optional=("length",))
         obs, action, reward, warm_up = (arrays[name] for name in _ARRAYS)
-        return cls(obs, action, reward, int(warm_up), arrays.get("length"))  # type: ignore[arg-type]
+        length = arrays.get("length")
+        with entries_of(path, "record it anew"):
+            return cls(obs, action, reward, operator.index(warm_up), length)  # type: ignore[arg-type]
 
 
 def record(

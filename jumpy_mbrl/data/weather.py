@@ -49,6 +49,8 @@ _LIMITS = ((-60.0, 60.0), (800.0, 1100.0), (800.0, 1800.0))
 _DRY_AIR = 287.05
 """Specific gas constant of dry air, J/(kg K)."""
 _CLOCK_NOISE = 0.5
+_LARGEST = 2**30
+"""Bytes of a .csv file in a .zip; the real one has 43 million."""
 SOURCE = (
     "the real file is at https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
     "jena_climate_2009_2016.csv.zip (unpack it or give the .zip as it is), measured by the Max "
@@ -278,6 +280,12 @@ def _open_csv(path: Path) -> Iterator[TextIO]:
         names = [n for n in archive.namelist() if n.endswith(".csv") and "__MACOSX" not in n]
         if len(names) != 1:
             raise ValueError(f"expected one .csv file in {path}, got {names or archive.namelist()}")
+        size = archive.getinfo(names[0]).file_size
+        if size > _LARGEST:
+            raise ValueError(
+                f"expected at most {_LARGEST:,} bytes, many times the weather of Jena, in the .csv "
+                f"file in {path}, got {size:,}; unpack it, if that is what it holds"
+            )
         with (
             archive.open(names[0]) as packed,
             io.TextIOWrapper(packed, "utf-8-sig", errors="replace", newline="") as stream,

@@ -6,6 +6,7 @@ from, and those by which its best weights were chosen.
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from jumpy_mbrl.agents import load_agent
 from jumpy_mbrl.data.dataset import DatasetConfig
 from jumpy_mbrl.evaluation.scoring import evaluate_agent
 from jumpy_mbrl.evaluation.tables import Tables
-from jumpy_mbrl.files import read_json
+from jumpy_mbrl.files import entries_of, read_json
 from jumpy_mbrl.training import TrainingConfig, preset, train, training_seconds
 from jumpy_mbrl.training.loop import CONFIG
 
@@ -29,6 +30,7 @@ POINTS_FORMAT = "jumpy-mbrl planner's learning"
 VERSION = 1
 
 _MOST_HELD_BACK = 1000
+_NUMBERS = ("trajectories", "seed", "steps", "frames", "seconds", "n", "success")
 
 
 @dataclass(frozen=True)
@@ -180,7 +182,13 @@ def read_points(path: str | os.PathLike[str]) -> dict[str, Any]:
         ValueError: if it is another.
     """
     fields = {"tables": int, "references": dict, "points": list, "commands": list}
-    return read_json(path, POINTS_FORMAT, VERSION, fields)
+    content = read_json(path, POINTS_FORMAT, VERSION, fields)
+    with entries_of(path, "make its points again in another file"):
+        for point in content["points"]:
+            if not all(math.isfinite(point[name]) for name in _NUMBERS):
+                raise ValueError(f"a point is {point}")
+            LearningRun(point["trajectories"], point["seed"], point["steps"])
+    return content
 
 
 def find_point(points: Sequence[dict[str, Any]], run: LearningRun) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ Letters: B tables, D = 2N numbers an observation.
 from __future__ import annotations
 
 import math
+import operator
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -20,9 +21,11 @@ from numpy.typing import NDArray
 
 from jumpy_mbrl.data.tasks import TASKS
 from jumpy_mbrl.evaluation.tables import Outcomes, Tables, drawn_objective, play, true_state
+from jumpy_mbrl.files import entries_of
 from jumpy_mbrl.models.base import WorldModel
 from jumpy_mbrl.models.pretrained import pretrained_info
 from jumpy_mbrl.models.world import warn_of_other_world
+from jumpy_mbrl.shipped import CONFIG
 
 if TYPE_CHECKING:
     from jumpy_mbrl.agents import Agent, Objective, Plan
@@ -332,7 +335,7 @@ def summarise(agent: Agent, tables: Tables, rounds: Sequence[Round]) -> AgentRes
         ball_hits=float(ball_hits.mean()),
         by_contacts=by_count(wall_hits + ball_hits, is_success),
         by_ball_hits=by_count(ball_hits, is_success),
-        training_frames=_training_frames(agent),
+        training_frames=training_frames(agent),
         checkpoint=getattr(agent, "checkpoint", None),
         seed=tables.seed,
         actions=np.concatenate([entry.actions for entry in rounds]),
@@ -346,8 +349,12 @@ def _joined(parts: list[NDArray[np.float64] | None]) -> NDArray[np.float64] | No
     return np.concatenate(arrays) if arrays else None
 
 
-def _training_frames(agent: Agent) -> int | None:
-    """Frames that an agent learned from: as it says, or as its model's config records them."""
+def training_frames(agent: Agent) -> int | None:
+    """Frames that an agent learned from: as it says, or as its model's config records them.
+
+    Raises:
+        ValueError: if that config does not record them as ``save_pretrained`` does.
+    """
     if hasattr(agent, "training_frames"):
         frames: int | None = agent.training_frames
         return frames
@@ -355,7 +362,10 @@ def _training_frames(agent: Agent) -> int | None:
     if checkpoint is None:
         return None
     data = pretrained_info(checkpoint).get("data") or {}
-    if data.get("task") in TASKS:
-        return int(data["num_sequences"]) * TASKS[data["task"]].frames
-    count, length = data.get("num_trajectories"), (data.get("table") or {}).get("num_frames")
-    return None if count is None or length is None else int(count) * int(length)
+    with entries_of(f"the data in {CONFIG} of {checkpoint}", "save the model again"):
+        if data.get("task") in TASKS:
+            return operator.index(data["num_sequences"]) * TASKS[data["task"]].frames
+        count, length = data.get("num_trajectories"), (data.get("table") or {}).get("num_frames")
+        if count is None or length is None:
+            return None
+        return operator.index(count) * operator.index(length)

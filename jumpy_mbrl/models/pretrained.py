@@ -21,7 +21,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from jumpy_mbrl.devices import any_device
-from jumpy_mbrl.files import read_json, sha256_of, to_json, write_together
+from jumpy_mbrl.files import check_ours, has_sha256, read_json, to_json, write_together
 from jumpy_mbrl.models.base import WorldModel
 from jumpy_mbrl.models.registry import (
     MODELS,
@@ -68,7 +68,7 @@ def save_pretrained(
 
     Raises:
         ValueError: if the model is of no registered kind, or for an entry that JSON cannot hold,
-            such as NaN or a path.
+            such as NaN or a path, or a ``config.json`` there that is not of a model of ours.
     """
     model = _unwrapped(model)
     weights = save(_state(model))
@@ -83,6 +83,7 @@ def save_pretrained(
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
     }
     folder = Path(path)
+    check_ours(folder / CONFIG, FORMAT)
     write_together(folder, {WEIGHTS: weights, CONFIG: to_json(content)})
     return folder
 
@@ -127,6 +128,15 @@ def pretrained_info(path_or_name: str | os.PathLike[str]) -> dict[str, Any]:
         ValueError: if there is no such model, or its config is damaged or foreign.
     """
     return _read_config(_SHELF.find(path_or_name))
+
+
+def is_whole(path: str | os.PathLike[str]) -> bool:
+    """Whether a folder has a model whose two files belong together, and not what a crash left."""
+    folder = Path(path)
+    try:
+        return has_sha256(folder / WEIGHTS, _read_config(folder)["weights_sha256"])
+    except ValueError:
+        return False
 
 
 def pretrained_text(path_or_name: str | os.PathLike[str]) -> str:
@@ -194,13 +204,14 @@ def _read_weights(folder: Path, content: Mapping[str, Any]) -> dict[str, Tensor]
     path = folder / WEIGHTS
     if not path.is_file():
         raise ValueError(f"expected the weights {WEIGHTS} in {folder}, but there is no such file")
+    data = path.read_bytes()  # Once: what is checked is what is loaded.
     try:
-        weights = load(path.read_bytes())
+        weights = load(data)
     except SafetensorError as error:
         raise ValueError(
             f"expected safetensors in {path}, but the file is damaged or truncated: {error}"
         ) from None
-    found = sha256_of(path)
+    found = hashlib.sha256(data).hexdigest()
     if found != content["weights_sha256"]:
         raise ValueError(
             f"expected {path} to have the SHA-256 {content['weights_sha256']} of its {CONFIG}, "

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jumpy_mbrl.files import atomic_write, write_json
+from jumpy_mbrl.files import atomic_write, entries_of, write_json
 from jumpy_mbrl.locks import take_turns
 from jumpy_mbrl.reproduction.figures import save_task_figures
 from jumpy_mbrl.reproduction.table import (
@@ -80,12 +80,16 @@ class Results:
     def _read(cls, out: Path, quick: bool) -> Results:
         """What is in ``out``; of what is not, nothing, and ``quick`` or not."""
         empty = {"format": FORMAT, "quick": quick}
-        return cls(
+        results = cls(
             out,
             report=_read_file(out / TABLE) or {**empty, "tasks": {}},
             capacity=_read_file(out / CAPACITY) or {**empty, "models": {}},
             samples=_read_file(out / SAMPLES) or {},
         )
+        _check(out / TABLE, results.report, "tasks")
+        _check(out / CAPACITY, results.capacity, "models")
+        _check(out / SAMPLES, {**empty, "samples": results.samples}, "samples")
+        return results
 
     def add(self, task: str, model: str, result: Mapping[str, Any]) -> None:
         """Takes what `run_job` returned for a run of the table, unless a failure is to replace a
@@ -142,7 +146,8 @@ class Results:
 
     def write_page(self) -> str:
         """Writes the table as Markdown, and returns it."""
-        text = format_report(self.report)
+        with entries_of(self.out / TABLE, "run it all again with another --out"):
+            text = format_report(self.report)
         _write_text(self.out / PAGE, text)
         return text
 
@@ -152,12 +157,25 @@ class Results:
         Raises:
             ImportError: if matplotlib is not installed.
         """
-        return save_task_figures(self.report, self.samples, self.capacity, self.out)
+        names = f"{TABLE}, {SAMPLES} and {CAPACITY} in {self.out}"
+        with entries_of(names, "run it all again with another --out"):
+            return save_task_figures(self.report, self.samples, self.capacity, self.out)
 
 
 def _loses(new: Mapping[str, Any], old: Mapping[str, Any] | None) -> bool:
     """Whether an entry failed where there is one of a run that did not."""
-    return new["error"] is not None and old is not None and old["error"] is None
+    return new["error"] is not None and old is not None and old.get("error") is None
+
+
+def _check(path: Path, content: Mapping[str, Any], kind: str) -> None:
+    """Raises ``ValueError`` unless results can be added to what a file holds."""
+    with entries_of(path, "choose another --out"):
+        if not isinstance(content["quick"], bool):
+            raise ValueError(f"quick is {content['quick']!r}")
+        for entries in content[kind].values():
+            for entry in entries.values():
+                if entry is not None:
+                    entry.get("error")
 
 
 def _read_file(path: Path) -> dict[str, Any] | None:
@@ -170,7 +188,7 @@ def _read_file(path: Path) -> dict[str, Any] | None:
         return None
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"expected JSON in {path}, got something else: {error}") from None
     ours = isinstance(content, dict) and (path.name == SAMPLES or content.get("format") == FORMAT)
     if not ours:

@@ -26,7 +26,7 @@ from jumpy_mbrl.locks import RUN_LOCK, own
 from jumpy_mbrl.models import from_pretrained
 from jumpy_mbrl.models.base import WorldModel
 from jumpy_mbrl.models.jumpy_rnn import JumpyRNN
-from jumpy_mbrl.models.pretrained import pretrained_info, versions
+from jumpy_mbrl.models.pretrained import is_whole, pretrained_info, versions
 from jumpy_mbrl.reproduction.samples import record_samples
 from jumpy_mbrl.training import TrainingConfig, TrainingDivergedError, train, training_seconds
 from jumpy_mbrl.training.checkpoint import Checkpoint
@@ -150,7 +150,7 @@ def is_finished(config: TrainingConfig, folder: Path) -> bool:
     Raises:
         ValueError: if it is a run with other settings, or damaged.
     """
-    if not (folder / CHECKPOINT).is_file() or not (folder / BEST / CONFIG).is_file():
+    if not (folder / CHECKPOINT).is_file() or not is_whole(folder / BEST):
         return False
     checkpoint = Checkpoint.load(folder / CHECKPOINT)
     changed = differences(checkpoint.config, config.to_dict())

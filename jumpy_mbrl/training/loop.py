@@ -17,10 +17,10 @@ from tqdm import tqdm
 from jumpy_mbrl.data.loading import SequenceData, actions_ahead, as_frames, lengths, load_data
 from jumpy_mbrl.data.sampling import Sampler, make_sampler
 from jumpy_mbrl.devices import cpu_threads
-from jumpy_mbrl.files import write_json
+from jumpy_mbrl.files import check_ours, check_writable, entries_of, write_json
 from jumpy_mbrl.locks import own
 from jumpy_mbrl.models.base import WorldModel
-from jumpy_mbrl.models.pretrained import save_pretrained, versions
+from jumpy_mbrl.models.pretrained import FORMAT, save_pretrained, versions
 from jumpy_mbrl.models.registry import make_model
 from jumpy_mbrl.training.checkpoint import Checkpoint
 from jumpy_mbrl.training.config import TrainingConfig, differences
@@ -243,14 +243,40 @@ class _Run:
         self.history = checkpoint.history
         self.best = checkpoint.best
         self.best_model = checkpoint.best_model
-        self.model.load_state_dict(checkpoint.model)
-        state: dict[int, dict[str, Tensor]] = {}
-        for key, value in checkpoint.optimizer.items():
-            number, _, name = key.partition(".")
-            state.setdefault(int(number), {})[name] = value
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
-        self.generator.set_state(checkpoint.generator)
+        with entries_of(
+            self.path, "it is of another run, so start this one anew in another folder"
+        ):
+            self._check_tensors(checkpoint)
+            self.model.load_state_dict(checkpoint.model)
+            state: dict[int, dict[str, Tensor]] = {}
+            for key, value in checkpoint.optimizer.items():
+                number, _, name = key.partition(".")
+                state.setdefault(int(number), {})[name] = value
+            groups = self.optimizer.state_dict()["param_groups"]
+            self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+            self.generator.set_state(checkpoint.generator)
+
+    def _check_tensors(self, checkpoint: Checkpoint) -> None:
+        """Raises ``ValueError`` for what would be missed, or not fit, only later."""
+        if checkpoint.step > self.config.steps:
+            raise ValueError(f"its step {checkpoint.step} is beyond the last, {self.config.steps}")
+        weights = {name: value.shape for name, value in self.model.state_dict().items()}
+        best = {name: value.shape for name, value in checkpoint.best_model.items()}
+        if best != (weights if checkpoint.best else {}):
+            raise ValueError("its best weights are those of another model")
+        moments = {
+            f"{number}.{name}": shape
+            for number, parameter in enumerate(self.model.parameters())
+            for name, shape in (
+                ("step", torch.Size()),
+                ("exp_avg", parameter.shape),
+                ("exp_avg_sq", parameter.shape),
+            )
+        }
+        found = {name: value.shape for name, value in checkpoint.optimizer.items()}
+        numbers = {name.partition(".")[0] for name in found}
+        if not found.items() <= moments.items() or len(found) != 3 * len(numbers):
+            raise ValueError("its optimizer is that of another model")
 
     def _due(self, interval: int) -> bool:
         return self.step % interval == 0 or self.step == self.config.steps
@@ -321,13 +347,21 @@ def _prepare(
                 f"expected the config that the run in {folder} was started with, got "
                 f"{', '.join(changed)}; give the same settings, or start a run in another folder"
             )
+        _check_outputs(folder)
         return checkpoint
     if (folder / CONFIG).exists() or path.exists():
         raise ValueError(
             f"{folder} already holds a run; resume it, remove it, or choose another folder"
         )
+    _check_outputs(folder)
     write_json(folder / CONFIG, {"training": config.to_dict(), "versions": versions()})
     return None
+
+
+def _check_outputs(folder: Path) -> None:
+    """Raises for what could not be written at the end of a run, before its start."""
+    check_writable(folder / CHECKPOINT, folder / BEST / CONFIG)
+    check_ours(folder / BEST / CONFIG, FORMAT)
 
 
 def _check_fit(model: WorldModel, data: SequenceData) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from jumpy_mbrl.files import write_json
+from jumpy_mbrl.files import entries_of, write_json
 
 SECONDS = "seconds.json"
 
@@ -57,6 +58,11 @@ def training_seconds(run_dir: str | os.PathLike[str]) -> float:
 
     Raises:
         FileNotFoundError: if there is no checkpoint yet.
+        ValueError: if the file is damaged.
     """
-    content = json.loads((Path(run_dir) / SECONDS).read_text(encoding="utf-8"))
-    return float(content["seconds"])
+    path = Path(run_dir) / SECONDS
+    with entries_of(path, "remove it, and seconds are counted from there on"):
+        seconds = json.loads(path.read_text(encoding="utf-8"))["seconds"]
+        if isinstance(seconds, bool) or not 0.0 <= seconds < sys.float_info.max:
+            raise ValueError(f"its seconds are {seconds!r}")
+        return float(seconds)
