@@ -8,6 +8,9 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from jumpy_mbrl.arrays import as_array
+from jumpy_mbrl.data.loading import as_frames
+
 LEAD_IN_FRAMES = 4
 """Frames an agent sees before it shoots: 0 to 3."""
 
@@ -36,24 +39,29 @@ class Agent(Protocol):
 
 def batch_of_frames(
     observation: NDArray[Any], obs_size: int | None = None, likely_sizes: Collection[int] = ()
-) -> tuple[NDArray[np.float32], bool]:
+) -> tuple[NDArray[Any], bool]:
     """Checks lead-in frames and gives them a batch dimension.
 
     Args:
         observation: (B, 4, D), or (4, D) for one episode; or these flattened, (B, 4 * D) or
-            (4 * D,), as the environments of whole shots show them.
+            (4 * D,), as the environments of whole shots show them. Bytes are pictures, 0 to 255
+            meaning 0 to 1; all other numbers are taken as they are.
         obs_size: D; None for any.
         likely_sizes: D that are likely where any is allowed. Four rows of 4 * D numbers are taken
             for four flattened episodes where D is known or likely, and else for four frames.
 
     Returns:
-        The frames (B, 4, D) in float32, and whether a batch dimension was added.
+        The frames (B, 4, D) in float32, or in the double precision that they came in, and whether a
+        batch dimension was added.
 
     Raises:
         ValueError: wrong shape, or NaN or infinity.
     """
     sizes = likely_sizes if obs_size is None else (obs_size,)
-    frames = _unflattened(np.asarray(observation, dtype=np.float32), sizes)
+    given = as_array(observation)
+    if given.dtype not in (np.uint8, np.float64):
+        given = given.astype(np.float32)
+    frames = _unflattened(as_frames(given).numpy(), sizes)
     single = frames.ndim == 2
     if single:
         frames = frames[None]
@@ -71,7 +79,7 @@ def batch_of_frames(
     return frames, single
 
 
-def _unflattened(frames: NDArray[np.float32], sizes: Collection[int]) -> NDArray[np.float32]:
+def _unflattened(frames: NDArray[Any], sizes: Collection[int]) -> NDArray[Any]:
     """Flattened lead-in frames, preferably of one of these sizes, as frames; others as they are."""
     if frames.ndim not in (1, 2) or frames.shape[-1] % LEAD_IN_FRAMES:
         return frames

@@ -8,11 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from jumpy_mbrl.agents.planner import Planner
-from jumpy_mbrl.data.loading import as_frames
+from jumpy_mbrl.arrays import as_array
 from jumpy_mbrl.models.action_sequence import ActionSequence
 
 
@@ -44,11 +43,5 @@ class RecedingHorizon:
 
     def __call__(self, obs: NDArray[Any], action: NDArray[np.float32]) -> NDArray[np.float32]:
         """The actions (n, A) for frames (n, T, D), after the actions (n, T, A) at them."""
-        device = self.planner.device
-        frames = as_frames(torch.from_numpy(obs[:, -self.memory :]).to(device))
-        taken = torch.from_numpy(action[:, -self.memory :]).to(device)
-        with torch.no_grad():
-            state = self.model.observe(frames, taken)
-        plan = self.planner.plan(frames, state)
-        first: NDArray[np.float32] = self.model.split(plan.action)[:, 0].cpu().numpy()
-        return first
+        plan = self.planner.plan(obs[:, -self.memory :], taken=action[:, -self.memory :])
+        return as_array(self.model.split(plan.action)[:, 0]).astype(np.float32)
