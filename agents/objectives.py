@@ -12,6 +12,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from jumpy_mbrl.arrays import as_tensor
+
 
 class Objective(Protocol):
     """A score of imagined futures. A class of your own needs no more than this:
@@ -76,7 +78,7 @@ class FunctionObjective:
         self, function: Callable[[Tensor], Tensor], times: Sequence[float] | Tensor
     ) -> None:
         self.function = function
-        self.times = torch.as_tensor(times, dtype=torch.float32)
+        self.times = as_tensor(times, dtype=torch.float32)
 
     def __call__(self, obs: Tensor) -> Tensor:
         return self.function(obs)
@@ -100,8 +102,8 @@ class ReachRegion:
     def __init__(
         self, region: Sequence[float] | Tensor, times: Sequence[float] | Tensor, ball: int = 1
     ) -> None:
-        self.region = torch.as_tensor(region, dtype=torch.float32)
-        self.times = torch.as_tensor(times, dtype=torch.float32)
+        self.region = as_tensor(region, dtype=torch.float32)
+        self.times = as_tensor(times, dtype=torch.float32)
         self.ball = ball
         if self.region.shape[-1] != 4 or self.region.ndim > 2:
             raise ValueError(
@@ -154,8 +156,8 @@ class ReachPointAtTime:
             raise ValueError(
                 f"point and index must be equally long, got {len(point)} and {len(index)}"
             )
-        self.point = torch.as_tensor(point, dtype=torch.float32)
-        self.times = torch.tensor([float(time)])
+        self.point = as_tensor(point, dtype=torch.float32)
+        self.times = as_tensor([float(time)], dtype=torch.float32)
         self.tolerance = tolerance
         self.index = list(index)
 

@@ -45,7 +45,7 @@ from jumpy_mbrl.agents.model_free import (
 )
 from jumpy_mbrl.agents.policy_config import PolicyConfig, PPOConfig, changes, completed
 from jumpy_mbrl.data.seeds import training_table_seeds, validation_table_seeds
-from jumpy_mbrl.devices import cpu_threads, resolve_device
+from jumpy_mbrl.devices import cpu_threads, plain_defaults, resolve_device
 from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.files import atomic_write, write_json
 from jumpy_mbrl.models.pretrained import from_pretrained, pretrained_info, versions
@@ -113,7 +113,7 @@ def train_policy(
     resolve_device(config.device)
     record = _record(config)
     _check_folder(folder, record, resume)
-    with cpu_threads(config.threads):
+    with cpu_threads(config.threads), plain_defaults():
         env, held_out = make_env(config), make_env(config, held_out=True)
         if resume and (folder / CHECKPOINT).is_file():
             model = _load(config, folder, env)

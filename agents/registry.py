@@ -13,6 +13,7 @@ from jumpy_mbrl.agents.base import Agent, OtherGameError
 from jumpy_mbrl.agents.gradient import PROTOCOLS, GradientPlanner, PlannerConfig
 from jumpy_mbrl.agents.objectives import Objective, ReachPointAtTime, ReachRegion
 from jumpy_mbrl.agents.simple import NoShot, RandomShot
+from jumpy_mbrl.arrays import as_tensor
 from jumpy_mbrl.devices import resolve_device
 from jumpy_mbrl.envs.config import TableConfig, unknown_name
 from jumpy_mbrl.envs.task import Task, plane_task
@@ -170,7 +171,7 @@ def reach_target(
         only_last: whether the last frame alone counts.
     """
     last = table.num_frames - 1 - table.lead_in
-    region = table.target if targets is None else torch.as_tensor(targets, dtype=torch.float32)
+    region = table.target if targets is None else as_tensor(targets, dtype=torch.float32)
     return ReachRegion(region, range(last if only_last else 1, last + 1))
 
 
