@@ -8,6 +8,9 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from jumpy_mbrl.arrays import as_array
+from jumpy_mbrl.data.loading import as_frames
+
 LEAD_IN_FRAMES = 4
 """Frames an agent sees before it shoots: 0 to 3."""
 
@@ -40,19 +43,21 @@ def batch_of_frames(
     obs_size: int | None = None,
     likely_sizes: Collection[int] = (),
     shown: int = 0,
-) -> tuple[NDArray[np.float32], bool]:
+) -> tuple[NDArray[Any], bool]:
     """Checks lead-in frames and gives them a batch dimension.
 
     Args:
         observation: (B, 4, D), or (4, D) for one episode; or these flattened, (B, 4 * D) or
-            (4 * D,), as the environments of whole shots show them.
+            (4 * D,), as the environments of whole shots show them. Bytes are pictures, 0 to 255
+            meaning 0 to 1; all other numbers are taken as they are.
         obs_size: D; None for any.
         likely_sizes: D that are likely where any is allowed. Four rows of 4 * D numbers are taken
             for four flattened episodes where D is known or likely, and else for four frames.
         shown: G, numbers of a target that may follow the D of each frame, where D is known.
 
     Returns:
-        The frames (B, 4, D) or (B, 4, D + G) in float32, and whether a batch dimension was added.
+        The frames (B, 4, D) or (B, 4, D + G) in float32, or in the double precision that they came
+        in, and whether a batch dimension was added.
 
     Raises:
         ValueError: wrong shape, no array, or NaN or infinity.
@@ -63,7 +68,10 @@ def batch_of_frames(
             f"{list(observation)}; agents read obs_type='coords'"
         )
     sizes = likely_sizes if obs_size is None else (obs_size, obs_size + shown)
-    frames = _unflattened(np.asarray(observation, dtype=np.float32), sizes)
+    given = as_array(observation)
+    if given.dtype not in (np.uint8, np.float64):
+        given = given.astype(np.float32)
+    frames = _unflattened(as_frames(given).numpy(), sizes)
     single = frames.ndim == 2
     if single:
         frames = frames[None]
@@ -84,7 +92,7 @@ def batch_of_frames(
     return frames, single
 
 
-def _unflattened(frames: NDArray[np.float32], sizes: Collection[int]) -> NDArray[np.float32]:
+def _unflattened(frames: NDArray[Any], sizes: Collection[int]) -> NDArray[Any]:
     """Flattened lead-in frames, preferably of one of these sizes, as frames; others as they are."""
     if frames.ndim not in (1, 2) or frames.shape[-1] % LEAD_IN_FRAMES:
         return frames

@@ -34,7 +34,10 @@ class Cost:
         """Learns from what is done inside, which is to be so many rollouts."""
         started = self._clock()
         yield
-        seconds = self._clock() - started
+        self.learn(rollouts, self._clock() - started)
+
+    def learn(self, rollouts: int, seconds: float) -> None:
+        """Learns from so many rollouts that took so long."""
         self._each = seconds / rollouts
         self._least = seconds if self._least is None else min(self._least, seconds)
 
@@ -66,3 +69,30 @@ class Budget:
         """
         usable = self._whole - min(keep, _KEPT * self._whole)
         return self.clock() + seconds <= self._begin + share * usable
+
+
+class Turns:
+    """Says whether there is time for one more turn, to what asks before each.
+
+    What is done from a question to the next is taken for the turn.
+
+    Args:
+        budget: the time.
+        share: of it that may be used.
+    """
+
+    def __init__(self, budget: Budget, share: float) -> None:
+        self._budget = budget
+        self._share = share
+        self._cost = Cost(budget.clock)
+        self._turn: tuple[int, float] | None = None
+
+    def __call__(self, rollouts: int) -> bool:
+        """Whether there is time for a turn of so many rollouts."""
+        now = self._budget.clock()
+        if self._turn is not None:
+            before, started = self._turn
+            self._cost.learn(before, now - started)
+        goes_on = self._budget.fits(self._cost(rollouts), self._share)
+        self._turn = (rollouts, now) if goes_on else None
+        return goes_on

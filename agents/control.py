@@ -8,12 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from jumpy_mbrl.agents.objectives import aimed
 from jumpy_mbrl.agents.planner import Planner
-from jumpy_mbrl.data.loading import as_frames
+from jumpy_mbrl.arrays import as_array
 from jumpy_mbrl.models.action_sequence import ActionSequence
 
 
@@ -49,12 +47,5 @@ class RecedingHorizon:
         Where frames show a target behind the D numbers, a planner's objective that can be aimed
         (``aimed_at``) is aimed there.
         """
-        device = self.planner.device
-        frames = as_frames(torch.from_numpy(obs[:, -self.memory :]).to(device))
-        taken = torch.from_numpy(action[:, -self.memory :]).to(device)
-        frames, objective = aimed(frames, self.model.obs_size, self.planner.objective)
-        with torch.no_grad():
-            state = self.model.observe(frames, taken)
-        plan = self.planner.plan(frames, state, objective)
-        first: NDArray[np.float32] = self.model.split(plan.action)[:, 0].cpu().numpy()
-        return first
+        plan = self.planner.plan(obs[:, -self.memory :], taken=action[:, -self.memory :])
+        return as_array(self.model.split(plan.action)[:, 0]).astype(np.float32)

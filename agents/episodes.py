@@ -69,15 +69,16 @@ class Episodes:
         state = self.states[member].repeat(S)
         if noise is not None:
             state = replace(state, hidden=state.hidden + noise.repeat(B, 1))
-        imagined = self.models[member].imagine(
-            state, self.times, self.actions(shots).reshape(B * S, A)
-        )
+        actions = self.actions(shots).reshape(B * S, A).to(state.hidden)
+        imagined = self.models[member].imagine(state, self.times, actions)
         scores = scores_of(self.objective, imagined.obs.view(B, S, *imagined.obs.shape[1:]))
-        return scores.nan_to_num(nan=-torch.inf)  # a rollout that blew up is no success
+        # A rollout that blew up is no success.
+        return scores.to(shots.dtype).nan_to_num(nan=-torch.inf)
 
     def ticks(self, actions: Tensor) -> Tensor:
         """Ticks (B,) of the first model on the way of actions (B, A)."""
-        return self.models[0].imagine(self.states[0], self.times, actions).ticks
+        state = self.states[0]
+        return self.models[0].imagine(state, self.times, actions.to(state.hidden)).ticks
 
 
 def usable(tensor: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from jumpy_mbrl.agents.budget import Budget, Cost
 from jumpy_mbrl.agents.episodes import Episodes
 from jumpy_mbrl.agents.planner import Plan, Planner, SearchConfig, best
 from jumpy_mbrl.agents.points import spread
+from jumpy_mbrl.devices import plain_defaults
 from jumpy_mbrl.models.base import WorldModel
 
 _FIRST_ROUND = 16
@@ -148,7 +149,8 @@ class GradientPlanner(Planner[PlannerConfig]):
             if goes_on:
                 (gradient,) = torch.autograd.grad(scores, shots, torch.ones_like(scores))
                 shots.grad = gradient.nan_to_num(0.0, 0.0, 0.0)
-                optimiser.step()
+                with plain_defaults():
+                    optimiser.step()
                 shots.clamp_(-1.0, 1.0)
         return best_shots, best_scores
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from jumpy_mbrl.agents.base import Agent
 from jumpy_mbrl.agents.planner import Planner
 from jumpy_mbrl.agents.registry import model_for, objective_of
+from jumpy_mbrl.arrays import as_array
 from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.envs.task import plane_task
 from jumpy_mbrl.models.world import warn_of_other_world
@@ -64,7 +65,7 @@ def think(
         if getattr(agent, "reads_targets", False):
             target = np.array(config.target, dtype=np.float32)
             frames = np.concatenate([frames, np.tile(target, (len(frames), 1))], axis=1)
-        return Idea(np.asarray(agent.predict(frames)[0], dtype=np.float32), nothing, nothing)
+        return Idea(as_array(agent.predict(frames)[0]).astype(np.float32), nothing, nothing)
     task = plane_task(config=config)
     planner: Planner[Any] = type(agent)(
         model_for(agent.model, task),
@@ -76,11 +77,11 @@ def think(
     )
     warn_of_other_world(planner.model, task, stacklevel=2)
     state = _state(planner, frames, positions, velocities, config)
-    plan = planner.plan(frames[None], state)
+    plan = planner.plan(frames[None], state if planner.oracle else None)
     way, ticks = _imagine(planner, state, plan.action)
     shape = (-1, config.num_balls, 2)
     return Idea(
-        plan.action[0].cpu().numpy().astype(np.float32),
+        as_array(plan.action[0]).astype(np.float32),
         way.reshape(shape),
         ticks.reshape(shape),
         float(plan.belief[0]),
@@ -97,7 +98,7 @@ def _state(
     model: Any = planner.model
     with torch.no_grad():
         if not planner.oracle:
-            return model.observe(torch.as_tensor(frames[None], device=planner.device))
+            return planner.observe(frames[None])
         truth = (positions, velocities * config.dt)
         return model.state_from(
             *(
@@ -115,7 +116,8 @@ def _imagine(
     with torch.no_grad():
         whole = model.imagine(state, planner.objective.times, action)
         end = _arrival(planner, whole.obs)
-        times = torch.linspace(0.0, end, round(_PER_FRAME * end) + 1, device=planner.device)
+        steps = round(_PER_FRAME * end) + 1
+        times = torch.linspace(0.0, end, steps, dtype=torch.float32, device=planner.device)
         way = model.imagine(state, times, action).obs[0]
         at = whole.tick_times[0][whole.tick_times[0] <= end]
         ticks = model.imagine(state, at, action).obs[0] if len(at) else way[:0]

@@ -36,7 +36,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from jumpy_mbrl.agents.base import LEAD_IN_FRAMES, OtherGameError, batch_of_frames
-from jumpy_mbrl.devices import any_device
+from jumpy_mbrl.arrays import as_array
+from jumpy_mbrl.devices import any_device, plain_defaults
 from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.envs.task import Task, plane_task
 from jumpy_mbrl.files import (
@@ -243,8 +244,9 @@ class PolicyAgent:
         """
         sizes = (_FRAME_SIZE, _FRAME_SIZE + 4)
         frames, single = batch_of_frames(observation, likely_sizes=sizes)
-        actions, _ = self._policy.predict(self._as_trained(frames), deterministic=deterministic)
-        actions = np.clip(actions, -1.0, 1.0).astype(np.float32)
+        with plain_defaults():
+            answer = self._policy.predict(self._as_trained(frames), deterministic=deterministic)
+        actions = np.clip(as_array(answer[0]), -1.0, 1.0).astype(np.float32)
         return (actions[0] if single else actions), state
 
     def _as_trained(self, frames: NDArray[np.float32]) -> NDArray[Any]:
@@ -337,7 +339,8 @@ def load_policy(
         )
     name = content["algorithm"]
     try:
-        model: BaseAlgorithm = ALGORITHMS[name].load(io.BytesIO(data), env=env, device=place)
+        with plain_defaults():
+            model: BaseAlgorithm = ALGORITHMS[name].load(io.BytesIO(data), env=env, device=place)
     except Exception as error:  # SB3 raises whatever it stumbles over
         raise ValueError(
             f"expected a policy of {name!r} in {folder / _POLICY}, as its {CONFIG} says, but SB3 "

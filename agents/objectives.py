@@ -12,6 +12,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from jumpy_mbrl.arrays import as_tensor
+
 
 class Objective(Protocol):
     """A score of imagined futures. A class of your own needs no more than this:
@@ -104,7 +106,7 @@ class FunctionObjective:
         self, function: Callable[[Tensor], Tensor], times: Sequence[float] | Tensor
     ) -> None:
         self.function = function
-        self.times = torch.as_tensor(times, dtype=torch.float32)
+        self.times = as_tensor(times, dtype=torch.float32)
 
     def __call__(self, obs: Tensor) -> Tensor:
         return self.function(obs)
@@ -134,8 +136,8 @@ class ReachRegion:
         times: Sequence[float] | Tensor,
         ball: int | None = None,
     ) -> None:
-        self.region = None if region is None else torch.as_tensor(region, dtype=torch.float32)
-        self.times = torch.as_tensor(times, dtype=torch.float32)
+        self.region = None if region is None else as_tensor(region, dtype=torch.float32)
+        self.times = as_tensor(times, dtype=torch.float32)
         self.ball = ball
         if self.region is None:
             return
@@ -195,12 +197,12 @@ class ReachPointAtTime:
         tolerance: float | Tensor,
         index: Sequence[int],
     ) -> None:
-        self.point = None if point is None else torch.as_tensor(point, dtype=torch.float32)
+        self.point = None if point is None else as_tensor(point, dtype=torch.float32)
         if self.point is not None and self.point.shape[-1] != len(index):
             raise ValueError(
                 f"point and index must be equally long, got {self.point.shape[-1]} and {len(index)}"
             )
-        self.times = torch.tensor([float(time)])
+        self.times = as_tensor([float(time)], dtype=torch.float32)
         self.tolerance = tolerance
         self.index = list(index)
         self.shown = 2 * len(self.index)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -19,16 +20,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from jumpy_mbrl.agents.base import batch_of_frames
-from jumpy_mbrl.agents.budget import Budget
+from jumpy_mbrl.agents.budget import Budget, Turns
 from jumpy_mbrl.agents.episodes import Episodes, usable
 from jumpy_mbrl.agents.objectives import Objective, aimed
 from jumpy_mbrl.agents.points import normal_spread
-from jumpy_mbrl.arrays import as_tensor
+from jumpy_mbrl.arrays import as_array, as_tensor
 from jumpy_mbrl.data.loading import as_frames
-from jumpy_mbrl.devices import any_device
-from jumpy_mbrl.models.base import State, WorldModel
+from jumpy_mbrl.devices import any_device, cpu_threads, warn_of_fighting_threads
+from jumpy_mbrl.models.base import State, WorldModel, like_of
+from jumpy_mbrl.models.filtering import bounded
 
 Bound = float | tuple[float, ...]
+
+_SEEING = 0.5
+"""Largest share of a budget for what models search for in the frames."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +52,12 @@ class SearchConfig:
         action_high: greatest action, likewise.
         budget_ms: milliseconds to plan one episode in; a batch of B has B times as much. The
             search then goes on for as long as it may rather than as far as the config says, and
-            finds other shots on other machines, at other times and in other batches. However
-            little it is, there is a shot. None: as long as it takes.
+            finds other shots on other machines, at other times and in other batches. What the
+            model searches for in the frames is bounded too, to half of the time. However little it
+            is, there is a shot. None: as long as it takes.
         rollouts_at_once: bound on memory; larger batches are worked off in parts.
+        threads: CPU threads of torch to plan with. Meanwhile all of the process has so many. 0
+            leaves them as they are.
         seed: of all that is drawn.
     """
 
@@ -61,11 +69,14 @@ class SearchConfig:
     action_high: Bound = 1.0
     budget_ms: float | None = None
     rollouts_at_once: int = 32_768
+    threads: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
         self._check_at_least(1, "rollouts_at_once")
-        self._check_at_least(0, "finalists", "perturbations", "action_noise", "state_noise")
+        self._check_at_least(
+            0, "finalists", "perturbations", "action_noise", "state_noise", "threads"
+        )
         if self.finalists and not self.perturbations:
             raise ValueError("finalists need perturbations > 0; set finalists=0 for no stress test")
         if self.budget_ms is not None and not 0 < self.budget_ms < float("inf"):
@@ -156,8 +167,7 @@ class Planner(ABC, Generic[ConfigT]):
         self.config: ConfigT = config or self.config_class()
         self.oracle = oracle
         self.checkpoint = checkpoint
-        like = next(iter(model.parameters()), torch.zeros(()))
-        self.device = like.device if device is None else any_device(device)
+        self.device = like_of(model).device if device is None else any_device(device)
         self.ensemble = tuple(ensemble)
         self._clock = clock
         self._check_models()
@@ -185,7 +195,7 @@ class Planner(ABC, Generic[ConfigT]):
         """
         shown = getattr(self.objective, "shown", 0)
         frames, single = batch_of_frames(observation, self.model.obs_size, shown=shown)
-        action = self.plan(frames, state).action.cpu().numpy().astype(np.float32)
+        action = as_array(self.plan(frames, state).action).astype(np.float32)
         return (action[0] if single else action), None
 
     @torch.inference_mode(False)  # Within a caller's inference mode there would be no gradients.
@@ -195,25 +205,44 @@ class Planner(ABC, Generic[ConfigT]):
         frames: NDArray[np.float32] | Tensor,
         state: State | None = None,
         objective: Objective | None = None,
+        taken: NDArray[np.float32] | Tensor | None = None,
     ) -> Plan:
         """Plans, and tells what it believes.
 
         Args:
             frames: (B, T, D), at least one episode, or with the target behind the D numbers of
-                each frame, as ``predict`` takes them. They are read as numbers of the type of the
-                model's weights, bytes from 0 to 1.
+                each frame, as ``predict`` takes them. They become numbers of the type of the
+                model's weights. Bytes are pictures, 0 to 255 meaning 0 to 1; all other numbers are
+                taken as they are.
             state: start from this state of the model instead of the frames.
             objective: what to reach this time, in place of the planner's own.
+            taken: the actions taken at the frames, (B, T, A), the last of which is ignored; by
+                default none were.
 
         Raises:
             ValueError: for no episode; for a state of another batch size, or given to an ensemble;
                 for an objective that returns scores of a wrong shape.
         """
         started = self._now()
-        seen, own = aimed(self._as_read(frames), self.model.obs_size, self.objective)
-        states = self._observe(seen, state)
+        with cpu_threads(self.config.threads) if self.config.threads else nullcontext():
+            if self.device.type == "cpu":
+                warn_of_fighting_threads()
+            return self._plan(self._as_read(frames), state, objective, taken, started)
+
+    def _plan(
+        self,
+        seen: Tensor,
+        state: State | None,
+        objective: Objective | None,
+        taken: Any,
+        started: float,
+    ) -> Plan:
+        seen, own = aimed(seen, self.model.obs_size, self.objective)
         B = len(seen)
-        low, high = (bound.to(states[0].hidden) for bound in (self._low, self._high))
+        states = self._observe(seen, state, taken, self._budget(started, B))
+        # The search keeps its precision where the model has a lower one.
+        kind = torch.promote_types(states[0].hidden.dtype, torch.float32)
+        low, high = (bound.to(states[0].hidden.device, kind) for bound in (self._low, self._high))
         models = (self.model, *self.ensemble)
         whole = Episodes(models, states, objective or own, low, high)
         most = max(self._widest(), self.config.finalists * self.config.perturbations)
@@ -273,10 +302,10 @@ class Planner(ABC, Generic[ConfigT]):
         """What the perturbations add to a model's latents, (perturbations, H)."""
         if not self.config.state_noise:
             return None
-        generator = torch.Generator().manual_seed(self.config.seed)
+        generator = torch.Generator("cpu").manual_seed(self.config.seed)
         shape = (self.config.perturbations, state.hidden.shape[1])
-        noise = torch.randn(shape, generator=generator).to(state.hidden)
-        return self.config.state_noise * noise
+        noise = torch.randn(shape, generator=generator, dtype=torch.float32, device="cpu")
+        return self.config.state_noise * noise.to(state.hidden)
 
     # -- time ------------------------------------------------------------------------------
 
@@ -333,6 +362,11 @@ class Planner(ABC, Generic[ConfigT]):
 
     # -- what is given -----------------------------------------------------------------------
 
+    @torch.no_grad()
+    def observe(self, frames: NDArray[np.float32] | Tensor) -> State:
+        """What the planner's model makes of frames (B, T, D), which are read as by ``plan``."""
+        return self.model.observe(self._as_read(frames))
+
     def _as_read(self, frames: NDArray[Any] | Tensor) -> Tensor:
         """Frames of the model's own type, on its device."""
         frames = as_frames(as_tensor(frames, device=self.device))
@@ -343,10 +377,18 @@ class Planner(ABC, Generic[ConfigT]):
             )
         return usable(frames.to(_type_of(self.model) or frames.dtype))
 
-    def _observe(self, frames: Tensor, state: State | None) -> tuple[State, ...]:
+    def _observe(
+        self, frames: Tensor, state: State | None, taken: Any, budget: Budget | None
+    ) -> tuple[State, ...]:
         """The state of every model."""
         if state is None:
-            return tuple(model.observe(frames) for model in (self.model, *self.ensemble))
+            seen = [frames] if taken is None else [frames, usable(as_tensor(taken).to(frames))]
+            models, states = (self.model, *self.ensemble), list[State]()
+            for number, model in enumerate(models, start=1):
+                share = _SEEING * number / len(models)
+                with nullcontext() if budget is None else bounded(Turns(budget, share)):
+                    states.append(model.observe(*seen))
+            return tuple(states)
         if self.ensemble:
             raise ValueError(
                 "a state belongs to one model, but this planner has an ensemble of "
@@ -427,7 +469,7 @@ def action_bounds(low: Bound, high: Bound, size: int) -> tuple[Tensor, Tensor]:
     """
     bounds = []
     for name, given in {"action_low": low, "action_high": high}.items():
-        bound = torch.as_tensor(given, dtype=torch.float32)
+        bound = as_tensor(given, dtype=torch.float32)
         if bound.shape not in ((), (size,)) or not bool(bound.isfinite().all()):
             raise ValueError(
                 f"{name} must be a finite number, or one for each of the {size} entries of an "

@@ -51,7 +51,7 @@ from jumpy_mbrl.agents.model_free import (
 )
 from jumpy_mbrl.agents.policy_config import PolicyConfig, PPOConfig, changes, completed
 from jumpy_mbrl.data.seeds import training_table_seeds, validation_table_seeds
-from jumpy_mbrl.devices import cpu_threads, resolve_device
+from jumpy_mbrl.devices import cpu_threads, plain_defaults, resolve_device
 from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.files import atomic_write, check_writable, sha256_of, write_json
 from jumpy_mbrl.locks import own
@@ -122,7 +122,7 @@ def train_policy(
     folder = Path(run_dir)
     resolve_device(config.device)
     record = _record(config)
-    with cpu_threads(config.threads), own(folder):
+    with cpu_threads(config.threads), plain_defaults(), own(folder):
         _check_folder(folder, record, resume)
         check_writable(*(folder / name for name in (CURVE, CHECKPOINT, REPLAY_BUFFER)))
         check_writable(folder / BEST / CONFIG)

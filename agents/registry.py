@@ -13,6 +13,7 @@ from jumpy_mbrl.agents.base import Agent, OtherGameError
 from jumpy_mbrl.agents.gradient import PROTOCOLS, GradientPlanner, PlannerConfig
 from jumpy_mbrl.agents.objectives import ReachPointAtTime, ReachRegion
 from jumpy_mbrl.agents.simple import NoShot, RandomShot
+from jumpy_mbrl.arrays import as_tensor
 from jumpy_mbrl.devices import resolve_device
 from jumpy_mbrl.envs.config import unknown_name
 from jumpy_mbrl.envs.task import Task, plane_task
@@ -164,7 +165,7 @@ def objective_of(task: Task, targets: NDArray[Any] | None = None) -> ReachRegion
         objective = ReachRegion(region, times, ball=task.object_ball // 2)
     if targets is None:
         return objective
-    given = torch.as_tensor(targets, dtype=torch.float32)
+    given = as_tensor(targets, dtype=torch.float32)
     return objective.aimed_at(given[:, -objective.shown :])
 
 

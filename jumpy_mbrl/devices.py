@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from jumpy_mbrl.envs.config import unknown_name
 from jumpy_mbrl.processes import check_at_once
@@ -71,3 +75,58 @@ def cpu_threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+_BUSY = 1.5
+"""Programs that want to run, for each core, from which on threads that wait cost more than help."""
+
+_told: list[str] = []
+
+
+def warn_of_fighting_threads() -> None:
+    """Warns, once, where torch's threads would take the cores from those that they wait for."""
+    if _told or torch.get_num_threads() == 1 or not hasattr(os, "getloadavg"):
+        return
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    chosen = os.environ.get("OMP_WAIT_POLICY", "").upper() == "PASSIVE"
+    if chosen or "GOMP_SPINCOUNT" in os.environ or load < _BUSY * cores:
+        return
+    _told.append("told")
+    warnings.warn(
+        f"{load:.0f} programs want to run on {cores} cores, and the {torch.get_num_threads()} "
+        "threads of torch spin while they wait for each other, which can make planning ten times "
+        "slower; start Python with OMP_WAIT_POLICY=PASSIVE, or plan in one thread: threads=1 in "
+        "the planner's config",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+
+
+@contextmanager
+def plain_defaults() -> Iterator[None]:
+    """Lets what is made within a block, in this thread, be of float32 and on the CPU.
+
+    So it is for those who leave torch's defaults as they are; for all others the same is made. For
+    code that cannot be told: layers that are to be filled, and other people's.
+    """
+    if torch.get_default_dtype() == torch.float32 and torch.get_default_device().type == "cpu":
+        yield
+    else:
+        with torch.device("cpu"), _Float32():
+            yield
+
+
+class _Float32(TorchFunctionMode):
+    _MAKERS = (torch.empty, torch.linspace, torch.ones, torch.rand, torch.randn, torch.zeros)
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in self._MAKERS and kwargs.get("dtype") is None:
+            kwargs["dtype"] = torch.float32
+        return func(*args, **kwargs)

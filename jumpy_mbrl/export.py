@@ -252,8 +252,8 @@ class _ObserveLine(nn.Module):
         if self.places is not None:
             seen = self.places(frames.flatten(0, 1)).view(*frames.shape[:2], -1)
         move = seen[:, -1] - seen[:, -2]
-        ago = torch.arange(seen.shape[1] - 1, -1, -1).to(seen).unsqueeze(1)
-        missed = seen[:, -1:] - ago * move.unsqueeze(1) - seen
+        ago = torch.arange(seen.shape[1] - 1, -1, -1, dtype=seen.dtype, device=seen.device)
+        missed = seen[:, -1:] - ago.unsqueeze(1) * move.unsqueeze(1) - seen
         state = vars(self.bodies.state_from(seen[:, -1], move))
         return {**state, "obs": frames[:, -1], "error": missed.abs().amax(dim=(1, 2))}
 

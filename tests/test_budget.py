@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jumpy_mbrl.agents.budget import Budget, Cost
+from jumpy_mbrl.agents.budget import Budget, Cost, Turns
 
 
 class Clock:
@@ -45,3 +45,15 @@ def test_not_the_whole_time_is_kept_for_the_end() -> None:
 def test_nothing_fits_when_the_time_is_over() -> None:
     budget = Budget(99.0, Clock())
     assert not budget.fits(0.0) and not budget.fits(0.0, share=0.5, keep=1.0)
+
+
+def test_turns_go_on_for_as_long_as_the_next_one_fits() -> None:
+    clock = Clock()
+    may_go_on = Turns(Budget(120.0, clock), share=0.5)
+    assert may_go_on(10)  # nothing is known of its cost
+    clock.now += 2.0
+    assert not may_go_on(50) and may_go_on(40)
+    clock.now += 4.0
+    assert not may_go_on(41) and may_go_on(1)  # a tenth of a second each, but two at least
+    clock.now += 3.0
+    assert not may_go_on(1)

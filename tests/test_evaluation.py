@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -277,6 +278,26 @@ def test_agents_that_return_no_state_are_told_so(tables: Tables, answer: Any, go
     message = rf"to return \(actions, state\) as that of Stable-Baselines3 does, got {got} from For"
     with pytest.raises(ValueError, match=message):
         evaluate_agent(agent, tables[:2])
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.bfloat16])
+def test_actions_may_be_tensors_with_a_graph(tables: Tables, kind: torch.dtype) -> None:
+    class Learner(NoShot):
+        def predict(self, observation: Any, *args: Any, **options: Any) -> tuple[Any, Any]:
+            weight = torch.full((2,), 0.25, dtype=kind, requires_grad=True)
+            return weight.expand(len(observation), 2) * 2.0, None
+
+    result = evaluate_agent(Learner(), tables)
+    assert result.actions.dtype == np.float32 and bool((result.actions == 0.5).all())
+
+
+def test_plans_may_have_a_graph(tables: Tables) -> None:
+    class Open(Believer):
+        def plan(self, *args: Any) -> Plan:
+            plan = super().plan(*args)
+            return replace(plan, action=plan.action.requires_grad_(), belief=plan.belief + 0.0)
+
+    assert np.isfinite(evaluate_agent(Open(), tables).actions).all()
 
 
 def test_the_oracle_alone_is_told_the_true_state(tables: Tables) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from jumpy_mbrl.data.dataset import DatasetConfig, make_dataset
 from jumpy_mbrl.envs.config import TableConfig, sample_tables
 from jumpy_mbrl.models.base import Imagined, State
 from jumpy_mbrl.models.event_jump import EventJump, EventJumpConfig
-from jumpy_mbrl.models.filtering import smooth
+from jumpy_mbrl.models.filtering import bounded, smooth
 from jumpy_mbrl.models.simulator import SimulatorModel
 
 
@@ -42,6 +42,12 @@ class Counting(SimulatorModel):
     ) -> Imagined:
         self.played.append(state.batch_size)
         return super().imagine(state, times, action, action_times)
+
+
+def turns(most: int) -> Callable[[int], bool]:
+    """Allows so many turns."""
+    left = iter(range(most))
+    return lambda rollouts: next(left, None) is not None
 
 
 def film(
@@ -251,6 +257,22 @@ def test_double_precision_and_learned_models_are_searched_with_too() -> None:
     assert torch.equal(state.hidden, model.observe(obs.double()).hidden)
 
 
+def test_the_search_is_bounded_and_keeps_what_it_has_found() -> None:
+    model, played, errors = Counting(), [], []
+    obs, expected = hard_table()
+    for most in (0, 3, 7, 8, 1000):
+        with bounded(turns(most)):
+            found = model.observe(obs)
+        errors.append(float((model.velocities_of(found) - expected).abs().max()))
+        played.append(len(model.played))
+        model.played.clear()
+    assert played[0] == 1 and played == sorted(set(played))
+    assert errors[0] > 1e-2 and errors[-1] < 1e-5
+    assert errors == sorted(errors, reverse=True)
+    model.observe(obs)
+    assert len(model.played) == played[-1], "nothing is bounded any more"
+
+
 # -- smoothing -----------------------------------------------------------------------------------
 
 
@@ -289,6 +311,17 @@ def test_smoothing_two_frames_keeps_their_difference() -> None:
     seen = noisy(frames[:, :2], 1e-3)
     smoothed = smooth(model, seen, model.observe(seen))
     torch.testing.assert_close(smoothed.hidden[:, :4], seen[:, 1], rtol=0, atol=1e-4)
+
+
+def test_smoothing_is_bounded() -> None:
+    frames, _ = moving(TableConfig(), 5)
+    model, state = Counting(), SimulatorModel().observe(frames)
+    for most in range(3):
+        with bounded(turns(most)):
+            smoothed = smooth(model, noisy(frames, 1e-3), state)
+        assert len(model.played) == most
+        assert (most < 2) == torch.equal(smoothed.hidden[:, 4:], state.hidden[:, 4:])
+        model.played.clear()
 
 
 def test_gradients_reach_the_frames_through_smoothing() -> None:

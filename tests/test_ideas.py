@@ -5,6 +5,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 
 import jumpy_mbrl  # noqa: F401  (registers the environments)
 from jumpy_mbrl.agents import NoShot, PlannerConfig, load_agent
@@ -102,6 +103,17 @@ def test_a_policy_that_reads_targets_is_shown_that_of_the_table() -> None:
         shown = policy.shown.reshape(4, size)
         np.testing.assert_array_equal(shown[:, :4], frames)
         np.testing.assert_array_equal(shown[:, 4:], [config.target[: size - 4]] * 4)
+
+
+def test_a_shot_may_be_a_tensor_with_a_graph() -> None:
+    class Learner(NoShot):
+        def predict(self, *args: Any, **options: Any) -> tuple[Any, Any]:
+            return torch.tensor([0.5, -0.5], requires_grad=True) * 1.0, None
+
+    config = TableConfig(num_balls=2)
+    _, frames, info = lead_in(config, seed=0)
+    idea = think(Learner(), frames, info["positions"], info["velocities"], config)
+    assert idea.action.dtype == np.float32 and idea.action.tolist() == [0.5, -0.5]
 
 
 def test_a_model_for_other_tables_is_refused() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,6 +43,14 @@ def test_pictures_are_scaled_from_0_to_1() -> None:
     assert frames.dtype == torch.float32
     torch.testing.assert_close(frames, torch.tensor([0.0, 0.2, 1.0]), rtol=0, atol=1e-7)
     assert float(frames[2]) == 1.0
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.int8, np.bool_])
+def test_other_whole_numbers_are_taken_as_they_are(kind: type[Any]) -> None:
+    frames = as_frames(np.array([0, 1, 1], kind)[::-1])
+    assert frames.dtype == torch.float32 and frames.tolist() == [1.0, 1.0, 0.0]
+    like = torch.zeros(1, dtype=torch.float64)
+    assert torch.equal(as_frames(frames.long(), like), frames.double())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -354,6 +354,10 @@ def test_starts_from_given_frames() -> None:
     np.testing.assert_array_equal(env.reset(seed=0)[0], obs)
     last, _, _, _, _ = env.step(nothing(16))
     np.testing.assert_allclose(last, obs, atol=1e-6)  # at rest, and not shot at
+    pictures = (255 * frames).astype(np.uint8)
+    read = WorldModelVectorEnv(SimulatorModel(), 16, "shot", frames=pictures / np.float32(255))
+    given = WorldModelVectorEnv(SimulatorModel(), 16, "shot", frames=pictures)
+    np.testing.assert_array_equal(given.reset(seed=0)[0], read.reset(seed=0)[0])
     env.reset(options={"target": (0.0, 0.5, 0.5, 1.0)})
     with pytest.raises(ValueError, match="unknown reset option for given frames 'positions'"):
         env.reset(options={"positions": [[0.2, 0.2], [0.6, 0.6]]})

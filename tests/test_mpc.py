@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -42,6 +43,13 @@ def test_frames_may_be_repeated_or_observed_before() -> None:
     repeated = FRAMES.unsqueeze(1).expand(-1, 3, -1, -1).numpy()
     for info in ({"frames": repeated}, {"state": model.observe(FRAMES)}):
         torch.testing.assert_close(costs.get_cost(info, actions), wanted)
+
+
+def test_bytes_are_pictures() -> None:
+    costs, actions = CostModel(SimulatorModel(), RIGHT), candidates(2, 3)
+    pictures = (255 * FRAMES.numpy()).astype(np.uint8)
+    wanted = costs.get_cost({"frames": pictures.astype(np.float32) / 255}, actions)
+    assert torch.equal(costs.get_cost({"frames": pictures}, actions), wanted)
 
 
 def test_candidates_may_be_arrays() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from jumpy_mbrl import devices
 from jumpy_mbrl.agents import (
     CEMConfig,
     CEMPlanner,
@@ -28,6 +30,8 @@ from jumpy_mbrl.agents import (
 from jumpy_mbrl.agents.points import normal_spread
 from jumpy_mbrl.models import RNN, RNNConfig
 from jumpy_mbrl.models.base import Imagined, State, WorldModel
+from jumpy_mbrl.models.event_driven import EventState
+from jumpy_mbrl.models.simulator import SimulatorModel
 
 CONFIGS: list[SearchConfig] = [PlannerConfig(), CEMConfig()]
 
@@ -401,14 +405,40 @@ def test_frames_of_any_type_are_read_as_the_model_reads_them(
     backwards = batch[::-1].copy()[::-1]
     for same in (batch.astype(float), torch.from_numpy(batch).double(), backwards):
         assert_equal(planner.plan(same), planner.plan(batch))
-    pictures = (255 * (batch > 0.4)).astype(np.uint8)
-    assert_equal(planner.plan(pictures), planner.plan((batch > 0.4).astype(np.float32)))
+    pictures = (255 * batch).astype(np.uint8)
+    read = pictures.astype(np.float32) / 255
+    whole = (batch > 0.4).astype(np.int64)
+    for given, meant in ((pictures, read), (whole, whole.astype(np.float32))):
+        plan = planner.plan(meant)
+        assert_equal(planner.plan(given), plan)
+        for same in (given, given.reshape(2, 16), torch.from_numpy(given)):
+            np.testing.assert_array_equal(planner.predict(same)[0], plan.action)
     double = copy.deepcopy(learned).double()
+    exact = batch + np.pi * 1e-9
+    actions, _ = planner_of(quick(config), double, right_below()).predict(exact)
+    plan = planner_of(quick(config), double, right_below()).plan(exact)
+    np.testing.assert_array_equal(actions, plan.action.float())
     plan = planner_of(quick(config), double, right_below()).plan(batch)
     assert plan.action.dtype == torch.float64
     torch.testing.assert_close(plan.score.float(), planner.plan(batch).score, atol=1e-3, rtol=0)
     told = double.observe(torch.from_numpy(batch).double())
     assert_equal(planner_of(quick(config), double, right_below()).plan(batch, told), plan)
+
+
+@every_planner
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_the_search_keeps_its_precision_where_the_model_has_none(
+    config: SearchConfig, kind: torch.dtype, learned: RNN
+) -> None:
+    half = copy.deepcopy(learned).to(kind)
+    planner = planner_of(quick(config), half, right_below())
+    batch = frames((0.5, 0.5), (0.25, 0.75))
+    plan = planner.plan(batch)
+    assert plan.action.dtype == plan.score.dtype == torch.float32
+    assert bool((plan.action.abs() <= 1.0).all()) and bool(plan.score.isfinite().all())
+    assert not torch.equal(plan.action, plan.action.to(kind).float())
+    np.testing.assert_array_equal(planner.predict(batch)[0], plan.action)
+    assert planner.observe(batch.astype(np.uint8)).hidden.dtype == kind
 
 
 @every_planner
@@ -490,6 +520,7 @@ def test_wrong_observations_are_refused(observation: Any, message: str) -> None:
         ({"rollouts_at_once": 0}, "rollouts_at_once must be at least 1, got 0"),
         ({"finalists": -1}, "finalists must not be negative, got -1"),
         ({"action_noise": float("nan")}, "action_noise must not be negative, got nan"),
+        ({"threads": -1}, "threads must not be negative, got -1"),
         ({"state_noise": -0.1}, "state_noise must not be negative, got -0.1"),
         ({"perturbations": 0}, "set finalists=0 for no stress test"),
         ({"budget_ms": 0.0}, "budget_ms must be positive and finite, .* got 0.0"),
@@ -507,6 +538,63 @@ def test_impossible_settings_are_refused(
 def test_a_model_without_actions_is_refused(kind: Callable[..., Planner[Any]]) -> None:
     with pytest.raises(ValueError, match="needs a model with actions, got Push"):
         kind(Push(action_size=0), right_below())
+
+
+# -- threads -----------------------------------------------------------------------------------
+
+
+@every_planner
+def test_threads_are_those_asked_for_and_then_as_before(config: SearchConfig) -> None:
+    seen = []
+
+    class Counted(Push):
+        def moved(self, state: State, times: Tensor, action: Tensor) -> Tensor:
+            seen.append(torch.get_num_threads())
+            return super().moved(state, times, action)
+
+    before = torch.get_num_threads()
+    for threads, wanted in ((2, 2), (0, before)):
+        seen.clear()
+        planner = planner_of(replace(config, threads=threads), Counted(), right_below())
+        planner.plan(frames((0.5, 0.5)))
+        assert set(seen) == {wanted} and torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize(
+    ("load", "threads", "environment", "told"),
+    [
+        (7.0, 2, {}, True),
+        (7.0, 2, {"OMP_WAIT_POLICY": "active"}, True),
+        (7.0, 2, {"OMP_WAIT_POLICY": "passive"}, False),
+        (7.0, 2, {"GOMP_SPINCOUNT": "0"}, False),
+        (7.0, 1, {}, False),
+        (5.9, 2, {}, False),
+    ],
+)
+def test_threads_that_will_fight_are_warned_of_once(
+    load: float,
+    threads: int,
+    environment: dict[str, str],
+    told: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(devices, "_told", [])
+    monkeypatch.setattr("os.getloadavg", lambda: (load, 0.0, 0.0))
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    planner = CEMPlanner(Push(), right_below(), CEMConfig(threads=threads))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            planner.plan(frames((0.5, 0.5)))
+    assert len(caught) == told
+    if told:
+        message = str(caught[0].message)
+        assert "7 programs want to run on 4 cores, and the 2 threads of torch" in message
+        assert "start Python with OMP_WAIT_POLICY=PASSIVE, or plan in one thread" in message
 
 
 # -- time --------------------------------------------------------------------------------------
@@ -543,6 +631,69 @@ def test_there_is_a_shot_however_little_the_time(config: SearchConfig) -> None:
     plan = planner.plan(frames((0.5, 0.5), (0.4, 0.6)))
     assert bool((plan.action.abs() <= 1).all()) and bool(plan.score.isfinite().all())
     assert len(model.asked) == 2  # one round, and the ticks of the shot
+
+
+class ClockedTable(SimulatorModel):
+    """A table on which every rollout takes a tenth of a millisecond."""
+
+    now = 0.0
+    observed = 0.0
+
+    def imagine(self, state: State, *args: Any) -> Imagined:
+        self.now += 1e-4 * state.batch_size
+        return super().imagine(state, *args)
+
+    def observe(self, obs: Tensor, action: Tensor | None = None) -> EventState:
+        before = self.now
+        state = super().observe(obs, action)
+        self.observed = self.now - before
+        return state
+
+    def clock(self) -> float:
+        return self.now
+
+
+@every_planner
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("budget_ms", [10.0, 20.0, 100.0])
+def test_what_is_searched_for_in_the_frames_is_in_the_budget(
+    config: SearchConfig, count: int, budget_ms: float
+) -> None:
+    model = ClockedTable()
+    seen = 0.5 + 0.2 * np.random.default_rng(0).standard_normal((count, 4, 4)).clip(-1, 1)
+    model.observe(torch.from_numpy(seen).float())
+    assert model.observed > 3 * count * 20e-3, "too easy"
+    model.now = 0.0
+    config = replace(config, budget_ms=budget_ms)
+    planner = planner_of(config, model, right_below((1.0, 2.0)), clock=model.clock)
+    plan = planner.plan(seen.astype(np.float32))
+    assert bool((plan.action.abs() <= 1).all()) and bool(plan.score.isfinite().all())
+    assert 1e3 * model.observed <= 0.5 * count * budget_ms + 0.1 * count
+    assert 0.6 * count * budget_ms <= 1e3 * model.now <= count * budget_ms + 1e-6
+
+
+def test_models_of_an_ensemble_share_the_time_to_look() -> None:
+    models = [ClockedTable() for _ in range(3)]
+    seen = 0.5 + 0.2 * np.random.default_rng(0).standard_normal((1, 4, 4)).clip(-1, 1)
+    config = PlannerConfig(budget_ms=60.0, gradient_steps=0)
+    planner = GradientPlanner(
+        models[0],
+        right_below(),
+        config,
+        ensemble=models[1:],
+        clock=lambda: sum(model.now for model in models),
+    )
+    planner.plan(seen.astype(np.float32))
+    assert sum(model.observed for model in models) <= 30e-3 + 3e-4
+    assert all(model.observed >= 5e-3 for model in models)
+
+
+def test_frames_that_nothing_explains_leave_the_first_turn_however_little_the_time() -> None:
+    model = ClockedTable()
+    config = PlannerConfig(budget_ms=1e-6)
+    planner = GradientPlanner(model, right_below(), config, clock=model.clock)
+    planner.plan(torch.from_numpy(np.random.default_rng(0).uniform(0.2, 0.8, (1, 4, 4))))
+    assert model.observed == pytest.approx(1e-4)
 
 
 @every_planner

@@ -54,6 +54,18 @@ def saved(tmp_path: Path) -> Path:
     return save_pretrained(make(CONFIGS[0]), tmp_path / "model")
 
 
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", shipped_models())
+def test_shipped_models_answer_in_half_precision(name: str, kind: torch.dtype) -> None:
+    exact, half = from_pretrained(name), from_pretrained(name).to(kind)
+    start = torch.linspace(0.3, 0.7, exact.obs_size)
+    frames = start + 0.02 * torch.arange(4.0).view(1, 4, 1)
+    found = half.imagine(half.observe(frames.to(kind)), [1.0, 2.0])
+    assert found.obs.dtype == kind and bool(found.obs.isfinite().all())
+    wanted = exact.imagine(exact.observe(frames), [1.0, 2.0])
+    assert float((found.obs.float() - wanted.obs).detach().abs().median()) < 0.03
+
+
 def edit(folder: Path, **changes: Any) -> None:
     path = folder / "config.json"
     content = json.loads(path.read_text())

@@ -9,6 +9,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from gymnasium.spaces import Box, Dict, Discrete
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import TransformAction
@@ -111,6 +112,16 @@ def test_a_policy_sees_what_was() -> None:
     data = record(carts(), 3, 9, hold=3, warm_up=2, policy=policy)
     assert asked == [2, 5, 8]
     assert data.action[0, :, 0].tolist() == [0, 0.25, 0, 0, 0.5, 0, 0, 0.75, 0]
+
+
+def test_a_policy_may_answer_with_a_graph() -> None:
+    weight = torch.tensor([0.5], requires_grad=True)
+
+    def policy(obs: NDArray[Any], taken: NDArray[np.float32]) -> Any:
+        return weight.expand(len(obs), 1) * 2.0
+
+    data = record(carts(), 3, 4, policy=policy)
+    assert data.action[:, :-1].tolist() == [[[1.0]] * 3] * 3
 
 
 def test_an_episode_may_end_with_its_last_frame() -> None:

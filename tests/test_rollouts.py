@@ -70,11 +70,11 @@ def test_the_agent_is_shown_the_lead_in_and_its_shot_is_taken() -> None:
     class Recorder:
         def predict(self, observation: Any, *rest: Any, **more: Any) -> tuple[Any, Any]:
             seen.append(observation)
-            return np.array([0.25, -0.5], dtype=np.float32), None
+            return torch.tensor([0.25, -0.5], requires_grad=True) * 1.0, None
 
     shot = watch_shot(5, Recorder())
     assert [frames.shape for frames in seen] == [(4, 4)]
-    assert shot.action.tolist() == [0.25, -0.5]
+    assert shot.action.dtype == np.float32 and shot.action.tolist() == [0.25, -0.5]
 
 
 @pytest.mark.parametrize("seed", [-1, EVALUATION_SEEDS_FROM, 2**60, True])

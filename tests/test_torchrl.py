@@ -113,6 +113,14 @@ def test_frames_may_be_read_only_or_read_backwards() -> None:
         assert torch.equal(env.lead_ins, FRAMES)
 
 
+def test_bytes_are_pictures() -> None:
+    pictures = (255 * FRAMES).to(torch.uint8)
+    env = WorldModelEnv(SimulatorModel(), FRAME, pictures)
+    assert torch.equal(env.lead_ins, pictures / 255.0)
+    seen = env.observe(pictures)["observation"]
+    assert torch.equal(seen, env.observe(pictures / 255.0)["observation"])
+
+
 def test_without_a_seed_starts_come_from_the_global_one() -> None:
     def starts(seed: int) -> torch.Tensor:
         torch.manual_seed(seed)

@@ -23,6 +23,8 @@ from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 from torch import Tensor
 
+from jumpy_mbrl.arrays import as_array, as_tensor
+from jumpy_mbrl.data.loading import as_frames
 from jumpy_mbrl.envs import BILLIARDS_1D, BILLIARDS_2D
 from jumpy_mbrl.envs.config import check_names, unknown_name
 from jumpy_mbrl.envs.physics import Backend
@@ -75,7 +77,8 @@ class WorldModelVectorEnv(TableVectorEnv, GymVectorEnv):
         reward: "sparse", "dense", or a function that is given the imagined observations of n
             frames and of those right after them, (n, D) float32 each, and returns n rewards.
         frames: lead-ins to start from, drawn at random, (n, T, D) with T > `lead_in`, such as the
-            `obs` of a dataset; by default the real environment's own. Positions are in [0, 1].
+            `obs` of a dataset; by default the real environment's own. Positions are in [0, 1], or
+            bytes, 255 meaning 1.
         autoreset_mode: as in `TableVectorEnv`.
         render_mode: None or "rgb_array": `render` draws what is imagined.
         backend: what moves the balls in the lead-in, as in `TableVectorEnv`.
@@ -370,7 +373,7 @@ class WorldModelVectorEnv(TableVectorEnv, GymVectorEnv):
         return rewards.reshape(shape)
 
     def _read_frames(self, frames: NDArray[Any]) -> NDArray[np.float64]:
-        array = np.asarray(frames, dtype=np.float64)
+        array = as_frames(as_array(frames)).numpy().astype(np.float64)
         count, size = self.config.lead_in + 1, self.model.obs_size
         if array.ndim != 3 or not len(array) or array.shape[1] < count or array.shape[2] != size:
             raise ValueError(
@@ -387,7 +390,7 @@ class WorldModelVectorEnv(TableVectorEnv, GymVectorEnv):
         return array[:, :count]
 
     def _tensor(self, values: NDArray[Any]) -> Tensor:
-        return torch.as_tensor(values).to(self._state.hidden)
+        return as_tensor(values).to(self._state.hidden)
 
     def _index(self, rows: Rows) -> Tensor:
         return torch.as_tensor(rows, device=self._state.hidden.device)

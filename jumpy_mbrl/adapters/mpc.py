@@ -30,7 +30,8 @@ from jumpy_mbrl.adapters.gradients import graph_for
 from jumpy_mbrl.agents.objectives import Objective, scores_of
 from jumpy_mbrl.agents.planner import Bound, action_bounds
 from jumpy_mbrl.arrays import as_tensor
-from jumpy_mbrl.models.base import State, WorldModel, check_times
+from jumpy_mbrl.data.loading import as_frames
+from jumpy_mbrl.models.base import State, WorldModel, check_times, like_of
 
 
 class CostModel:
@@ -70,7 +71,7 @@ class CostModel:
         self._low, self._high = action_bounds(action_low, action_high, model.action_size)
         self._own_state = _described(model.initial_state(1))
         self.action_times = times = tuple(action_times)
-        check_times(torch.as_tensor(objective.times))
+        check_times(as_tensor(objective.times))
         last = float(objective.times[-1])
         ascending = all(a < b for a, b in pairwise((*times, last)))
         if not times or not times[0] >= 0.0 or not ascending:
@@ -87,9 +88,9 @@ class CostModel:
 
         Args:
             info: ``frames``, what has been seen up to now, (B, T, D), or (B, S, T, D) repeated for
-                every candidate, of which the first is read; or ``state``, what the model's
-                ``observe`` made of them, which saves doing so for every batch of candidates. Other
-                entries are ignored.
+                every candidate, of which the first is read; bytes are pictures, 0 to 255 meaning 0
+                to 1. Or ``state``, what the model's ``observe`` made of them, which saves doing so
+                for every batch of candidates. Other entries are ignored.
             action_candidates: (B, S, M, A), or (B, S, A) for M = 1, clipped to the bounds.
 
         Raises:
@@ -145,8 +146,7 @@ class CostModel:
                 "expected info to hold 'frames', (B, T, D), or 'state', a State of the model, got "
                 f"{sorted(info)}"
             )
-        like = next(self.model.parameters(), torch.zeros(()))
-        frames = as_tensor(info["frames"], dtype=like.dtype, device=like.device)
+        frames = as_frames(info["frames"], like_of(self.model))
         if frames.ndim == 4 and frames.shape[1] != candidates:
             raise ValueError(
                 f"expected frames (B, T, D), or (B, S, T, D) for the S = {candidates} candidates, "

@@ -23,8 +23,9 @@ from torch import Tensor
 from jumpy_mbrl.adapters.gradients import graph_for
 from jumpy_mbrl.agents.objectives import Objective, scores_of
 from jumpy_mbrl.agents.planner import Bound, action_bounds
-from jumpy_mbrl.arrays import as_tensor
-from jumpy_mbrl.models.base import State, WorldModel, check_frames
+from jumpy_mbrl.data.loading import as_frames
+from jumpy_mbrl.devices import plain_defaults
+from jumpy_mbrl.models.base import State, WorldModel, check_frames, like_of
 
 try:
     from tensordict import TensorDict, TensorDictBase
@@ -59,10 +60,11 @@ class WorldModelEnv(ModelBasedEnvBase):  # type: ignore[misc]  # mypy skips torc
     Args:
         model: any world model with actions.
         objective: what to reach, the same in every episode.
-        frames: (n, T, D), lead-ins to start from, drawn at random by `reset`, with the seed given
-            to `set_seed`, or else one drawn from torch's global generator when the environment is
-            made, which `torch.manual_seed` decides (in the processes of a `ParallelEnv`, which have
-            generators of their own, `set_seed` alone).
+        frames: (n, T, D), lead-ins to start from; bytes are pictures, 0 to 255 meaning 0 to 1. They
+            are drawn at random by `reset`, with the seed given to `set_seed`, or else one drawn
+            from torch's global generator when the environment is made, which `torch.manual_seed`
+            decides (in the processes of a `ParallelEnv`, which have generators of their own,
+            `set_seed` alone).
         batch_size: of the environment, for a collector; by default as that of the tensordicts.
         device: by default where the model is.
         action_low: least action, as the model learned it: a number, or one for each of the A
@@ -91,8 +93,8 @@ class WorldModelEnv(ModelBasedEnvBase):  # type: ignore[misc]  # mypy skips torc
                 f"action_size={model.action_size}"
             )
         low, high = action_bounds(action_low, action_high, model.action_size)
-        like = next(model.parameters(), torch.zeros(()))
-        lead_ins = as_tensor(frames, dtype=like.dtype, device=device or like.device)
+        like = like_of(model)
+        lead_ins = as_frames(frames, like).to(device or like.device)
         check_frames(lead_ins, model.obs_size, min_frames=1)
         if not len(lead_ins):
             raise ValueError(
@@ -105,29 +107,32 @@ class WorldModelEnv(ModelBasedEnvBase):  # type: ignore[misc]  # mypy skips torc
         self.register_buffer("_low", low.to(lead_ins), persistent=False)
         self.register_buffer("_high", high.to(lead_ins), persistent=False)
         # On the CPU, so that a seed draws the same on all devices.
-        self._rng = torch.Generator().manual_seed(int(torch.randint(2**63 - 1, (), device="cpu")))
+        self._rng = torch.Generator("cpu").manual_seed(
+            int(torch.randint(2**63 - 1, (), device="cpu"))
+        )
         with torch.no_grad():
             state = model.observe(lead_ins[:1])
         self._kind = type(state)
-        entries = {
-            name: Unbounded(value.shape[1:], dtype=value.dtype)
-            for name, value in vars(state).items()
-        }
-        seen = Composite(observation=entries["obs"].clone(), state=Composite(entries))
-        act = Bounded(low, high, (model.action_size,), dtype=like.dtype)
-        flag = Binary(1, dtype=torch.bool)
-        for name, spec in {
-            "observation_spec": seen,
-            "state_spec": Composite(state=Composite(entries)),
-            "action_spec": Composite(action=act),
-            "reward_spec": Composite(reward=Unbounded((1,), dtype=like.dtype)),
-            "done_spec": Composite(done=flag, terminated=flag.clone()),
-        }.items():
-            setattr(self, name, spec.to(self.device).expand(self.batch_size))
+        with plain_defaults():  # torchrl's own tensors
+            entries = {
+                name: Unbounded(value.shape[1:], dtype=value.dtype)
+                for name, value in vars(state).items()
+            }
+            seen = Composite(observation=entries["obs"].clone(), state=Composite(entries))
+            act = Bounded(low, high, (model.action_size,), dtype=like.dtype)
+            flag = Binary(1, dtype=torch.bool)
+            for name, spec in {
+                "observation_spec": seen,
+                "state_spec": Composite(state=Composite(entries)),
+                "action_spec": Composite(action=act),
+                "reward_spec": Composite(reward=Unbounded((1,), dtype=like.dtype)),
+                "done_spec": Composite(done=flag, terminated=flag.clone()),
+            }.items():
+                setattr(self, name, spec.to(self.device).expand(self.batch_size))
 
     def observe(self, frames: Tensor) -> TensorDict:
         """The tensordict (B,) to plan or to roll out from, after real frames (B, T, D)."""
-        seen = frames.to(self.device, self.lead_ins.dtype)
+        seen = as_frames(frames, self.lead_ins)
         # Nothing with a graph can be written to the memory that environments of several
         # processes share.
         with graph_for(seen):

@@ -24,7 +24,7 @@ import torch
 from jumpy_mbrl.benchmarks.clock import Clock, Row, make_row, ratio_row
 from jumpy_mbrl.data.dataset import DatasetConfig, make_dataset
 from jumpy_mbrl.data.events import EventTable
-from jumpy_mbrl.data.loading import SequenceData, lengths
+from jumpy_mbrl.data.loading import SequenceData, as_frames, lengths
 from jumpy_mbrl.data.sampling import make_sampler
 from jumpy_mbrl.data.tasks import TaskConfig, make_task
 from jumpy_mbrl.models.base import WorldModel
@@ -115,7 +115,7 @@ def supervised_frames(model: WorldModel, data: SequenceData, batch_size: int) ->
         return float(batch_size * predicted.mean())
     if isinstance(model, LatentJump):
         sampler = make_sampler(model.batch_kind, data, **model.batch_settings)
-        length = sampler.sample(_MOMENTS, torch.Generator().manual_seed(0))["length"]
+        length = sampler.sample(_MOMENTS, torch.Generator("cpu").manual_seed(0))["length"]
         known = length.clamp_max(model.config.horizon)
         return batch_size * int(known.sum()) / _MOMENTS
     if model.batch_kind == "events":
@@ -238,7 +238,7 @@ def _trainer(
     loss_of = Loss(model, precision, compile)
     sampler = make_sampler(model.batch_kind, data, torch.device(device), **model.batch_settings)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=0.0, fused=True)
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator("cpu").manual_seed(0)
 
     def work() -> int:
         loss, _ = loss_of(sampler.sample(batch_size, generator))
@@ -286,7 +286,7 @@ def _prediction(data: SequenceData) -> str:
 def _predictor(model: WorldModel, data: SequenceData, device: str = "cpu") -> Callable[[], int]:
     """Predicts, open loop, all frames but those shown, given the shot."""
     model = copy.deepcopy(model).to(device)
-    obs = torch.from_numpy(data.obs).to(device)
+    obs = as_frames(torch.from_numpy(data.obs)).to(device)
     action = torch.from_numpy(data.action).to(device)
     shown = data.warm_up
     times = [float(t) for t in range(1, obs.shape[1] - shown + 1)]

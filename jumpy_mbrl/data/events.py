@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from jumpy_mbrl.arrays import as_tensor
 from jumpy_mbrl.data.loading import SequenceData, lengths
 
 Array = NDArray[np.float64]
@@ -102,7 +103,7 @@ class EventSampler:
                     "of at least two balls and with shots"
                 )
         self._kinds = {
-            name: torch.as_tensor(rows, dtype=torch.float32, device=device)
+            name: as_tensor(rows, dtype=torch.float32, device=device)
             for name, rows in kinds.items()
         }
         self._device = device
@@ -112,12 +113,14 @@ class EventSampler:
 
     def sample(self, batch_size: int, generator: torch.Generator) -> dict[str, Tensor]:
         """``batch_size`` events of each kind, and uniform numbers ``u`` (batch_size, 4)."""
-        batch = {"u": torch.rand(batch_size, 4, generator=generator).to(self._device)}
+        u = torch.rand(batch_size, 4, generator=generator, dtype=torch.float32, device="cpu")
+        batch = {"u": u.to(self._device)}
         for kind in self._kinds:
             if kind == "passing_frames":
                 continue
             count = len(self._kinds[kind])
-            rows = torch.randint(count, (batch_size,), generator=generator).to(self._device)
+            rows = torch.randint(count, (batch_size,), generator=generator, device="cpu")
+            rows = rows.to(self._device)
             batch[kind] = self._kinds[kind][rows]
             if kind == "passing":
                 batch["passing_frames"] = self._kinds["passing_frames"][rows]

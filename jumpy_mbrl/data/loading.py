@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from jumpy_mbrl.arrays import as_tensor
 from jumpy_mbrl.data.dataset import DatasetConfig, load_or_make
 from jumpy_mbrl.data.recording import Recording, RecordingConfig
 from jumpy_mbrl.data.tasks import TaskConfig, make_task
@@ -58,9 +59,22 @@ def lengths(data: SequenceData) -> NDArray[np.int64]:
     return found
 
 
-def as_frames(obs: Tensor) -> Tensor:
-    """Frames as a model reads them: pictures (uint8) from 0 to 1, anything else as it is."""
-    return obs.to(torch.float32) / 255.0 if obs.dtype == torch.uint8 else obs
+def as_frames(obs: Any, like: Tensor | None = None) -> Tensor:
+    """Frames as a model reads them: bytes are pictures, 0 to 255 meaning 0 to 1.
+
+    All other numbers are taken as they are, whole ones too.
+
+    Args:
+        obs: a tensor or an array.
+        like: of the type and on the device that the frames are to have; by default they stay where
+            they are, and what is not floating becomes float32.
+    """
+    frames = as_tensor(obs, device=None if like is None else like.device)
+    if frames.dtype == torch.uint8:
+        frames = frames.to(torch.float32) / 255.0
+    elif not frames.is_floating_point():
+        frames = frames.to(torch.float32)
+    return frames if like is None else frames.to(like.dtype)
 
 
 def actions_ahead(action: Tensor, now: int) -> tuple[Tensor | None, list[float]]:

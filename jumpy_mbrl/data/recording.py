@@ -26,6 +26,7 @@ from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 
+from jumpy_mbrl.arrays import as_array
 from jumpy_mbrl.data.dataset import check_npz_name, read_arrays
 from jumpy_mbrl.files import atomic_write, entries_of, sha256_of
 
@@ -321,7 +322,7 @@ def _check_env(env: Any) -> Box:
 
 
 def _check_actions(actions: Any, space: Box, count: int) -> NDArray[np.float32]:
-    flat = np.asarray(actions, np.float32)
+    flat = as_array(actions).astype(np.float32)
     shape = (count, int(np.prod(space.shape)))
     if flat.shape != shape:
         raise ValueError(f"expected actions of shape {shape} from the policy, got {flat.shape}")

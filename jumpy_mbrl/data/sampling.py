@@ -18,6 +18,8 @@ from jumpy_mbrl.data.events import EventSampler, LineEventSampler
 from jumpy_mbrl.data.loading import SequenceData, as_frames, lengths
 from jumpy_mbrl.envs.config import unknown_name
 
+_PLAIN: Any = {"dtype": torch.float32, "device": "cpu"}
+
 _READ_AT_ONCE = 100
 """Sequences of pictures that are read together."""
 
@@ -43,8 +45,9 @@ class SequenceSampler:
     def sample(self, batch_size: int, generator: torch.Generator) -> dict[str, Tensor]:
         """``obs`` (B, T, D), ``action`` (B, T, A) and uniform numbers ``u`` (B, T) in [0, 1); of
         data with sequences that end early also their ``length`` (B,) in frames."""
-        rows = torch.randint(len(self._obs), (batch_size,), generator=generator).to(self._device)
-        u = torch.rand(batch_size, self._obs.shape[1], generator=generator).to(self._device)
+        n, T = self._obs.shape[:2]
+        rows = torch.randint(n, (batch_size,), generator=generator, device="cpu").to(self._device)
+        u = torch.rand(batch_size, T, generator=generator, **_PLAIN).to(self._device)
         batch = {"obs": as_frames(self._obs[rows]), "action": self._action[rows], "u": u}
         return {**batch, "length": self._length[rows]} if self._is_padded else batch
 
@@ -86,11 +89,11 @@ class WindowSampler:
             weights = self._moments.double()
             rows = weights.multinomial(batch_size, replacement=True, generator=generator)[:, None]
         else:
-            rows = torch.randint(n, (batch_size, 1), generator=generator)
+            rows = torch.randint(n, (batch_size, 1), generator=generator, device="cpu")
         # Early moments more often: only they have a long future to learn from.
-        early = torch.rand(batch_size, 1, generator=generator).square()
+        early = torch.rand(batch_size, 1, generator=generator, **_PLAIN).square()
         now = W - 1 + (early * self._moments[rows]).long()
-        noise = torch.randn(batch_size, W, D, generator=generator)
+        noise = torch.randn(batch_size, W, D, generator=generator, **_PLAIN)
         rows, now, noise = (part.to(self._device) for part in (rows, now, noise))
         ahead = (now + torch.arange(1, T - W + 1, device=now.device)).clamp_max(T - 1)
         return {
@@ -150,8 +153,8 @@ class PictureEventSampler:
 
     def _pictures(self, batch_size: int, generator: torch.Generator) -> Tensor:
         n, T = self._dataset.obs.shape[:2]
-        rows = torch.randint(n, (batch_size,), generator=generator).numpy()
-        frames = torch.randint(T, (batch_size,), generator=generator).numpy()
+        rows = torch.randint(n, (batch_size,), generator=generator, device="cpu").numpy()
+        frames = torch.randint(T, (batch_size,), generator=generator, device="cpu").numpy()
         frames = frames * lengths(self._dataset)[rows] // T
         return as_frames(torch.from_numpy(self._dataset.obs[rows, frames]).to(self._device))
 

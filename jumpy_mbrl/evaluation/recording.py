@@ -93,13 +93,11 @@ def _imagine_way(
     model, shot = agent.model, torch.as_tensor(action[None], device=agent.device)
     objective = drawn_objective(table) or agent.objective
     with torch.no_grad():
-        if agent.oracle:
-            state = true_state(agent, table)
-        else:
-            state = model.observe(torch.as_tensor(table.frames, device=agent.device))
+        state = true_state(agent, table) if agent.oracle else agent.observe(table.frames)
         whole = model.imagine(state, objective.times, shot)
         end = max(_believed_arrival(objective, whole.obs), float(arrival))
-        times = torch.linspace(0.0, end, round(_PER_FRAME * end) + 1, device=agent.device)
+        steps = round(_PER_FRAME * end) + 1
+        times = torch.linspace(0.0, end, steps, dtype=torch.float32, device=agent.device)
         way = model.imagine(state, times, shot).obs[0]
         at = whole.tick_times[0][whole.tick_times[0] <= end]
         ticks = model.imagine(state, at, shot).obs[0] if len(at) else way[:0]

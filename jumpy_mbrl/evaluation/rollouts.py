@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from jumpy_mbrl.arrays import as_array
 from jumpy_mbrl.data.seeds import EVALUATION_SEEDS_FROM
 from jumpy_mbrl.envs import BILLIARDS_2D_SHOT, register_envs
 from jumpy_mbrl.envs.config import TableConfig
@@ -95,6 +96,7 @@ def watch_shot(seed: int, agent: Agent, config: TableConfig | None = None) -> Sh
     env.close()
     frames = obs.reshape(config.lead_in + 1, -1)
     action, _ = agent.predict(frames)
+    action = as_array(action).astype(np.float32)
     return Shot(frames, action, info["positions"], info["velocities"], config)
 
 
@@ -156,7 +158,7 @@ def imagined_rollout(model: WorldModel, shot: Shot, times: Doubles) -> Rollout:
         )
     warn_of_other_world(model, plane_task(config=shot.config), stacklevel=2)
     frames = torch.from_numpy(shot.frames).unsqueeze(0)
-    action = torch.zeros(1, T, A)
+    action = torch.from_numpy(np.zeros((1, T, A), np.float32))
     action[0, -1] = torch.from_numpy(shot.action)
     return _rollout(lambda times: sample(model, frames, action, T, torch.from_numpy(times)), times)
 

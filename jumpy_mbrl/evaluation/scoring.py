@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from jumpy_mbrl.arrays import as_array
 from jumpy_mbrl.data.tasks import TASKS
 from jumpy_mbrl.evaluation.tables import Outcomes, Tables, drawn_objective, play, true_state
 from jumpy_mbrl.files import entries_of
@@ -279,9 +280,9 @@ def _choose(agent: Agent, tables: Tables) -> _Choice:
         state = true_state(agent, tables) if getattr(agent, "oracle", False) else None
         plan = agent.plan(tables.frames.copy(), state, drawn_objective(tables))
         return _Choice(
-            actions=plan.action.cpu().numpy().astype(np.float32),
-            beliefs=plan.belief.double().cpu().numpy(),
-            ticks=plan.ticks.double().cpu().numpy(),
+            actions=as_array(plan.action).astype(np.float32),
+            beliefs=as_array(plan.belief).astype(np.float64),
+            ticks=as_array(plan.ticks).astype(np.float64),
         )
     observations = tables.observations.copy()
     answer: object = agent.predict(observations, deterministic=True)
@@ -291,7 +292,7 @@ def _choose(agent: Agent, tables: Tables) -> _Choice:
             f"{_told(answer)} from {type(agent).__name__}; return (actions, None) if there is no "
             f"state"
         )
-    actions = np.asarray(answer[0], dtype=np.float32)
+    actions = as_array(answer[0]).astype(np.float32)
     if actions.shape != (len(tables), 2):
         raise ValueError(
             f"expected predict to return actions of shape ({len(tables)}, 2), "

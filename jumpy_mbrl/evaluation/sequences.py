@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from jumpy_mbrl.arrays import as_tensor
 from jumpy_mbrl.data.loading import SequenceData, actions_ahead, as_frames, lengths
-from jumpy_mbrl.models.base import Imagined, WorldModel, check_times
+from jumpy_mbrl.models.base import Imagined, WorldModel, check_times, like_of
 
 BATCH_SIZE = 1000
 """Sequences imagined at once."""
@@ -94,9 +95,9 @@ def sample(
             f"action must have shape {(*obs.shape[:2], model.action_size)} (B, T, A), one for each "
             f"frame of obs, got {tuple(action.shape)}"
         )
-    like = next(model.parameters())
+    like = like_of(model)
     now = int(warm_up) - 1
-    ahead = torch.as_tensor(times).to(like) - now
+    ahead = as_tensor(times).to(like) - now
     if bool((ahead < 0).any()):
         raise ValueError(
             f"times must not lie before the last frame shown, which is {now}, got "

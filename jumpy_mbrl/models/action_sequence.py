@@ -11,6 +11,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from jumpy_mbrl.arrays import as_tensor
 from jumpy_mbrl.models.base import Imagined, State, WorldModel, check_times
 
 
@@ -34,7 +35,7 @@ class ActionSequence(WorldModel):
                 f"expected a model with actions, got {type(model).__name__} with "
                 f"action_size={model.action_size}"
             )
-        times = torch.as_tensor(action_times, dtype=torch.float32)
+        times = as_tensor(action_times, dtype=torch.float32)
         check_times(times)
         if float(times[0]) != 0.0 or bool((times[1:] == times[:-1]).any()):
             raise ValueError(

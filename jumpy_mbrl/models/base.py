@@ -15,6 +15,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from jumpy_mbrl.arrays import as_tensor
+
 
 @dataclass(frozen=True)
 class State:
@@ -212,7 +214,7 @@ class WorldModel(nn.Module, ABC):
     def _imagine_pieces(
         self, state: State, times: Tensor, actions: Tensor, action_times: list[float]
     ) -> Imagined:
-        check_times(torch.as_tensor(action_times))
+        check_times(as_tensor(action_times))
         last = float(times[-1])
         starts = [0.0, *action_times] if action_times[0] > 0 else list(action_times)
         first_action = len(starts) - len(action_times)
@@ -235,6 +237,12 @@ class WorldModel(nn.Module, ABC):
         width = int(ticks.isfinite().sum(dim=1).max()) if ticks.numel() else 0
         obs = torch.cat([piece.obs for piece in pieces], dim=1)
         return Imagined(obs, ticks[:, :width], state)
+
+
+def like_of(model: nn.Module) -> Tensor:
+    """A tensor of the type and on the device of a model's weights: float32 on the CPU for none."""
+    nothing = torch.zeros((), dtype=torch.float32, device="cpu")
+    return next((part for part in model.parameters() if part.is_floating_point()), nothing)
 
 
 def check_times(times: Tensor) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from jumpy_mbrl.models.base import State, check_frames
+from jumpy_mbrl.models.base import State, check_frames, like_of
 from jumpy_mbrl.models.filtering import explain
 from jumpy_mbrl.models.piecewise import PiecewiseLinearModel
 
@@ -71,8 +71,7 @@ class EventDrivenModel(PiecewiseLinearModel):
 
     def initial_state(self, batch_size: int) -> EventState:
         """Balls at rest in the middle of the table, where nothing has been seen yet."""
-        like = next(self.parameters(), torch.zeros(()))
-        positions = like.new_full((batch_size, self.obs_size), 0.5)
+        positions = like_of(self).new_full((batch_size, self.obs_size), 0.5)
         return self.state_from(positions, torch.zeros_like(positions))
 
     def state_from(self, positions: Tensor, velocities: Tensor) -> EventState:

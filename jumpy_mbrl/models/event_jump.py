@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from jumpy_mbrl.devices import plain_defaults
 from jumpy_mbrl.models.event_driven import EventDrivenModel
 
 _TINY = 1e-9
@@ -109,7 +110,8 @@ class EventJump(EventDrivenModel):
 
     def for_balls(self, num_balls: int) -> Self:
         """The same learned physics for a table with another number of balls (shares weights)."""
-        other = type(self)(replace(self.config, num_balls=num_balls))
+        with plain_defaults():
+            other = type(self)(replace(self.config, num_balls=num_balls))
         for name, module in self.named_children():
             setattr(other, name, module)
         for name, parameter in self.named_parameters(recurse=False):
@@ -217,7 +219,7 @@ class EventJump(EventDrivenModel):
 
     def after_shot(self, velocity: Tensor, action: Tensor) -> Tensor:
         """See ``EventDrivenModel.after_shot``; each axis is shot at by itself."""
-        sign = torch.where(action >= 0, 1.0, -1.0)
+        sign = torch.where(action >= 0, 1.0, -1.0).to(velocity.dtype)
         scale = self.config.velocity_scale
         z = torch.stack([velocity * sign / scale, action * sign], dim=-1)
         change: Tensor = self.shot_jump(z).squeeze(-1)

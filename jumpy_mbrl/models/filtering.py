@@ -15,13 +15,16 @@ S starts of a search, M numbers in the frames to be explained.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from jumpy_mbrl.models.base import Imagined, State
+from jumpy_mbrl.models.networks import solve_damped
 
 _EXPLAINED = 2e-3
 """A later frame is explained if every coordinate is this near, in sides of the table."""
@@ -44,6 +47,26 @@ _SMOOTHING_STEPS = 2
 _SMOOTHING_DAMPING = 1e-6
 
 S_co = TypeVar("S_co", bound=State, covariant=True)
+
+_MAY_PLAY: ContextVar[Callable[[int], bool]] = ContextVar("may_play", default=lambda rollouts: True)
+
+
+@contextmanager
+def bounded(may_play: Callable[[int], bool]) -> Iterator[None]:
+    """Bounds what is played within a block to explain frames.
+
+    The models whose ``observe`` is called there, and those that wrap them, need not know of it.
+    Where no more may be played, the best velocities so far are taken.
+
+    Args:
+        may_play: asked before each turn of so many rollouts. The first, which plays the last
+            interval, is made whatever the answer.
+    """
+    token = _MAY_PLAY.set(may_play)
+    try:
+        yield
+    finally:
+        _MAY_PLAY.reset(token)
 
 
 class StatedModel(Protocol[S_co]):
@@ -76,18 +99,23 @@ def explain(model: StatedModel[S_co], obs: Tensor, action: Tensor | None = None)
     T = obs.shape[1]
     if action is not None and not bool(action[:, 1:-1].any()):
         action = None
-    errors, velocities = [], []
-    for start in range(T - 1):
-        error, velocity = _propose(model, obs, action, start)
-        # The last interval's proposal is contradicted by no later frame: it must not win a tie.
-        errors.append(error if start < T - 2 else error.clamp_min(_EXPLAINED))
-        velocities.append(velocity)
-    best = torch.stack(errors, dim=1).min(dim=1)
+    may_play = _MAY_PLAY.get()
+    proposals = {}
+    for start in (T - 2, *range(T - 2)):
+        if may_play(len(obs)) or start == T - 2:
+            proposals[start] = _propose(model, obs, action, start)
+    # The last interval's proposal is contradicted by no later frame: it must not win a tie.
+    error, velocity = proposals.pop(T - 2)
+    proposals[T - 2] = error.clamp_min(_EXPLAINED), velocity
+    best = torch.stack([error for error, _ in proposals.values()], dim=1).min(dim=1)
     index = best.indices.view(-1, 1, 1).expand(-1, 1, model.obs_size)
-    velocity = torch.stack(velocities, dim=1).gather(1, index).squeeze(1)
+    proposed = torch.stack([velocity for _, velocity in proposals.values()], dim=1)
+    velocity = proposed.gather(1, index).squeeze(1)
     unexplained = best.values >= _EXPLAINED
     if T > 2 and bool(unexplained.any()):
         for rows in unexplained.nonzero().squeeze(1).split(_AT_ONCE):
+            if not may_play(len(rows)):
+                break
             actions = None if action is None else action[rows, -_WINDOW:]
             found, velocity_found = _search(model, obs[rows, -_WINDOW:].detach(), actions)
             velocity = velocity.index_copy(0, rows[found], velocity_found[found])
@@ -133,7 +161,10 @@ def _search(model: StatedModel[S_co], obs: Tensor, action: Tensor | None) -> tup
         if left.numel() == 0:
             break
         actions = None if action is None else action[left]
-        errors, velocities = _fit_both_ways(model, obs[left], actions, start)
+        fitted = _fit_both_ways(model, obs[left], actions, start)
+        if fitted is None:
+            break
+        errors, velocities = fitted
         better = errors < error[left]
         error = error.index_copy(0, left[better], errors[better])
         velocity = velocity.index_copy(0, left[better], velocities[better])
@@ -143,15 +174,19 @@ def _search(model: StatedModel[S_co], obs: Tensor, action: Tensor | None) -> tup
 
 def _fit_both_ways(
     model: StatedModel[S_co], obs: Tensor, action: Tensor | None, start: int
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor] | None:
     """Error (R,) of the best fit from frame ``start``, and its velocities (R, D) at the last frame.
+    None where no fit may be played.
 
     From the first frame, the film played backwards is fitted too: where what happens to the balls
     can be undone, and so far as no action comes between, its first velocities are the last ones.
     """
     R = obs.shape[0]
     both = start == 0 and action is None
-    error, velocity = _fit(model, torch.cat([obs, obs.flip(1)]) if both else obs, action, start)
+    fitted = _fit(model, torch.cat([obs, obs.flip(1)]) if both else obs, action, start)
+    if fitted is None:
+        return None
+    error, velocity = fitted
     last = model.velocities_of(_play(model, obs, action, start, velocity[:R]).state)
     if not both:
         return error, last
@@ -161,26 +196,36 @@ def _fit_both_ways(
 
 def _fit(
     model: StatedModel[S_co], obs: Tensor, action: Tensor | None, start: int
-) -> tuple[Tensor, Tensor]:
-    """Gauss-Newton from several starts.
+) -> tuple[Tensor, Tensor] | None:
+    """Gauss-Newton from several starts, with as many steps as may be played.
 
     Returns the largest error on later frames, (R,), and the velocities at frame ``start`` that
     leave it, (R, D), the best of all that were tried.
     """
     velocity = _starts(obs, start, model.axes)
-    miss = _misses(model, obs, action, start, velocity)
-    kept = miss.square().sum(dim=2).topk(min(_STARTS, velocity.shape[1]), largest=False).indices
+    may_play = _MAY_PLAY.get()
+    if not may_play(velocity.shape[:2].numel()):
+        return None
+    first_miss = _misses(model, obs, action, start, velocity)
+    total = first_miss.square().sum(dim=2)
+    kept = total.topk(min(_STARTS, velocity.shape[1]), largest=False).indices
     velocity = _pick(velocity, kept)
-    damping = _DAMPING * torch.eye(obs.shape[2], dtype=obs.dtype, device=obs.device)
     errors, tried = [], []
+    rollouts = velocity.shape[:2].numel()
     for _ in range(_STEPS):
+        if not may_play(rollouts * (1 + velocity.shape[2])):
+            break
         miss, slope = _linearise(model, obs, action, start, velocity)
         errors.append(_largest(miss, 2))
         tried.append(velocity)
-        step, _ = torch.linalg.solve_ex(slope @ slope.mT + damping, slope @ miss.unsqueeze(-1))
-        velocity = velocity - step.squeeze(-1).nan_to_num().clamp(-_LONGEST_STEP, _LONGEST_STEP)
-    errors.append(_largest(_misses(model, obs, action, start, velocity), 2))
-    tried.append(velocity)
+        right = (slope @ miss.unsqueeze(-1)).squeeze(-1)
+        step = solve_damped(slope @ slope.mT, right, _DAMPING)
+        velocity = velocity - step.nan_to_num().clamp(-_LONGEST_STEP, _LONGEST_STEP)
+    if not errors:
+        errors, tried = [_largest(first_miss, 2).gather(1, kept)], [velocity]
+    elif may_play(rollouts):
+        errors.append(_largest(_misses(model, obs, action, start, velocity), 2))
+        tried.append(velocity)
     best = torch.cat(errors, dim=1).min(dim=1)
     return best.values, _pick(torch.cat(tried, dim=1), best.indices.unsqueeze(1)).squeeze(1)
 
@@ -242,16 +287,21 @@ def smooth(model: StatedModel[S_co], obs: Tensor, state: State) -> S_co:
 
     Positions and velocities are fitted to all frames at once, by Gauss-Newton steps from those of
     ``state``, in the film played backwards: so what happens to the balls has to be such that it
-    can be undone. Where a step makes the misses larger, it is not made.
+    can be undone. Where a step makes the misses larger, it is not made, nor where no more may be
+    played.
     """
     moving = torch.cat([obs[:, -1], model.velocities_of(state)], dim=1)
     backwards = obs.flip(1)
+    may_play, rollouts = _MAY_PLAY.get(), len(obs) * (1 + moving.shape[1])
+    if not may_play(rollouts):
+        return model.state_from(*moving.chunk(2, dim=1))
     miss, slope = _linearise_backwards(model, backwards, moving)
     for _ in range(_SMOOTHING_STEPS):
-        square = slope @ slope.mT
-        square = square + _SMOOTHING_DAMPING * torch.eye(square.shape[1]).to(square)
-        step, _ = torch.linalg.solve_ex(square, slope @ miss.unsqueeze(-1))
-        tried = moving - step.squeeze(-1).nan_to_num()
+        if not may_play(rollouts):
+            break
+        right = (slope @ miss.unsqueeze(-1)).squeeze(-1)
+        step = solve_damped(slope @ slope.mT, right, _SMOOTHING_DAMPING)
+        tried = moving - step.nan_to_num()
         tried_miss, tried_slope = _linearise_backwards(model, backwards, tried)
         better = tried_miss.square().sum(dim=1) < miss.square().sum(dim=1)
         moving = torch.where(better.unsqueeze(1), tried, moving)

@@ -233,7 +233,7 @@ class LatentJump(PiecewiseLinearModel):
         holds = accurate.cumprod(dim=1).bool()
         jump = holds.sum(dim=1)
         near = ahead <= jump.unsqueeze(1) + 1
-        weight = torch.where(near, 1.0, config.far_weight) * known
+        weight = torch.where(near, 1.0, config.far_weight).to(error.dtype) * known
         prediction = (weight * error).sum() / weight.sum()
         hazard = self._hazard_loss(logits, jump, batch["length"])
         return prediction + config.epsilon * hazard, {

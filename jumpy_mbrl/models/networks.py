@@ -67,6 +67,24 @@ def _factors(factors: tuple[float, ...]) -> Tensor | None:
     return None if set(factors) == {1.0} else torch.tensor(factors)
 
 
+def solve_damped(square: Tensor, right: Tensor, damping: float) -> Tensor:
+    """The solutions (..., n) of (square + damping * 1) x = right, for a step of Gauss-Newton.
+
+    Never raises: where there is none, it is not finite. Half precision, in which torch solves
+    nothing, is solved in float32.
+
+    Args:
+        square: (..., n, n).
+        right: (..., n).
+        damping: added on the diagonal.
+    """
+    kind = torch.promote_types(square.dtype, torch.float32)
+    ridge = damping * torch.eye(square.shape[-1], dtype=kind, device=square.device)
+    solved, _ = torch.linalg.solve_ex(square.to(kind) + ridge, right.to(kind).unsqueeze(-1))
+    step: Tensor = solved.squeeze(-1).to(square.dtype)
+    return step
+
+
 def gru_update(input_gates: Tensor, hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """One GRU update whose input part, W_i x + b_i, is already known.
 

@@ -300,8 +300,8 @@ class ODERNN(WorldModel):
             change: Tensor = self.dynamics(latent)
             return change if scale is None else change * scale
 
-        settings = self._solver_settings()
         interval = hidden.new_tensor([0.0, 1.0])
+        settings = self._solver_settings(interval)
         try:
             if self.config.adjoint:
                 weights = tuple(self.dynamics.parameters())
@@ -317,7 +317,7 @@ class ODERNN(WorldModel):
         end: Tensor = curve[-1]
         return end
 
-    def _solver_settings(self) -> dict[str, Any]:
+    def _solver_settings(self, interval: Tensor) -> dict[str, Any]:
         """Keyword arguments of ``torchdiffeq.odeint``."""
         config = self.config
         options: dict[str, Any] = {}
@@ -326,7 +326,7 @@ class ODERNN(WorldModel):
         elif config.solver != "scipy_solver":
             options["max_num_steps"] = _MOST_STEPS
             # A step that ends at the end: to interpolate inside a longer one is less accurate.
-            options["step_t"] = torch.tensor([0.0, 1.0])
+            options["step_t"] = interval
         return {
             "method": config.solver,
             "rtol": config.rtol,

@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from jumpy_mbrl.devices import any_device
+from jumpy_mbrl.devices import any_device, plain_defaults
 from jumpy_mbrl.files import check_ours, has_sha256, read_json, to_json, write_together
 from jumpy_mbrl.models.base import WorldModel
 from jumpy_mbrl.models.registry import (
@@ -93,7 +93,7 @@ def from_pretrained(
 ) -> WorldModel:
     """Loads a saved model with its ``record``, ready to use (``eval`` mode, gradients on).
 
-    Weights in double precision stay so; all others are loaded in torch's default type.
+    Weights in double precision stay so; all others are loaded in single precision.
 
     Args:
         path_or_name: a folder that ``save_pretrained`` wrote, or the name of a shipped model.
@@ -112,10 +112,11 @@ def from_pretrained(
         config = model_config_from(content["model"])
         expected = _expected(config, len(weights))
     _check_fit(folder, expected, weights)
-    with _possible(folder), torch.random.fork_rng(devices=[]):  # First weights are thrown away.
+    # First weights are thrown away.
+    with _possible(folder), torch.random.fork_rng(devices=[]), plain_defaults():
         model = make_model(config)
-    if any(weight.dtype == torch.float64 for weight in weights.values()):
-        model.double()
+    double = any(weight.dtype == torch.float64 for weight in weights.values())
+    model.to(torch.float64 if double else torch.float32)
     model.load_state_dict(weights)
     model.record = {name: content[name] for name in ("data", "training")}
     return model.to(place).eval()

@@ -8,6 +8,7 @@ from torch import Tensor
 from jumpy_mbrl.envs import torch_physics
 from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.envs.physics import SLOW_CONTACT
+from jumpy_mbrl.models.base import like_of
 from jumpy_mbrl.models.event_driven import EventDrivenModel
 
 
@@ -51,4 +52,4 @@ class SimulatorModel(EventDrivenModel):
 
     def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """There is nothing to learn: always 0."""
-        return torch.zeros(()), {}
+        return torch.zeros_like(like_of(self)), {}

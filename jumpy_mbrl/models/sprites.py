@@ -14,6 +14,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from jumpy_mbrl.models.networks import solve_damped
+
 _REACH = 0.25
 """Farthest that a sprite reaches from its centre, in sides of the picture."""
 _KNOTS = 51
@@ -103,7 +105,8 @@ class Sprites(nn.Module):
         end = torch.ones_like(self.profile[:, :1])
         table = torch.cat([end, self.profile, 0.0 * end], dim=1).flatten()
         place = (distance * _KNOTS_PER_SIDE).clamp_max(_KNOTS - 1.001)
-        knot = place.detach().nan_to_num().long()  # A body that is nowhere is drawn as NaN.
+        # A body that is nowhere is drawn as NaN; half precision rounds up to the last knot.
+        knot = place.detach().nan_to_num().long().clamp_max(_KNOTS - 2)
         index = knot + _KNOTS * bodies.unsqueeze(1)
         here = table[index]
         rise = table[index + 1] - here
@@ -144,10 +147,13 @@ class Sprites(nn.Module):
         return torch.stack(centres, dim=1)
 
     def _refine(self, pictures: Tensor, centres: Tensor) -> Tensor:
-        """Positions (B, N, axes) by Gauss-Newton steps from ``centres`` (B, N, 2)."""
+        """Positions (B, N, axes) by Gauss-Newton steps from ``centres`` (B, N, 2).
+
+        In float32 at least: sums over pixels overflow in half precision.
+        """
         first = 2 - self.axes
         contrast = self._contrast()
-        positions = centres[..., first:]
+        positions = centres[..., first:].to(torch.promote_types(centres.dtype, torch.float32))
         for _ in range(_STEPS):
             centres = self._in_plane(positions.flatten(1))
             distance = self._distance(centres)
@@ -156,15 +162,14 @@ class Sprites(nn.Module):
             offset = centres.unsqueeze(2) - self._pixels
             direction = (offset * (slope / distance).unsqueeze(-1))[..., first:].mT
             jacobian = (direction.unsqueeze(-1) * contrast.unsqueeze(1)).flatten(3).flatten(1, 2)
-            square = jacobian @ jacobian.mT
-            square = square + _DAMPING * torch.eye(square.shape[1]).to(square)
-            step, _ = torch.linalg.solve_ex(square, (jacobian @ miss.unsqueeze(-1)))
+            right = (jacobian @ miss.unsqueeze(-1)).squeeze(-1)
+            step = solve_damped(jacobian @ jacobian.mT, right, _DAMPING)
             positions = positions + step.clamp(-_LONGEST_STEP, _LONGEST_STEP).view_as(positions)
-        return positions
+        return positions.to(pictures.dtype)
 
 
 def _centres(size: int) -> Tensor:
     """Centres (size * size, 2) of pixels, x to the right and y upwards, row 0 at the top."""
-    along = (torch.arange(size) + 0.5) / size
+    along = (torch.arange(size, dtype=torch.float32) + 0.5) / size
     y, x = torch.meshgrid(1.0 - along, along, indexing="ij")
     return torch.stack([x, y], dim=-1).flatten(0, 1)

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from jumpy_mbrl.data.loading import SequenceData, actions_ahead, as_frames, lengths, load_data
 from jumpy_mbrl.data.sampling import Sampler, make_sampler
-from jumpy_mbrl.devices import cpu_threads
+from jumpy_mbrl.devices import cpu_threads, plain_defaults
 from jumpy_mbrl.files import check_ours, check_writable, entries_of, write_json
 from jumpy_mbrl.locks import own
 from jumpy_mbrl.models.base import WorldModel
@@ -162,7 +162,7 @@ class _Run:
             weight_decay=config.weight_decay,
             fused=True,
         )
-        self.generator = torch.Generator().manual_seed(config.seed)
+        self.generator = torch.Generator("cpu").manual_seed(config.seed)
         self.validation, data = workers.after_first(
             lambda: [
                 load_data(part, data_dir) for part in (config.validation_data, config.train_data)
@@ -287,7 +287,7 @@ class _Run:
             group["lr"] = config.learning_rate_at(self.step)
         batch = self.workers.share(self.sampler.sample(config.batch_size, self.generator))
         done = self.step / config.steps
-        batch["progress"] = torch.tensor(done, device=self.workers.device)
+        batch["progress"] = torch.tensor(done, dtype=torch.float32, device=self.workers.device)
         loss, log = self.loss(batch)
         self.optimizer.zero_grad()
         loss.backward()
@@ -378,9 +378,9 @@ def _check_fit(model: WorldModel, data: SequenceData) -> None:
 
 def _first_weights(config: TrainingConfig) -> WorldModel:
     """The untrained model, drawn from the config's seed; torch's own generator is left alone."""
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), plain_defaults():
         torch.manual_seed(config.seed)
-        return make_model(config.model)
+        return make_model(config.model).float()
 
 
 def _write(board: _Board, group: str, scalars: Mapping[str, Any], step: int) -> None:

@@ -39,7 +39,7 @@ def check_compiler(device: torch.device) -> None:
     """Raises ``ValueError`` unless torch.compile works for ``device`` on this machine."""
     needed = "Triton" if device.type == "cuda" else "a C++ compiler (g++, or the one named by CXX)"
     try:
-        torch.compile(_probe)(torch.ones(2, device=device))
+        torch.compile(_probe)(torch.ones(2, dtype=torch.float32, device=device))
     except (RuntimeError, ImportError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(
