@@ -365,7 +365,8 @@ class Planner(ABC, Generic[ConfigT]):
     @torch.no_grad()
     def observe(self, frames: NDArray[np.float32] | Tensor) -> State:
         """What the planner's model makes of frames (B, T, D), which are read as by ``plan``."""
-        return self.model.observe(self._as_read(frames))
+        seen, _ = aimed(self._as_read(frames), self.model.obs_size, self.objective)
+        return self.model.observe(seen)
 
     def _as_read(self, frames: NDArray[Any] | Tensor) -> Tensor:
         """Frames of the model's own type, on its device."""

@@ -209,7 +209,7 @@ def test_a_missing_compiler_is_named(
         raise error("cannot find it\nand a long story")
 
     monkeypatch.setattr(torch, "compile", lambda work: fail)
-    monkeypatch.setattr(torch, "ones", lambda size, device: None)
+    monkeypatch.setattr(torch, "ones", lambda size, **options: None)
     message = rf"compile=True needs {needed}, which does not work here: cannot find it; install it"
     with pytest.raises(ValueError, match=message):
         check_compiler(torch.device(device))
