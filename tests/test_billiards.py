@@ -243,12 +243,14 @@ def test_what_a_table_cannot_carry_is_refused_before_it_is_made() -> None:
         {"num_balls": 1, "radius": 0.5},
         {"num_balls": 1, "radius": 0.5 - 1e-9},
         {"num_balls": 25, "radius": 0.1},
+        {"num_balls": 2, "radius": 0.25, "restitution": 0.96},
         {"dt": 1e6},
         {"max_speed": 1e9},
     ]
     for changes in tables:
         with pytest.raises(ValueError, match=r"meet walls at most 10000 times in a frame.*use"):
             TableConfig(**changes)
+    assert TableConfig(radius=0.25).restitution == 1.0
     for radius in (0.25, 0.25 - 1e-9):
         with pytest.raises(ValueError, match="expected balls with room to move"):
             gym.make("Billiards1D-v0", config={"radius": radius})
