@@ -68,10 +68,7 @@ def batch_of_frames(
             f"{list(observation)}; agents read obs_type='coords'"
         )
     sizes = likely_sizes if obs_size is None else (obs_size, obs_size + shown)
-    given = as_array(observation)
-    if given.dtype not in (np.uint8, np.float64):
-        given = given.astype(np.float32)
-    frames = _unflattened(as_frames(given).numpy(), sizes)
+    frames = _unflattened(as_frames(as_array(observation)).numpy(), sizes)
     single = frames.ndim == 2
     if single:
         frames = frames[None]

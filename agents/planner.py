@@ -370,7 +370,7 @@ class Planner(ABC, Generic[ConfigT]):
 
     def _as_read(self, frames: NDArray[Any] | Tensor) -> Tensor:
         """Frames of the model's own type, on its device."""
-        frames = as_frames(as_tensor(frames, device=self.device))
+        frames = as_frames(frames).to(self.device)
         if frames.shape[:1] == (0,):
             raise ValueError(
                 f"frames must be of at least one episode, got shape {tuple(frames.shape)}; do not "

@@ -53,6 +53,18 @@ def test_other_whole_numbers_are_taken_as_they_are(kind: type[Any]) -> None:
     assert torch.equal(as_frames(frames.long(), like), frames.double())
 
 
+@pytest.mark.parametrize("kind", ["O", ">f4", "g"])
+def test_numbers_of_types_that_torch_lacks_are_read_too(kind: str) -> None:
+    frames = as_frames(np.array([0.25, 2.0]).astype(kind))
+    assert frames.dtype == torch.float32 and frames.tolist() == [0.25, 2.0]
+
+
+@pytest.mark.parametrize("frames", [{"coords": [0.5]}, [None], [["a"]]])
+def test_what_is_no_number_is_no_frame(frames: Any) -> None:
+    with pytest.raises(ValueError, match="expected frames of numbers, got"):
+        as_frames(frames)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_coordinates_stay_as_they_are(dtype: torch.dtype) -> None:
     frames = torch.tensor([-3.0, 255.0], dtype=dtype)

@@ -68,7 +68,17 @@ def as_frames(obs: Any, like: Tensor | None = None) -> Tensor:
         obs: a tensor or an array.
         like: of the type and on the device that the frames are to have; by default they stay where
             they are, and what is not floating becomes float32.
+
+    Raises:
+        ValueError: for what is no array of numbers.
     """
+    if not isinstance(obs, Tensor):
+        obs = np.asarray(obs)
+        if obs.dtype not in (np.uint8, np.float64):  # torch does not know all types of NumPy
+            try:
+                obs = obs.astype(np.float32, copy=False)
+            except (TypeError, ValueError):
+                raise ValueError(f"expected frames of numbers, got {obs.dtype}: {obs!r}") from None
     frames = as_tensor(obs, device=None if like is None else like.device)
     if frames.dtype == torch.uint8:
         frames = frames.to(torch.float32) / 255.0
