@@ -96,7 +96,7 @@ class TableConfig:
                 f"expected at most {per_side**2} balls of radius {self.radius} on the unit square "
                 f"({per_side} a side), got num_balls={self.num_balls}; use fewer or smaller balls"
             )
-        # Up to six a side, a square number of balls fits best in rows and columns. And two balls that
+        # Up to six a side, a square number of balls fits best in rows and columns. Two balls that
         # fill a side meet without end if they lose energy where they squeeze past each other.
         packed = self.num_balls == per_side**2 and per_side <= 6
         packed |= self.num_balls > 1 and per_side == 2 and self.restitution < 1.0

@@ -402,8 +402,8 @@ def test_frames_of_any_type_are_read_as_the_model_reads_them(
 ) -> None:
     batch = frames((0.5, 0.5), (0.25, 0.75))
     planner = planner_of(quick(config), learned, right_below())
-    backwards = batch[::-1].copy()[::-1]
-    for same in (batch.astype(float), torch.from_numpy(batch).double(), backwards, batch.astype("O")):
+    arrays = (batch.astype(float), batch[::-1].copy()[::-1], batch.astype("O"))
+    for same in (*arrays, torch.from_numpy(batch).double()):
         assert_equal(planner.plan(same), planner.plan(batch))
     pictures = (255 * batch).astype(np.uint8)
     read = pictures.astype(np.float32) / 255
