@@ -49,7 +49,7 @@ from jumpy_mbrl.files import (
     write_together,
 )
 from jumpy_mbrl.models.pretrained import versions
-from jumpy_mbrl.models.world import OtherWorldWarning, differences, learned_world, told
+from jumpy_mbrl.models.world import ROUNDING, OtherWorldWarning, differences, learned_world, told
 from jumpy_mbrl.shipped import CONFIG, Shelf
 
 FORMAT = "jumpy-mbrl policy"
@@ -281,9 +281,7 @@ def _warn_of_other_world(training: Mapping[str, Any], task: Task, name: str) -> 
         return
     found = differences(learned, task)
     mine, its = learned.table.target, task.config.target
-    inside = all(a <= b for a, b in zip(mine[::2], its[::2], strict=True)) and all(
-        a >= b for a, b in zip(mine[1::2], its[1::2], strict=True)
-    )
+    inside = (np.subtract(its, mine) * (1, -1, 1, -1) >= -ROUNDING).all()
     if not (inside or training["random_target"] or task.random_target):
         found["target"] = mine, its
     if found:

@@ -111,6 +111,18 @@ def test_what_a_model_is_warned_of_and_what_it_is_told_to_do(
     assert warning_of(an_rnn(asked.train_data.to_dict()), task) == ""
 
 
+@pytest.mark.parametrize("name", ["jumpy", "ppo"])
+def test_numbers_that_were_rounded_are_no_other_world(name: str) -> None:
+    table = TableConfig()
+    changes = {
+        field: np.float32(getattr(table, field))
+        for field in ("radius", "dt", "max_impulse", "max_speed", "initial_speed_max")
+    }
+    task = plane_task(config={**changes, "target": tuple(np.float32(table.target))})
+    assert task.config.radius != table.radius and task.config.target != table.target
+    load_agent(name, task=task, device="cpu")
+
+
 def test_models_of_events_read_longer_lead_ins_and_others_do_not() -> None:
     task = plane_task(config={"lead_in": 5})
     assert warning_of(from_pretrained("fold-billiards2d"), task) == ""

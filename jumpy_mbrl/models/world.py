@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import shlex
 import warnings
 from collections.abc import Mapping
@@ -24,6 +25,8 @@ _SCRIPT = "scripts/train_world_model.py"
 _FOLDER = "runs/there"
 _PHYSICS = ("radius", "dt", "restitution")
 _SHOT = ("max_impulse", "max_speed")
+ROUNDING = 1e-6
+"""Relative difference that matters to nobody, such as that of numbers from float32."""
 
 
 class OtherWorldWarning(UserWarning):
@@ -68,13 +71,13 @@ def differences(learned: DatasetConfig, task: Task) -> Differences:
     found: Differences = {
         name: (getattr(mine, name), getattr(its, name))
         for name in (*_PHYSICS, *(() if task.line else _SHOT), "lead_in")
-        if getattr(mine, name) != getattr(its, name)
+        if not math.isclose(getattr(mine, name), getattr(its, name), rel_tol=ROUNDING)
     }
     shot = "place" if task.line else "uniform"
     if learned.shot != shot:
         found["shot"] = learned.shot, shot
     speeds = _fastest(mine, learned.start), _fastest(its, task.start)
-    if speeds[0] < speeds[1] and not task.line and not learned.on_line:
+    if speeds[0] * (1.0 + ROUNDING) < speeds[1] and not task.line and not learned.on_line:
         found["fastest start"] = speeds
     return found
 
