@@ -118,7 +118,7 @@ def test_numbers_that_were_rounded_are_no_other_world(name: str) -> None:
         field: np.float32(getattr(table, field))
         for field in ("radius", "dt", "max_impulse", "max_speed", "initial_speed_max")
     }
-    task = plane_task(config={**changes, "target": tuple(np.float32(table.target))})
+    task = plane_task(config={**changes, "target": tuple(map(np.float32, table.target))})
     assert task.config.radius != table.radius and task.config.target != table.target
     load_agent(name, task=task, device="cpu")
 
