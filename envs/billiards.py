@@ -11,6 +11,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.error import ResetNeeded
 
+from jumpy_mbrl.arrays import as_array
 from jumpy_mbrl.envs.config import Start, TableConfig, Target, unknown_name
 from jumpy_mbrl.envs.pixels import PixelConfig
 from jumpy_mbrl.envs.scene import Scene
@@ -360,7 +361,7 @@ class Billiards2DEnv(TableEnv, GymEnv):
 def read_action(action: Any) -> tuple[float, float]:
     """Returns the two components, clipped to [-1, 1], or refuses the action."""
     try:
-        array = np.asarray(action, dtype=np.float64)
+        array = np.asarray(as_array(action), dtype=np.float64)
     except (TypeError, ValueError):
         array = None
     if array is None or array.shape != (2,):

@@ -18,6 +18,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
+from jumpy_mbrl.arrays import as_array
 from jumpy_mbrl.envs.config import TableConfig, unknown_name
 from jumpy_mbrl.envs.limit import check_limit
 from jumpy_mbrl.envs.physics import Backend, resolve_backend
@@ -38,7 +39,8 @@ class TableVectorEnv(GymVectorEnv):
     Args:
         num_envs: number of tables B.
         max_episode_steps: truncates episodes after as many steps, but not those that terminate;
-            None for never. `gym.make_vec` gives the registered limit by default.
+            None or -1, as in `gym.make`, for never. `gym.make_vec` gives the registered limit by
+            default.
         autoreset_mode: `AutoresetMode.NEXT_STEP` (default), `SAME_STEP` or `DISABLED`, or its value
             ("NextStep", ...). In `SAME_STEP`, `infos` holds `final_obs` and `final_info` of the
             episodes that ended.
@@ -106,6 +108,7 @@ class TableVectorEnv(GymVectorEnv):
 
     @max_episode_steps.setter
     def max_episode_steps(self, limit: int | None) -> None:
+        limit = None if limit == -1 else limit
         if limit is not None:
             _check_count("max_episode_steps", limit)
         check_limit(limit, self._steps_to_win())
@@ -479,7 +482,7 @@ def _read_mode(mode: AutoresetMode | str) -> AutoresetMode:
 def _read_actions(actions: Any, count: int, rows: Rows | None) -> NDArray[np.float64]:
     """Returns the actions, clipped to [-1, 1], or refuses them; only those of `rows` matter."""
     try:
-        array = np.asarray(actions, dtype=np.float64)
+        array = np.asarray(as_array(actions), dtype=np.float64)
     except (TypeError, ValueError):
         array = None
     if array is None or array.shape != (count, 2):

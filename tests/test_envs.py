@@ -11,6 +11,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.utils.env_checker import check_env
 
@@ -152,6 +153,18 @@ def test_skrl_knows_them_by_their_direct_bases(name: str) -> None:
     for env in (make(name), gym.make_vec(name, 2)):
         modules = [base.__module__ for base in type(env).__bases__]
         assert any(module.startswith("gymnasium.") for module in modules)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", ENV_IDS)
+def test_actions_may_be_tensors_with_a_graph(name: str, kind: torch.dtype) -> None:
+    action = torch.tensor([0.5, -0.25], dtype=kind, requires_grad=True)
+    for env in (gym.make(name), gym.make_vec(name, 2, vectorization_mode="vector_entry_point")):
+        given = action if isinstance(env, gym.Env) else torch.stack([action, action])
+        env.reset(seed=0)
+        found = env.step(given)
+        env.reset(seed=0)
+        assert same(found, env.step(given.detach().float().numpy()))
 
 
 @each_case

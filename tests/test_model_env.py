@@ -286,6 +286,7 @@ def test_untrained_models_stay_in_the_observation_space(kind: type[RNN], step_by
     torch.manual_seed(0)
     model = kind(RNNConfig(residual=False))  # imagines balls beside the table too
     torch.nn.init.constant_(model.decoder.last.bias, 1.2)
+    model.to(torch.bfloat16 if kind is Blind else torch.float32)
     env = WorldModelVectorEnv(model, 5, step_by, reward="dense")
     obs, _ = env.reset(seed=0)
     rng = np.random.default_rng(0)

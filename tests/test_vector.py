@@ -308,6 +308,8 @@ def test_the_last_frame_may_decide_within_the_limit() -> None:
     with pytest.raises(ValueError, match=r"at least 89.*got 88: no episode"):
         longer.max_episode_steps = 88
     native("Billiards2DShot-v0", 2, success="last", config=table, max_episode_steps=1)
+    for never in (None, -1):
+        assert native(PLANE, 2, success="last", max_episode_steps=never).max_episode_steps is None
 
 
 @each_id

@@ -297,13 +297,13 @@ class WorldModelVectorEnv(TableVectorEnv, GymVectorEnv):
         self._state = self._state.update_rows(index, imagined.state)
         frame = self._tables.frame[rows, None]
         numbers = frame + np.arange(1, count + 1)
-        positions = imagined.obs.clamp(0.0, 1.0).cpu().numpy()
+        positions = as_array(imagined.obs.clamp(0.0, 1.0))
         self._film[rows[:, None], numbers, self._seen] = positions
         if np.isnan(positions).any():
             self._hold(rows, numbers)
         self._judge(rows[:, None], numbers)
         if self.step_by == "jump":
-            ends = frame + np.ceil(imagined.tick_times.cpu().numpy())
+            ends = frame + np.ceil(as_array(imagined.tick_times))
             row, tick = np.nonzero(ends <= self.task.last_frame)
             self._stops[rows[row], ends[row, tick].astype(np.int64)] = True
 
