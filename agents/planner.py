@@ -29,6 +29,7 @@ from jumpy_mbrl.data.loading import as_frames
 from jumpy_mbrl.devices import any_device, cpu_threads, warn_of_fighting_threads
 from jumpy_mbrl.models.base import State, WorldModel, like_of
 from jumpy_mbrl.models.filtering import bounded
+from jumpy_mbrl.processes import check_at_once
 
 Bound = float | tuple[float, ...]
 
@@ -74,9 +75,8 @@ class SearchConfig:
 
     def __post_init__(self) -> None:
         self._check_at_least(1, "rollouts_at_once")
-        self._check_at_least(
-            0, "finalists", "perturbations", "action_noise", "state_noise", "threads"
-        )
+        self._check_at_least(0, "finalists", "perturbations", "action_noise", "state_noise")
+        check_at_once("threads", self.threads)
         if self.finalists and not self.perturbations:
             raise ValueError("finalists need perturbations > 0; set finalists=0 for no stress test")
         if self.budget_ms is not None and not 0 < self.budget_ms < float("inf"):

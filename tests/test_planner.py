@@ -521,6 +521,7 @@ def test_wrong_observations_are_refused(observation: Any, message: str) -> None:
         ({"finalists": -1}, "finalists must not be negative, got -1"),
         ({"action_noise": float("nan")}, "action_noise must not be negative, got nan"),
         ({"threads": -1}, "threads must not be negative, got -1"),
+        ({"threads": 100_000}, "threads must be at most .*, got 100000"),
         ({"state_noise": -0.1}, "state_noise must not be negative, got -0.1"),
         ({"perturbations": 0}, "set finalists=0 for no stress test"),
         ({"budget_ms": 0.0}, "budget_ms must be positive and finite, .* got 0.0"),
