@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 import torch
@@ -12,8 +12,6 @@ from torch import Tensor, nn
 
 from jumpy_mbrl.models.base import State
 from jumpy_mbrl.models.jumpy_rnn import JumpyRNN, JumpyRNNConfig, JumpyState
-
-Split = Literal["halves", "heads"]
 
 SMALL = JumpyRNNConfig(obs_size=2, action_size=2, hidden_size=8, mlp_size=8, horizon=9.0)
 
@@ -41,9 +39,8 @@ def frames(batch: int = 5, length: int = 12) -> tuple[Tensor, Tensor]:
 
 def by_hand(duration: float, horizon: float = 50.0) -> JumpyRNN:
     """h_i = tanh(x), h'_i = tanh(0.1 + a), D_i = ``duration``, x(t) = h(t), for x not negative."""
-    model = JumpyRNN(
-        JumpyRNNConfig(obs_size=1, action_size=1, hidden_size=2, mlp_size=1, horizon=horizon)
-    ).double()
+    sizes = {"obs_size": 1, "action_size": 1, "hidden_size": 2, "mlp_size": 1}
+    model = JumpyRNN(JumpyRNNConfig(**sizes, horizon=horizon, residual=False)).double()
     for parameter in model.parameters():
         nn.init.zeros_(parameter)
     with torch.no_grad():
@@ -95,39 +92,53 @@ def test_durations_are_held_between_one_frame_and_the_horizon(
     assert state.remaining.item() == pytest.approx(used)
 
 
-@pytest.mark.parametrize("split", ["halves", "heads"])
-def test_tick_reads_the_last_latent_and_how_far_it_moved(split: Split) -> None:
+@pytest.mark.parametrize("residual", [True, False])
+def test_tick_reads_the_last_latent_and_how_far_it_moved(residual: bool) -> None:
     """Equation 4, written out with torch's own GRU cell."""
-    model = make_model(replace(SMALL, split=split))
+    model = make_model(replace(SMALL, residual=residual))
     obs, action = frames()
     state = model.tick(model.observe(obs[:, :3], action[:, :3]), action[:, 3])
     leapt = model.imagine(state, [0.6]).state
     assert isinstance(leapt, JumpyState)
     ticked = model.tick(leapt)
-    moved = 0.6 * state.velocity
-    features = model.encoder(model.decode(state.hidden + moved))
+    latent, moved = state.hidden[:, :4], 0.6 * state.velocity[:, :4]
+    features = model.encoder(model.decode(state.hidden + 0.6 * state.velocity))
     inputs = torch.cat([features, torch.zeros(5, 2)], dim=1)
-    if split == "halves":
-        both = model.cell(inputs, torch.cat([state.hidden, moved], dim=1))
-        hidden, velocity = both[:, :4], both[:, 4:]
-    else:
-        assert model.velocity is not None
-        hidden = model.cell(torch.cat([inputs, moved], dim=1), state.hidden)
-        velocity = model.velocity(hidden)
-    torch.testing.assert_close(ticked.hidden, hidden)
-    torch.testing.assert_close(ticked.velocity, velocity)
+    both = model.cell(inputs, torch.cat([latent, moved], dim=1))
+    torch.testing.assert_close(ticked.hidden[:, :4], both[:, :4])
+    torch.testing.assert_close(ticked.velocity[:, :4], both[:, 4:])
 
 
-@pytest.mark.parametrize("split", ["halves", "heads"])
-def test_observing_equals_ticking_at_every_real_frame(split: Split) -> None:
-    model = make_model(replace(SMALL, split=split))
+def test_lines_begin_at_the_frame_that_the_tick_read() -> None:
+    """x(t) = x(tau) + f(h(t), h') - f(h(tau), h'), written out."""
+    model = make_model()
+    obs, action = frames()
+    state = model.tick(model.observe(obs[:, :3], action[:, :3]), action[:, 3])
+    assert state.hidden.shape == (5, 4 + 4 + 2)
+    latent, velocity = state.hidden[:, :4], state.velocity[:, :4]
+    assert torch.equal(state.hidden[:, 4:8], velocity) and not state.velocity[:, 4:].any()
+
+    def shape(elapsed: float) -> Tensor:
+        out: Tensor = model.decoder(torch.cat([latent + elapsed * velocity, velocity], dim=1))
+        return out
+
+    times = [0.0, 0.4, 0.9]
+    seen = model.imagine(state, times).obs
+    for k, elapsed in enumerate(times):
+        torch.testing.assert_close(seen[:, k], obs[:, 2] + shape(elapsed) - shape(0.0))
+    torch.testing.assert_close(model.decode(state.hidden), obs[:, 2])
+
+
+@pytest.mark.parametrize("residual", [True, False])
+def test_observing_equals_ticking_at_every_real_frame(residual: bool) -> None:
+    model = make_model(replace(SMALL, residual=residual))
     obs, action = frames()
     state = model.initial_state(5)
     for t in range(6):
         state = model.tick(replace(state, obs=obs[:, t]), action[:, t])
         state = replace(state, hidden=state.hidden + state.velocity)
     observed = model.observe(obs[:, :7], action[:, :7])
-    torch.testing.assert_close(observed.hidden, state.hidden)
+    torch.testing.assert_close(observed.hidden[:, :4], state.hidden[:, :4])
     torch.testing.assert_close(observed.anchor, state.anchor)
     assert torch.equal(observed.obs, obs[:, 6])
     assert bool((observed.remaining == 0).all())
@@ -145,11 +156,11 @@ def test_two_jumps_of_one_frame_equal_one_of_two() -> None:
     torch.testing.assert_close(two.state.hidden, once.state.hidden, rtol=0, atol=1e-15)
 
 
-@pytest.mark.parametrize("split", ["halves", "heads"])
+@pytest.mark.parametrize("residual", [True, False])
 @pytest.mark.parametrize("cut", [0.0, 0.3, 1.0, 4.7])
-def test_rollout_cut_anywhere_goes_on_the_same(cut: float, split: Split) -> None:
+def test_rollout_cut_anywhere_goes_on_the_same(cut: float, residual: bool) -> None:
     """Ticks in between included: the state holds all that the next tick reads."""
-    model = make_model(replace(SMALL, split=split))
+    model = make_model(replace(SMALL, residual=residual))
     obs, action = frames()
     state = model.observe(obs[:, :4], action[:, :4])
     times = torch.tensor([4.7, 6.2, 9.0, 14.3], dtype=torch.float64)
@@ -169,12 +180,12 @@ def test_decoding_between_frames_follows_the_latent_line() -> None:
     times = torch.tensor([0.1, 0.37, 0.9], dtype=torch.float64)
     imagined = model.imagine(state, times)
     latents = state.hidden.unsqueeze(1) + state.velocity.unsqueeze(1) * times.view(1, 3, 1)
-    torch.testing.assert_close(imagined.obs, model.decoder(latents))
+    torch.testing.assert_close(imagined.obs, model.decode(latents))
 
 
-@pytest.mark.parametrize("split", ["halves", "heads"])
-def test_gradient_with_respect_to_the_shot_equals_finite_differences(split: Split) -> None:
-    model = make_model(replace(SMALL, split=split))
+@pytest.mark.parametrize("residual", [True, False])
+def test_gradient_with_respect_to_the_shot_equals_finite_differences(residual: bool) -> None:
+    model = make_model(replace(SMALL, residual=residual))
     obs, action = frames(batch=2)
     state = model.observe(obs[:, :4], action[:, :4])
 
@@ -239,10 +250,10 @@ def slow_lines(
 
 
 def search_problem(
-    split: Split, epsilon: float, horizon: float
+    residual: bool, epsilon: float, horizon: float
 ) -> tuple[JumpyRNN, dict[str, Tensor]]:
     config = replace(
-        SMALL, split=split, epsilon=epsilon, horizon=horizon, forced_jumps=0.1, priming=2
+        SMALL, residual=residual, epsilon=epsilon, horizon=horizon, forced_jumps=0.1, priming=2
     )
     model = make_model(config, seed=3)
     obs, action = frames(batch=12, length=16)
@@ -254,10 +265,10 @@ def search_problem(
     return model, {"obs": obs, "action": action, "u": u}
 
 
-@pytest.mark.parametrize("split", ["halves", "heads"])
+@pytest.mark.parametrize("residual", [True, False])
 @pytest.mark.parametrize(("epsilon", "horizon"), [(0.0, 40.0), (0.03, 40.0), (0.1, 4.0), (9.0, 40)])
-def test_line_search_equals_the_slow_loop(split: Split, epsilon: float, horizon: float) -> None:
-    model, batch = search_problem(split, epsilon, horizon)
+def test_line_search_equals_the_slow_loop(residual: bool, epsilon: float, horizon: float) -> None:
+    model, batch = search_problem(residual, epsilon, horizon)
     obs, action = batch["obs"], batch["action"]
     due = model._ticks_due(action)
     go_on = batch["u"][:, :-1] < 0.1
@@ -279,11 +290,11 @@ def test_line_search_equals_the_slow_loop(split: Split, epsilon: float, horizon:
 
 
 @pytest.mark.parametrize("lengths", [None, [16, 2, 3, 4, 5, 7, 9, 10, 12, 14, 15, 16]])
-@pytest.mark.parametrize("split", ["halves", "heads"])
+@pytest.mark.parametrize("residual", [True, False])
 def test_loss_and_its_gradient_equal_those_of_the_slow_loop(
-    split: Split, lengths: list[int] | None
+    residual: bool, lengths: list[int] | None
 ) -> None:
-    model, batch = search_problem(split, epsilon=0.03, horizon=6.0)
+    model, batch = search_problem(residual, epsilon=0.03, horizon=6.0)
     obs, action = batch["obs"], batch["action"]
     if lengths is not None:
         batch["length"] = torch.tensor(lengths)
@@ -298,11 +309,12 @@ def test_loss_and_its_gradient_equal_those_of_the_slow_loop(
     for line in lines:
         end = line.frame + line.jump
         missed = end < obs.shape[1] - 1 and not line.cut
-        for ahead in range(line.jump + (2 if missed else 1)):
+        # A line that begins at the real frame is not judged there.
+        for ahead in range(int(residual), line.jump + (2 if missed else 1)):
             predicted = model.decode(line.state.hidden + ahead * line.state.velocity)[0]
             errors.append((predicted - obs[line.row, line.frame + ahead]).square())
         if not line.cut:
-            durations.append((model._duration(line.state.hidden) - line.jump).square())
+            durations.append((model._duration(line.state.anchor) - line.jump).square())
     slow = torch.stack(errors).mean() + 1e-5 * torch.stack(durations).mean()
     slow.backward()
     torch.testing.assert_close(loss, slow)
@@ -343,7 +355,7 @@ def test_whole_jumps_pass_the_gradients_of_what_was_rounded() -> None:
 
 def test_training_knows_no_whole_jumps() -> None:
     """All of its jumps are whole already, and durations are taught as they are predicted."""
-    model, batch = search_problem("halves", epsilon=1e-2, horizon=9.0)
+    model, batch = search_problem(True, epsilon=1e-2, horizon=9.0)
     loss = model.loss(batch)[0]
     model.config = replace(model.config, whole_jumps=True)
     assert torch.equal(model.loss(batch)[0], loss)
@@ -373,10 +385,10 @@ def test_an_action_cuts_a_constant_jump_and_the_next_begin_there() -> None:
     assert imagined.tick_times.tolist() == [[0.0, 4.0, 5.5, 9.5]]
 
 
-@pytest.mark.parametrize("split", ["halves", "heads"])
-def test_constant_jumps_are_trained_on_their_own_lines(split: Split) -> None:
+@pytest.mark.parametrize("residual", [True, False])
+def test_constant_jumps_are_trained_on_their_own_lines(residual: bool) -> None:
     """Ticks at the frames of priming, every third frame from the last of them, and at actions."""
-    model, batch = search_problem(split, epsilon=0.0, horizon=2.0)
+    model, batch = search_problem(residual, epsilon=0.0, horizon=2.0)
     model.config = replace(model.config, constant_jump=3, horizon=2.0)
     obs, action = batch["obs"], batch["action"]
     due = model._ticks_due(action)
@@ -393,9 +405,10 @@ def test_constant_jumps_are_trained_on_their_own_lines(split: Split) -> None:
         (model.decode(line.state.hidden + ahead * line.state.velocity)[0] - real).square()
         for line in lines
         for ahead, real in enumerate(obs[line.row, line.frame : line.frame + line.jump + 1])
+        if ahead or not residual
     ]
     durations = [
-        (model._duration(line.state.hidden) - line.jump).square() for line in lines if not line.cut
+        (model._duration(line.state.anchor) - line.jump).square() for line in lines if not line.cut
     ]
     slow = torch.stack(errors).mean() + 1e-5 * torch.stack(durations).mean()
     slow.backward()
@@ -412,7 +425,7 @@ def test_constant_jumps_are_trained_on_their_own_lines(split: Split) -> None:
 
 
 def test_forced_jumps_need_a_number_below_their_rate() -> None:
-    model, batch = search_problem("halves", epsilon=0.0, horizon=40.0)
+    model, batch = search_problem(True, epsilon=0.0, horizon=40.0)
     never, always = torch.ones_like(batch["u"]), torch.zeros_like(batch["u"])
     without = {name: batch[name] for name in ("obs", "action")}
     assert float(model.loss({**batch, "u": never})[1]["mean_jump"]) == 1.0
@@ -421,7 +434,7 @@ def test_forced_jumps_need_a_number_below_their_rate() -> None:
 
 
 def test_search_ticks_leaves_no_gradient_and_no_random_trace() -> None:
-    model, batch = search_problem("halves", epsilon=0.03, horizon=6.0)
+    model, batch = search_problem(True, epsilon=0.03, horizon=6.0)
     before = torch.get_rng_state()
     model.loss(batch)
     assert torch.equal(before, torch.get_rng_state())
@@ -480,8 +493,7 @@ def test_bad_frames_and_actions_are_refused() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"hidden_size": 7}, "even to be split into halves, got 7"),
-        ({"split": "thirds"}, "must be 'halves' or 'heads', got 'thirds'"),
+        ({"hidden_size": 7}, "even, half latent and half velocity, got 7"),
         ({"horizon": 0.5}, "horizon must be at least one frame, got 0.5"),
         ({"epsilon": -1.0}, "must not be negative"),
         ({"epsilon": float("nan")}, "must not be negative, got nan"),
@@ -510,7 +522,7 @@ def test_the_tolerance_falls_geometrically() -> None:
 
 
 def test_lines_are_long_while_the_tolerance_is_large() -> None:
-    model, batch = search_problem("halves", epsilon=1e-12, horizon=40.0)
+    model, batch = search_problem(True, epsilon=1e-12, horizon=40.0)
     model.config = replace(model.config, first_epsilon=9.0, forced_jumps=0.0)
     quiet = {"obs": batch["obs"]}  # without actions, which end lines
     jumps = [

@@ -37,7 +37,7 @@ MODELS: dict[str, ModelConfig] = {
     "RNN": RNNConfig(4, 0, 16, 16),
     "ODE-RNN": ODERNNConfig(4, 0, 16, 16),
     "JumpyRNN": JumpyRNNConfig(4, 0, 16, 16),
-    "JumpyRNN with heads": JumpyRNNConfig(4, 0, 16, 16, split="heads"),
+    "JumpyRNN as printed": JumpyRNNConfig(4, 0, 16, 16, residual=False),
     "LatentJump": LatentJumpConfig(4, 0, 4, 16, 16),
     "FoldJump": FoldJumpConfig(action_size=0, hidden_size=16),
     "EventJump": EventJumpConfig(action_size=0, hidden_size=16),

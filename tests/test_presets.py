@@ -89,7 +89,7 @@ def test_the_papers_runs_have_the_papers_settings(task: str, model: str) -> None
     assert (config.schedule, config.decay, config.decay_every) == ("exponential", 0.9, 1000)
     if isinstance(net, JumpyRNNConfig):
         about = TASKS[task]
-        assert (net.duration_weight, net.forced_jumps, net.split) == (1e-5, 0.01, "halves")
+        assert (net.duration_weight, net.forced_jumps, net.residual) == (1e-5, 0.01, False)
         assert net.priming == about.warm_up
         assert net.horizon == about.frames - about.warm_up
         jumps = {"jump-2": 2, "jump-4": 4, "jump-8": 8}

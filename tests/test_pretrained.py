@@ -38,7 +38,7 @@ from jumpy_mbrl.models.registry import ModelConfig, describe_model, model_config
 CONFIGS: list[ModelConfig] = [
     RNNConfig(hidden_size=6, mlp_size=5),
     JumpyRNNConfig(hidden_size=6, mlp_size=5, epsilon=0.25),
-    JumpyRNNConfig(hidden_size=6, mlp_size=5, split="heads"),
+    JumpyRNNConfig(hidden_size=6, mlp_size=5, residual=False),
     EventJumpConfig(hidden_size=8),
     SpriteJumpConfig(hidden_size=8, size=8, action_size=0),
 ]

@@ -26,7 +26,7 @@ CONFIGS: dict[str, RNNConfig | ODERNNConfig | JumpyRNNConfig] = {
     "ODE-RNN": ODERNNConfig(2, 2, 16, 16),
     "ODE-RNN of frames": ODERNNConfig(2, 2, 16, 16, residual=False),
     "JumpyRNN": JumpyRNNConfig(2, 2, 16, 16, epsilon=0.05, priming=1),
-    "JumpyRNN with heads": JumpyRNNConfig(2, 2, 16, 16, split="heads", epsilon=0.05, priming=1),
+    "JumpyRNN as printed": JumpyRNNConfig(2, 2, 16, 16, residual=False, epsilon=0.05, priming=1),
 }
 
 

@@ -1,10 +1,14 @@
-"""The papers' jumpy recurrent network, faithfully (2020 paper, equations 4-7, appendix A.1)."""
+"""The papers' jumpy recurrent network (2020 paper, equations 4-7, appendix A.1).
+
+The paper prints ``x(t) = f(h(t))`` (eq. 3 and 6). The authors' programs predict the displacement
+since the tick instead, from the latent and its velocity, so that a line begins exactly at the frame
+which the tick read. Both are here; ``residual`` chooses.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -31,8 +35,6 @@ class JumpyRNNConfig:
         hidden_size: H of the GRU. (Paper: 128.)
         mlp_size: width of encoder and decoder. (Paper: 128.)
         mlp_layers: linear layers of encoder and decoder. (Paper: 4.)
-        split: "halves": one half of the GRU's state is the latent, the other its velocity;
-            "heads": all of it is the latent, and a linear head predicts the velocity.
         horizon: longest jump, in frames; the shortest is one frame.
         epsilon: squared error (mean over coordinates) up to which a line is accurate, eq. 7.
             (Paper: about the final training loss of the baseline.)
@@ -48,6 +50,8 @@ class JumpyRNNConfig:
         constant_jump: frames of every jump (section 2.1, equations 1-3), or 0 for learned ones.
         whole_jumps: whether predicted jumps are rounded to whole frames, as all are in training;
             gradients pass as if they were not.
+        residual: decode the displacement since the tick (True), or the frame itself (equations 3
+            and 6 as they are printed).
         scale: what networks divide observations by, and multiply what they predict by, one
             positive number or D; loss and epsilon are those of numbers so divided.
     """
@@ -57,7 +61,6 @@ class JumpyRNNConfig:
     hidden_size: int = 128
     mlp_size: int = 128
     mlp_layers: int = 4
-    split: Literal["halves", "heads"] = "halves"
     horizon: float = 44.0
     epsilon: float = 2e-4
     first_epsilon: float = 0.0
@@ -67,17 +70,16 @@ class JumpyRNNConfig:
     priming: int = 4
     constant_jump: int = 0
     whole_jumps: bool = False
+    residual: bool = True
     scale: tuple[float, ...] = (1.0,)
 
     def __post_init__(self) -> None:
         check_sizes(self, ("obs_size", "hidden_size", "mlp_size", "mlp_layers", "priming"))
         if self.action_size < 0:
             raise ValueError(f"action_size must not be negative, got {self.action_size}")
-        if self.split not in ("halves", "heads"):
-            raise ValueError(f"split must be 'halves' or 'heads', got {self.split!r}")
-        if self.split == "halves" and self.hidden_size % 2:
+        if self.hidden_size % 2:
             raise ValueError(
-                f"hidden_size must be even to be split into halves, got {self.hidden_size}"
+                f"hidden_size must be even, half latent and half velocity, got {self.hidden_size}"
             )
         jump = self.constant_jump
         if isinstance(jump, bool) or not isinstance(jump, int) or jump < 0:
@@ -102,8 +104,8 @@ class JumpyRNNConfig:
 
     @property
     def latent_size(self) -> int:
-        """Size L of the latent h."""
-        return self.hidden_size // 2 if self.split == "halves" else self.hidden_size
+        """Size L of the latent h: one half of the GRU's state, the other being its velocity."""
+        return self.hidden_size // 2
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ class JumpyState(State):
 
     Attributes:
         anchor: h_i, the latent at the last tick, (B, L). The next tick reads it together with
-            ``hidden - anchor``, which is h'_i times the time since (eq. 4).
+            ``h(t) - anchor``, which is h'_i times the time since (eq. 4).
     """
 
     anchor: Tensor
@@ -122,9 +124,12 @@ class JumpyRNN(PiecewiseLinearModel):
     """A GRU that predicts a line in latent space and for how long it holds.
 
     ``[h_i, h'_i] = GRU([h_{i-1}, h'_{i-1} D_{i-1}], [phi(x), a])``,
-    ``D_i = LeakyReLU(w h_i + b) + 1``, ``h(t) = h_i + h'_i (t - tau_i)``, ``x(t) = f(h(t))``.
-    At inference D is held in [1, horizon], and rounded if ``whole_jumps``. With ``split="heads"``
-    the GRU's state is h_{i-1} alone, and ``h'_{i-1} D_{i-1}`` joins its input.
+    ``D_i = LeakyReLU(w h_i + b) + 1``, ``h(t) = h_i + h'_i (t - tau_i)``, and
+    ``x(t) = x(tau_i) + f(h(t), h'_i) - f(h_i, h'_i)`` or, without ``residual``, ``x(t) = f(h(t))``.
+    At inference D is held in [1, horizon], and rounded if ``whole_jumps``.
+
+    With ``residual`` the latent of a ``State`` is h(t), and beside it what stays the same along a
+    line: h'_i and ``x(tau_i) - f(h_i, h'_i)``.
     """
 
     def __init__(self, config: JumpyRNNConfig) -> None:
@@ -132,53 +137,65 @@ class JumpyRNN(PiecewiseLinearModel):
         self.config = config
         self.obs_size = config.obs_size
         self.action_size = config.action_size
-        latent = config.latent_size
-        heads = config.split == "heads"
         width, layers, scale = config.mlp_size, config.mlp_layers, config.scale
         self.encoder = ResidualMLP(config.obs_size, width, width, layers, divide=scale)
-        inputs = width + config.action_size + (latent if heads else 0)
-        self.cell = nn.GRUCell(inputs, config.hidden_size)
-        self.velocity = nn.Linear(latent, latent) if heads else None
-        self.duration = nn.Linear(latent, 1)
-        self.decoder = ResidualMLP(latent, config.obs_size, width, layers, multiply=scale)
+        self.cell = nn.GRUCell(width + config.action_size, config.hidden_size)
+        self.duration = nn.Linear(config.latent_size, 1)
+        read = config.hidden_size if config.residual else config.latent_size
+        self.decoder = ResidualMLP(read, config.obs_size, width, layers, multiply=scale)
 
     # -- the interface ---------------------------------------------------------------------
 
     def initial_state(self, batch_size: int) -> JumpyState:
-        like = next(self.parameters())
-        hidden = like.new_zeros(batch_size, self.config.latent_size)
-        return JumpyState(
-            hidden=hidden,
-            velocity=torch.zeros_like(hidden),
-            remaining=like.new_zeros(batch_size),
-            obs=like.new_full((batch_size, self.obs_size), 0.5),
-            anchor=hidden,
-        )
+        latent = self._no_latent(batch_size)
+        obs = latent.new_full((batch_size, self.obs_size), 0.5)
+        return self._line(latent, torch.zeros_like(latent), obs, latent.new_zeros(batch_size))
 
     def observe(self, obs: Tensor, action: Tensor | None = None) -> JumpyState:
         """See ``WorldModel.observe``. Ticks at every frame but the last, where a tick is due."""
         check_frames(obs, self.obs_size, min_frames=1)
         action = frame_actions(obs, action, self.action_size)
         gates = self._input_gates(obs[:, :-1], action[:, :-1])
-        state = self.initial_state(obs.shape[0])
-        hidden, velocity, anchor = state.hidden, state.velocity, state.anchor
+        anchor = velocity = self._no_latent(obs.shape[0])
         for t in range(obs.shape[1] - 1):
-            anchor, velocity = self._update(gates[:, t], anchor, hidden - anchor)
-            hidden = anchor + velocity
-        return JumpyState(hidden, velocity, state.remaining, obs[:, -1], anchor)
+            anchor, velocity = self._update(gates[:, t], anchor, velocity)
+        state = self._line(anchor + velocity, velocity, obs[:, -1], torch.zeros_like(anchor[:, 0]))
+        return replace(state, anchor=anchor)
 
     def tick(self, state: State, action: Tensor | None = None) -> JumpyState:
         """See ``PiecewiseLinearModel.tick``; reads ``state.obs`` and the action, or none."""
         if not isinstance(state, JumpyState):
             raise ValueError(f"JumpyRNN needs its own JumpyState, got {type(state).__name__}")
         gates = self._input_gates(state.obs, action)
-        hidden, velocity = self._update(gates, state.anchor, state.hidden - state.anchor)
-        duration = self._next_duration(hidden)
-        return replace(state, hidden=hidden, velocity=velocity, remaining=duration, anchor=hidden)
+        moved = state.hidden[:, : self.config.latent_size] - state.anchor
+        latent, velocity = self._update(gates, state.anchor, moved)
+        return self._line(latent, velocity, state.obs, self._next_duration(latent))
 
     def decode(self, hidden: Tensor) -> Tensor:
-        out: Tensor = self.decoder(hidden)
-        return out
+        if not self.config.residual:
+            out: Tensor = self.decoder(hidden)
+            return out
+        size = self.config.hidden_size
+        shape: Tensor = self.decoder(hidden[..., :size])
+        return shape + hidden[..., size:]
+
+    def _no_latent(self, batch_size: int) -> Tensor:
+        """The latent (B, L), and its velocity, before anything has been seen."""
+        return next(self.parameters()).new_zeros(batch_size, self.config.latent_size)
+
+    def _line(self, latent: Tensor, velocity: Tensor, obs: Tensor, remaining: Tensor) -> JumpyState:
+        """The state of a line that begins at ``latent`` and ``obs``."""
+        if not self.config.residual:
+            return JumpyState(latent, velocity, remaining, obs, anchor=latent)
+        moving = torch.cat([latent, velocity], dim=1)
+        hidden = torch.cat([moving, obs - self.decoder(moving)], dim=1)
+        return JumpyState(
+            hidden=hidden,
+            velocity=nn.functional.pad(velocity, (0, hidden.shape[1] - velocity.shape[1])),
+            remaining=remaining,
+            obs=obs,
+            anchor=latent,
+        )
 
     # -- the recurrent update --------------------------------------------------------------
 
@@ -188,21 +205,14 @@ class JumpyRNN(PiecewiseLinearModel):
         gates = nn.functional.linear(self.encoder(obs), cell.weight_ih[:, :width], cell.bias_ih)
         if action is None:
             return gates
-        return gates + nn.functional.linear(
-            action, cell.weight_ih[:, width : width + self.action_size]
-        )
+        return gates + nn.functional.linear(action, cell.weight_ih[:, width:])
 
     def _update(self, gates: Tensor, anchor: Tensor, moved: Tensor) -> tuple[Tensor, Tensor]:
         """Eq. 4: latent and velocity (B, L) from the last latent and how far it has moved since."""
-        cell = self.cell
-        if self.velocity is None:
-            memory = torch.cat([anchor, moved], dim=1)
-            both = gru_update(gates, memory, cell.weight_hh, cell.bias_hh)
-            hidden, velocity = both.chunk(2, dim=1)
-            return hidden, velocity
-        gates = gates + nn.functional.linear(moved, cell.weight_ih[:, -self.config.latent_size :])
-        hidden = gru_update(gates, anchor, cell.weight_hh, cell.bias_hh)
-        return hidden, self.velocity(hidden).to(hidden.dtype)
+        memory = torch.cat([anchor, moved], dim=1)
+        both = gru_update(gates, memory, self.cell.weight_hh, self.cell.bias_hh)
+        hidden, velocity = both.chunk(2, dim=1)
+        return hidden, velocity
 
     def _next_duration(self, hidden: Tensor) -> Tensor:
         """Frames to jump at inference, (B, L) to (B,)."""
@@ -273,15 +283,24 @@ class JumpyRNN(PiecewiseLinearModel):
             hidden[failed], velocity[failed], lines.jump[failed].unsqueeze(1) + 1.0
         )
         spanned = lines.at_frames(hidden, velocity)
-        decoded = self.decode(torch.cat([spanned, hidden, missed]))
+        latents = torch.cat([spanned, missed, hidden])
+        begin = obs[lines.row, lines.frame]
         real = torch.cat(
             [
                 obs[:, 1:].flatten(0, 1)[lines.spanned],
-                obs[lines.row, lines.frame],
                 obs[lines.row[failed], lines.end[failed] + 1],
+                begin,
             ]
         )
-        errors = self.decoder.relative(decoded - real).square()
+        if self.config.residual:
+            line = torch.cat([lines.line_at, failed])
+            speeds = torch.cat([velocity[line], velocity])
+            shapes = self.decoder(torch.cat([latents, speeds], dim=1))
+            offsets = begin - shapes[len(line) :]
+            predicted, real = shapes[: len(line)] + offsets[line], real[: len(line)]
+        else:
+            predicted = self.decoder(latents)
+        errors = self.decoder.relative(predicted - real).square()
         return errors.mean(), errors[: len(spanned)].mean()
 
     def _ticks_due(self, action: Tensor) -> Tensor:
@@ -319,17 +338,19 @@ class JumpyRNN(PiecewiseLinearModel):
         """
         B, T = obs.shape[:2]
         epsilon = self.config.epsilon if epsilon is None else epsilon
-        state = self.initial_state(B)
-        anchor, velocity = state.anchor, state.velocity
-        start = torch.zeros_like(state.remaining)
+        anchor, velocity = self._no_latent(B), self._no_latent(B)
+        start = torch.zeros_like(anchor[:, 0])
+        offset = torch.zeros_like(obs[:, 0])
         ticks = due.clone()
         ticks[:, 0] = True
         all_due = due.all(dim=0).tolist()
         for t in range(T - 1):
             elapsed = (t - start).unsqueeze(1)
             if t > 0 and not all_due[t]:
-                ahead = self.decode(torch.addcmul(anchor, velocity, elapsed + 1.0))
-                missed = self.decoder.relative(ahead - obs[:, t + 1])
+                ahead = torch.addcmul(anchor, velocity, elapsed + 1.0)
+                if self.config.residual:
+                    ahead = torch.cat([ahead, velocity], dim=1)
+                missed = self.decoder.relative(self.decoder(ahead) + offset - obs[:, t + 1])
                 keep = missed.square().mean(dim=1) < epsilon
                 if go_on is not None:
                     keep = keep | go_on[:, t]
@@ -342,6 +363,9 @@ class JumpyRNN(PiecewiseLinearModel):
             new = self._update(gates, anchor[rows], (velocity * elapsed)[rows])
             anchor.index_copy_(0, rows, new[0])
             velocity.index_copy_(0, rows, new[1])
+            if self.config.residual:
+                shape = self.decoder(torch.cat(new, dim=1))
+                offset.index_copy_(0, rows, (obs[rows, t] - shape).to(offset))
             start.index_fill_(0, rows, float(t))
         return ticks
 
@@ -349,8 +373,7 @@ class JumpyRNN(PiecewiseLinearModel):
         """Latent and velocity (P, L) of every line, given where they begin."""
         read, done = obs[lines.row, lines.frame], action[lines.row, lines.frame]
         gates = self._input_gates(read, done)
-        state = self.initial_state(obs.shape[0])
-        anchor, moved = state.anchor, state.velocity
+        anchor = moved = self._no_latent(obs.shape[0])
         hidden, velocity = list[Tensor](), list[Tensor]()
         jumps = lines.jump.unsqueeze(1).split(lines.counts)
         for step_gates, jump in zip(gates.split(lines.counts), jumps, strict=True):
@@ -375,6 +398,7 @@ class _Lines:
         cut: (P,) bool, it ends because a tick was due there, or its sequence ends early.
         failed: (P,) bool, it ends because it would have missed the next frame.
         counts: number of lines in each block.
+        line_at: which line spans each of the real frames after the first.
         spanned: which of the B * (T-1) frames after the first are real; all as a slice.
     """
 
@@ -389,13 +413,13 @@ class _Lines:
         longest = int(totals.max())
         counts = (totals.unsqueeze(1) > torch.arange(longest, device=device)).sum(dim=0)
         first = counts.cumsum(dim=0) - counts
-        self._line_at = (first[ticks.cumsum(dim=1) - 1] + rank.unsqueeze(1)).flatten()
+        self.line_at = (first[ticks.cumsum(dim=1) - 1] + rank.unsqueeze(1)).flatten()
         sequence, begin = ticks.nonzero(as_tuple=True)
-        place = self._line_at[sequence * steps + begin]
+        place = self.line_at[sequence * steps + begin]
         self.row = torch.empty_like(place).index_copy_(0, place, sequence)
         self.frame = torch.empty_like(place).index_copy_(0, place, begin)
-        self._line_at = self._line_at[self.spanned]
-        spans = torch.bincount(self._line_at)
+        self.line_at = self.line_at[self.spanned]
+        spans = torch.bincount(self.line_at)
         self.jump = spans.to(torch.float32)
         self.end = self.frame + spans
         last = self.end == ends[self.row]
@@ -404,11 +428,11 @@ class _Lines:
         self.cut = ~self.failed & ~(self.end == steps)
         self.counts = counts.tolist()
         self._elapsed = torch.arange(1, steps + 1, device=device).repeat(B)[self.spanned]
-        self._elapsed = (self._elapsed - self.frame[self._line_at]).unsqueeze(1)
+        self._elapsed = (self._elapsed - self.frame[self.line_at]).unsqueeze(1)
 
     def at_frames(self, hidden: Tensor, velocity: Tensor) -> Tensor:
         """Latents at the real ones of the B * (T-1) frames after the first, of the lines (P, L)
         that span them."""
-        spanning = hidden.index_select(0, self._line_at)
-        moving = velocity.index_select(0, self._line_at)
+        spanning = hidden.index_select(0, self.line_at)
+        moving = velocity.index_select(0, self.line_at)
         return torch.addcmul(spanning, moving, self._elapsed.to(hidden.dtype))

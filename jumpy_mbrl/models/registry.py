@@ -87,7 +87,7 @@ def model_config_from(description: Mapping[str, Any]) -> ModelConfig:
         raise ValueError(unknown_name("kind of model", name, MODELS))
     if not isinstance(values, Mapping):
         raise ValueError(f"expected the settings of the {name} as a mapping, got {values!r}")
-    entry = MODELS[name]
+    entry, values = MODELS[name], _of_today(name, values)
     check_names(f"{name} setting", values, [field.name for field in fields(entry.config)])
     kinds = get_type_hints(entry.config)
     for setting, value in values.items():
@@ -97,6 +97,14 @@ def model_config_from(description: Mapping[str, Any]) -> ModelConfig:
     except TypeError as error:
         raise ValueError(f"expected settings of a {name}, got {dict(values)}: {error}") from None
     return config
+
+
+def _of_today(name: str, values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Settings as they are now, of those that an earlier version wrote."""
+    if name != "jumpy-rnn" or "residual" in values:
+        return values
+    kept = {key: value for key, value in values.items() if (key, value) != ("split", "halves")}
+    return {**kept, "residual": False}
 
 
 def _check_kind(setting: str, value: object, kind: Any) -> None:

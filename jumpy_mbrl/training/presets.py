@@ -75,8 +75,8 @@ _PAPER_SCALE = {"lines": (10.0, 1.0)}
 
 _RNN = TrainingConfig(model=RNNConfig())
 _ODE_RNN = TrainingConfig(model=ODERNNConfig())
-_JUMPY_RNN = TrainingConfig(model=JumpyRNNConfig())
-_JUMP_4 = replace(_JUMPY_RNN, model=JumpyRNNConfig(constant_jump=4))
+_JUMPY_RNN = TrainingConfig(model=JumpyRNNConfig(residual=False))
+_JUMP_4 = replace(_JUMPY_RNN, model=JumpyRNNConfig(constant_jump=4, residual=False))
 _EVENT_JUMP = TrainingConfig(
     model=EventJumpConfig(),
     steps=15_000,
@@ -98,6 +98,7 @@ _LINE_JUMPY_RNN = replace(
     model=JumpyRNNConfig(
         obs_size=2,
         epsilon=_PAPER_EPSILON["billiards1d"],
+        residual=False,
         priming=LINE_CONFIG.lead_in + 1,
         horizon=float(LINE_CONFIG.num_frames - LINE_CONFIG.lead_in - 1),
     ),
@@ -143,6 +144,7 @@ def _paper_run(task: str, model: str, csv: str | None = None) -> TrainingConfig:
             priming=about.warm_up,
             horizon=float(about.frames - about.warm_up),
             constant_jump=jump,
+            residual=False,
         )
     return TrainingConfig(
         model=config,
@@ -232,7 +234,7 @@ PRESETS: dict[str, TrainingConfig] = {
     "line-jumpy-rnn": _LINE_JUMPY_RNN,
     "rnn-tiny": replace(_RNN, **_TINY, model=RNNConfig(hidden_size=16, mlp_size=16)),
     "jumpy-rnn-tiny": replace(
-        _JUMPY_RNN, **_TINY, model=JumpyRNNConfig(hidden_size=16, mlp_size=16)
+        _JUMPY_RNN, **_TINY, model=JumpyRNNConfig(hidden_size=16, mlp_size=16, residual=False)
     ),
     "event-jump-tiny": replace(_EVENT_JUMP, **_TINY, model=EventJumpConfig(hidden_size=16)),
 }
