@@ -552,3 +552,13 @@ def test_every_kind_is_made_described_and_read_back(name: str) -> None:
     assert description["name"] == name
     assert model_config_from(description) == config
     assert type(make_model(config)) is MODELS[name].model
+
+
+def test_settings_that_an_earlier_version_did_not_have_mean_what_it_did() -> None:
+    described = {"name": "jumpy-rnn", "config": {"hidden_size": 8, "split": "halves"}}
+    assert model_config_from(described) == JumpyRNNConfig(hidden_size=8, residual=False)
+    described["config"] = {"hidden_size": 8, "residual": True}
+    assert model_config_from(described) == JumpyRNNConfig(hidden_size=8)
+    described["config"] = {"split": "heads"}
+    with pytest.raises(ValueError, match="unknown jumpy-rnn setting 'split'"):
+        model_config_from(described)
