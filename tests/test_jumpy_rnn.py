@@ -39,8 +39,8 @@ def frames(batch: int = 5, length: int = 12) -> tuple[Tensor, Tensor]:
 
 def by_hand(duration: float, horizon: float = 50.0) -> JumpyRNN:
     """h_i = tanh(x), h'_i = tanh(0.1 + a), D_i = ``duration``, x(t) = h(t), for x not negative."""
-    sizes = {"obs_size": 1, "action_size": 1, "hidden_size": 2, "mlp_size": 1}
-    model = JumpyRNN(JumpyRNNConfig(**sizes, horizon=horizon, residual=False)).double()
+    config = JumpyRNNConfig(1, 1, 2, 1, horizon=horizon, residual=False)
+    model = JumpyRNN(config).double()
     for parameter in model.parameters():
         nn.init.zeros_(parameter)
     with torch.no_grad():

@@ -2,8 +2,8 @@
 
 The paper prints ``x(t) = f(h(t))`` (eq. 3 and 6). The authors' programs predict the displacement
 since the tick instead, from the latent and its velocity, so that a line begins exactly at the frame
-which the tick read: ``x(t) = x(tau) + f(h(t), h')``, where a term of the loss draws ``f(h(tau), h')``
-to zero. Here that is subtracted, so no term is needed. ``residual`` chooses between the two.
+which the tick read: ``x(t) = x(tau) + f(h(t), h')``, where a term of the loss draws
+``f(h(tau), h')`` to zero. Here that is subtracted, so no term is needed. ``residual`` chooses.
 """
 
 from __future__ import annotations
