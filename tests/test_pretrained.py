@@ -32,8 +32,10 @@ from jumpy_mbrl.models import (
     save_pretrained,
     shipped_models,
 )
+from jumpy_mbrl.models.action_sequence import ActionSequence
 from jumpy_mbrl.models.pretrained import is_whole, pretrained_text
 from jumpy_mbrl.models.registry import ModelConfig, describe_model, model_config_from
+from jumpy_mbrl.models.simulator import SimulatorModel
 
 CONFIGS: list[ModelConfig] = [
     RNNConfig(hidden_size=6, mlp_size=5),
@@ -562,3 +564,13 @@ def test_settings_that_an_earlier_version_did_not_have_mean_what_it_did() -> Non
     described["config"] = {"split": "heads"}
     with pytest.raises(ValueError, match="unknown jumpy-rnn setting 'split'"):
         model_config_from(described)
+
+
+def test_models_say_what_they_know_unlearned() -> None:
+    known = {name: entry.model.built_in for name, entry in MODELS.items()}
+    flat = ("rnn", "ode-rnn", "jumpy-rnn", "latent-jump")
+    assert all(known[name] == () for name in flat)
+    assert set(known["event-jump"]) < set(known["fold-jump"]) < set(known["sprite-jump"])
+    simulator = SimulatorModel()
+    assert simulator.built_in
+    assert ActionSequence(simulator, [0.0, 4.0]).built_in == simulator.built_in

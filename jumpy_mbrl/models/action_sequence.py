@@ -43,6 +43,7 @@ class ActionSequence(WorldModel):
                 f"{times.tolist()}"
             )
         self.model = model
+        self.built_in = model.built_in
         self.action_times = [float(time) for time in action_times]
         self.obs_size = model.obs_size
         self.action_size = len(self.action_times) * model.action_size

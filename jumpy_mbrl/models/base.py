@@ -121,12 +121,14 @@ class WorldModel(nn.Module, ABC):
         obs_size: D.
         action_size: A; 0 for a model without actions.
         batch_kind: which sampler feeds ``loss``, one of ``jumpy_mbrl.data.sampling.SAMPLERS``.
+        built_in: what it knows of its world before it has learned anything, in words.
         record: of a model that was loaded, what its folder says of ``data`` and ``training``.
     """
 
     obs_size: int
     action_size: int
     batch_kind: str = "sequences"
+    built_in: tuple[str, ...] = ()
     record: Mapping[str, Any] = MappingProxyType({})
 
     @property

@@ -88,6 +88,14 @@ class _Net(nn.Module):
 class EventJump(EventDrivenModel):
     """Learned event times and learned consequences, between straight lines."""
 
+    built_in: tuple[str, ...] = (
+        "straight lines",
+        "events of one body or of two",
+        "a square room, the same after mirroring and quarter turns",
+        "identical bodies, whose contacts look the same from every side and at every common speed",
+        "conserved momentum",
+    )
+
     def __init__(self, config: EventJumpConfig) -> None:
         super().__init__()
         self.config = config

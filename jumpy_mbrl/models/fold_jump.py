@@ -52,6 +52,7 @@ class FoldJump(EventJump):
     """Learned meetings of balls in an unfolded room."""
 
     config: FoldJumpConfig
+    built_in = (*EventJump.built_in, "walls that mirror without loss")
 
     def __init__(self, config: FoldJumpConfig) -> None:
         super().__init__(config)

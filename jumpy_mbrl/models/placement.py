@@ -52,6 +52,7 @@ class PlacementModel(WorldModel):
                 f"a model that has learned the shots, as by the preset 'line-rnn', as it is"
             )
         self.passive = passive
+        self.built_in = (*passive.built_in, "what the action does")
         self.table = table
         self.obs_size = passive.obs_size
 

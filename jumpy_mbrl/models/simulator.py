@@ -22,6 +22,7 @@ class SimulatorModel(EventDrivenModel):
     """
 
     max_ticks = torch_physics.DEFAULT_MAX_EVENTS
+    built_in = ("all of it",)
 
     def __init__(self, table: TableConfig | None = None) -> None:
         super().__init__()

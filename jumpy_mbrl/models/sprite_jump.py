@@ -51,6 +51,7 @@ class SpriteJump(WorldModel):
     """Learned sprites around a ``FoldJump``."""
 
     batch_kind = "picture-events"
+    built_in = (*FoldJump.built_in, "pictures of round bodies on a background")
 
     def __init__(self, config: SpriteJumpConfig) -> None:
         super().__init__()
