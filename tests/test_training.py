@@ -67,6 +67,9 @@ RUNS = {
     "rnn in bfloat16": TrainingConfig(
         model=RNNConfig(hidden_size=8, mlp_size=8), precision="bfloat16", **SHORT
     ),
+    "rnn by muon, averaged": TrainingConfig(
+        model=RNNConfig(hidden_size=8, mlp_size=8), optimizer="muon", average=0.9, **SHORT
+    ),
     "jumpy-rnn": TrainingConfig(
         model=JumpyRNNConfig(hidden_size=8, mlp_size=8, epsilon=0.05, first_epsilon=1.0), **SHORT
     ),
@@ -667,6 +670,77 @@ def test_damaged_seconds_are_named(
     path.write_text(whole)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"optimizer": "adamw"}, "optimizer is that of another model"),
+        ({"average": 0.0}, "averaged weights are those of another model"),
+    ],
+)
+def test_a_run_goes_on_with_its_own_optimizer_and_average(
+    change: dict[str, Any], message: str, tmp_path: Path, data_dir: Path
+) -> None:
+    config = replace(RUNS["rnn by muon, averaged"], steps=8)
+    run(config, tmp_path / "run", data_dir)
+    other = replace(config, **change)
+    path = tmp_path / "run" / CHECKPOINT
+    replace(Checkpoint.load(path), config=other.to_dict()).save(path)
+    with pytest.raises(ValueError, match=message):
+        run(other, tmp_path / "run", data_dir, resume=True)
+
+
+# -- averaged weights, and patience ----------------------------------------------------------
+
+
+def test_weights_are_averaged_over_steps(tmp_path: Path, data_dir: Path) -> None:
+    config = replace(RUNS["rnn"], steps=3, validation_interval=1, checkpoint_interval=1)
+    steps = []
+    for number in (1, 2, 3):
+        run(replace(config, steps=number), tmp_path / f"{number}", data_dir)
+        steps.append(Checkpoint.load(tmp_path / f"{number}" / CHECKPOINT).model)
+    run(replace(config, average=0.75), tmp_path / "run", data_dir)
+    found = Checkpoint.load(tmp_path / "run" / CHECKPOINT)
+    for name, weights in found.model.items():
+        assert weights.equal(steps[2][name])  # What learns is not averaged.
+        expected = 0.75 * (0.75 * steps[0][name] + 0.25 * steps[1][name]) + 0.25 * steps[2][name]
+        torch.testing.assert_close(found.averaged[f"module.{name}"], expected)
+    assert found.best is not None
+    last = {name.removeprefix("module."): w for name, w in found.averaged.items()}
+    if found.best["step"] == 3:
+        assert all(found.best_model[name].equal(last[name]) for name in found.best_model)
+
+
+def test_a_run_ends_where_it_no_longer_improves(tmp_path: Path, data_dir: Path) -> None:
+    config = replace(RUNS["rnn"], learning_rate=1e-9, steps=1000, patience=2)
+    run(config, tmp_path / "run", data_dir)
+    path = tmp_path / "run" / CHECKPOINT
+    end = Checkpoint.load(path)
+    errors = [entry["mse"] for entry in end.history]
+    assert end.step < 1000
+    assert end.step == 4 * len(errors)
+    assert min(errors[-2:]) >= min(errors[:-2])
+    before = path.read_bytes()
+    run(config, tmp_path / "run", data_dir, resume=True)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("step", "errors", "patience", "ended"),
+    [
+        (99, [3.0, 2.0, 2.5], 0, False),
+        (100, [3.0, 2.0, 1.0], 0, True),
+        (99, [3.0, 2.0, 2.5], 2, False),
+        (99, [3.0, 2.0, 2.5, 2.0], 2, True),
+        (99, [3.0, 2.0, 2.5, 1.9], 2, False),
+        (99, [1.0, 2.0], 2, False),
+        (0, [], 1, False),
+    ],
+)
+def test_patience(step: int, errors: list[float], patience: int, ended: bool) -> None:
+    config = replace(RUNS["rnn"], steps=100, patience=patience)
+    assert config.has_ended(step, [{"mse": error} for error in errors]) is ended
+
+
 # -- the best weights ------------------------------------------------------------------------
 
 
@@ -755,6 +829,10 @@ def test_learning_rate_schedules() -> None:
         ({"learning_rate": math.nan}, "learning_rate must be positive and finite, got nan"),
         ({"grad_clip": 0.0}, r"grad_clip must be positive and finite, got 0\.0"),
         ({"seed": -1}, "seed must not be negative, got -1"),
+        ({"optimizer": "moun"}, "unknown optimizer 'moun'.*did you mean 'muon'"),
+        ({"average": 1.0}, r"average must lie in \[0, 1\), got 1\.0"),
+        ({"average": math.nan}, r"average must lie in \[0, 1\), got nan"),
+        ({"patience": -1}, "patience must not be negative, got -1"),
         ({"schedule": "cosin"}, "unknown schedule 'cosin'.*did you mean 'cosine'"),
         ({"train_data": DatasetConfig(num_trajectories=5)}, "must be recorded, of one table"),
         ({"train_data": TaskConfig("lines")}, "must be recorded, of .*, got .*lines"),

@@ -159,7 +159,7 @@ def is_finished(config: TrainingConfig, folder: Path) -> bool:
             f"the run in {folder} was made with other settings ({', '.join(changed)}); "
             "choose another folder of runs, or remove it"
         )
-    return checkpoint.step == config.steps
+    return config.has_ended(checkpoint.step, checkpoint.history)
 
 
 def train_job(job: Job, folder: Path, threads: int = 0, progress: bool = False) -> None:

@@ -19,7 +19,7 @@ from jumpy_mbrl.files import atomic_write, entries_of
 FORMAT = "jumpy-mbrl checkpoint"
 FORMAT_VERSION = 1
 
-_GROUPS = ("model", "best_model", "optimizer")
+_GROUPS = ("model", "best_model", "averaged", "optimizer")
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Checkpoint:
         best: the entry of ``history`` with the best weights, or None before the first.
         model: weights by name.
         best_model: the best weights by name; empty before the first validation.
+        averaged: the average over steps and their number, by name; empty without averaging.
         optimizer: state tensors, by ``"<number of the parameter>.<name>"``.
         generator: state of the random generator that draws the batches.
     """
@@ -43,6 +44,7 @@ class Checkpoint:
     best: dict[str, float] | None
     model: dict[str, Tensor]
     best_model: dict[str, Tensor]
+    averaged: dict[str, Tensor]
     optimizer: dict[str, Tensor]
     generator: Tensor
 

@@ -8,10 +8,11 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from jumpy_mbrl.data.loading import SequenceData, actions_ahead, as_frames, lengths, load_data
@@ -26,6 +27,7 @@ from jumpy_mbrl.training.checkpoint import Checkpoint
 from jumpy_mbrl.training.config import TrainingConfig, differences
 from jumpy_mbrl.training.distributed import Workers, join
 from jumpy_mbrl.training.loss import Loss, check_compiler
+from jumpy_mbrl.training.optimizer import Optimizer
 from jumpy_mbrl.training.stopwatch import Stopwatch
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -64,7 +66,8 @@ def train(
     Args:
         config: the run.
         run_dir: folder for the checkpoint, TensorBoard scalars, ``seconds.json`` (see
-            ``training_seconds``) and ``best/``, the best model as ``from_pretrained`` loads it.
+            ``training_seconds``) and ``best/``, the best model as ``from_pretrained`` loads it,
+            with these seconds.
         resume: go on from the checkpoint in ``run_dir``, or from the start if the run was
             interrupted before its first checkpoint.
         data_dir: folder where datasets are kept for the next run.
@@ -156,11 +159,9 @@ class _Run:
         self.best_model: dict[str, Tensor] = {}
         self.model = _first_weights(config).to(workers.device)
         self.loss = workers.unite(Loss(self.model, config.precision, config.compile))
-        self.optimizer = torch.optim.AdamW(
-            self.model.parameters(),
-            lr=config.learning_rate,
-            weight_decay=config.weight_decay,
-            fused=True,
+        self.averaged = None if not config.average else _average(self.model, config.average)
+        self.optimizer = Optimizer(
+            self.model, config.optimizer, config.learning_rate, config.weight_decay
         )
         self.generator = torch.Generator("cpu").manual_seed(config.seed)
         self.validation, data = workers.after_first(
@@ -185,7 +186,7 @@ class _Run:
         )
         figures: dict[str, str] = {}
         with bar:
-            while self.step < config.steps:
+            while self._goes_on():
                 log = self._update()
                 if self._due(_LOG_INTERVAL):
                     scalars = self.workers.mean(log)
@@ -196,7 +197,7 @@ class _Run:
                         scalars = self._validate()
                     _write(board, "validation", scalars, self.step)
                     figures.update({f"val_{name}": f"{v:.3g}" for name, v in scalars.items()})
-                if self._due(config.checkpoint_interval):
+                if self._due(config.checkpoint_interval) or self._has_ended():
                     board.flush()
                     self.save()
                 bar.set_postfix(figures, refresh=False)
@@ -207,13 +208,15 @@ class _Run:
         model = copy.deepcopy(self.model)
         model.load_state_dict(self.best_model)
         best = self.best or {}
-        return save_pretrained(
+        folder = save_pretrained(
             model,
             self.folder / BEST,
             data=self.config.train_data.to_dict(),
             training={"command": command, "config": self.config.to_dict()},
             metrics={f"validation_{name}": value for name, value in best.items()},
         )
+        self.stopwatch.save(folder)
+        return folder
 
     def save(self) -> None:
         """Writes the checkpoint, which the first worker does for all."""
@@ -221,7 +224,6 @@ class _Run:
         if not self.workers.is_first:
             return
         self.stopwatch.save(self.folder)
-        state = self.optimizer.state_dict()["state"]
         Checkpoint(
             step=self.step,
             config=self.config.to_dict(),
@@ -229,11 +231,8 @@ class _Run:
             best=self.best,
             model=self.model.state_dict(),
             best_model=self.best_model,
-            optimizer={
-                f"{number}.{name}": value
-                for number, values in state.items()
-                for name, value in values.items()
-            },
+            averaged={} if self.averaged is None else self.averaged.state_dict(),
+            optimizer=self.optimizer.state(),
             generator=self.generator.get_state(),
         ).save(self.path)
 
@@ -248,12 +247,9 @@ class _Run:
         ):
             self._check_tensors(checkpoint)
             self.model.load_state_dict(checkpoint.model)
-            state: dict[int, dict[str, Tensor]] = {}
-            for key, value in checkpoint.optimizer.items():
-                number, _, name = key.partition(".")
-                state.setdefault(int(number), {})[name] = value
-            groups = self.optimizer.state_dict()["param_groups"]
-            self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+            if self.averaged is not None:
+                self.averaged.load_state_dict(checkpoint.averaged)
+            self.optimizer.restore(checkpoint.optimizer)
             self.generator.set_state(checkpoint.generator)
 
     def _check_tensors(self, checkpoint: Checkpoint) -> None:
@@ -264,27 +260,24 @@ class _Run:
         best = {name: value.shape for name, value in checkpoint.best_model.items()}
         if best != (weights if checkpoint.best else {}):
             raise ValueError("its best weights are those of another model")
-        moments = {
-            f"{number}.{name}": shape
-            for number, parameter in enumerate(self.model.parameters())
-            for name, shape in (
-                ("step", torch.Size()),
-                ("exp_avg", parameter.shape),
-                ("exp_avg_sq", parameter.shape),
-            )
-        }
-        found = {name: value.shape for name, value in checkpoint.optimizer.items()}
-        numbers = {name.partition(".")[0] for name in found}
-        if not found.items() <= moments.items() or len(found) != 3 * len(numbers):
-            raise ValueError("its optimizer is that of another model")
+        averaged = {} if self.averaged is None else self.averaged.state_dict()
+        found = {name: value.shape for name, value in checkpoint.averaged.items()}
+        if found != {name: value.shape for name, value in averaged.items()}:
+            raise ValueError("its averaged weights are those of another model")
+
+    def _has_ended(self) -> bool:
+        return self.config.has_ended(self.step, self.history)
+
+    def _goes_on(self) -> bool:
+        if not self.config.patience:
+            return self.step < self.config.steps
+        return not self.workers.from_first(self._has_ended)  # It alone validates.
 
     def _due(self, interval: int) -> bool:
         return self.step % interval == 0 or self.step == self.config.steps
 
     def _update(self) -> Mapping[str, Tensor]:
         config = self.config
-        for group in self.optimizer.param_groups:
-            group["lr"] = config.learning_rate_at(self.step)
         batch = self.workers.share(self.sampler.sample(config.batch_size, self.generator))
         done = self.step / config.steps
         batch["progress"] = torch.tensor(done, dtype=torch.float32, device=self.workers.device)
@@ -293,7 +286,9 @@ class _Run:
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.grad_clip)
         self._check_finite(float(loss.detach()), float(norm))
-        self.optimizer.step()
+        self.optimizer.step(config.learning_rate_at(self.step))
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.model)
         self.step += 1
         return {"loss": loss.detach(), **log}
 
@@ -311,9 +306,12 @@ class _Run:
         )
 
     def _validate(self) -> dict[str, float]:
-        self.model.eval()
-        scalars = validate(self.model, self.validation)
-        self.model.train()
+        model = self.model
+        if self.averaged is not None:
+            model = cast(WorldModel, self.averaged.module)
+        model.eval()
+        scalars = validate(model, self.validation)
+        model.train()
         # JSON has no NaN; an error that is not finite counts as the largest number.
         mse = scalars["mse"] if math.isfinite(scalars["mse"]) else torch.finfo(torch.float32).max
         entry = {**scalars, "mse": mse, "step": self.step}
@@ -321,7 +319,7 @@ class _Run:
         if self.best is None or mse < self.best["mse"]:
             self.best = entry
             self.best_model = {
-                name: value.detach().clone() for name, value in self.model.state_dict().items()
+                name: value.detach().clone() for name, value in model.state_dict().items()
             }
         return scalars
 
@@ -381,6 +379,10 @@ def _first_weights(config: TrainingConfig) -> WorldModel:
     with torch.random.fork_rng(devices=[]), plain_defaults():
         torch.manual_seed(config.seed)
         return make_model(config.model).float()
+
+
+def _average(model: WorldModel, keep: float) -> AveragedModel:
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(keep))
 
 
 def _write(board: _Board, group: str, scalars: Mapping[str, Any], step: int) -> None:

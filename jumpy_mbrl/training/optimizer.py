@@ -1,0 +1,92 @@
+"""How gradients change weights: by AdamW, or by Muon for all matrices and AdamW for the rest.
+
+Muon (Jordan et al., 2024, https://kellerjordan.github.io/posts/muon) steps along the orthogonalised
+momentum of a matrix, so that all directions of a layer learn equally fast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+OptimizerName = Literal["adamw", "muon"]
+
+
+class Optimizer:
+    """Optimizers of torch that share the parameters of a module.
+
+    Args:
+        module: whose parameters they change.
+        name: "adamw" or "muon".
+        learning_rate: of all; steps of Muon are scaled to the size of AdamW's.
+        weight_decay: of all, decoupled.
+    """
+
+    def __init__(
+        self, module: nn.Module, name: OptimizerName, learning_rate: float, weight_decay: float
+    ) -> None:
+        settings: Any = {"lr": learning_rate, "weight_decay": weight_decay}
+        matrices, others = dict[int, nn.Parameter](), dict[int, nn.Parameter]()
+        for number, parameter in enumerate(module.parameters()):
+            is_for_muon = name == "muon" and parameter.ndim == 2
+            (matrices if is_for_muon else others)[number] = parameter
+        self._parts: list[tuple[list[int], torch.optim.Optimizer]] = []
+        self._shapes: dict[int, dict[str, torch.Size]] = {}
+        if others:
+            adamw = torch.optim.AdamW(others.values(), **settings, fused=True)
+            self._parts.append((list(others), adamw))
+            for number, p in others.items():
+                moments = {"exp_avg": p.shape, "exp_avg_sq": p.shape}
+                self._shapes[number] = {"step": torch.Size(), **moments}
+        if matrices:
+            muon = torch.optim.Muon(matrices.values(), **settings, adjust_lr_fn="match_rms_adamw")
+            self._parts.append((list(matrices), muon))
+            for number, p in matrices.items():
+                self._shapes[number] = {"momentum_buffer": p.shape}
+
+    def step(self, learning_rate: float) -> None:
+        """Changes the parameters by their gradients."""
+        for _, part in self._parts:
+            for group in part.param_groups:
+                group["lr"] = learning_rate
+            part.step()
+
+    def zero_grad(self) -> None:
+        """Forgets the gradients."""
+        for _, part in self._parts:
+            part.zero_grad()
+
+    def state(self) -> dict[str, Tensor]:
+        """What to go on from, by ``"<number of the parameter>.<name>"``."""
+        return {
+            f"{numbers[place]}.{name}": value
+            for numbers, part in self._parts
+            for place, values in part.state_dict()["state"].items()
+            for name, value in values.items()
+        }
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Goes on from what ``state`` gave.
+
+        Raises:
+            ValueError: if it is that of other parameters, or of another optimizer.
+        """
+        entries: dict[str, dict[str, Tensor]] = {}
+        for key, value in state.items():
+            number, _, name = key.partition(".")
+            entries.setdefault(number, {})[name] = value
+        shapes = {str(number): shapes for number, shapes in self._shapes.items()}
+        for number, values in entries.items():
+            if {name: value.shape for name, value in values.items()} != shapes.get(number):
+                raise ValueError("its optimizer is that of another model")
+        for numbers, part in self._parts:
+            known = {
+                place: entries[str(number)]
+                for place, number in enumerate(numbers)
+                if str(number) in entries
+            }
+            groups = part.state_dict()["param_groups"]
+            part.load_state_dict({"state": known, "param_groups": groups})
