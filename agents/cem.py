@@ -78,7 +78,7 @@ class CEMPlanner(Planner[CEMConfig]):
         for number, size in enumerate(self._rounds(sizes, episodes, budget)):
             draws = normal_spread(size, A, config.seed + 2 + number).to(mean)
             tried = (mean + std * draws).clamp(-1.0, 1.0)
-            results = episodes.score(tried)
+            results = self._score(episodes, tried)
             elites, _ = best(tried, results, config.elites)
             mean = torch.lerp(elites.mean(dim=1, keepdim=True), mean, config.momentum)
             std = torch.lerp(elites.std(dim=1, keepdim=True, correction=0), std, config.momentum)

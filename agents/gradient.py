@@ -114,7 +114,7 @@ class GradientPlanner(Planner[PlannerConfig]):
             tried += size
             shots, scores = best(
                 torch.cat([shots, candidates], dim=1),
-                torch.cat([scores, episodes.score(candidates)], dim=1),
+                torch.cat([scores, self._score(episodes, candidates)], dim=1),
                 self.config.refined,
             )
         return shots, scores
@@ -136,13 +136,14 @@ class GradientPlanner(Planner[PlannerConfig]):
     ) -> tuple[Tensor, Tensor]:
         """Gradient ascent on every start by itself; the best iterate is kept, not the last."""
         if self.config.gradient_steps:
-            _check_differentiable(episodes.models[0])
+            for model in episodes.models if self.config.search_ensemble else episodes.models[:1]:
+                _check_differentiable(model)
         best_shots, best_scores = shots, scores
         shots = shots.clone().requires_grad_(True)
         optimiser = torch.optim.Adam([shots], lr=self.config.learning_rate, maximize=True)
         for goes_on in self._steps(episodes, shots.shape[1], budget):
             with torch.set_grad_enabled(goes_on):
-                scores = episodes.score(shots)
+                scores = self._score(episodes, shots)
             better = scores.detach() > best_scores
             best_scores = torch.where(better, scores.detach(), best_scores)
             best_shots = torch.where(better.unsqueeze(-1), shots.detach(), best_shots)

@@ -32,7 +32,7 @@ from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.vec_env import VecEnv
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from jumpy_mbrl.agents.base import LEAD_IN_FRAMES, OtherGameError, batch_of_frames
@@ -183,6 +183,7 @@ class PolicyAgent:
         task: what it is to play; by default `Billiards2D-v0` as it is.
         checkpoint: name or folder of the policy, for the record.
         training_frames: frames of experience that it learned from, likewise.
+        training_seconds: how long it learned, likewise.
 
     Raises:
         ValueError: for a policy that is told velocities, which agents are not.
@@ -200,6 +201,7 @@ class PolicyAgent:
         task: Task | None = None,
         checkpoint: str | None = None,
         training_frames: int | None = None,
+        training_seconds: float | None = None,
     ) -> None:
         task = task or plane_task()
         if training["obs_type"] not in ("coords", "pixels"):
@@ -222,6 +224,15 @@ class PolicyAgent:
         _warn_of_other_world(training, task, checkpoint or type(policy).__name__)
         self.checkpoint = checkpoint
         self.training_frames = training_frames
+        self.training_seconds = training_seconds
+        network = getattr(policy, "policy", None)
+        self.weights = (
+            sum(part.numel() for part in network.parameters())
+            if isinstance(network, nn.Module)
+            else None
+        )
+        words = {"motion": "changes between frames", "relative": "places relative to the target"}
+        self.built_in = tuple(word for name, word in words.items() if training.get(name))
         self._policy = policy
         self._target = None if task.random_target else np.array(task.config.target, np.float32)
         self._painting = plane_task(obs_type="pixels") if training["obs_type"] == "pixels" else None
@@ -437,14 +448,16 @@ def policy_agent(
     """A saved policy as an agent; see `load_policy` and `PolicyAgent`."""
     info = policy_info(path_or_name)
     with entries_of(f"the frames in {CONFIG} of {path_or_name}", "save the policy again"):
-        frames = info["metrics"].get("frames")
+        frames, seconds = (info["metrics"].get(name) for name in ("frames", "seconds"))
         frames = None if frames is None else operator.index(frames)
+        seconds = None if seconds is None else float(seconds)
     return PolicyAgent(
         load_policy(path_or_name, trust=trust),
         info["training"],
         task,
         checkpoint=_SHELF.text_of(path_or_name),
         training_frames=frames,
+        training_seconds=seconds,
     )
 
 

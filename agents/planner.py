@@ -49,6 +49,8 @@ class SearchConfig:
             half-width.
         state_noise: standard deviation of what is added to the latents that those rollouts start
             from, in the model's own units.
+        search_ensemble: search by the mean score of all models of an ensemble too, and not only
+            test with them; each of M models then costs as much as the first.
         action_low: least action: a number, or one for each of the A entries.
         action_high: greatest action, likewise.
         budget_ms: milliseconds to plan one episode in; a batch of B has B times as much. The
@@ -66,6 +68,7 @@ class SearchConfig:
     perturbations: int = 16
     action_noise: float = 0.01
     state_noise: float = 0.0
+    search_ensemble: bool = False
     action_low: Bound = -1.0
     action_high: Bound = 1.0
     budget_ms: float | None = None
@@ -140,13 +143,15 @@ class Planner(ABC, Generic[ConfigT]):
         checkpoint: the name or folder that the model came from, for the record.
         device: where to plan, any device of torch, as text or a ``torch.device``. Models are not
             moved: their weights have to be there already. By default where they are.
-        ensemble: further models of the same world, which take part in the stress test.
+        ensemble: further models of the same world, which take part in the stress test and, with
+            ``search_ensemble``, in the search.
         clock: the time in seconds, by which a budget is kept.
 
     Raises:
         ValueError: for a model without actions, bounds that leave no room for any, or an ensemble
-            of models of other sizes or types, without a stress test, or larger than its
-            perturbations; for a device that is unknown, missing, or not that of the weights.
+            of models of other sizes or types, one that takes part in nothing, or that is larger
+            than the perturbations of the stress test; for a device that is unknown, missing, or not
+            that of the weights.
     """
 
     config_class: type[ConfigT]
@@ -260,6 +265,13 @@ class Planner(ABC, Generic[ConfigT]):
     @abstractmethod
     def _search(self, episodes: Episodes, budget: Budget | None) -> tuple[Tensor, Tensor]:
         """Good shots (B, S, A) in the unit box, best first, and their scores (B, S)."""
+
+    def _score(self, episodes: Episodes, shots: Tensor) -> Tensor:
+        """Scores (B, S) of shots (B, S, A) while searching."""
+        if not self.config.search_ensemble:
+            return episodes.score(shots)
+        scores = [episodes.score(shots, member) for member in range(len(episodes.models))]
+        return torch.stack(scores).mean(dim=0)
 
     def _plan_part(self, episodes: Episodes, budget: Budget | None) -> Plan:
         return self._choose(episodes, *self._search(episodes, budget), budget)
@@ -423,12 +435,16 @@ class Planner(ABC, Generic[ConfigT]):
                     f"got {found} in ensemble[{number}]; convert it with .to({wanted})"
                 )
         self._check_places()
-        if self.ensemble and not self.config.finalists:
+        if self.ensemble and not (self.config.finalists or self.config.search_ensemble):
             raise ValueError(
                 "an ensemble takes part in the stress test alone, got finalists=0; "
-                "set finalists > 0, or leave the ensemble out"
+                "set finalists > 0, or leave the ensemble out, or set search_ensemble=True"
             )
-        if self.ensemble and self.config.perturbations <= len(self.ensemble):
+        if (
+            self.ensemble
+            and self.config.finalists
+            and self.config.perturbations <= len(self.ensemble)
+        ):
             raise ValueError(
                 f"perturbations must be at least {len(self.ensemble) + 1}, one for each model of "
                 f"the ensemble, got {self.config.perturbations}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -79,6 +80,7 @@ def load_agent(
     seed: int = 0,
     config: PlannerConfig | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
+    ensemble: Sequence[str | os.PathLike[str]] = (),
     trust: bool = False,
 ) -> Agent:
     """An agent, ready for ``predict``.
@@ -94,12 +96,14 @@ def load_agent(
         checkpoint: a model, or a policy of Stable-Baselines3 (a folder or a shipped name), in place
             of the one that ``AGENTS`` names. Where both are there, text is the name and a ``Path``
             the folder.
+        ensemble: further models, named likewise, which take part in the stress test (see
+            `Planner`).
         trust: read a policy that is not shipped, whose pickles can run anything.
 
     Raises:
         ValueError: for an unknown agent, protocol or device, a checkpoint that is missing or
             damaged, or one given to an agent without a learned model, or a policy that is neither
-            shipped nor trusted.
+            shipped nor trusted, or an ensemble that a planner refuses.
         OtherGameError: for a model or policy that the task is not for.
 
     Warns:
@@ -113,11 +117,16 @@ def load_agent(
     task = task or plane_task()
     place = resolve_device(device)
     entry = AGENTS[name]
+    learned = entry.checkpoint is not None
+    if ensemble and not learned:
+        raise ValueError(
+            f"agent {name!r} does not plan with a learned model, got an ensemble of "
+            f"{len(ensemble)} more; leave it out"
+        )
     if entry.policy is not None:
         from jumpy_mbrl.agents.model_free import policy_agent  # Only here: SB3 is slow to load.
 
         return policy_agent(checkpoint or entry.policy, task, trust=trust)
-    learned = entry.checkpoint is not None
     if checkpoint is not None and not learned:
         raise ValueError(
             f"agent {name!r} has no learned model, got checkpoint={os.fspath(checkpoint)!r}"
@@ -131,10 +140,17 @@ def load_agent(
     if not learned:
         return GradientPlanner(_simulator(task), objective, settings, oracle=True, device=place)
     source = _checkpoint(name, task) if checkpoint is None else checkpoint
-    model = model_for(from_pretrained(source, device=place), task)
-    warn_of_other_world(model, task, stacklevel=2, agent=name)
-    record = pretrained_text(source)
-    return GradientPlanner(model, objective, settings, checkpoint=record, device=place)
+    models = [model_for(from_pretrained(part, device=place), task) for part in (source, *ensemble)]
+    for model in models:
+        warn_of_other_world(model, task, stacklevel=2, agent=name)
+    return GradientPlanner(
+        models[0],
+        objective,
+        settings,
+        checkpoint=pretrained_text(source),
+        device=place,
+        ensemble=models[1:],
+    )
 
 
 def _frame_sizes(task: Task) -> tuple[int, int]:

@@ -4,6 +4,7 @@
     python scripts/plan_eval.py --table three_balls --agents jumpy simulator
     python scripts/plan_eval.py --env Billiards1D-v0 --agents none random jumpy simulator
     python scripts/plan_eval.py --agents jumpy --weights jumpy runs/event-jump/best
+    python scripts/plan_eval.py --agents rnn --ensemble rnn runs/rnn-1/best rnn runs/rnn-2/best
 
 All agents see the same tables, and of each only the four frames before the shot; "simulator" alone
 is told the true state. All planners search alike, so that their times compare. Written to --out:
@@ -51,15 +52,17 @@ from jumpy_mbrl.envs.config import check_names, unknown_name
 from jumpy_mbrl.evaluation import (
     BATCH_SIZE,
     AgentResult,
+    Contested,
     ShotRecord,
     Tables,
     evaluate_agent,
     find_variant,
+    given_to,
     make_tables,
     play,
     record_shot,
+    training_frames,
 )
-from jumpy_mbrl.evaluation.scoring import training_frames
 from jumpy_mbrl.evaluation.sharding import evaluate_on_ray
 from jumpy_mbrl.files import atomic_write, check_writable
 from jumpy_mbrl.models.pretrained import versions
@@ -89,6 +92,11 @@ class Args:
     weights: dict[str, Path] = field(default_factory=dict)
     """Folders to play with in place of what is shipped: an agent's name and its folder, and so on.
     It may be any model, or, for ppo and sac, any policy."""
+    ensemble: tuple[tuple[str, Path], ...] = ()
+    """Further models for the stress test of a planner: its name and a model, and so on. Their time
+    is in the milliseconds a shot."""
+    search_ensemble: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Let them take part in the search too, by the mean score of all."""
     trust: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Read policies that are not shipped, whose pickles can run anything."""
     protocol: str = "default"
@@ -123,6 +131,7 @@ class Args:
         check_at_once("--workers", self.workers)
         check_names("agent", self.agents, AGENTS)
         check_names("agent", self.weights, self.agents or AGENTS)
+        check_names("agent", self.ensembles, self.agents or AGENTS)
         if self.protocol not in PROTOCOLS:
             raise ValueError(unknown_name("protocol", self.protocol, PROTOCOLS))
         find_variant(self.table, self.env)
@@ -130,13 +139,26 @@ class Args:
         resolve_device(self.device)
         self.search()
 
+    @property
+    def ensembles(self) -> dict[str, tuple[Path, ...]]:
+        """The further models of each agent that has any."""
+        names = dict.fromkeys(name for name, _ in self.ensemble)
+        return {
+            name: tuple(path for agent, path in self.ensemble if agent == name) for name in names
+        }
+
     def search(self) -> PlannerConfig:
         """How planners search.
 
         Raises:
             ValueError: for an impossible budget.
         """
-        return replace(PROTOCOLS[self.protocol], seed=self.seed, budget_ms=self.budget_ms)
+        return replace(
+            PROTOCOLS[self.protocol],
+            seed=self.seed,
+            budget_ms=self.budget_ms,
+            search_ensemble=self.search_ensemble,
+        )
 
     def loaders(self, names: Iterable[str]) -> dict[str, Callable[[], Agent]]:
         """What makes each agent, for this task; can be pickled."""
@@ -148,7 +170,13 @@ class Args:
             seed=self.seed,
             trust=self.trust,
         )
-        return {name: partial(load, name, checkpoint=self.weights.get(name)) for name in names}
+        more = self.ensembles
+        return {
+            name: partial(
+                load, name, checkpoint=self.weights.get(name), ensemble=more.get(name, ())
+            )
+            for name in names
+        }
 
 
 @contextlib.contextmanager
@@ -204,7 +232,8 @@ def load_agents(args: Args) -> dict[str, Agent]:
     for name, load in args.loaders(args.agents or AGENTS).items():
         try:
             agents[name] = load()
-            training_frames(agents[name])  # which the report needs: not after all is played
+            # What the report needs: not after all is played.
+            training_frames(agents[name]), given_to(agents[name])
         except ValueError as error:
             if isinstance(error, OtherGameError) and not args.agents:
                 continue
@@ -236,38 +265,68 @@ def evaluate(args: Args, agents: Mapping[str, Agent], tables: Tables) -> dict[st
 
 
 def format_table(results: Mapping[str, AgentResult]) -> str:
-    """The results as aligned lines, with the ratio of planning times below."""
-    header = ("agent", "success %", "95 % interval", "ms/shot", "ticks", "believed %", "trained on")
-    rows = [header, *(_row(name, result) for name, result in results.items())]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
-    lines = [
-        "  ".join(
-            [
-                row[0].ljust(widths[0]),
-                *map(str.rjust, row[1:], widths[1:]),
-            ]  # names left, figures right
-        )
-        for row in rows
-    ]
-    lines.insert(1, "-" * len(lines[0]))
+    """The results as aligned lines, then what each agent was given."""
+    header = ("agent", "success %", "95 % interval", "beyond none %", "95 % interval", "ms/shot")
+    rows = [(*header, "ticks", "believed %"), *(_row(*entry) for entry in results.items())]
+    lines = _aligned(rows)
     ratio = rnn_over_jumpy(results)
     if ratio is not None:
         lines.append(f"planning time per shot, rnn / jumpy: {ratio:.2f}x")
-    return "\n".join(lines)
+    first = next(iter(results.values()))
+    contested = 0 if first.contested is None else first.contested.n
+    lines.append(
+        f"beyond none: of the {contested:,} of {first.n:,} tables that doing nothing loses"
+    )
+    header = ("agent", "frames", "samples to best", "in all", "seconds", "weights")
+    given = _aligned([header, *(_given_row(*entry) for entry in results.items())])
+    built_in = ["built in", "", *(_built_in(result) for result in results.values())]
+    told = [f"{line}  {words}".rstrip() for line, words in zip(given, built_in, strict=True)]
+    return "\n".join([*lines, "", *told])
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Lines of a table, with a rule below the first: names left, figures right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
+    ]
+    lines.insert(1, "-" * len(lines[0]))
+    return lines
 
 
 def _row(name: str, result: AgentResult) -> tuple[str, ...]:
-    low, high = (100.0 * limit for limit in result.ci95)
-    frames = result.training_frames
     return (
-        name,
-        f"{100.0 * result.success:.1f}",
-        f"{low:.1f} to {high:.1f}",
+        _called(name, result),
+        *_share(result),
+        *(("-", "-") if result.contested is None else _share(result.contested)),
         f"{result.ms_per_shot:.3g}" if result.ms_per_shot < 100 else f"{result.ms_per_shot:.0f}",
         "-" if result.ticks is None else f"{result.ticks:.1f}",
         "-" if result.belief is None else f"{100.0 * result.belief:.1f}",
-        "-" if frames is None else f"{frames:,} frames",
     )
+
+
+def _share(result: AgentResult | Contested) -> tuple[str, str]:
+    low, high = (100.0 * limit for limit in result.ci95)
+    return f"{100.0 * result.success:.1f}", f"{low:.1f} to {high:.1f}"
+
+
+def _given_row(name: str, result: AgentResult) -> tuple[str, ...]:
+    given = result.given
+    seconds = None if given.training_seconds is None else round(given.training_seconds)
+    samples = (given.best_samples, given.samples)
+    numbers = (result.training_frames, *samples, seconds, given.weights)
+    told = ("-" if number is None else f"{number:,}" for number in numbers)
+    return (_called(name, result), *told)
+
+
+def _called(name: str, result: AgentResult) -> str:
+    models = result.given.models
+    return name if models < 2 else f"{name} ({models} models)"
+
+
+def _built_in(result: AgentResult) -> str:
+    words = result.given.built_in
+    return "-" if words is None else "; ".join(words) or "nothing"
 
 
 def rnn_over_jumpy(results: Mapping[str, AgentResult]) -> float | None:
@@ -330,6 +389,7 @@ def make_report(args: Args, results: Mapping[str, AgentResult]) -> dict[str, Any
         "batch_size": args.batch_size,
         "versions": {**versions(), "gymnasium": gymnasium.__version__},
         "planner": asdict(args.search()),
+        "ensemble": {name: list(map(str, paths)) for name, paths in args.ensembles.items()},
         "ms_ratio_rnn_jumpy": rnn_over_jumpy(results),
         "agents": {name: result.to_dict() for name, result in results.items()},
     }
@@ -355,13 +415,20 @@ def _write_csv(path: Path, report: Mapping[str, Any]) -> None:
     columns = ("n", "successes", "success", "ms_per_shot", "ticks", "belief")
     rows = []
     for name, figures in report["agents"].items():
+        contested = figures["contested"] or {"ci95": (None, None)}
+        given = figures["given"]
         rows.append(
             {
                 "agent": name,
                 **{column: figures[column] for column in columns},
                 "ci95_low": figures["ci95"][0],
                 "ci95_high": figures["ci95"][1],
+                **{f"contested_{key}": contested.get(key) for key in ("n", "successes", "success")},
+                "contested_ci95_low": contested["ci95"][0],
+                "contested_ci95_high": contested["ci95"][1],
                 **{column: figures[column] for column in ("training_frames", "checkpoint", "seed")},
+                **given,
+                "built_in": None if given["built_in"] is None else "; ".join(given["built_in"]),
                 **run,
                 **library,
             }

@@ -83,38 +83,85 @@ def with_table(page: str, name: str, text: str) -> str:
 
 
 def plan_table(report: dict[str, Any], out: str = "results/plan_eval") -> str:
-    """Markdown for what plan_eval wrote: a line on how it was made, and a row an agent."""
+    """Markdown for what plan_eval wrote: how it was made, results, and what agents were given.
+
+    Dashes stand for what an earlier version did not write.
+    """
     names = [name for name in AGENTS if name in report["agents"]]
     chosen = "" if len(names) == len(AGENTS) else f" --agents {' '.join(names)}"
     for option, usual in (("env", BILLIARDS_2D), ("table", "default"), ("protocol", "default")):
         if report[option] != usual:
             chosen += f" --{option} {report[option]}"
+    for name, models in report.get("ensemble", {}).items():
+        chosen += " --ensemble" * (" --ensemble" not in chosen)
+        chosen += "".join(f" {name} {model}" for model in models)
+    if report.get("planner", {}).get("search_ensemble"):
+        chosen += " --search-ensemble"
     lines = [
         f"Printed by `python scripts/plan_eval.py --episodes {report['episodes']} --seed "
         f"{report['seed']}{chosen} --out {out}` ({report['protocol']} search, {report['device']}):",
         "",
-        "| agent | what it does | tables won | 95 % interval | ms a shot | ticks a rollout "
-        "| frames learned from |",
+        "| agent | tables won | 95 % interval | of those that doing nothing loses | 95 % interval "
+        "| ms a shot | ticks a rollout |",
         "|---|---|---|---|---|---|---|",
     ]
+    agents = report["agents"]
     for name in names:
-        figures = report["agents"][name]
-        low, high = (100 * limit for limit in figures["ci95"])
+        figures = agents[name]
         plans = figures["ticks"] is not None
-        learned = figures["training_frames"]
-        thinks = plans or learned is not None
+        thinks = plans or figures["training_frames"] is not None
         time = f"{figures['ms_per_shot']:.3g}" if thinks else "-"
         ticks = f"{figures['ticks']:.1f}" if plans else "-"
-        lines.append(
-            f"| `{name}` | {AGENTS[name].description} | {100 * figures['success']:.1f} % | "
-            f"{low:.1f} to {high:.1f} | {time} | {ticks} | "
-            f"{'-' if learned is None else format(learned, ',')} |"
-        )
-    agents = report["agents"]
+        shares = [*_share(figures), *_share(figures.get("contested"))]
+        lines.append(f"| {_called(name, figures)} | {' | '.join(shares)} | {time} | {ticks} |")
+    contested = [
+        figures["contested"]["n"] for figures in agents.values() if figures.get("contested")
+    ]
+    if contested:
+        lines += ["", f"Doing nothing loses {contested[0]:,} of {agents[names[0]]['n']:,} tables."]
     if "rnn" in agents and "jumpy" in agents:
         ratio = agents["rnn"]["ms_per_shot"] / agents["jumpy"]["ms_per_shot"]
         lines += ["", f"Planning time per shot, `rnn` / `jumpy`, at the same search: {ratio:.1f}x."]
+    lines += [
+        "",
+        "| agent | what it does | frames learned from | samples, to the best weights (in all) "
+        "| training | weights | built in |",
+        "|---|---|---|---|---|---|---|",
+        *(_given_row(name, agents[name]) for name in names),
+    ]
     return "\n".join(lines) + "\n"
+
+
+def _called(name: str, figures: dict[str, Any]) -> str:
+    models = figures.get("given", {}).get("models", 0)
+    return f"`{name}`" if models < 2 else f"`{name}` ({models} models)"
+
+
+def _share(figures: dict[str, Any] | None) -> tuple[str, str]:
+    if figures is None:
+        return "-", "-"
+    low, high = (100 * limit for limit in figures["ci95"])
+    return f"{100 * figures['success']:.1f} %", f"{low:.1f} to {high:.1f}"
+
+
+def _given_row(name: str, figures: dict[str, Any]) -> str:
+    given = figures.get("given", {})
+    frames, weights = _number(figures["training_frames"]), _number(given.get("weights"))
+    best, samples = _number(given.get("best_samples")), _number(given.get("samples"))
+    if samples != "-":
+        best = f"{best} ({samples})"
+    seconds = given.get("training_seconds")
+    time = "-" if seconds is None else f"{round(seconds):,} s"
+    words = given.get("built_in")
+    built_in = "-" if words is None else "; ".join(words) or "nothing"
+    return (
+        f"| {_called(name, figures)} | {AGENTS[name].description} | {frames} | {best} | {time} | "
+        f"{weights} | {built_in} |"
+    )
+
+
+def _number(number: int | None) -> str:
+    return "-" if number is None else f"{number:,}"
 
 
 def task_table(report: dict[str, Any]) -> str:

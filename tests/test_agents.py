@@ -205,6 +205,15 @@ def test_a_folder_called_as_a_shipped_model_is_not_taken_for_it(
         assert (result.checkpoint, result.training_frames) == (record, frames)
 
 
+def test_further_models_join_the_stress_test(saved: Path) -> None:
+    agent = load_agent("rnn", device="cpu", checkpoint=saved, ensemble=(saved, "rnn-billiards2d"))
+    assert isinstance(agent, GradientPlanner) and agent.checkpoint == str(saved)
+    assert [model.record for model in agent.ensemble] == [
+        {name: pretrained_info(source)[name] for name in ("data", "training", "metrics")}
+        for source in (saved, "rnn-billiards2d")
+    ]
+
+
 def test_search_settings_can_be_given(saved: Path) -> None:
     config = PlannerConfig(candidates=5, refined=2)
     agent = load_agent("rnn", device="cpu", config=config, checkpoint=saved, seed=7)
@@ -347,6 +356,10 @@ def test_models_that_learned_the_shots_plan_on_a_line(
         ("none", {"device": "gpu"}, r"unknown device 'gpu'.*'auto', 'cpu', 'cuda'"),
         ("random", {"checkpoint": "somewhere"}, "'random' has no learned model"),
         ("rnn", {"checkpoint": "nowhere/at-all"}, "there is no folder 'nowhere/at-all'"),
+        ("rnn", {"ensemble": ["nowhere/at-all"]}, "there is no folder 'nowhere/at-all'"),
+        ("sac", {"ensemble": ["x", "y"]}, "'sac' does not plan with a learned.* of 2 more; leave"),
+        ("simulator", {"ensemble": ["x"]}, "'simulator' does not plan with a learned model"),
+        ("jumpy", {"ensemble": ["rnn-billiards1d"]}, "expected a model of balls on a table"),
     ],
 )
 def test_bad_requests_are_refused(name: str, options: dict[str, Any], message: str) -> None:

@@ -29,12 +29,14 @@ from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.envs.physics import advance, shoot, simulate
 from jumpy_mbrl.envs.task import plane_task
 from jumpy_mbrl.evaluation import (
+    Contested,
     Outcomes,
     Tables,
     by_count,
     calibration,
     evaluate_agent,
     find_variant,
+    given_to,
     make_tables,
     play,
     record_shot,
@@ -349,6 +351,39 @@ def test_success_by_the_number_of_contacts() -> None:
     assert (none.contacts, none.n, none.successes, none.success) == (0, 2, 0, 0.0)
     assert (one.contacts, one.n, one.successes, one.success) == (1, 1, 1, 1.0)
     assert (three.contacts, three.n, three.successes, three.success) == (3, 3, 2, 2 / 3)
+
+
+def test_tables_that_doing_nothing_wins_are_told_apart(tables: Tables) -> None:
+    idle = play(tables, np.zeros((40, 2), np.float32)).is_success
+    assert 3 < idle.sum() < 20
+    np.testing.assert_array_equal(tables.idle_wins, idle)
+    np.testing.assert_array_equal(tables[5:9].idle_wins, idle[5:9])
+    result = evaluate_agent(RandomShot(0), tables)
+    assert result.contested is not None
+    assert result.contested.n == 40 - idle.sum()
+    assert result.contested.successes == (result.is_success & ~idle).sum()
+    assert result.contested.ci95 == wilson_interval(result.contested.successes, result.contested.n)
+    won = np.array([True, False, True])
+    assert Contested.of(won, ~won) == Contested(2, 2, 1.0, wilson_interval(2, 2))
+    assert Contested.of(won, np.ones(3, np.bool_)) is None
+
+
+@pytest.mark.parametrize(
+    ("training", "message"),
+    [
+        ({"seconds": -1.0}, "its seconds are -1.0; save the model again"),
+        ({"seconds": "long"}, "must be real number, not str"),
+        ({"config": {"batch_size": 2.5, "steps": 3}}, "'float' object cannot be interpreted as an"),
+    ],
+)
+def test_trainings_that_cannot_be_are_named(
+    training: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    model = RNN(RNNConfig(hidden_size=4, mlp_size=4))
+    folder = save_pretrained(model, tmp_path, training=training)
+    agent = GradientPlanner(model, objective_of(plane_task()), QUICK, checkpoint=str(folder))
+    with pytest.raises(ValueError, match=f"expected the training in config.json of .*{message}"):
+        given_to(agent)
 
 
 def test_figures_fit_json(tables: Tables, tmp_path: Path) -> None:

@@ -291,10 +291,12 @@ def test_line_search_equals_the_slow_loop(residual: bool, epsilon: float, horizo
 
 @pytest.mark.parametrize("lengths", [None, [16, 2, 3, 4, 5, 7, 9, 10, 12, 14, 15, 16]])
 @pytest.mark.parametrize("residual", [True, False])
+@pytest.mark.parametrize("weight", [1.0, 4.0])
 def test_loss_and_its_gradient_equal_those_of_the_slow_loop(
-    residual: bool, lengths: list[int] | None
+    residual: bool, lengths: list[int] | None, weight: float
 ) -> None:
     model, batch = search_problem(residual, epsilon=0.03, horizon=6.0)
+    model.config = replace(model.config, action_weight=weight)
     obs, action = batch["obs"], batch["action"]
     if lengths is not None:
         batch["length"] = torch.tensor(lengths)
@@ -305,17 +307,20 @@ def test_loss_and_its_gradient_equal_those_of_the_slow_loop(
 
     due, go_on = model._ticks_due(action), batch["u"][:, :-1] < 0.1
     lines = slow_lines(model, obs, action, due, go_on, lengths)
-    errors, durations = [], []
+    errors, durations, weights = [], [], []
     for line in lines:
         end = line.frame + line.jump
         missed = end < obs.shape[1] - 1 and not line.cut
         # A line that begins at the real frame is not judged there.
         for ahead in range(int(residual), line.jump + (2 if missed else 1)):
             predicted = model.decode(line.state.hidden + ahead * line.state.velocity)[0]
-            errors.append((predicted - obs[line.row, line.frame + ahead]).square())
+            errors.append((predicted - obs[line.row, line.frame + ahead]).square().mean())
+            weights.append(weight if bool(action[line.row, line.frame].any()) else 1.0)
         if not line.cut:
             durations.append((model._duration(line.state.anchor) - line.jump).square())
-    slow = torch.stack(errors).mean() + 1e-5 * torch.stack(durations).mean()
+    weighted = torch.stack(errors) @ torch.tensor(weights).double() / sum(weights)
+    assert weights.count(weight) > 10 and (weight == 1.0 or weights.count(1.0) > 10)
+    slow = weighted + 1e-5 * torch.stack(durations).mean()
     slow.backward()
     torch.testing.assert_close(loss, slow)
     for name, parameter in model.named_parameters():

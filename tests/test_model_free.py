@@ -430,6 +430,10 @@ def test_shipped_policies_win_as_many_tables_as_they_say(name: str) -> None:
     # Elsewhere a shot is rounded otherwise, and a few that nearly miss do miss.
     assert figures.success == pytest.approx(info["metrics"]["success"], abs=0.01)
     assert figures.training_frames == info["metrics"]["frames"]
+    assert figures.given.training_seconds == info["metrics"]["seconds"]
+    assert figures.given.weights is not None and figures.given.weights > 100_000
+    assert figures.given.built_in == ("changes between frames", "places relative to the target")
+    assert figures.given.samples is None and figures.given.models == 0
 
 
 @pytest.mark.parametrize("name", shipped_policies())

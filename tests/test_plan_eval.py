@@ -21,7 +21,7 @@ import torch
 from jumpy_mbrl.agents import AGENTS, PROTOCOLS, PlannerConfig
 from jumpy_mbrl.agents.model_free import load_policy, policy_info, save_policy
 from jumpy_mbrl.agents.registry import AgentEntry
-from jumpy_mbrl.evaluation import AgentResult
+from jumpy_mbrl.evaluation import AgentResult, Contested, Given
 from jumpy_mbrl.models import RNN, RNNConfig, from_pretrained, save_pretrained
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "plan_eval.py"
@@ -83,7 +83,10 @@ def test_the_whole_path(
     assert rnn["ticks"] == 41.0 and rnn["training_frames"] == 450
     assert report["agents"]["random"]["ticks"] is None
     assert report["agents"]["simulator"]["success"] >= 0.5
+    assert report["agents"]["none"]["contested"]["successes"] == 0
     for figures in report["agents"].values():
+        assert figures["contested"]["n"] == 12 - report["agents"]["none"]["successes"]
+        assert figures["contested"]["successes"] <= figures["successes"]
         assert figures["n"] == 12 and figures["success"] == figures["successes"] / 12
         assert figures["ci95"][0] <= figures["success"] <= figures["ci95"][1]
         for name in ("by_contacts", "by_ball_hits"):
@@ -97,10 +100,14 @@ def test_the_whole_path(
         figures = report["agents"][row["agent"]]
         assert float(row["success"]) == figures["success"] and int(row["n"]) == 12
         assert [float(row["ci95_low"]), float(row["ci95_high"])] == figures["ci95"]
+        assert int(row["contested_successes"]) == figures["contested"]["successes"]
+        assert float(row["contested_ci95_low"]) == figures["contested"]["ci95"][0]
         assert float(row["ms_per_shot"]) == figures["ms_per_shot"]
         assert row["ticks"] == ("" if figures["ticks"] is None else str(figures["ticks"]))
         assert (row["seed"], row["device"], row["table"]) == ("7", "cpu", "default")
         assert row["version_torch"] == torch.__version__
+    assert (rows[0]["built_in"], rows[2]["built_in"], rows[4]["built_in"]) == ("", "", "all of it")
+    assert "straight lines; events of one" in rows[3]["built_in"] and rows[3]["models"] == "1"
     assert rows[2]["checkpoint"] == AGENTS["rnn"].checkpoint and rows[0]["checkpoint"] == ""
 
     from matplotlib.image import imread
@@ -113,7 +120,11 @@ def test_the_whole_path(
     assert lines[0].split()[0] == "agent" and len({len(line) for line in lines[:7]}) == 1
     assert [line.split()[0] for line in lines[2:7]] == names.split()
     assert lines[7].startswith("planning time per shot, rnn / jumpy: ")
-    assert "results.json" in lines[8] and "success.png" in lines[8]
+    lost = 12 - report["agents"]["none"]["successes"]
+    assert lines[8] == f"beyond none: of the {lost} of 12 tables that doing nothing loses"
+    assert [line.split()[0] for line in lines[12:17]] == names.split()
+    assert lines[14].split()[1:] == ["450", "-", "-", "-", str(rnn["given"]["weights"]), "nothing"]
+    assert "results.json" in lines[17] and "success.png" in lines[17]
     assert "shots" in printed.err  # the progress bar
 
 
@@ -203,6 +214,15 @@ def test_an_agent_named_twice_plays_once(script: ModuleType, tmp_path: Path) -> 
         (["--budget-ms", "0"], "budget_ms must be positive"),
         (["--weights", "jumpi", "runs/jumpy"], "did you mean 'jumpy'?"),
         (["--agents", "none", "--weights", "jumpy", "runs"], "unknown agent 'jumpy', expected one"),
+        (["--ensemble", "jumpi", "runs/jumpy"], "did you mean 'jumpy'?"),
+        (
+            ["--agents", "none", "--ensemble", "none", "runs"],
+            "agent 'none' does not plan with a learned model, got an ensemble of 1 more",
+        ),
+        (
+            ["--agents", "rnn", "--protocol", "paper", "--ensemble", "rnn", "rnn-billiards2d"],
+            "leave the ensemble out, or set search_ensemble=True",
+        ),
         (
             ["--agents", "none", "jumpy", "--weights", "jumpy", "atlantis"],
             "agent 'jumpy' cannot play: there is no folder 'atlantis'",
@@ -236,6 +256,45 @@ def test_weights_of_ones_own(script: ModuleType, tmp_path: Path) -> None:
     assert mine["checkpoint"] == str(own)
     shipped = report_of(tmp_path / "shipped")["agents"]["jumpy"]
     assert mine["ticks"] > 2.0 * shipped["ticks"], "bounces are ticks of this model alone"
+
+
+def test_further_models_are_a_named_option(
+    script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = {"num_trajectories": 20, "table": {"num_frames": 45}}
+    training = {"config": {"batch_size": 8, "steps": 30}, "steps": 20, "seconds": 2.5}
+    torch.manual_seed(1)
+    other = save_pretrained(
+        RNN(RNNConfig(hidden_size=4, mlp_size=8)),
+        tmp_path / "other",
+        data=data,
+        training=training,
+        metrics={"validation_step": 10},
+    )
+    own = save_pretrained(
+        from_pretrained(other), tmp_path / "own", training=training, metrics={"validation_step": 5}
+    )
+    options = ("--episodes", "4", "--weights", "rnn", str(own), "--ensemble")
+    assert run(script, tmp_path, *options, *("rnn", str(other)) * 2, agents="none rnn") == 0
+    report = report_of(tmp_path)
+    assert report["ensemble"] == {"rnn": [str(other)] * 2}
+    assert report["planner"]["search_ensemble"] is False
+    rnn = report["agents"]["rnn"]
+    weights = sum(part.numel() for part in from_pretrained(other).parameters())
+    assert rnn["training_frames"] == 20 * 45, "all three learned from the same"
+    assert rnn["given"] == {
+        "samples": 3 * 160,
+        "best_samples": 40 + 2 * 80,
+        "training_seconds": 7.5,
+        "weights": 3 * weights,
+        "built_in": [],
+        "models": 3,
+    }
+    printed = capsys.readouterr().out
+    assert "rnn (3 models)" in printed
+    search = ("--search-ensemble", "--protocol", "paper")
+    assert run(script, tmp_path, *options, "rnn", str(other), *search, agents="rnn") == 0
+    assert report_of(tmp_path)["planner"]["search_ensemble"] is True
 
 
 def test_a_model_of_another_world_is_told_of_in_a_line(
@@ -374,13 +433,17 @@ def test_a_pipe_that_is_closed_costs_no_other_result(
 def test_what_a_model_learned_from_is_read_before_anything_is_played(
     script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data = {"num_trajectories": "many", "table": {"num_frames": 45}}
-    own = save_pretrained(from_pretrained("rnn-billiards2d"), tmp_path / "own", data=data)
-    options = ("--episodes", "2", "--weights", "rnn", str(own))
-    assert run(script, tmp_path / "out", *options, agents="rnn") == 2
-    printed = capsys.readouterr()
-    assert f"expected the data in config.json of {own} as it was written, but 'str'" in printed.err
-    assert printed.out == "" and not (tmp_path / "out").exists()
+    wrong: dict[str, dict[str, Any]] = {
+        "data": {"data": {"num_trajectories": "many", "table": {"num_frames": 45}}},
+        "training": {"training": {"config": {"batch_size": 8, "steps": "many"}}},
+    }
+    for name, record in wrong.items():
+        own = save_pretrained(from_pretrained("rnn-billiards2d"), tmp_path / name, **record)
+        options = ("--episodes", "2", "--weights", "rnn", str(own))
+        assert run(script, tmp_path / "out", *options, agents="rnn") == 2
+        printed = capsys.readouterr()
+        assert f"the {name} in config.json of {own} as it was written, but 'str'" in printed.err
+        assert printed.out == "" and not (tmp_path / "out").exists()
 
 
 def test_without_matplotlib_the_rest_works(
@@ -410,6 +473,7 @@ def test_rows_of_the_table_are_aligned(script: ModuleType) -> None:
             "successes": successes,
             "success": successes / 1000,
             "ci95": (0.0, 1.0),
+            "contested": None,
             "ms_per_shot": 0.0123,
             "ticks": None,
             "belief": None,
@@ -419,6 +483,7 @@ def test_rows_of_the_table_are_aligned(script: ModuleType) -> None:
             "by_contacts": (),
             "by_ball_hits": (),
             "training_frames": None,
+            "given": Given(),
             "checkpoint": None,
             "seed": 0,
             "actions": empty,
@@ -427,13 +492,25 @@ def test_rows_of_the_table_are_aligned(script: ModuleType) -> None:
         }
         return AgentResult(**{**values, **figures})
 
-    costly = {"ms_per_shot": 1234.5, "ticks": 41.0, "belief": 0.5, "training_frames": 4_500_000}
-    text = script.format_table({"none": result(5), "a-very-long-name": result(1000, **costly)})
-    header, rule, first, second = text.splitlines()
+    costly = {
+        "ms_per_shot": 1234.5,
+        "ticks": 41.0,
+        "belief": 0.5,
+        "training_frames": 4_500_000,
+        "contested": Contested(800, 400, 0.5, (0.25, 0.75)),
+        "given": Given(2_000, 1_000, 99.7, 13_397, ("lines", "walls"), models=2),
+    }
+    text = script.format_table({"a-very-long-name": result(1000, **costly), "none": result(5)})
+    header, rule, second, first, contested, space, *given = text.splitlines()
     assert len(header) == len(rule) == len(first) == len(second)
-    assert first.split() == ["none", "0.5", "0.0", "to", "100.0", "0.0123", "-", "-", "-"]
-    assert "1234" in second and "41.0" in second and "50.0" in second
-    assert second.endswith("4,500,000 frames")
+    assert first.split() == ["none", "0.5", "0.0", "to", "100.0", "-", "-", "0.0123", "-", "-"]
+    assert "1234" in second and "41.0" in second and "50.0   25.0 to 75.0" in second
+    assert contested == "beyond none: of the 800 of 1,000 tables that doing nothing loses"
+    name = "a-very-long-name (2 models)"
+    assert space == "" and second.startswith(name) and given[2].startswith(name)
+    assert given[2].removeprefix(name).split("  ")[-1] == "lines; walls"
+    assert given[2].split()[3:8] == ["4,500,000", "1,000", "2,000", "100", "13,397"]
+    assert given[3].split() == ["none", "-", "-", "-", "-", "-", "-"]
 
 
 def test_as_a_program_it_exits_with_2_and_no_traceback() -> None:

@@ -322,7 +322,7 @@ def test_belief_of_an_ensemble_is_over_all_its_models(config: SearchConfig) -> N
     [
         (Push(action_size=1), {}, r"obs_size and action_size .* \(4, 2\), got \(4, 1\) in.*\[1\]"),
         (Push(obs_size=6), {}, r"first, \(4, 2\), got \(6, 2\) in ensemble\[1\]"),
-        (Push(), {"finalists": 0}, "set finalists > 0, or leave the ensemble out"),
+        (Push(), {"finalists": 0}, "set finalists > 0, or leave the ensemble out, or set search_"),
         (Push(), {"perturbations": 2}, "perturbations must be at least 3, .* got 2"),
     ],
 )
@@ -331,6 +331,31 @@ def test_impossible_ensembles_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         GradientPlanner(Push(), right_below(), PlannerConfig(**settings), ensemble=(Push(), member))
+
+
+@every_planner
+def test_a_search_by_all_models_goes_where_their_mean_is_best(config: SearchConfig) -> None:
+    """One model reaches twice as far as the other: the mean is best between their shots."""
+    config = replace(config, finalists=0)
+    models = (Push(), Push(gain=2.0))
+    shots = []
+    for together in (False, True):
+        planner = planner_of(
+            replace(config, search_ensemble=together),
+            models[0],
+            right_below(),
+            ensemble=models[1:] if together else (),
+        )
+        plan = planner.plan(frames((0.5, 0.5)))
+        shots.append(plan.action[0])
+    torch.testing.assert_close(shots[0], torch.tensor([0.3, -0.3]), atol=0.1, rtol=0)
+    assert bool((shots[1].abs() < 0.8 * shots[0].abs()).all())
+    ends = [
+        model.imagine(model.observe(torch.from_numpy(frames((0.5, 0.5)))), [1.0], shots[1][None])
+        for model in models
+    ]
+    mean = torch.stack([right_below()(end.obs.unsqueeze(1))[0, 0] for end in ends]).mean()
+    torch.testing.assert_close(plan.score[0], mean)
 
 
 def test_an_ensemble_cannot_start_from_one_models_state() -> None:

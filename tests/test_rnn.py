@@ -185,17 +185,25 @@ def test_gradient_with_respect_to_the_action_equals_finite_differences() -> None
     assert prediction(shot).sum().requires_grad
 
 
-def test_loss_is_the_error_of_one_frame_predictions() -> None:
-    model = make_model()
+@pytest.mark.parametrize("weight", [1.0, 3.0])
+def test_loss_is_the_error_of_one_frame_predictions(weight: float) -> None:
+    model = make_model(replace(SMALL, action_weight=weight))
     obs, action = frames()
+    action[0], action[1, 1:] = 0.0, 0.0
     loss, log = model.loss({"obs": obs, "action": action})
     errors = []
     for t in range(1, 5):
         state = model.observe(obs[:, :t], action[:, :t])
         predicted = model.imagine(state, [1.0], action[:, t - 1]).obs[:, 0]
-        errors.append((predicted - obs[:, t]).square().mean())
-    torch.testing.assert_close(loss, torch.stack(errors).mean())
+        errors.append((predicted - obs[:, t]).square().mean(dim=1))
+    weights = torch.tensor([[1.0] * 4, [weight, 1.0, 1.0, 1.0], [weight] * 4]).double()
+    found = torch.stack(errors, dim=1)
+    torch.testing.assert_close(loss, (weights * found).sum() / weights.sum())
+    torch.testing.assert_close(log["prediction"], found.mean())
     assert float(log["mean_jump"]) == 1.0
+    real = torch.tensor([[1.0, 0.0, 0.0, 0.0], [1.0] * 4, [1.0, 1.0, 1.0, 0.0]]) * weights
+    loss, _ = model.loss({"obs": obs, "action": action, "length": torch.tensor([2, 5, 4])})
+    torch.testing.assert_close(loss, (real * found).sum() / real.sum())
 
 
 @pytest.mark.parametrize("residual", [True, False])

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from jumpy_mbrl.agents import AGENTS
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -59,11 +61,49 @@ def test_figures_are_replaced_and_nothing_else(script: ModuleType) -> None:
     changed = script.with_table(page, "results", script.plan_table(report, "results/x"))
     assert changed.startswith("before\n<!-- results:begin -->\n")
     assert changed.endswith("<!-- results:end -->\nafter\n")
-    assert "| 50.0 % | 40.0 to 60.0 | - | - | - |" in changed
-    assert "| 70.0 % | 40.0 to 60.0 | 12.3 | - | 9,000 |" in changed, "a policy has no ticks"
+    assert "| `none` | 50.0 % | 40.0 to 60.0 | - | - | - | - |" in changed
+    assert "| `sac` | 70.0 % | 40.0 to 60.0 | - | - | 12.3 | - |" in changed, "it has no ticks"
+    assert f"| `sac` | {AGENTS['sac'].description} | 9,000 | - | - | - | - |" in changed
     assert "old" not in changed
     command = "plan_eval.py --episodes 10 --seed 3 --agents none sac --env Billiards1D-v0"
     assert f"{command} --out results/x` (default search, cpu)" in changed
+
+
+def test_what_agents_were_given_stands_beside_what_they_won(script: ModuleType) -> None:
+    won = {"success": 0.5, "ci95": [0.4, 0.6], "n": 80}
+    figures = {**won, "ms_per_shot": 12.345, "ticks": 41.0, "contested": won}
+    given = {
+        "samples": 2_560_000,
+        "best_samples": 1_280_000,
+        "training_seconds": 1234.5,
+        "weights": 200_068,
+        "built_in": [],
+        "models": 3,
+    }
+    none = {**dict.fromkeys(given), "models": 0}
+    simulator = {**none, "built_in": ["all", "of it"], "models": 1}
+    agents = {
+        "none": {**figures, "ticks": None, "training_frames": None, "given": none},
+        "rnn": {**figures, "n": 100, "training_frames": 9000, "given": given},
+        "simulator": {**figures, "n": 100, "training_frames": None, "given": simulator},
+    }
+    agents["none"]["n"] = 100
+    settings = {"env": "Billiards2D-v0", "table": "default", "protocol": "default"}
+    about = {"episodes": 100, "seed": 0, "device": "cpu", "ensemble": {"rnn": ["a", "b"]}}
+    planner = {"search_ensemble": True}
+    text = script.plan_table({**settings, **about, "planner": planner, "agents": agents})
+    assert "--agents none rnn simulator --ensemble rnn a rnn b --search-ensemble --out" in text
+    assert "| `rnn` (3 models) | 50.0 % | 40.0 to 60.0 | 50.0 % | 40.0 to 60.0 | 12.3 | 41.0 |" in (
+        text
+    )
+    assert "\nDoing nothing loses 80 of 100 tables.\n" in text
+    what = AGENTS["rnn"].description
+    assert (
+        f"| `rnn` (3 models) | {what} | 9,000 | 1,280,000 (2,560,000) | 1,234 s | 200,068 | "
+        "nothing |"
+    ) in text
+    assert f"| `none` | {AGENTS['none'].description} | - | - | - | - | - |" in text
+    assert text.endswith("| - | - | - | - | all; of it |\n")
 
 
 def test_tasks_stand_beside_the_papers(script: ModuleType) -> None:

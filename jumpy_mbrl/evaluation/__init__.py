@@ -1,11 +1,13 @@
 """Evaluation: shots on held-out tables in the real environment, and predictions of sequences."""
 
+from jumpy_mbrl.evaluation.given import Given, given_to, training_frames
 from jumpy_mbrl.evaluation.recording import ShotRecord, record_shot
 from jumpy_mbrl.evaluation.scoring import (
     BATCH_SIZE,
     AgentResult,
     CalibrationBin,
     ContactCount,
+    Contested,
     by_count,
     calibration,
     evaluate_agent,
@@ -21,6 +23,8 @@ __all__ = [
     "AgentResult",
     "CalibrationBin",
     "ContactCount",
+    "Contested",
+    "Given",
     "Outcomes",
     "ShotRecord",
     "Tables",
@@ -30,10 +34,12 @@ __all__ = [
     "calibration",
     "evaluate_agent",
     "find_variant",
+    "given_to",
     "make_tables",
     "play",
     "record_shot",
     "sample",
     "score",
+    "training_frames",
     "wilson_interval",
 ]

@@ -10,7 +10,6 @@ Letters: B tables, D = 2N numbers an observation.
 from __future__ import annotations
 
 import math
-import operator
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -20,13 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jumpy_mbrl.arrays import as_array
-from jumpy_mbrl.data.tasks import TASKS
+from jumpy_mbrl.evaluation.given import Given, given_to, training_frames
 from jumpy_mbrl.evaluation.tables import Outcomes, Tables, drawn_objective, play, true_state
-from jumpy_mbrl.files import entries_of
 from jumpy_mbrl.models.base import WorldModel
-from jumpy_mbrl.models.pretrained import pretrained_info
 from jumpy_mbrl.models.world import warn_of_other_world
-from jumpy_mbrl.shipped import CONFIG
 
 if TYPE_CHECKING:
     from jumpy_mbrl.agents import Agent, Objective, Plan
@@ -75,6 +71,35 @@ class ContactCount:
     success: float
 
 
+@dataclass(frozen=True)
+class Contested:
+    """How often an agent won the tables that doing nothing loses.
+
+    Attributes:
+        n: how many these are.
+        successes: how many of them it won.
+        success: the fraction.
+        ci95: its 95 % Wilson interval.
+    """
+
+    n: int
+    successes: int
+    success: float
+    ci95: tuple[float, float]
+
+    @classmethod
+    def of(cls, is_success: NDArray[np.bool_], idle_wins: NDArray[np.bool_]) -> Contested | None:
+        """That of an agent which won some of the tables (B,); None if doing nothing wins all.
+
+        Args:
+            is_success: which tables it won.
+            idle_wins: which of them doing nothing wins.
+        """
+        won = is_success[~idle_wins]
+        n, successes = len(won), int(won.sum())
+        return cls(n, successes, successes / n, wilson_interval(successes, n)) if n else None
+
+
 @dataclass(frozen=True, eq=False)
 class AgentResult:
     """The figures of one agent.
@@ -84,6 +109,7 @@ class AgentResult:
         successes: how many the environment called a success.
         success: the fraction.
         ci95: its 95 % Wilson interval.
+        contested: the same among the tables that doing nothing loses; None if there are none.
         ms_per_shot: median over batches of the time to choose, in milliseconds per table.
         ticks: mean world-model ticks of the chosen shots' rollouts; None without a model.
         belief: mean belief in the chosen shots; None without a model.
@@ -94,6 +120,7 @@ class AgentResult:
         by_ball_hits: success by the number of contacts of balls after the shot.
         training_frames: frames of experience that were learned from, without those that chose
             among weights; None if nothing was learned.
+        given: what else it was given before it played.
         checkpoint: name or folder of the model or policy; None if there is none.
         seed: of the evaluation's tables.
         actions: the shots, (B, 2) float32.
@@ -105,6 +132,7 @@ class AgentResult:
     successes: int
     success: float
     ci95: tuple[float, float]
+    contested: Contested | None
     ms_per_shot: float
     ticks: float | None
     belief: float | None
@@ -114,6 +142,7 @@ class AgentResult:
     by_contacts: tuple[ContactCount, ...]
     by_ball_hits: tuple[ContactCount, ...]
     training_frames: int | None
+    given: Given
     checkpoint: str | None
     seed: int
     actions: NDArray[np.float32] = field(repr=False)
@@ -125,6 +154,9 @@ class AgentResult:
         arrays = ("actions", "is_success", "beliefs")
         values = {name: value for name, value in vars(self).items() if name not in arrays}
         values["ci95"] = list(self.ci95)
+        if self.contested is not None:
+            values["contested"] = {**vars(self.contested), "ci95": list(self.contested.ci95)}
+        values["given"] = self.given.to_dict()
         for name in ("calibration", "by_contacts", "by_ball_hits"):
             if values[name] is not None:
                 values[name] = [dict(vars(entry)) for entry in values[name]]
@@ -328,6 +360,7 @@ def summarise(agent: Agent, tables: Tables, rounds: Sequence[Round]) -> AgentRes
         successes=successes,
         success=successes / n,
         ci95=wilson_interval(successes, n),
+        contested=Contested.of(is_success, tables.idle_wins),
         ms_per_shot=1000.0 * float(np.median([entry.seconds for entry in rounds])),
         ticks=None if ticks is None else float(ticks.mean()),
         belief=None if beliefs is None else float(beliefs.mean()),
@@ -337,6 +370,7 @@ def summarise(agent: Agent, tables: Tables, rounds: Sequence[Round]) -> AgentRes
         by_contacts=by_count(wall_hits + ball_hits, is_success),
         by_ball_hits=by_count(ball_hits, is_success),
         training_frames=training_frames(agent),
+        given=given_to(agent),
         checkpoint=getattr(agent, "checkpoint", None),
         seed=tables.seed,
         actions=np.concatenate([entry.actions for entry in rounds]),
@@ -348,25 +382,3 @@ def summarise(agent: Agent, tables: Tables, rounds: Sequence[Round]) -> AgentRes
 def _joined(parts: list[NDArray[np.float64] | None]) -> NDArray[np.float64] | None:
     arrays = [part for part in parts if part is not None]
     return np.concatenate(arrays) if arrays else None
-
-
-def training_frames(agent: Agent) -> int | None:
-    """Frames that an agent learned from: as it says, or as its model's config records them.
-
-    Raises:
-        ValueError: if that config does not record them as ``save_pretrained`` does.
-    """
-    if hasattr(agent, "training_frames"):
-        frames: int | None = agent.training_frames
-        return frames
-    checkpoint = getattr(agent, "checkpoint", None)
-    if checkpoint is None:
-        return None
-    data = pretrained_info(checkpoint).get("data") or {}
-    with entries_of(f"the data in {CONFIG} of {checkpoint}", "save the model again"):
-        if data.get("task") in TASKS:
-            return operator.index(data["num_sequences"]) * TASKS[data["task"]].frames
-        count, length = data.get("num_trajectories"), (data.get("table") or {}).get("num_frames")
-        if count is None or length is None:
-            return None
-        return operator.index(count) * operator.index(length)

@@ -7,6 +7,7 @@ in sides per time unit.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
@@ -70,6 +71,11 @@ class Tables:
     def frames(self) -> NDArray[np.float32]:
         """The balls in the lead-in frames, (B, 4, D): what a world model is shown."""
         return self.observations[:, :, : self.positions.shape[1]]
+
+    @cached_property
+    def idle_wins(self) -> NDArray[np.bool_]:
+        """Which of them are won if nothing is done, (B,)."""
+        return play(self, np.zeros((len(self), 2), np.float32)).is_success
 
 
 @dataclass(frozen=True, eq=False)

@@ -122,7 +122,8 @@ class WorldModel(nn.Module, ABC):
         action_size: A; 0 for a model without actions.
         batch_kind: which sampler feeds ``loss``, one of ``jumpy_mbrl.data.sampling.SAMPLERS``.
         built_in: what it knows of its world before it has learned anything, in words.
-        record: of a model that was loaded, what its folder says of ``data`` and ``training``.
+        record: of a model that was loaded, what its folder says of ``data``, ``training`` and
+            ``metrics``.
     """
 
     obs_size: int

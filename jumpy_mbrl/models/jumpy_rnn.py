@@ -16,19 +16,22 @@ from torch import Tensor, nn
 
 from jumpy_mbrl.models.base import State, check_frames
 from jumpy_mbrl.models.networks import (
+    LossConfig,
     ResidualMLP,
     check_numbers,
     check_sizes,
     foreseen,
     frame_actions,
     gru_update,
+    mean_where,
+    with_rollouts,
 )
 from jumpy_mbrl.models.piecewise import PiecewiseLinearModel
 
 
 @dataclass(frozen=True)
-class JumpyRNNConfig:
-    """Sizes of a ``JumpyRNN`` and settings of its training.
+class JumpyRNNConfig(LossConfig):
+    """Sizes of a ``JumpyRNN`` and settings of its training; see also ``LossConfig``.
 
     Attributes:
         obs_size: D.
@@ -75,6 +78,7 @@ class JumpyRNNConfig:
     scale: tuple[float, ...] = (1.0,)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_sizes(self, ("obs_size", "hidden_size", "mlp_size", "mlp_layers", "priming"))
         if self.action_size < 0:
             raise ValueError(f"action_size must not be negative, got {self.action_size}")
@@ -241,6 +245,9 @@ class JumpyRNN(PiecewiseLinearModel):
         duration is taught unless the line was cut short by priming, by an action, or because its
         sequence ends before the others.
 
+        By the config (see ``LossConfig``), lines that begin at an action may count more than
+        others, with all their frames, and the error of rollouts is added. Logged is the plain mean.
+
         Args:
             batch: ``obs`` (B, T, D), ``action`` (B, T, A) and, for forced jumps, ``u`` (B, T)
                 uniform in [0, 1), from ``jumpy_mbrl.data.sampling.SequenceSampler``, which also
@@ -258,14 +265,13 @@ class JumpyRNN(PiecewiseLinearModel):
         ticks = due if constant else self.search_ticks(obs, action, due, go_on, epsilon)
         lines = _Lines(ticks, due, foreseen(obs, batch.get("length")))
         hidden, velocity = self._run_ticks(lines, obs, action)
-        accuracy, prediction = self._accuracy(lines, hidden, velocity, obs)
+        accuracy, prediction = self._accuracy(lines, hidden, velocity, obs, action)
         error = torch.where(lines.cut, 0.0, self._duration(hidden) - lines.jump)
         duration = error.square().sum() / (~lines.cut).sum().clamp_min(1)
-        return accuracy + self.config.duration_weight * duration, {
-            "prediction": prediction,
-            "duration": duration,
-            "mean_jump": lines.jump.mean(),
-        }
+        loss = accuracy + self.config.duration_weight * duration
+        mean_jump = lines.jump.mean()
+        log = {"prediction": prediction, "duration": duration, "mean_jump": mean_jump}
+        return with_rollouts(self, batch, loss, log)
 
     def epsilon_at(self, progress: Tensor | None) -> Tensor | float:
         """The tolerance of lines at some moment of training, from 0 to 1, or after it."""
@@ -276,9 +282,10 @@ class JumpyRNN(PiecewiseLinearModel):
         return first * (last / first) ** fallen
 
     def _accuracy(
-        self, lines: _Lines, hidden: Tensor, velocity: Tensor, obs: Tensor
+        self, lines: _Lines, hidden: Tensor, velocity: Tensor, obs: Tensor, action: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Mean squared error of the lines (P, L) where they are judged, and at each frame once."""
+        """Mean squared error of the lines (P, L) where they are judged, weighted after an action,
+        and at each frame once, plain."""
         failed = lines.failed.nonzero().squeeze(1)
         missed = torch.addcmul(
             hidden[failed], velocity[failed], lines.jump[failed].unsqueeze(1) + 1.0
@@ -302,7 +309,13 @@ class JumpyRNN(PiecewiseLinearModel):
         else:
             predicted = self.decoder(latents)
         errors = self.decoder.relative(predicted - real).square()
-        return errors.mean(), errors[: len(spanned)].mean()
+        weight = None
+        if self.config.action_weight != 1.0:
+            acted = (action[lines.row, lines.frame] != 0.0).any(dim=-1)
+            of_lines = torch.ones_like(hidden[:, 0]).masked_fill(acted, self.config.action_weight)
+            # The lines' first frames come last, and are left out where they are exact.
+            weight = torch.cat([of_lines[lines.line_at], of_lines[failed], of_lines])[: len(errors)]
+        return mean_where(errors, weight), errors[: len(spanned)].mean()
 
     def _ticks_due(self, action: Tensor) -> Tensor:
         """Where a tick is due, (B, T-1): while the model is primed, and at every action."""

@@ -17,13 +17,16 @@ from torch import Tensor, nn
 from jumpy_mbrl.envs.config import unknown_name
 from jumpy_mbrl.models.base import Imagined, State, WorldModel, check_frames
 from jumpy_mbrl.models.networks import (
+    LossConfig,
     ResidualMLP,
+    after_action,
     check_numbers,
     check_sizes,
     foreseen,
     frame_actions,
     gru_update,
     mean_where,
+    with_rollouts,
 )
 
 FIXED_STEP_SOLVERS = (
@@ -42,8 +45,10 @@ _MOST_STEPS = 10_000
 
 
 @dataclass(frozen=True)
-class ODERNNConfig:
+class ODERNNConfig(LossConfig):
     """Sizes of an ``ODERNN``, and how its differential equation is solved.
+
+    What its loss can weigh is told by ``LossConfig``.
 
     Attributes:
         obs_size: D, twice the number of balls.
@@ -80,6 +85,7 @@ class ODERNNConfig:
     scale: tuple[float, ...] = (1.0,)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         sizes = ("obs_size", "hidden_size", "mlp_size", "mlp_layers")
         check_sizes(self, (*sizes, "dynamics_size", "dynamics_layers", "solver_steps"))
         if self.action_size < 0:
@@ -179,6 +185,9 @@ class ODERNN(WorldModel):
         should give the change over the frame or, without ``residual``, the frame that was read:
         no data lie in between, and a curve tied at its end alone wanders on its way there.
 
+        By the config (see ``LossConfig``), curves that begin at an action may count more than
+        others, and the error of rollouts is added. Logged is the plain mean.
+
         ``batch`` comes from ``jumpy_mbrl.data.sampling.SequenceSampler``. What is beyond the end of
         a sequence counts for nothing.
         """
@@ -188,15 +197,18 @@ class ODERNN(WorldModel):
         before, after = obs.transpose(0, 1)[:-1], obs.transpose(0, 1)[1:]
         first = after if self.config.residual else before
         real = foreseen(obs, batch.get("length"))
-        real = None if real is None else real.t()
+        weight = after_action(obs, action, self.config.action_weight, real)
+        real, weight = (None if part is None else part.t() for part in (real, weight))
 
         def error(latents: list[Tensor], wanted: Tensor) -> Tensor:
             missed = self.decoder.relative(self._decode(torch.stack(latents), before) - wanted)
-            return mean_where(missed.square(), real)
+            return missed.square()
 
-        prediction, start = error(arrived, after), error(ticked, first)
+        end, start = error(arrived, after), error(ticked, first)
+        prediction = mean_where(end, real)
         log = {"prediction": prediction, "mean_jump": torch.ones_like(prediction)}
-        return 0.5 * (prediction + start), log
+        loss = 0.5 * (mean_where(end, weight) + mean_where(start, weight))
+        return with_rollouts(self, batch, loss, log)
 
     def _rollout(self, state: State, times: Tensor, end: float, action: Tensor | None) -> Imagined:
         if not isinstance(state, ODEState):

@@ -53,6 +53,7 @@ class PlacementModel(WorldModel):
             )
         self.passive = passive
         self.built_in = (*passive.built_in, "what the action does")
+        self.record = passive.record
         self.table = table
         self.obs_size = passive.obs_size
 

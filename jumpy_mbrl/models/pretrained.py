@@ -118,7 +118,7 @@ def from_pretrained(
     double = any(weight.dtype == torch.float64 for weight in weights.values())
     model.to(torch.float64 if double else torch.float32)
     model.load_state_dict(weights)
-    model.record = {name: content[name] for name in ("data", "training")}
+    model.record = {name: content[name] for name in ("data", "training", "metrics")}
     return model.to(place).eval()
 
 

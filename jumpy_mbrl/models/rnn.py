@@ -9,19 +9,22 @@ from torch import Tensor, nn
 
 from jumpy_mbrl.models.base import Imagined, State, WorldModel, check_frames
 from jumpy_mbrl.models.networks import (
+    LossConfig,
     ResidualMLP,
+    after_action,
     check_numbers,
     check_sizes,
     foreseen,
     frame_actions,
     gru_update,
     mean_where,
+    with_rollouts,
 )
 
 
 @dataclass(frozen=True)
-class RNNConfig:
-    """Sizes of an ``RNN``.
+class RNNConfig(LossConfig):
+    """Sizes of an ``RNN``; what its loss can weigh is told by ``LossConfig``.
 
     Attributes:
         obs_size: D, twice the number of balls.
@@ -43,6 +46,7 @@ class RNNConfig:
     scale: tuple[float, ...] = (1.0,)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_sizes(self, ("obs_size", "hidden_size", "mlp_size", "mlp_layers"))
         if self.action_size < 0:
             raise ValueError(f"action_size must not be negative, got {self.action_size}")
@@ -92,6 +96,9 @@ class RNN(WorldModel):
     def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean squared error of all one-frame predictions under teacher forcing.
 
+        By the config (see ``LossConfig``), those right after an action may count more than others,
+        and the error of rollouts is added. Logged is the plain mean.
+
         ``batch`` comes from ``jumpy_mbrl.data.sampling.SequenceSampler``. What is beyond the end of
         a sequence counts for nothing.
         """
@@ -99,8 +106,11 @@ class RNN(WorldModel):
         hidden = self._teacher_forced(obs[:, :-1], action[:, :-1])
         predicted = self._next_frame(hidden, obs[:, :-1])
         error = self.decoder.relative(predicted - obs[:, 1:]).square()
-        loss = mean_where(error, foreseen(obs, batch.get("length")))
-        return loss, {"prediction": loss, "mean_jump": torch.ones_like(loss)}
+        real = foreseen(obs, batch.get("length"))
+        prediction = mean_where(error, real)
+        loss = mean_where(error, after_action(obs, action, self.config.action_weight, real))
+        log = {"prediction": prediction, "mean_jump": torch.ones_like(prediction)}
+        return with_rollouts(self, batch, loss, log)
 
     def _teacher_forced(self, obs: Tensor, action: Tensor) -> Tensor:
         """Hidden states (B, T, H) after reading real frames (B, T, D) and actions (B, T, A)."""
