@@ -291,12 +291,12 @@ def test_line_search_equals_the_slow_loop(residual: bool, epsilon: float, horizo
 
 @pytest.mark.parametrize("lengths", [None, [16, 2, 3, 4, 5, 7, 9, 10, 12, 14, 15, 16]])
 @pytest.mark.parametrize("residual", [True, False])
-@pytest.mark.parametrize("weight", [1.0, 4.0])
+@pytest.mark.parametrize(("weight", "burn_in"), [(1.0, 1), (4.0, 1), (4.0, 3)])
 def test_loss_and_its_gradient_equal_those_of_the_slow_loop(
-    residual: bool, lengths: list[int] | None, weight: float
+    residual: bool, lengths: list[int] | None, weight: float, burn_in: int
 ) -> None:
     model, batch = search_problem(residual, epsilon=0.03, horizon=6.0)
-    model.config = replace(model.config, action_weight=weight)
+    model.config = replace(model.config, action_weight=weight, burn_in=burn_in)
     obs, action = batch["obs"], batch["action"]
     if lengths is not None:
         batch["length"] = torch.tensor(lengths)
@@ -315,7 +315,8 @@ def test_loss_and_its_gradient_equal_those_of_the_slow_loop(
         for ahead in range(int(residual), line.jump + (2 if missed else 1)):
             predicted = model.decode(line.state.hidden + ahead * line.state.velocity)[0]
             errors.append((predicted - obs[line.row, line.frame + ahead]).square().mean())
-            weights.append(weight if bool(action[line.row, line.frame].any()) else 1.0)
+            acted = bool(action[line.row, line.frame].any())
+            weights.append((weight if acted else 1.0) * (line.frame >= burn_in - 1))
         if not line.cut:
             durations.append((model._duration(line.state.anchor) - line.jump).square())
     weighted = torch.stack(errors) @ torch.tensor(weights).double() / sum(weights)

@@ -387,10 +387,27 @@ def test_rollouts_need_frames_and_chance() -> None:
         model.loss(batch)
 
 
+def test_a_burn_in_has_to_leave_frames() -> None:
+    model = make_model(RNNConfig(2, 0, 8, 8, burn_in=5))
+    batch = {"obs": torch.zeros(3, 5, 2), "action": torch.zeros(3, 5, 0)}
+    with pytest.raises(ValueError, match="more than burn_in=5 frames, got 5; lower burn_in"):
+        model.loss(batch)
+
+
+def test_sequences_that_end_within_the_burn_in_teach_nothing() -> None:
+    model = make_model(RNNConfig(2, 0, 8, 8, burn_in=3))
+    batch = {"obs": torch.rand(3, 5, 2), "action": torch.zeros(3, 5, 0)}
+    loss, _ = model.loss({**batch, "length": torch.tensor([2, 3, 1])})
+    loss.backward()
+    assert float(loss.detach()) == 0.0
+    assert all(p.grad is not None and not p.grad.any() for p in model.parameters())
+
+
 @pytest.mark.parametrize("config", ROLLED[:3])
 @pytest.mark.parametrize(
     ("setting", "wrong", "message"),
     [
+        ("burn_in", 0, "must be an integer of at least 1, got 0"),
         ("action_weight", 0.0, "must be positive and finite, got 0.0; 1 counts all errors alike"),
         ("action_weight", float("nan"), "must be positive and finite, got nan"),
         ("rollout_weight", -1.0, "must be finite and not negative, got -1.0"),

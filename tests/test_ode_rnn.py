@@ -371,10 +371,12 @@ def test_the_adjoint_gives_the_same_gradients(solver: str) -> None:
         torch.testing.assert_close(adjoint, plain, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("weight", [1.0, 3.0])
+@pytest.mark.parametrize(("weight", "burn_in"), [(1.0, 1), (3.0, 1), (1.0, 3)])
 @pytest.mark.parametrize("residual", [True, False])
-def test_loss_is_the_error_at_both_ends_of_every_frame(residual: bool, weight: float) -> None:
-    model = make_model(replace(SMALL, residual=residual, action_weight=weight))
+def test_loss_is_the_error_at_both_ends_of_every_frame(
+    residual: bool, weight: float, burn_in: int
+) -> None:
+    model = make_model(replace(SMALL, residual=residual, action_weight=weight, burn_in=burn_in))
     obs, action = frames()
     action[0], action[1, 1:] = 0.0, 0.0
     loss, log = model.loss({"obs": obs, "action": action})
@@ -389,6 +391,7 @@ def test_loss_is_the_error_at_both_ends_of_every_frame(residual: bool, weight: f
         starts.append((decoded - goal).square().mean(dim=1))
     end, start = torch.stack(ends, dim=1), torch.stack(starts, dim=1)
     weights = torch.tensor([[1.0] * 4, [weight, 1.0, 1.0, 1.0], [weight] * 4]).double()
+    weights[:, : burn_in - 1] = 0.0
     torch.testing.assert_close(log["prediction"], end.mean())
     torch.testing.assert_close(loss, (weights * (end + start)).sum() / (2.0 * weights.sum()))
     assert float(log["mean_jump"]) == 1.0

@@ -185,9 +185,9 @@ def test_gradient_with_respect_to_the_action_equals_finite_differences() -> None
     assert prediction(shot).sum().requires_grad
 
 
-@pytest.mark.parametrize("weight", [1.0, 3.0])
-def test_loss_is_the_error_of_one_frame_predictions(weight: float) -> None:
-    model = make_model(replace(SMALL, action_weight=weight))
+@pytest.mark.parametrize(("weight", "burn_in"), [(1.0, 1), (3.0, 1), (1.0, 2), (3.0, 3)])
+def test_loss_is_the_error_of_one_frame_predictions(weight: float, burn_in: int) -> None:
+    model = make_model(replace(SMALL, action_weight=weight, burn_in=burn_in))
     obs, action = frames()
     action[0], action[1, 1:] = 0.0, 0.0
     loss, log = model.loss({"obs": obs, "action": action})
@@ -197,6 +197,7 @@ def test_loss_is_the_error_of_one_frame_predictions(weight: float) -> None:
         predicted = model.imagine(state, [1.0], action[:, t - 1]).obs[:, 0]
         errors.append((predicted - obs[:, t]).square().mean(dim=1))
     weights = torch.tensor([[1.0] * 4, [weight, 1.0, 1.0, 1.0], [weight] * 4]).double()
+    weights[:, : burn_in - 1] = 0.0
     found = torch.stack(errors, dim=1)
     torch.testing.assert_close(loss, (weights * found).sum() / weights.sum())
     torch.testing.assert_close(log["prediction"], found.mean())

@@ -23,6 +23,7 @@ from jumpy_mbrl.models.networks import (
     foreseen,
     frame_actions,
     gru_update,
+    loss_weights,
     mean_where,
     with_rollouts,
 )
@@ -246,7 +247,8 @@ class JumpyRNN(PiecewiseLinearModel):
         sequence ends before the others.
 
         By the config (see ``LossConfig``), lines that begin at an action may count more than
-        others, with all their frames, and the error of rollouts is added. Logged is the plain mean.
+        others and those of the first frames not at all, with all their frames, and the error of
+        rollouts is added. Logged is the plain mean.
 
         Args:
             batch: ``obs`` (B, T, D), ``action`` (B, T, A) and, for forced jumps, ``u`` (B, T)
@@ -309,10 +311,9 @@ class JumpyRNN(PiecewiseLinearModel):
         else:
             predicted = self.decoder(latents)
         errors = self.decoder.relative(predicted - real).square()
-        weight = None
-        if self.config.action_weight != 1.0:
-            acted = (action[lines.row, lines.frame] != 0.0).any(dim=-1)
-            of_lines = torch.ones_like(hidden[:, 0]).masked_fill(acted, self.config.action_weight)
+        weight = loss_weights(self.config, obs, action)
+        if weight is not None:
+            of_lines = weight[lines.row, lines.frame]  # That of the frame after the tick.
             # The lines' first frames come last, and are left out where they are exact.
             weight = torch.cat([of_lines[lines.line_at], of_lines[failed], of_lines])[: len(errors)]
         return mean_where(errors, weight), errors[: len(spanned)].mean()

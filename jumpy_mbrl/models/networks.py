@@ -19,6 +19,8 @@ class LossConfig:
     """What the losses of recurrent models weigh, and what they learn from their own rollouts.
 
     Attributes:
+        burn_in: predictions from fewer real frames than this count for nothing, at least 1. A
+            velocity cannot be known from one frame, and what cannot be known drowns what can.
         action_weight: how many times as much the squared errors count that follow from a tick which
             reads an action, up to the next tick on real frames.
         rollout_weight: of the mean squared error of rollouts, beside the model's own loss; 0 for
@@ -30,6 +32,7 @@ class LossConfig:
         rollout_share: the part of a batch that is rolled out, in (0, 1], at least one sequence.
     """
 
+    burn_in: int = 1
     action_weight: float = 1.0
     rollout_weight: float = 0.0
     rollout_frames: int = 12
@@ -48,7 +51,7 @@ class LossConfig:
                 f"rollout_weight must be finite and not negative, got {self.rollout_weight}; 0 "
                 "learns from no rollouts"
             )
-        check_sizes(self, ("rollout_frames", "rollout_shown"))
+        check_sizes(self, ("burn_in", "rollout_frames", "rollout_shown"))
         if self.rollout_start < 0:
             raise ValueError(f"rollout_start must not be negative, got {self.rollout_start}")
         if not 0.0 < self.rollout_share <= 1.0:
@@ -179,25 +182,38 @@ def foreseen(obs: Tensor, length: Tensor | None) -> Tensor | None:
 
 
 def mean_where(error: Tensor, weight: Tensor | None) -> Tensor:
-    """The mean of ``error`` (..., D) where ``weight`` (...) is true, weighted by it, or plain."""
-    return error.mean() if weight is None else (error.mean(dim=-1) * weight).sum() / weight.sum()
+    """The mean of ``error`` (..., D) weighted by ``weight`` (...), or plain; 0 without weight."""
+    if weight is None:
+        return error.mean()
+    total = weight.sum().clamp_min(torch.finfo(error.dtype).tiny)
+    return (error.mean(dim=-1) * weight).sum() / total
 
 
-def after_action(
-    obs: Tensor, action: Tensor, weight: float, real: Tensor | None = None
+def loss_weights(
+    config: LossConfig, obs: Tensor, action: Tensor, real: Tensor | None = None
 ) -> Tensor | None:
-    """How much the prediction of each frame after the first of ``obs`` (B, T, D) counts, (B, T-1).
+    """How much the predictions of the frames after the first count, (B, T-1); None if all alike.
 
     Args:
+        config: what is weighed.
         obs: (B, T, D).
         action: (B, T, A), those at the frames.
-        weight: of frames that follow at once on an action; of others 1.
         real: the frames that count at all, see `foreseen`.
+
+    Raises:
+        ValueError: if ``burn_in`` leaves no frame.
     """
-    if weight == 1.0:
+    T = obs.shape[1]
+    if config.burn_in >= T:
+        raise ValueError(
+            f"expected sequences of more than burn_in={config.burn_in} frames, got {T}; lower "
+            "burn_in, or take longer sequences"
+        )
+    if config.action_weight == 1.0 and config.burn_in == 1:
         return real
     acted = (action[:, :-1] != 0.0).any(dim=-1)
-    weights = torch.ones_like(obs[:, 1:, 0]).masked_fill(acted, weight)
+    weights = torch.ones_like(obs[:, 1:, 0]).masked_fill(acted, config.action_weight)
+    weights[:, : config.burn_in - 1] = 0.0
     return weights if real is None else weights * real
 
 

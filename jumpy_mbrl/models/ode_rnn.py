@@ -19,12 +19,12 @@ from jumpy_mbrl.models.base import Imagined, State, WorldModel, check_frames
 from jumpy_mbrl.models.networks import (
     LossConfig,
     ResidualMLP,
-    after_action,
     check_numbers,
     check_sizes,
     foreseen,
     frame_actions,
     gru_update,
+    loss_weights,
     mean_where,
     with_rollouts,
 )
@@ -197,7 +197,7 @@ class ODERNN(WorldModel):
         before, after = obs.transpose(0, 1)[:-1], obs.transpose(0, 1)[1:]
         first = after if self.config.residual else before
         real = foreseen(obs, batch.get("length"))
-        weight = after_action(obs, action, self.config.action_weight, real)
+        weight = loss_weights(self.config, obs, action, real)
         real, weight = (None if part is None else part.t() for part in (real, weight))
 
         def error(latents: list[Tensor], wanted: Tensor) -> Tensor:

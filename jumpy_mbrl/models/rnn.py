@@ -11,12 +11,12 @@ from jumpy_mbrl.models.base import Imagined, State, WorldModel, check_frames
 from jumpy_mbrl.models.networks import (
     LossConfig,
     ResidualMLP,
-    after_action,
     check_numbers,
     check_sizes,
     foreseen,
     frame_actions,
     gru_update,
+    loss_weights,
     mean_where,
     with_rollouts,
 )
@@ -108,7 +108,7 @@ class RNN(WorldModel):
         error = self.decoder.relative(predicted - obs[:, 1:]).square()
         real = foreseen(obs, batch.get("length"))
         prediction = mean_where(error, real)
-        loss = mean_where(error, after_action(obs, action, self.config.action_weight, real))
+        loss = mean_where(error, loss_weights(self.config, obs, action, real))
         log = {"prediction": prediction, "mean_jump": torch.ones_like(prediction)}
         return with_rollouts(self, batch, loss, log)
 
