@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sys
 from collections.abc import Callable
@@ -450,9 +449,14 @@ def test_rivals_are_drawn_against_time_and_samples(
     ]
     curves = report_curves({"planner": {"points": points}, "policies": []})
     drawn: list[Figure] = []
-    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: drawn.append(figure))
-    with contextlib.suppress(FileNotFoundError):  # as nothing is written
-        save_learning_figure(curves, {"none": {"success": 0.1}}, tmp_path / "x.png", rivals=True)
+    save = Figure.savefig
+
+    def keep(figure: Figure, *arguments: Any, **options: Any) -> None:
+        drawn.append(figure)
+        save(figure, *arguments, **options)
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    save_learning_figure(curves, {"none": {"success": 0.1}}, tmp_path / "x.png", rivals=True)
     time, samples = drawn[0].axes
     assert (time.get_xlabel(), samples.get_xlabel()) == (
         "time of training",
@@ -464,9 +468,9 @@ def test_rivals_are_drawn_against_time_and_samples(
         assert {"jumpy planner", "rnn"} <= lines.keys()
         assert lines["jumpy planner"].get_color() == OURS
         assert lines["rnn"].get_color() == FIRST_POLICY
-        assert [*lines["rnn"].get_xdata()] == places  # type: ignore[misc]
+        assert np.asarray(lines["rnn"].get_xdata()).tolist() == places
         bands = [
-            np.concatenate([path.vertices for path in band.get_paths()])
+            np.concatenate([np.asarray(path.vertices) for path in band.get_paths()])
             for band in axes.collections
         ]
         low, high = (100.0 * limit for limit in wilson_interval(90, 100))

@@ -147,11 +147,17 @@ def report_curves(report: Mapping[str, Any]) -> list[Curve]:
 
     Args:
         report: what ``study_learning.py figure`` keeps in ``learning.json``.
+
+    Raises:
+        ValueError: for a preset that is no text, or as `planner_curve` and `policy_curve` do.
     """
     curves = [policy_curve(kind["label"], kind["curves"]) for kind in report["policies"]]
     kinds: dict[str, list[Mapping[str, Any]]] = {}
     for point in report["planner"]["points"] if report["planner"] else ():
-        kinds.setdefault(point.get("preset", PRESET), []).append(point)
+        preset = point.get("preset", PRESET)
+        if not isinstance(preset, str):
+            raise ValueError(f"expected the name of a preset, got {preset!r}")
+        kinds.setdefault(preset, []).append(point)
     names = sorted(kinds, key=lambda preset: preset != PRESET)  # ours first
     planners = [
         planner_curve(PLANNER if preset == PRESET else preset, kinds[preset]) for preset in names
