@@ -5,11 +5,16 @@
         --policies runs/sac-0 runs/sac-1 runs/sac-2 --out results/learning
     python scripts/study_learning.py figure --out results/learning    # redraw
 
-planner: trains our jumpy model on more and more trajectories, and lets the planner play with each
-on the tables on which train_sb3.py validates policies. It goes on where it was interrupted, and
-what the file already holds is not done again; several processes may add to one file.
+    python scripts/study_learning.py planner --preset jumpy-rnn --trajectories 100000 \\
+        --fewer-steps 300 1000 3000 --run-dir runs/rivals --out runs/rivals.json
+
+planner: trains our jumpy model, or with --preset another, on more and more trajectories, and lets
+the planner play with each on the tables on which train_sb3.py validates policies. It goes on where
+it was interrupted, and what the file already holds is not done again; several processes may add to
+one file, for several presets too.
 figure: puts the planner's points beside the curves of policies, one for all seeds of a kind; or,
-without a planner, policies that learned inside world models beside those of real tables.
+without a planner, policies that learned inside world models beside those of real tables. Points of
+several presets are drawn against time and samples, a curve for each.
 Written to --out: learning.json, from which all else can be drawn again, learning.md, learning.png.
 """
 
@@ -35,16 +40,16 @@ from jumpy_mbrl.data.dataset import DatasetConfig, make_dataset
 from jumpy_mbrl.data.seeds import validation_table_seeds
 from jumpy_mbrl.devices import resolve_device
 from jumpy_mbrl.evaluation import make_tables
-from jumpy_mbrl.evaluation.curves import format_curves, report_curves
+from jumpy_mbrl.evaluation.curves import PRESET, format_curves, has_rivals, report_curves
 from jumpy_mbrl.evaluation.learning import (
     POINTS_FORMAT,
-    STEPS,
     VERSION,
     LearningRun,
     find_point,
     learn_and_play,
     merge_points,
     read_points,
+    run_of,
     score_of,
 )
 from jumpy_mbrl.files import (
@@ -58,7 +63,7 @@ from jumpy_mbrl.files import (
 from jumpy_mbrl.locks import take_turns
 from jumpy_mbrl.models.pretrained import versions
 from jumpy_mbrl.processes import check_at_once
-from jumpy_mbrl.training import TrainingDivergedError
+from jumpy_mbrl.training import TrainingDivergedError, preset
 
 FORMAT = "jumpy-mbrl learning"
 DATA, PAGE, PICTURE = "learning.json", "learning.md", "learning.png"
@@ -81,10 +86,13 @@ class Planner:
     """How many to learn from."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Of data, weights, batches and searches."""
-    steps: int = STEPS
-    """Updates of each model."""
+    preset: str = PRESET
+    """What is trained: a preset of a model of shots on a table."""
+    steps: int | None = None
+    """Updates of each model, by default those of the preset."""
     fewer_steps: tuple[int, ...] = (150, 500, 1500, 5000)
-    """Updates of further, shorter trainings on the most trajectories: success against time."""
+    """Updates of further, shorter trainings on the most trajectories: success against time. In
+    each the learning rate falls as far as in the preset."""
     tables: int = 1000
     """The first so many of those on which policies are validated."""
     device: str = "auto"
@@ -103,12 +111,12 @@ class Planner:
         check_at_once("--threads", self.threads)
         resolve_device(self.device)
         validation_table_seeds(0, self.tables)
-        runs = []
+        longest = preset(self.preset).steps if self.steps is None else self.steps
+        most, runs = max(self.trajectories), []
         for seed in self.seeds:
-            runs += [LearningRun(number, seed, self.steps) for number in self.trajectories]
-            most = max(self.trajectories)
-            fewer = [steps for steps in self.fewer_steps if steps < self.steps]
-            runs += [LearningRun(most, seed, steps) for steps in fewer]
+            sizes = [(number, longest) for number in self.trajectories]
+            sizes += [(most, steps) for steps in self.fewer_steps if steps < longest]
+            runs += [LearningRun(number, seed, steps, self.preset) for number, steps in sizes]
         return list(dict.fromkeys(runs))
 
     def do(self) -> None:
@@ -139,6 +147,7 @@ class Planner:
         """What repeats this, with all settings that are not the usual ones."""
         words = ["python scripts/study_learning.py planner"]
         for name in (
+            "preset",
             "trajectories",
             "seeds",
             "steps",
@@ -180,8 +189,7 @@ class Planner:
             latest = self._read()
             latest["references"] = latest["references"] or report["references"]
             for point in report["points"]:
-                run = LearningRun(point["trajectories"], point["seed"], point["steps"])
-                if find_point(latest["points"], run) is None:
+                if find_point(latest["points"], run_of(point)) is None:
                     latest["points"].append(point)
             commands = [*latest["commands"], *report["commands"], self.command()]
             latest["commands"] = list(dict.fromkeys(commands))
@@ -198,7 +206,8 @@ class Figure:
     policies: tuple[Path, ...] = ()
     """Folders of runs of train_sb3.py."""
     planner: tuple[Path, ...] = ()
-    """Files that this script's "planner" wrote, all on the same tables."""
+    """Files that this script's "planner" wrote, all on the same tables; of several presets without
+    policies."""
 
     def do(self) -> None:
         """Reads, writes and draws."""
@@ -241,7 +250,11 @@ class Figure:
 
             references = report["planner"].get("references", {})
             save_learning_figure(
-                report_curves(report), references, self.out / PICTURE, title=title(report)
+                report_curves(report),
+                references,
+                self.out / PICTURE,
+                title=title(report),
+                rivals=has_rivals(report),
             )
         except ImportError as error:
             print(f"{PICTURE} was not drawn: {error}")
@@ -279,9 +292,14 @@ def check_comparable(report: Mapping[str, Any]) -> None:
     """Policies play one game; beside a planner, that of its model, and on real tables.
 
     Raises:
-        ValueError: if they do not.
+        ValueError: if they do not, or stand beside a planner with other models than ours.
     """
     kinds = report["policies"]
+    if kinds and has_rivals(report):
+        raise ValueError(
+            "expected no policies beside several kinds of models, which are drawn against samples, "
+            f"got {kinds[0]['label']!r}; draw them apart, with another --out"
+        )
     usual = _LEARNED_ON
     if not report["planner"] and kinds:
         usual = {name: kinds[0]["settings"].get(name, value) for name, value in _GAME.items()}
@@ -302,6 +320,8 @@ def check_comparable(report: Mapping[str, Any]) -> None:
 def title(report: Mapping[str, Any]) -> str:
     """What page and picture are about."""
     kinds = [kind["settings"] for kind in report["policies"]]
+    if has_rivals(report):
+        return "What training buys the planner, model by model"
     if report["planner"] or not any(settings.get("inside") for settings in kinds):
         return "What experience and time buy"
     learners = sorted({settings["algorithm"]["name"].upper() for settings in kinds})
@@ -312,6 +332,7 @@ def page(report: Mapping[str, Any]) -> str:
     """All of it as Markdown."""
     planner = report["planner"]
     told = _on_planner(planner) if planner else []
+    told += [_ON_RIVALS] if has_rivals(report) else []
     told += _on_policies(report["policies"]) if report["policies"] else []
     lines = [f"# {title(report)}", "", *format_curves(report_curves(report)), "", " ".join(told)]
     commands = [command for kind in report["policies"] for command in kind["commands"] if command]
@@ -334,6 +355,13 @@ def _on_planner(planner: Mapping[str, Any]) -> list[str]:
         "trajectories, by which its weights were chosen; its seconds those of training, the making "
         f"of the data included ({'; '.join(sorted(places))}).",
     ]
+
+
+_ON_RIVALS = (
+    "Models are called by their presets. Samples are updates times batch size. Each row is a "
+    "training of its own, whose learning rate falls as far as in the longest. Intervals are "
+    "Wilson's, of the tables of all seeds together."
+)
 
 
 def _on_policies(kinds: Sequence[Mapping[str, Any]]) -> list[str]:

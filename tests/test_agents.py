@@ -40,6 +40,7 @@ from jumpy_mbrl.models import (
     JumpyRNNConfig,
     RNNConfig,
     make_model,
+    pretrained_info,
     save_pretrained,
     shipped_models,
 )

@@ -31,11 +31,12 @@ from jumpy_mbrl.agents.policy_runs import read_policy_runs
 from jumpy_mbrl.agents.policy_training import CurvePoint, train_policy
 from jumpy_mbrl.data.dataset import make_dataset
 from jumpy_mbrl.data.seeds import validation_table_seeds
-from jumpy_mbrl.evaluation import evaluate_agent, find_variant, make_tables
+from jumpy_mbrl.evaluation import evaluate_agent, find_variant, make_tables, wilson_interval
 from jumpy_mbrl.evaluation.curves import (
     Curve,
     MeanPoint,
     format_curves,
+    has_rivals,
     planner_curve,
     policy_curve,
     report_curves,
@@ -49,7 +50,7 @@ from jumpy_mbrl.evaluation.learning import (
     score_of,
 )
 from jumpy_mbrl.figures.learning import FRAMES, mark_logarithmically, save_learning_figure
-from jumpy_mbrl.training import train
+from jumpy_mbrl.training import preset, train
 from jumpy_mbrl.training.loop import CHECKPOINT
 
 ROOT = Path(__file__).parents[1]
@@ -108,10 +109,34 @@ def test_all_experience_counts() -> None:
     assert LearningRun(100_000).frames == (100_000 + 1000) * 45
 
 
-@pytest.mark.parametrize("wrong", [{"trajectories": 0}, {"seed": -1}, {"steps": 0}])
-def test_trainings_that_cannot_be(wrong: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match=f"got {next(iter(wrong.values()))}"):
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"trajectories": 0},
+        {"seed": -1},
+        {"steps": 0},
+        {"steps": 0, "preset": "rnn"},
+        {"preset": "line-rnn"},
+        {"preset": "billiards2d/rnn"},
+    ],
+)
+def test_trainings_that_cannot_be(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"got '?{next(iter(wrong.values()))}"):
         LearningRun(**{"trajectories": 10, **wrong})
+    with pytest.raises(ValueError, match=r"unknown preset 'jumpyrnn'.*did you mean 'jumpy-rnn'"):
+        LearningRun(10, preset="jumpyrnn")
+
+
+@pytest.mark.parametrize("name", ["rnn", "jumpy-rnn", "ode-rnn", "jump-4", "fold-jump"])
+def test_rates_fall_as_far_however_short_the_training(name: str) -> None:
+    usual = preset(name)
+    whole = LearningRun(100_000, steps=usual.steps, preset=name).config()
+    assert replace(usual, validation_data=whole.validation_data) == whole
+    short = LearningRun(100, steps=usual.steps // 10, preset=name).config()
+    ends = [config.learning_rate_at(config.steps - 1) for config in (whole, short)]
+    assert ends[0] < 0.7 * usual.learning_rate
+    assert ends[1] == pytest.approx(ends[0], abs=1e-6)
+    assert short.model == usual.model and short.train_data != whole.train_data
 
 
 def test_a_point_is_what_training_and_planner_say(
@@ -121,11 +146,23 @@ def test_a_point_is_what_training_and_planner_say(
     run, tables = LearningRun(64, seed=1, steps=20), make_tables(10, split="validation")
     point = learn_and_play(run, tables, tmp_path / "a", device="cpu", progress=False)
     assert (point.trajectories, point.seed, point.steps, point.n) == (64, 1, 20, 10)
+    assert (point.preset, point.samples) == ("fold-jump", 20 * 2048)
     assert point.successes == round(10 * point.success) and 0.0 < point.seconds < 60.0
     assert find_point([point.to_dict()], run) == json.loads(json.dumps(point.to_dict()))
     assert find_point([point.to_dict()], replace(run, seed=2)) is None
     # Once more: nothing is left to train.
     assert learn_and_play(run, tables, tmp_path / "a", device="cpu", progress=False) == point
+
+
+def test_a_rival_is_trained_and_plays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PROTOCOLS, "default", QUICK)
+    run, tables = LearningRun(16, steps=4, preset="jumpy-rnn-tiny"), make_tables(4)
+    assert run.name == "jumpy-rnn-tiny-16-trajectories-4-steps-seed-0"
+    point = learn_and_play(run, tables, tmp_path, device="cpu", progress=False)
+    assert (point.preset, point.samples, point.n) == ("jumpy-rnn-tiny", 4 * 8, 4)
+    assert find_point([point.to_dict()], run) and not find_point(
+        [point.to_dict()], replace(run, preset="rnn-tiny")
+    )
 
 
 def test_an_interrupted_training_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,6 +240,28 @@ def test_a_planner_is_drawn_by_data_and_by_time() -> None:
     )
     with pytest.raises(ValueError, match="expected points of the planner, got none"):
         planner_curve("planner", [])
+
+
+def test_rivals_have_a_curve_each() -> None:
+    ours = planner_point(100, 0.9)  # as older files have it
+    points = [
+        planner_point(100, success, preset="rnn", seed=seed, steps=steps, samples=8 * steps)
+        for success, seed, steps in ((0.2, 0, 30), (0.4, 1, 30), (0.5, 0, 90))
+    ]
+    report = {"planner": {"points": [*points, ours]}, "policies": []}
+    assert has_rivals(report)
+    assert not has_rivals({"planner": {"points": [ours]}}) and not has_rivals({"planner": {}})
+    mine, rnn = report_curves(report)
+    assert (mine.name, rnn.name) == ("jumpy planner", "rnn")
+    assert [point.samples for point in rnn.by_time] == [240, 720]
+    assert mine.by_time[0].samples is None
+    assert rnn.by_time[0].ci95 == wilson_interval(60, 200)
+    header, _, first, *_, last = format_curves([mine, rnn])
+    assert header.endswith("| tables | 95 % interval | samples |")
+    low, high = (100.0 * limit for limit in wilson_interval(90, 100))
+    assert first.endswith(f"| 100 | {low:.1f} to {high:.1f} | - |")
+    low, high = (100.0 * limit for limit in wilson_interval(60, 200))
+    assert last.endswith(f"| 20.0 to 40.0 | 100 | {low:.1f} to {high:.1f} | 240 |")
 
 
 def test_policies_meet_where_all_were_validated() -> None:
@@ -380,6 +439,51 @@ def test_everybody_is_drawn(tmp_path: Path) -> None:
         assert has_color(tmp_path / name, FIRST_POLICY)
 
 
+def test_rivals_are_drawn_against_time_and_samples(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points = [
+        planner_point(100, 0.1 * k, preset=name, steps=30 * k, samples=240 * k, seconds=10.0 * k)
+        for name in ("rnn", "fold-jump")
+        for k in (1, 3, 9)
+    ]
+    curves = report_curves({"planner": {"points": points}, "policies": []})
+    drawn: list[Figure] = []
+    save = Figure.savefig
+
+    def keep(figure: Figure, *arguments: Any, **options: Any) -> None:
+        drawn.append(figure)
+        save(figure, *arguments, **options)
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    save_learning_figure(curves, {"none": {"success": 0.1}}, tmp_path / "x.png", rivals=True)
+    time, samples = drawn[0].axes
+    assert (time.get_xlabel(), samples.get_xlabel()) == (
+        "time of training",
+        "samples: updates x batch size",
+    )
+    for axes, places in ((time, [10.0, 30.0, 90.0]), (samples, [240, 720, 2160])):
+        assert axes.get_xscale() == "log"
+        lines = {str(line.get_label()): line for line in axes.lines}
+        assert {"jumpy planner", "rnn"} <= lines.keys()
+        assert lines["jumpy planner"].get_color() == OURS
+        assert lines["rnn"].get_color() == FIRST_POLICY
+        assert np.asarray(lines["rnn"].get_xdata()).tolist() == places
+        bands = [
+            np.concatenate([np.asarray(path.vertices) for path in band.get_paths()])
+            for band in axes.collections
+        ]
+        low, high = (100.0 * limit for limit in wilson_interval(90, 100))
+        assert any(
+            np.isclose(band[:, 1], low).any() and np.isclose(band[:, 1], high).any()
+            for band in bands
+        )
+    points[0]["samples"] = None
+    unknown = report_curves({"planner": {"points": points}, "policies": []})
+    with pytest.raises(ValueError, match="expected the samples of every point of rivals"):
+        save_learning_figure(unknown, {}, tmp_path / "y.png", rivals=True)
+
+
 @pytest.mark.parametrize(
     ("low", "high", "marks"),
     [(2e2, 3e6, ["1 k", "10 k", "100 k", "1 M"]), (3e6, 1.6e7, ["5 M", "10 M"])],
@@ -452,6 +556,46 @@ def test_the_whole_study(
     assert [(out / name).read_bytes() for name in names] == before
 
 
+def test_rivals_in_one_file_and_one_picture(
+    script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, out = tmp_path / "planner.json", tmp_path / "out"
+    sizes = ("--trajectories", "16", "--seeds", "0", "--fewer-steps", "2", "9")
+    places = ("--run-dir", str(tmp_path / "runs"), "--out", str(file), "--tables", "5")
+    for name in ("rnn-tiny", "jumpy-rnn-tiny"):
+        options = ("--preset", name, *sizes, *places, "--steps", "4", "--device", "cpu")
+        assert script.main(["planner", *options]) == 0
+    report = json.loads(file.read_text())
+    assert [(point["preset"], point["samples"]) for point in report["points"]] == [
+        (name, samples) for name in ("rnn-tiny", "jumpy-rnn-tiny") for samples in (32, 16)
+    ]
+    assert report["commands"][0].startswith(
+        "python scripts/study_learning.py planner --preset rnn-tiny --trajectories 16 --seeds 0 "
+        "--steps 4 --fewer-steps 2 9 "
+    )
+    planner = script.Planner(tmp_path, tmp_path, preset="rnn-tiny", seeds=(0,))
+    assert max(run.steps for run in planner.runs()) == 30, "those of the preset"
+    assert script.main(["figure", "--planner", str(file), "--out", str(out)]) == 0
+    page = (out / "learning.md").read_text()
+    assert page.startswith("# What training buys the planner, model by model\n")
+    assert "| jumpy-rnn-tiny | 16 trajectories, 2 steps | 1 |" in page
+    assert "Samples are updates times batch size." in page
+    assert has_color(out / "learning.png", FIRST_POLICY)
+    folder = write_run(tmp_path / "ppo", POLICY_PRESETS["ppo-shot-coords"], *points_of(0.25))
+    before = [path.read_bytes() for path in sorted(out.iterdir())]
+    capsys.readouterr()
+    assert script.main(["figure", "--policies", str(folder), "--out", str(out)]) == 2
+    assert "expected no policies beside several kinds of models" in capsys.readouterr().err
+    assert script.main(["figure", "--out", str(out)]) == 0  # from learning.json alone
+    assert [path.read_bytes() for path in sorted(out.iterdir())] == before
+
+
+def test_points_of_older_versions_are_of_our_model(tmp_path: Path) -> None:
+    file = write_points(tmp_path / "a.json", 10, planner_point(9, 0.5, device="cpu", threads=1))
+    (point,) = merge_points([file])["points"]
+    assert (point["preset"], point["samples"]) == ("fold-jump", 900 * 2048)
+
+
 def test_processes_add_to_one_file_side_by_side(
     script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -465,6 +609,7 @@ def test_processes_add_to_one_file_side_by_side(
             assert study_planner(script, file, *options, "8", "16", "--seeds", "1") == 0
             assert study_planner(script, file, *options, "8", "--seeds", "0") == 0
         made: dict[str, Any] = {"frames": run.frames, "seconds": 1.0, "device": "cpu", "threads": 1}
+        made["samples"] = 2048 * run.steps
         return PlannerPoint(**asdict(run), **made, **score)
 
     monkeypatch.setattr(script, "score_of", lambda *_: score)
@@ -537,6 +682,8 @@ def write_points(path: Path, tables: int = 10, *points: dict[str, Any]) -> Path:
         (("--seeds",), "--trajectories and --seeds need a number each"),
         (("--device", "tpu"), "unknown device 'tpu'"),
         (("--tables", "20"), "expected 10 tables, which"),
+        (("--preset", "jumpy"), "unknown preset 'jumpy'"),
+        (("--preset", "line-rnn"), "expected a preset of shots on a table, such as 'fold-jump'"),
     ],
 )
 def test_bad_settings_are_one_line(

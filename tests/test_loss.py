@@ -414,7 +414,7 @@ def test_sequences_that_end_within_the_burn_in_teach_nothing() -> None:
         ("rollout_weight", float("inf"), "must be finite and not negative, got inf"),
         ("rollout_frames", 0, "must be an integer of at least 1, got 0"),
         ("rollout_shown", 2.5, "must be an integer of at least 1, got 2.5"),
-        ("rollout_start", -1, "must not be negative, got -1"),
+        ("rollout_start", -1, "must be an integer of at least 0, got -1"),
         ("rollout_share", 0.0, r"must lie in \(0, 1\], got 0.0"),
     ],
 )

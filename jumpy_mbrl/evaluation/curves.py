@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from jumpy_mbrl.evaluation.scoring import wilson_interval
+
 PLANNER = "jumpy planner"
-"""The planner's name in tables and figures."""
+"""The name in tables and figures of the planner with our best jumpy model."""
+PRESET = "fold-jump"
+"""The training of that model."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,7 @@ class MeanPoint:
         high: that of the best.
         seeds: how many runs these are.
         n: held-out tables that each played.
+        samples: drawn to learn from (updates x batch size), their mean; None if that is unknown.
     """
 
     label: str
@@ -34,6 +39,13 @@ class MeanPoint:
     high: float
     seeds: int
     n: int
+    samples: float | None = None
+
+    @property
+    def ci95(self) -> tuple[float, float]:
+        """The 95 % Wilson interval of the success, of the tables of all seeds together."""
+        played = self.seeds * self.n
+        return wilson_interval(round(self.success * played), played)
 
     @classmethod
     def of(cls, label: str, points: Sequence[Mapping[str, Any]]) -> MeanPoint:
@@ -41,9 +53,10 @@ class MeanPoint:
 
         Args:
             label: see the class.
-            points: with ``frames``, ``seconds``, ``success`` and ``n``.
+            points: with ``frames``, ``seconds``, ``success`` and ``n``, and perhaps ``samples``.
         """
         successes = [float(point["success"]) for point in points]
+        samples = [point.get("samples") for point in points]
         return cls(
             label=label,
             frames=fmean(point["frames"] for point in points),
@@ -53,6 +66,7 @@ class MeanPoint:
             high=max(successes),
             seeds=len(points),
             n=max(int(point["n"]) for point in points),
+            samples=None if None in samples else fmean(samples),
         )
 
 
@@ -129,23 +143,51 @@ def policy_curve(name: str, runs: Sequence[Sequence[Mapping[str, Any]]]) -> Curv
 
 
 def report_curves(report: Mapping[str, Any]) -> list[Curve]:
-    """The curve of the planner, if there is one, then those of the policies.
+    """The curve of the planner, or one for each kind of model that it plans with, then policies'.
 
     Args:
         report: what ``study_learning.py figure`` keeps in ``learning.json``.
+
+    Raises:
+        ValueError: for a preset that is no text, or as `planner_curve` and `policy_curve` do.
     """
     curves = [policy_curve(kind["label"], kind["curves"]) for kind in report["policies"]]
-    if report["planner"]:
-        curves.insert(0, planner_curve(PLANNER, report["planner"]["points"]))
-    return curves
+    kinds: dict[str, list[Mapping[str, Any]]] = {}
+    for point in report["planner"]["points"] if report["planner"] else ():
+        preset = point.get("preset", PRESET)
+        if not isinstance(preset, str):
+            raise ValueError(f"expected the name of a preset, got {preset!r}")
+        kinds.setdefault(preset, []).append(point)
+    names = sorted(kinds, key=lambda preset: preset != PRESET)  # ours first
+    planners = [
+        planner_curve(PLANNER if preset == PRESET else preset, kinds[preset]) for preset in names
+    ]
+    return [*planners, *curves]
+
+
+def has_rivals(report: Mapping[str, Any]) -> bool:
+    """Whether the planner plans with other models than ours.
+
+    Args:
+        report: see `report_curves`.
+    """
+    points = report["planner"]["points"] if report["planner"] else ()
+    return any(point.get("preset", PRESET) != PRESET for point in points)
 
 
 def format_curves(curves: Iterable[Curve]) -> list[str]:
-    """A Markdown table: the last point of every run of a policy, and all of a planner."""
+    """A Markdown table: the last point of every run of a policy, and all of a planner.
+
+    Where samples are known, they stand there, and so do 95 % intervals.
+    """
+    curves = list(curves)
     rows = [
         "| who | after | seeds | frames | seconds | tables won | worst to best seed | tables |",
         "|---|---|---|---|---|---|---|---|",
     ]
+    known = any(point.samples is not None for curve in curves for point in curve.by_time)
+    if known:
+        rows = [rows[0] + " 95 % interval | samples |", rows[1] + "---|---|"]
     for curve in curves:
         points = curve.by_frames[-1:]
         if curve.apart:
@@ -156,4 +198,8 @@ def format_curves(curves: Iterable[Curve]) -> list[str]:
                 f"{point.seconds:,.1f} | {100.0 * point.success:.1f} % | "
                 f"{100.0 * point.low:.1f} to {100.0 * point.high:.1f} | {point.n:,} |"
             )
+            if known:
+                low, high = (100.0 * limit for limit in point.ci95)
+                samples = "-" if point.samples is None else f"{point.samples:,.0f}"
+                rows[-1] += f" {low:.1f} to {high:.1f} | {samples} |"
     return rows

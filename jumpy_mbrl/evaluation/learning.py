@@ -1,5 +1,7 @@
 """What a planner wins whose world model has learned from so much experience, for so long.
 
+The model is our best jumpy one, or one of its rivals.
+
 Experience is counted in frames of real tables, whatever they served: those that the model learned
 from, and those by which its best weights were chosen.
 """
@@ -9,7 +11,7 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,40 +20,44 @@ import torch
 
 from jumpy_mbrl.agents import load_agent
 from jumpy_mbrl.data.dataset import DatasetConfig
+from jumpy_mbrl.evaluation.curves import PRESET
+from jumpy_mbrl.evaluation.given import given_to
 from jumpy_mbrl.evaluation.scoring import evaluate_agent
 from jumpy_mbrl.evaluation.tables import Tables
 from jumpy_mbrl.files import entries_of, read_json
 from jumpy_mbrl.training import TrainingConfig, preset, train, training_seconds
 from jumpy_mbrl.training.loop import CONFIG
 
-PRESET = "fold-jump"
 STEPS = preset(PRESET).steps
 POINTS_FORMAT = "jumpy-mbrl planner's learning"
 VERSION = 1
 
 _MOST_HELD_BACK = 1000
-_NUMBERS = ("trajectories", "seed", "steps", "frames", "seconds", "n", "success")
+_NUMBERS = ("trajectories", "seed", "steps", "frames", "samples", "seconds", "n", "success")
 
 
 @dataclass(frozen=True)
 class LearningRun:
-    """A training of our best jumpy model, on other data than the shipped one's.
+    """A training by a preset, on other data or shorter than it says.
 
     The best weights are chosen on a tenth as many sequences as are learned from, up to the 1000 of
-    the preset; as many everywhere would be most of the experience where there is little.
+    the preset; as many everywhere would be most of the experience where there is little. However
+    short the training, the learning rate falls as far as in the preset.
 
     Attributes:
         trajectories: to learn from.
         seed: of the data, the first weights, the batches and the planner's search.
         steps: updates.
+        preset: of a model of shots on a table; by default our best jumpy model.
 
     Raises:
-        ValueError: for numbers below 1, or a negative seed.
+        ValueError: for numbers below 1, a negative seed, or another preset.
     """
 
     trajectories: int
     seed: int = 0
     steps: int = STEPS
+    preset: str = PRESET
 
     def __post_init__(self) -> None:
         self.config()
@@ -59,7 +65,8 @@ class LearningRun:
     @property
     def name(self) -> str:
         """Of its folder."""
-        return f"{self.trajectories}-trajectories-{self.steps}-steps-seed-{self.seed}"
+        name = f"{self.trajectories}-trajectories-{self.steps}-steps-seed-{self.seed}"
+        return name if self.preset == PRESET else f"{self.preset}-{name}"
 
     @property
     def data(self) -> tuple[DatasetConfig, DatasetConfig]:
@@ -78,8 +85,18 @@ class LearningRun:
     def config(self, device: str = "auto") -> TrainingConfig:
         """What defines the training."""
         train_data, validation_data = self.data
+        usual = preset(self.preset)
+        about = usual.train_data
+        if not isinstance(about, DatasetConfig) or about.on_line:
+            raise ValueError(
+                f"expected a preset of shots on a table, such as {PRESET!r} or 'rnn', got "
+                f"{self.preset!r}"
+            )
+        if usual.schedule == "exponential" and self.steps >= 1:
+            spread = round(usual.decay_every * self.steps / usual.steps)
+            usual = replace(usual, decay_every=max(1, spread))
         return replace(
-            preset(PRESET),
+            usual,
             train_data=train_data,
             validation_data=validation_data,
             steps=self.steps,
@@ -96,7 +113,9 @@ class PlannerPoint:
         trajectories: see `LearningRun`.
         seed: likewise.
         steps: likewise.
+        preset: likewise.
         frames: of experience.
+        samples: drawn to learn from, updates times batch size.
         seconds: of training, with the making of the data, without validations.
         n: held-out tables that were played.
         successes: how many of them were won.
@@ -109,7 +128,9 @@ class PlannerPoint:
     trajectories: int
     seed: int
     steps: int
+    preset: str
     frames: int
+    samples: int
     seconds: float
     n: int
     successes: int
@@ -154,10 +175,13 @@ def learn_and_play(
         progress=progress,
     )
     agent: Any = load_agent("jumpy", checkpoint=best, device=device, seed=run.seed)
+    samples = given_to(agent).samples
+    assert samples is not None, "training records them"
     on_gpu = agent.device.type == "cuda"
     return PlannerPoint(
         **asdict(run),
         frames=run.frames,
+        samples=samples,
         seconds=training_seconds(folder),
         **score_of(agent, tables),
         device=torch.cuda.get_device_name(agent.device) if on_gpu else "cpu",
@@ -184,11 +208,26 @@ def read_points(path: str | os.PathLike[str]) -> dict[str, Any]:
     fields = {"tables": int, "references": dict, "points": list, "commands": list}
     content = read_json(path, POINTS_FORMAT, VERSION, fields)
     with entries_of(path, "make its points again in another file"):
+        # Of an older version, which knew one preset.
+        older = {"preset": PRESET}
+        content["points"] = [
+            {**older, "samples": preset(PRESET).batch_size * point["steps"], **point}
+            for point in content["points"]
+        ]
         for point in content["points"]:
             if not all(math.isfinite(point[name]) for name in _NUMBERS):
                 raise ValueError(f"a point is {point}")
-            LearningRun(point["trajectories"], point["seed"], point["steps"])
+            run_of(point)
     return content
+
+
+def run_of(point: Mapping[str, Any]) -> LearningRun:
+    """The training of a point.
+
+    Raises:
+        ValueError: if there can be none.
+    """
+    return LearningRun(point["trajectories"], point["seed"], point["steps"], point["preset"])
 
 
 def find_point(points: Sequence[dict[str, Any]], run: LearningRun) -> dict[str, Any] | None:
@@ -208,7 +247,7 @@ def merge_points(paths: Sequence[str | os.PathLike[str]]) -> dict[str, Any]:
     if len(counts) > 1:
         raise ValueError(f"expected points that were played on as many tables, got {counts}")
     points = [point for report in reports for point in report["points"]]
-    names = Counter(LearningRun(p["trajectories"], p["seed"], p["steps"]).name for p in points)
+    names = Counter(run_of(point).name for point in points)
     name, count = names.most_common(1)[0] if names else ("", 0)
     if count > 1:
         raise ValueError(f"expected every training once, got {name!r} {count} times")

@@ -1,4 +1,4 @@
-"""Success against experience and against time of training, side by side."""
+"""Success against experience or samples, and against time of training, side by side."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from jumpy_mbrl.evaluation.curves import Curve, MeanPoint
+from jumpy_mbrl.evaluation.curves import PLANNER, Curve, MeanPoint
 from jumpy_mbrl.figures.style import (
     BAD,
     CAPTION,
@@ -72,6 +72,7 @@ def save_learning_figure(
     references: Mapping[str, Mapping[str, Any]],
     path: str | os.PathLike[str],
     title: str = "What experience and time buy",
+    rivals: bool = False,
 ) -> None:
     """Draws what has been learned after so much experience, and after so long.
 
@@ -80,38 +81,45 @@ def save_learning_figure(
         references: for "none" and "simulator", if they are to be drawn, figures with ``success``.
         path: of the picture; the suffix says which format.
         title: of the picture.
+        rivals: the curves are of planners with different models, and drawn against time and
+            samples, in bands of 95 % intervals.
 
     Raises:
         ImportError: if matplotlib is not installed.
-        ValueError: if there is no curve.
+        ValueError: if there is no curve, or rivals whose samples are not known.
     """
     if not curves:
         raise ValueError("expected learning curves to draw, got none")
-    colors = _colors(curves)
+    if rivals and any(point.samples is None for curve in curves for point in curve.by_time):
+        raise ValueError("expected the samples of every point of rivals; make the points again")
+    colors = _colors(curves, rivals)
     columns = _columns([curve.name for curve in curves])
     height = 1.8 + _PANEL_HEIGHT + _ROW_HEIGHT * math.ceil(len(curves) / columns)
     with new_figure(path, (_WIDTH, height)) as figure:
-        frames, time = figure.subplots(1, 2, sharey=True)
+        left_axes, right_axes = figure.subplots(1, 2, sharey=True)
+        frames, time = (right_axes, left_axes) if rivals else (left_axes, right_axes)
         bottom, top = 0.55 / height, (0.55 + _PANEL_HEIGHT) / height
         figure.subplots_adjust(left=0.062, right=0.985, bottom=bottom, top=top, wspace=0.06)
         for curve in curves:
             color = colors[curve.name]
-            _draw(
-                frames, curve, [point.frames for point in curve.by_frames], curve.by_frames, color
-            )
-            _draw(time, curve, [point.seconds for point in curve.by_time], curve.by_time, color)
-        mark_logarithmically(frames, "frames of experience", FRAMES)
+            points = curve.by_time if rivals else curve.by_frames
+            places = [point.samples or 0.0 if rivals else point.frames for point in points]
+            _draw(frames, curve, places, points, color, rivals)
+            seconds = [point.seconds for point in curve.by_time]
+            _draw(time, curve, seconds, curve.by_time, color, rivals)
+        experience = "samples: updates x batch size" if rivals else "frames of experience"
+        mark_logarithmically(frames, experience, FRAMES)
         mark_logarithmically(time, "time of training", SECONDS)
         for axes, of_planner in zip((frames, time), _OF_PLANNER, strict=True):
             axes.set_ylim(0.0, 104.0)
             tidy(axes)
-            if any(curve.apart for curve in curves):
+            if any(curve.apart for curve in curves) and not rivals:
                 axes.set_title(of_planner, loc="left", fontsize=10, color=OURS, pad=6)
             _draw_references(axes, references, named=axes is time)
-        frames.set_ylabel("success, %")
+        left_axes.set_ylabel("success, %")
         left = 0.2 / _WIDTH
         figure.text(left, 1.0 - 0.3 / height, title, **TITLE)
-        figure.text(left, 1.0 - 0.64 / height, _caption(curves), **CAPTION)
+        figure.text(left, 1.0 - 0.64 / height, _caption(curves, rivals), **CAPTION)
         figure.legend(
             *frames.get_legend_handles_labels(),
             loc="upper left",
@@ -127,16 +135,21 @@ def save_learning_figure(
 
 def _columns(names: Sequence[str]) -> int:
     """Of the legend."""
-    return max(1, min(4, _LETTERS // (6 + max(map(len, names)))))
+    return max(1, min(5, _LETTERS // (6 + max(map(len, names)))))
 
 
 def _draw(
-    axes: Axes, curve: Curve, places: Sequence[float], points: Sequence[MeanPoint], color: str
+    axes: Axes,
+    curve: Curve,
+    places: Sequence[float],
+    points: Sequence[MeanPoint],
+    color: str,
+    intervals: bool,
 ) -> None:
-    """The mean of the seeds, in a band from the worst to the best."""
-    mean, low, high = (
-        [100.0 * getattr(point, name) for point in points] for name in ("success", "low", "high")
-    )
+    """The mean of the seeds, in a band from the worst to the best, or of 95 % intervals."""
+    mean = [100.0 * point.success for point in points]
+    ends = [point.ci95 if intervals else (point.low, point.high) for point in points]
+    low, high = ([100.0 * end[side] for end in ends] for side in (0, 1))
     axes.fill_between(places, low, high, color=color, alpha=0.18, linewidth=0.0)
     axes.plot(
         places,
@@ -183,17 +196,24 @@ def mark_logarithmically(axes: Axes, label: str, marks: Sequence[Mapping[float, 
     axes.set_xlim(low, high)
 
 
-def _colors(curves: Sequence[Curve]) -> dict[str, str]:
-    """Green for the planner, and one for each policy."""
-    policies = [curve.name for curve in curves if not curve.apart]
-    colors = {name: _LEARNERS[row % len(_LEARNERS)] for row, name in enumerate(policies)}
-    return {curve.name: OURS if curve.apart else colors[curve.name] for curve in curves}
+def _colors(curves: Sequence[Curve], rivals: bool) -> dict[str, str]:
+    """Green for the planner with our model, and one for each policy or rival."""
+    others = [
+        curve.name for curve in curves if not curve.apart or (rivals and curve.name != PLANNER)
+    ]
+    colors = {name: _LEARNERS[row % len(_LEARNERS)] for row, name in enumerate(others)}
+    return {curve.name: colors.get(curve.name, OURS) for curve in curves}
 
 
-def _caption(curves: Sequence[Curve]) -> str:
+def _caption(curves: Sequence[Curve], rivals: bool) -> str:
     points = [point for curve in curves for point in (*curve.by_frames, *curve.by_time)]
     tables = f"{_range([point.n for point in points])} held-out tables"
     seeds = [point.seeds for point in points]
+    if rivals:
+        of_seeds = "one seed" if max(seeds) == 1 else f"means of {_range(seeds)} seeds"
+        return (
+            f"{tables}; {of_seeds}, in bands of 95 % intervals; each point is a training of its own"
+        )
     if max(seeds) == 1:
         return f"{tables}; one seed"
     return f"{tables}; means of {_range(seeds)} seeds, in bands from the worst to the best"

@@ -52,8 +52,9 @@ class LossConfig:
                 "learns from no rollouts"
             )
         check_sizes(self, ("burn_in", "rollout_frames", "rollout_shown"))
-        if self.rollout_start < 0:
-            raise ValueError(f"rollout_start must not be negative, got {self.rollout_start}")
+        start = self.rollout_start
+        if isinstance(start, bool) or not isinstance(start, int) or start < 0:
+            raise ValueError(f"rollout_start must be an integer of at least 0, got {start!r}")
         if not 0.0 < self.rollout_share <= 1.0:
             raise ValueError(f"rollout_share must lie in (0, 1], got {self.rollout_share}")
 
