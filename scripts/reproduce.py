@@ -1,14 +1,15 @@
 """Trains every model on every task of the papers' table 1, and writes the table and its figures.
 
-    python scripts/reproduce.py --workers 2                  # everything, two runs at a time
-    python scripts/reproduce.py --tasks circles --models rnn ours
+    python scripts/reproduce.py --workers 2                  # the table, two runs at a time
+    python scripts/reproduce.py --tasks circles --models rnn-tuned ours --seeds 0 1 2
+    python scripts/reproduce.py --tasks circles --models rnn-printed rnn rnn-2021
     python scripts/reproduce.py --capacity                   # figure 4: hidden sizes on circles
     python scripts/reproduce.py --quick                      # the whole path, budgets tiny
     python scripts/reproduce.py --figures-only               # redraw, from the results alone
 
 A run that was interrupted goes on exactly where it was; a finished one is scored again and not
-trained again. Results of other tasks and models that --out already holds are kept, also where
-another process writes them at the same time, and so are those of a run that fails. A run that
+trained again. Results of other tasks, models and seeds that --out already holds are kept, also
+where another process writes them at the same time, and so are those of a run that fails. A run that
 another process is training is refused. Written to --out: table1.json, table1.md, samples.json,
 capacity.json (with --capacity), and the figures.
 
@@ -49,14 +50,13 @@ from jumpy_mbrl.reproduction.table import QUICK_WARNING
 from jumpy_mbrl.reproduction.workers import run_all
 from jumpy_mbrl.training import TrainingConfig, task_preset
 from jumpy_mbrl.training.config import Precision
-from jumpy_mbrl.training.presets import ANNEALED, TASK_MODELS
+from jumpy_mbrl.training.presets import NETWORKS, TASK_MODELS
 
-MODELS = ("rnn", "jump-2", "jumpy-rnn", "ode-rnn", "ours")
-QUICK_MODELS = ("rnn", "jumpy-rnn", "ours")
+MODELS = (*(f"{network}-tuned" for network in NETWORKS), "ours")
+QUICK_MODELS = ("rnn-tuned", "jumpy-rnn-tuned", "ours")
 CAPACITIES = (4, 8, 16, 32, 64, 128, 256)
 """Hidden sizes of figure 4."""
-CAPACITY_TASK, CAPACITY_MODELS = "circles", ("jumpy-rnn", "ours")
-CAPACITY_CHOICES = ("jumpy-rnn", ANNEALED, "ours")
+CAPACITY_TASK, CAPACITY_MODELS = "circles", ("jumpy-rnn-tuned", "ours")
 QUICK_SEQUENCES = 50
 QUICK_TIME = "about five minutes on two cores"
 
@@ -69,12 +69,14 @@ class Args:
     """Tasks by name; by default the papers' seven, with made-up weather (synthetic-weather)
     unless --csv is given."""
     models: tuple[str, ...] = ()
-    """Models by name: rnn, ode-rnn, jump-2, jump-4, jump-8, jumpy-rnn, jumpy-rnn-annealed or ours.
-    With --capacity jumpy-rnn, jumpy-rnn-annealed or ours."""
+    """Models by name: rnn, ode-rnn, jump-1, jump-2, jump-4, jump-8 or jumpy-rnn with the papers'
+    settings of 2020, followed by -2021 with those of 2021 or by -tuned with ours (the default);
+    rnn-printed or jumpy-rnn-printed; or ours. With --capacity jumpy-rnn-tuned or ours."""
     out: Path | None = None
     """Folder for the results; by default results/tasks, or runs/tasks-quick/results if quick."""
     runs_dir: Path | None = None
-    """Folder for the runs, TASK/MODEL each; by default runs/tasks, or runs/tasks-quick if quick."""
+    """Folder for the runs, TASK/MODEL/SEED each; by default runs/tasks, or runs/tasks-quick if
+    quick."""
     workers: int = 1
     """How many runs are made side by side, as processes on this machine (or by a local Ray)."""
     threads: int = 1
@@ -90,16 +92,15 @@ class Args:
     steps: int | None = None
     """Make this many steps instead of the presets', where those would take too long; the table
     tells how many were made."""
-    precision: Precision = "float32"
-    """Of the training: bfloat16 makes that of the recurrent models on pictures faster; the table
-    tells."""
+    precision: Precision | None = None
+    """Of the training, instead of the presets'; the table tells."""
     quick: bool = False
     """Tiny budgets: the whole path in about five minutes on two cores. The figures then mean
     nothing."""
     figures_only: bool = False
     """Train and score nothing: write the table and draw the figures from --out again."""
-    seed: int = 0
-    """Of first weights and batches. The data are always the same."""
+    seeds: tuple[int, ...] = (0,)
+    """Of first weights and batches, a run each. The data are always the same."""
 
     def check(self) -> None:
         """Raises ValueError for settings that cannot be run."""
@@ -111,12 +112,15 @@ class Args:
             )
         if self.capacity and self.tasks:
             raise ValueError(f"--capacity is for {CAPACITY_TASK} alone; leave --tasks out")
-        if not 0 <= self.seed < 2**63:
-            raise ValueError(f"--seed must lie in [0, 2**63), got {self.seed}")
+        told = " ".join(map(str, self.seeds)) or "none"
+        if not self.seeds or not all(0 <= seed < 2**63 for seed in self.seeds):
+            raise ValueError(f"--seeds must be one or more, in [0, 2**63), got {told}")
+        if self.capacity and len(set(self.seeds)) > 1:
+            raise ValueError(f"--capacity takes a single seed, got {told}; give one of them")
         if not self.ray_gpus >= 0.0:
             raise ValueError(f"--ray-gpus must not be negative, got {self.ray_gpus}")
         check_names("task", self.tasks, TASKS)
-        check_names("model", self.models, CAPACITY_CHOICES if self.capacity else TASK_MODELS)
+        check_names("model", self.models, CAPACITY_MODELS if self.capacity else TASK_MODELS)
         if self.csv is not None:
             if self.capacity or "weather" not in self.task_names():
                 raise ValueError("--csv is for the task weather, which is not asked for")
@@ -166,7 +170,7 @@ def reproduce(args: Args) -> int:
     check_writable(*(results.out / name for name in (TABLE, PAGE, SAMPLES, CAPACITY)))
     keep: Callable[[str, str, Mapping[str, Any]], None]
     keep = results.add_capacity if args.capacity else results.add
-    places = {job.folder: place for place, job in jobs.items()}
+    places = {job.folder: place[:2] for place, job in jobs.items()}
     if args.quick:
         print(f"{QUICK_WARNING} All of it takes {QUICK_TIME}.", flush=True)
     failed = []
@@ -219,45 +223,49 @@ def _line(job: Job, entry: Mapping[str, Any]) -> str:
 # -- what to run -----------------------------------------------------------------------------
 
 
-def make_jobs(args: Args) -> dict[tuple[str, str], Job]:
-    """The runs of the table, by task and model.
+def make_jobs(args: Args) -> dict[tuple[str, str, int], Job]:
+    """The runs of the table, by task, model and seed; all of the first seed come first.
 
     Raises:
         ValueError: for an unknown task or model, or weather without its file.
     """
     return {
-        (task, model): _job(args, f"{task}/{model}", _config(args, task, model))
+        (task, model, seed): _job(args, f"{task}/{model}/{seed}", _config(args, task, model, seed))
+        for seed in dict.fromkeys(args.seeds)
         for task in args.task_names()
         for model in args.model_names()
     }
 
 
-def make_capacity_jobs(args: Args) -> dict[tuple[str, str], Job]:
-    """The runs of figure 4, by model and hidden size."""
-    jobs = {}
+def make_capacity_jobs(args: Args) -> dict[tuple[str, str, int], Job]:
+    """The runs of figure 4, by model, hidden size and seed."""
+    jobs, seed = {}, args.seeds[0]
     for model in args.model_names():
-        config = _config(args, CAPACITY_TASK, model)
+        config = _config(args, CAPACITY_TASK, model, seed)
         for size in CAPACITIES:
             sized = replace(config, model=replace(config.model, hidden_size=size))
-            jobs[model, str(size)] = _job(args, f"capacity/{model}/{size}", sized)
+            jobs[model, str(size), seed] = _job(args, f"capacity/{model}/{size}", sized)
     return jobs
 
 
-def _config(args: Args, task: str, model: str) -> TrainingConfig:
+def _config(args: Args, task: str, model: str, seed: int) -> TrainingConfig:
     config = task_preset(task, model, args.csv if task == "weather" else None)
     config = replace(
-        config, seed=args.seed, steps=args.steps or config.steps, precision=args.precision
+        config,
+        seed=seed,
+        steps=args.steps or config.steps,
+        precision=args.precision or config.precision,
     )
     return quick_budget(config) if args.quick else config
 
 
 def _job(args: Args, folder: str, config: TrainingConfig) -> Job:
-    task, model = folder.split("/")[:2]
+    task, model, _ = folder.split("/")
     what = f"--capacity --models {model}" if args.capacity else f"--tasks {task} --models {model}"
     options = f" --csv {Path(args.csv).name}" if args.csv and task == "weather" else ""
-    options += f" --seed {args.seed}" if args.seed else ""
+    options += f" --seeds {config.seed}" if config.seed else ""
     options += f" --steps {args.steps}" if args.steps else ""
-    options += f" --precision {args.precision}" if args.precision != "float32" else ""
+    options += f" --precision {args.precision}" if args.precision else ""
     options += " --quick" if args.quick else ""
     sequences = QUICK_SEQUENCES if args.quick else SEQUENCES
     return Job(config, folder, sequences, f"python scripts/reproduce.py {what}{options}")

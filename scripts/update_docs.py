@@ -22,7 +22,7 @@ from jumpy_mbrl.envs import BILLIARDS_2D
 from jumpy_mbrl.evaluation.curves import format_curves, report_curves
 from jumpy_mbrl.files import atomic_write
 from jumpy_mbrl.locks import take_turns
-from jumpy_mbrl.reproduction.table import summary
+from jumpy_mbrl.reproduction.table import settings_summary, succeeded, summary
 
 
 @dataclass(frozen=True)
@@ -166,19 +166,30 @@ def _number(number: int | None) -> str:
 
 def task_table(report: dict[str, Any]) -> str:
     """Markdown for what reproduce wrote: sample errors and mean jumps side by side."""
+    return _task_lines(report, summary(report["tasks"]))
+
+
+def settings_table(report: dict[str, Any]) -> str:
+    """The same of the networks by all their settings."""
+    return _task_lines(report, settings_summary(report["tasks"]))
+
+
+def _task_lines(report: dict[str, Any], table: list[str]) -> str:
+    runs = [
+        run
+        for models in report["tasks"].values()
+        for entries in models.values()
+        for run in succeeded(entries)
+    ]
     lines = [
         "Printed by `python scripts/reproduce.py` (all figures: `results/tasks/table1.md`). Sample "
-        f"MSE, and in brackets the mean jump, on {_sequences(report):,} evaluation sequences:",
+        "MSE and, in brackets, the mean jump, on "
+        f"{min(run['test']['n'] for run in runs):,} evaluation sequences, means over training "
+        "seeds; of pictures, in square brackets, sample MSE over that of the mean picture:",
         "",
-        *summary(report["tasks"]),
+        *table,
     ]
     return "\n".join(lines) + "\n"
-
-
-def _sequences(report: dict[str, Any]) -> int:
-    """The smallest number of sequences that a figure is of."""
-    entries = [entry for models in report["tasks"].values() for entry in models.values()]
-    return int(min(entry["test"]["n"] for entry in entries if entry["error"] is None))
 
 
 def bench_table(report: dict[str, Any], what: str = "envs") -> str:
@@ -247,6 +258,7 @@ TABLES = (
         )
     ),
     Table("tasks", "README.md", "results/tasks/table1.json", task_table),
+    Table("settings", "docs/reproducing.md", "results/tasks/table1.json", settings_table),
     Table("programs", "docs/other_programs.md", "results/programs/programs.json", programs_table),
     Table("bench", "docs/performance.md", "results/bench_envs.json", bench_table),
     Table(

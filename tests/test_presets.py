@@ -25,7 +25,7 @@ from jumpy_mbrl.training import (
     train,
     validate,
 )
-from jumpy_mbrl.training.presets import PAPER_MODELS, TASK_MODELS
+from jumpy_mbrl.training.presets import NETWORKS, TASK_MODELS, TUNED, network_of
 
 CSV = "jena.csv"
 # Size of the GRU, updates of the weights, weight decay: 2020 paper, section 3.
@@ -47,9 +47,17 @@ def run_of(task: str, model: str) -> TrainingConfig:
 
 def test_every_task_has_every_model() -> None:
     assert set(PAPER) == set(TASKS)
-    networks = {"rnn", "ode-rnn", "jump-2", "jump-4", "jump-8", "jumpy-rnn", "jumpy-rnn-annealed"}
-    assert set(PAPER_MODELS) == networks
-    assert set(TASK_MODELS) == {*PAPER_MODELS, "ours"}
+    networks = ["rnn", "ode-rnn", "jump-1", "jump-2", "jump-4", "jump-8", "jumpy-rnn"]
+    assert list(NETWORKS) == networks
+    by_settings = {name + settings for name in networks for settings in ("", "-2021", "-tuned")}
+    printed = {"rnn-printed", "jumpy-rnn-printed"}
+    assert sorted(TASK_MODELS) == sorted({*by_settings, *printed, "ours"})
+    assert [network_of(name) for name in ("jump-1-2021", "rnn", "jumpy-rnn-printed", "ours")] == [
+        ("jump-1", "-2021"),
+        ("rnn", ""),
+        ("jumpy-rnn", "-printed"),
+        ("ours", ""),
+    ]
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -72,35 +80,42 @@ def test_all_models_of_a_task_are_chosen_by_the_same_data(task: str) -> None:
         assert isinstance(config.train_data, TaskConfig)
         assert config.validation_data == TaskConfig(task, 1000, split="validation", csv=csv)
         assert (config.train_data.task, config.train_data.split) == (task, "train")
-        if model in PAPER_MODELS:
-            assert config.train_data == TaskConfig(task, 9000, csv=csv)
+        many = model == "ours" and task.startswith("billiards")
+        if network_of(model)[1] == "-tuned":
+            many = TASKS[task].source in ("formula", "table")
+        assert config.train_data == TaskConfig(task, 100_000 if many else 9000, csv=csv)
 
 
 @pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("model", PAPER_MODELS)
-def test_the_papers_runs_have_the_papers_settings(task: str, model: str) -> None:
+@pytest.mark.parametrize("model", [name for name in TASK_MODELS if name != "ours"])
+def test_the_papers_networks_have_the_papers_sizes(task: str, model: str) -> None:
     config, net = run_of(task, model), run_of(task, model).model
+    network, settings = network_of(model)
     hidden, steps, weight_decay = PAPER[task]
     assert isinstance(net, (RNNConfig, ODERNNConfig, JumpyRNNConfig))
     assert net.hidden_size == hidden
-    assert (net.mlp_size, net.mlp_layers, net.action_size) == (128, 4, 0)
-    assert (config.steps, config.batch_size) == (steps, 256)
-    assert (config.weight_decay, config.learning_rate) == (weight_decay, 1e-3)
-    assert (config.schedule, config.decay, config.decay_every) == ("exponential", 0.9, 1000)
+    assert (net.mlp_size, net.mlp_layers, net.action_size, net.scale) == (128, 4, 0, (1.0,))
+    assert net.residual == (settings != "-printed"), "the programs decode displacements"
+    assert (config.batch_size, config.weight_decay) == (256, weight_decay)
+    rates = (config.steps, config.learning_rate, config.schedule, config.decay, config.decay_every)
+    if settings == "-tuned":
+        family = TUNED["jump" if network.startswith("jump-") else network]
+        assert {name: getattr(config, name) for name in family} == family
+    elif settings == "-2021":
+        assert rates == (25_000, 1e-3, "exponential", 0.75, 1000)
+    else:
+        assert rates == (steps, 1e-3, "exponential", 0.9, 1000)
     if isinstance(net, JumpyRNNConfig):
         about = TASKS[task]
-        assert (net.duration_weight, net.forced_jumps, net.residual) == (1e-5, 0.01, False)
+        assert (net.duration_weight, net.forced_jumps) == (1e-5, 0.01)
         assert net.priming == about.warm_up
         assert net.horizon == about.frames - about.warm_up
-        jumps = {"jump-2": 2, "jump-4": 4, "jump-8": 8}
-        assert net.constant_jump == jumps.get(model, 0)
-        assert net.whole_jumps == (model not in jumps and task in ("lines", "circles"))
-        assert (net.first_epsilon > net.epsilon) == (model == "jumpy-rnn-annealed")
+        jumps = {"jump-1": 1, "jump-2": 2, "jump-4": 4, "jump-8": 8}
+        assert net.constant_jump == jumps.get(network, 0)
+        assert net.whole_jumps == (network not in jumps and task in ("lines", "circles"))
     else:
-        assert model in ("rnn", "ode-rnn")
-        assert isinstance(net, ODERNNConfig) == (model == "ode-rnn")
-        # The papers decode the frame itself.
-        assert not net.residual
+        assert network in ("rnn", "ode-rnn")
+        assert isinstance(net, ODERNNConfig) == (network == "ode-rnn")
 
 
 def test_a_jumpy_models_tolerance_is_an_error_of_the_papers_table() -> None:
@@ -117,9 +132,10 @@ def test_a_jumpy_models_tolerance_is_an_error_of_the_papers_table() -> None:
     for task, epsilon in reported.items():
         net = run_of(task, "jumpy-rnn").model
         assert isinstance(net, JumpyRNNConfig) and net.epsilon == epsilon
+        assert run_of(task, "jumpy-rnn-2021").model == net
     lines = run_of("lines", "jumpy-rnn").model
     assert isinstance(lines, JumpyRNNConfig)
-    assert (lines.epsilon, lines.scale) == (1e-2, (10.0, 1.0)), "lines alone need it larger to jump"
+    assert lines.epsilon == 1e-2, "lines alone need it larger to jump"
 
 
 @pytest.mark.parametrize("task", ["lines", "circles", "billiards1d", "billiards2d"])

@@ -561,6 +561,10 @@ def test_settings_that_an_earlier_version_did_not_have_mean_what_it_did() -> Non
     assert model_config_from(described) == JumpyRNNConfig(hidden_size=8, residual=False)
     described["config"] = {"hidden_size": 8, "residual": True}
     assert model_config_from(described) == JumpyRNNConfig(hidden_size=8)
+    fallen = {"hidden_size": 8, "residual": True, "first_epsilon": 1.0, "annealing": 0.8}
+    assert model_config_from({**described, "config": fallen}) == JumpyRNNConfig(hidden_size=8)
+    with pytest.raises(ValueError, match="unknown rnn setting 'annealing'"):
+        model_config_from({"name": "rnn", "config": {"annealing": 0.8}})
     described["config"] = {"split": "heads"}
     with pytest.raises(ValueError, match="unknown jumpy-rnn setting 'split'"):
         model_config_from(described)

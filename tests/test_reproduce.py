@@ -23,7 +23,7 @@ from jumpy_mbrl.models import from_pretrained
 from jumpy_mbrl.reproduction import runs
 from jumpy_mbrl.training import TrainingConfig, TrainingDivergedError, task_preset, validate
 from jumpy_mbrl.training import loop as training_loop
-from jumpy_mbrl.training.presets import TASK_MODELS
+from jumpy_mbrl.training.presets import TASK_MODELS, network_of
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "reproduce.py"
 ADDRESS = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
@@ -80,8 +80,11 @@ def report_of(folder: Path, name: str = "table1.json") -> dict[str, Any]:
 
 def without_times(tasks: dict[str, Any]) -> dict[str, Any]:
     return {
-        task: {name: {**entry, "training_seconds": None} for name, entry in entries.items()}
-        for task, entries in tasks.items()
+        task: {
+            name: {seed: {**entry, "training_seconds": None} for seed, entry in entries.items()}
+            for name, entries in models.items()
+        }
+        for task, models in tasks.items()
     }
 
 
@@ -106,20 +109,22 @@ def test_the_whole_path(
     for task in tasks:
         assert set(report["tasks"][task]) == set(models)
         data = make_task(TaskConfig(task, num_sequences=10, split="evaluation"))
-        for name, entry in report["tasks"][task].items():
+        for name, entries in report["tasks"][task].items():
+            assert list(entries) == ["0"]
+            entry = entries["0"]
             assert entry["error"] is None and entry["steps"] == 4
-            expected = validate(from_pretrained(tmp_path / "runs" / task / name / "best"), data)
+            expected = validate(from_pretrained(tmp_path / "runs" / task / name / "0/best"), data)
             assert entry["test"]["sample_mse"] == pytest.approx(expected["mse"], rel=1e-4)
             assert entry["test"]["mean_jump"] == expected["mean_jump"]
-    assert report["tasks"]["circles"]["jump-2"]["test"]["mean_jump"] == 2.0
-    assert len(report["tasks"]["circles"]["jumpy-rnn"]["forced_jumps"]) == 6
+    assert report["tasks"]["circles"]["jump-2"]["0"]["test"]["mean_jump"] == 2.0
+    assert len(report["tasks"]["circles"]["jumpy-rnn"]["0"]["forced_jumps"]) == 6
 
     names = {f"{kind}-{task}.png" for kind in ("samples", "jumps") for task in tasks}
     found = {path.name for path in (tmp_path / "out").iterdir()}
     assert found == {"table1.json", "table1.md", "samples.json"} | names
     assert "| circles | jumpy-rnn |" in (tmp_path / "out/table1.md").read_text()
     assert not (tmp_path / "runs" / "capacity").exists()
-    info = json.loads((tmp_path / "runs/circles/ours/best/config.json").read_text())
+    info = json.loads((tmp_path / "runs/circles/ours/0/best/config.json").read_text())
     command = "python scripts/reproduce.py --tasks circles --models ours"
     assert info["training"]["command"] == command
 
@@ -189,23 +194,23 @@ def test_a_failed_run_is_reported_and_the_others_go_on(
         patched.setattr(training_loop._Run, "_check_finite", diverge)
         assert run(script, tmp_path, *options) == 1
     printed = capsys.readouterr()
-    assert "circles/rnn: failed: TrainingDivergedError: the loss is NaN" in printed.out
+    assert "circles/rnn/0: failed: TrainingDivergedError: the loss is NaN" in printed.out
     assert printed.err == (
-        "reproduce: 1 of 2 runs failed: circles/rnn; what they gave before is kept\n"
+        "reproduce: 1 of 2 runs failed: circles/rnn/0; what they gave before is kept\n"
     )
     entries = report_of(tmp_path)["tasks"]["circles"]
-    assert entries["rnn"]["error"] == "TrainingDivergedError: the loss is NaN"
-    assert entries["jumpy-rnn"]["error"] is None
+    assert entries["rnn"]["0"]["error"] == "TrainingDivergedError: the loss is NaN"
+    assert entries["jumpy-rnn"]["0"]["error"] is None
     page = (tmp_path / "out/table1.md").read_text()
-    assert "| circles | rnn | failed: TrainingDivergedError: the loss is NaN |" in page
+    assert "| circles | rnn | failed: seed 0: TrainingDivergedError: the loss is NaN |" in page
     assert (tmp_path / "out/jumps-circles.png").is_file()
 
     assert run(script, tmp_path, *options) == 0
-    assert report_of(tmp_path)["tasks"]["circles"]["rnn"]["error"] is None
+    assert report_of(tmp_path)["tasks"]["circles"]["rnn"]["0"]["error"] is None
 
 
 @pytest.mark.usefixtures("no_pictures")
-@pytest.mark.parametrize("options", [ONE, ("--capacity", "--models", "jumpy-rnn")])
+@pytest.mark.parametrize("options", [ONE, ("--capacity", "--models", "jumpy-rnn-tuned")])
 def test_a_failed_run_leaves_what_there_was(
     script: ModuleType,
     tmp_path: Path,
@@ -218,7 +223,7 @@ def test_a_failed_run_leaves_what_there_was(
     before = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     capsys.readouterr()
     # The run's folder holds one of other settings now.
-    assert run(script, tmp_path, *options, "--seed", "3") == 1
+    assert run(script, tmp_path, *options, "--steps", "3") == 1
     printed = capsys.readouterr()
     assert "failed: ValueError: the run in" in printed.out and "other settings" in printed.out
     assert printed.err.startswith("reproduce: 1 of 1 runs failed: ")
@@ -228,16 +233,32 @@ def test_a_failed_run_leaves_what_there_was(
 @pytest.mark.usefixtures("no_pictures")
 def test_other_results_are_kept(script: ModuleType, tmp_path: Path) -> None:
     assert run(script, tmp_path, *ONE) == 0
-    options = ("--seed", "3", "--steps", "3")
+    options = ("--seeds", "3", "--steps", "3")
     assert run(script, tmp_path, "--tasks", "lines", "--models", "rnn", *options) == 0
     tasks = report_of(tmp_path)["tasks"]
     assert {task: list(entries) for task, entries in tasks.items()} == {
         "circles": ["rnn"],
         "lines": ["rnn"],
     }
-    assert (tasks["circles"]["rnn"]["seed"], tasks["lines"]["rnn"]["seed"]) == (0, 3)
-    assert (tasks["circles"]["rnn"]["steps"], tasks["lines"]["rnn"]["steps"]) == (4, 3)
+    assert {seed: run["steps"] for seed, run in tasks["circles"]["rnn"].items()} == {"0": 4}
+    assert {seed: run["steps"] for seed, run in tasks["lines"]["rnn"].items()} == {"3": 3}
     assert set(report_of(tmp_path, "samples.json")) == {"circles", "lines"}
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_several_seeds(script: ModuleType, tmp_path: Path) -> None:
+    assert run(script, tmp_path, *ONE) == 0
+    first = report_of(tmp_path)["tasks"]["circles"]["rnn"]["0"]
+    assert run(script, tmp_path, *ONE, "--seeds", "5", "2", "5") == 0
+    entries = report_of(tmp_path)["tasks"]["circles"]["rnn"]
+    assert set(entries) == {"0", "2", "5"} and entries["0"] == first
+    assert {path.name for path in (tmp_path / "runs/circles/rnn").iterdir()} == {"0", "2", "5"}
+    errors = [entry["test"]["sample_mse"] for entry in entries.values()]
+    assert len(set(errors)) == 3
+    told = f"{sum(errors) / 3:.2e} ({min(errors):.2e} to {max(errors):.2e})"
+    assert told in (tmp_path / "out/table1.md").read_text()
+    info = json.loads((tmp_path / "runs/circles/rnn/5/best/config.json").read_text())
+    assert info["training"]["command"].endswith("--models rnn --seeds 5")
 
 
 @pytest.mark.usefixtures("no_pictures")
@@ -253,7 +274,7 @@ def test_capacity(script: ModuleType, tmp_path: Path, monkeypatch: pytest.Monkey
     assert run(script, tmp_path, "--capacity") == 0
     models = report_of(tmp_path, "capacity.json")["models"]
     assert {name: set(sizes) for name, sizes in models.items()} == {
-        "jumpy-rnn": {"4", "8"},
+        "jumpy-rnn-tuned": {"4", "8"},
         "ours": {"4", "8"},
     }
     for name, sizes in models.items():
@@ -268,21 +289,10 @@ def test_capacity(script: ModuleType, tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_capacity_of_the_annealed_model(
-    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(script, "CAPACITIES", (4,))
-    assert run(script, tmp_path, "--capacity", "--models", "jumpy-rnn-annealed") == 0
-    models = report_of(tmp_path, "capacity.json")["models"]
-    assert models["jumpy-rnn-annealed"]["4"]["config"]["model"]["config"]["first_epsilon"] == 1.0
-    assert script.Args(capacity=True).model_names() == ["jumpy-rnn", "ours"]
-
-
-@pytest.mark.usefixtures("no_pictures")
 def test_a_lower_precision_is_told(script: ModuleType, tmp_path: Path) -> None:
     assert run(script, tmp_path, *ONE, "--precision", "bfloat16") == 0
-    assert "| 4 in bfloat16 |" in (tmp_path / "out/table1.md").read_text()
-    info = json.loads((tmp_path / "runs/circles/rnn/best/config.json").read_text())
+    assert "| 32 in bfloat16 |" in (tmp_path / "out/table1.md").read_text()
+    info = json.loads((tmp_path / "runs/circles/rnn/0/best/config.json").read_text())
     assert info["training"]["command"].endswith(" --models rnn --precision bfloat16")
 
 
@@ -326,7 +336,7 @@ def test_ray_gives_the_same_results(
     assert not ray.is_initialized()
     one, two = (report_of(tmp_path / name)["tasks"] for name in ("one", "two"))
     assert without_times(one) == without_times(two)
-    assert from_pretrained(tmp_path / "two/runs/circles/ours/best").obs_size == 2
+    assert from_pretrained(tmp_path / "two/runs/circles/ours/0/best").obs_size == 2
 
 
 def test_ray_that_is_not_installed(
@@ -350,18 +360,27 @@ def test_what_is_run_by_default(script: ModuleType, tmp_path: Path) -> None:
     assert script.Args().task_names() == [*papers, "synthetic-weather"]
     assert script.Args(quick=True).task_names() == [*papers, "synthetic-weather"]
     assert script.Args(csv=str(csv)).task_names() == [*papers, "weather"]
-    assert script.Args().model_names() == ["rnn", "jump-2", "jumpy-rnn", "ode-rnn", "ours"]
-    assert script.Args(quick=True).model_names() == ["rnn", "jumpy-rnn", "ours"]
+    networks = ["rnn", "ode-rnn", "jump-1", "jump-2", "jump-4", "jump-8", "jumpy-rnn"]
+    assert script.Args().model_names() == [*(f"{name}-tuned" for name in networks), "ours"]
+    assert script.Args(quick=True).model_names() == ["rnn-tuned", "jumpy-rnn-tuned", "ours"]
+    assert script.Args(capacity=True).model_names() == ["jumpy-rnn-tuned", "ours"]
     assert script.Args(models=("rnn", "rnn")).model_names() == ["rnn"]
     assert script.Args().out_dir() == Path("results/tasks")
     assert script.Args().folder_of_runs() == Path("runs/tasks")
     quick = script.Args(quick=True)
     assert quick.out_dir() != Path("results/tasks") and quick.folder_of_runs() != Path("runs/tasks")
-    jobs = script.make_jobs(script.Args(csv=str(csv), seed=5))
-    assert {job.config.seed for job in jobs.values()} == {5}
+    jobs = script.make_jobs(script.Args(csv=str(csv), models=("rnn", "ours"), seeds=(5, 0)))
+    assert [job.config.seed for job in jobs.values()] == [5] * 14 + [0] * 14
     assert {job.task.seed for job in jobs.values()} == {0}
-    assert jobs["weather", "rnn"].task.csv == str(csv)
-    assert jobs["weather", "rnn"].command.endswith("--models rnn --csv jena.csv --seed 5")
+    job = jobs["weather", "rnn", 5]
+    assert (job.task.csv, job.folder) == (str(csv), "weather/rnn/5")
+    assert job.command.endswith("--models rnn --csv jena.csv --seeds 5")
+
+
+def test_precision_is_the_presets_unless_it_is_given(script: ModuleType) -> None:
+    for options, precision in (({}, "bfloat16"), ({"precision": "float32"}, "float32")):
+        args = script.Args(tasks=("circles",), models=("rnn-tuned",), **options)
+        assert script.make_jobs(args)["circles", "rnn-tuned", 0].config.precision == precision
 
 
 @pytest.mark.usefixtures("no_pictures")
@@ -374,7 +393,7 @@ def test_a_quick_run_says_that_its_figures_mean_nothing(
     assert "mean nothing" in (tmp_path / "out/table1.md").read_text()
     report = report_of(tmp_path)
     assert report["quick"] is True and "mean nothing" in report["note"]
-    entry = report["tasks"]["circles"]["rnn"]
+    entry = report["tasks"]["circles"]["rnn"]["0"]
     assert entry["steps"] == 20 and entry["training_frames"] == 200 * 25
     assert entry["test"]["n"] == 5
     # Real results never mix with quick ones.
@@ -383,7 +402,7 @@ def test_a_quick_run_says_that_its_figures_mean_nothing(
     assert "holds results of a quick run; choose another --out" in error
 
 
-@pytest.mark.parametrize("model", ["rnn", "jump-2", "jumpy-rnn", "ode-rnn", "ours"])
+@pytest.mark.parametrize("model", ["rnn", "jump-2", "jumpy-rnn-tuned", "ode-rnn-2021", "ours"])
 @pytest.mark.parametrize("task", [task for task in TASKS if task != "weather"])
 def test_a_quick_budget_keeps_the_model(script: ModuleType, task: str, model: str) -> None:
     full = task_preset(task, model)
@@ -441,7 +460,9 @@ def test_a_quick_model_of_events_is_scored_soon(script: ModuleType, tmp_path: Pa
         (["--threads", "0"], "--threads must be at least 1, got 0"),
         (["--threads", "100000"], "--threads must be at most"),
         (["--workers", "100000"], "--workers must be at most"),
-        (["--seed", "-1"], "--seed must lie in [0, 2**63), got -1"),
+        (["--seeds", "1", "-1"], "--seeds must be one or more, in [0, 2**63), got 1 -1"),
+        (["--seeds"], "--seeds must be one or more, in [0, 2**63), got none"),
+        (["--capacity", "--seeds", "0", "1"], "--capacity takes a single seed, got 0 1;"),
         (["--capacity", "--tasks", "circles"], "for circles alone; leave --tasks out"),
         (["--capacity", "--models", "rnn"], "unknown model 'rnn', expected one of"),
         (
@@ -489,7 +510,7 @@ def test_weather_from_its_file(script: ModuleType, tmp_path: Path) -> None:
     csv = write_weather(tmp_path / "jena.csv", days=20)
     options = ("--tasks", "weather", "--models", "rnn", "--csv", str(csv))
     assert run(script, tmp_path, *options) == 0
-    entry = report_of(tmp_path)["tasks"]["weather"]["rnn"]
+    entry = report_of(tmp_path)["tasks"]["weather"]["rnn"]["0"]
     assert entry["error"] is None and entry["config"]["train_data"]["csv"] == "jena.csv"
     assert "| weather | *papers' rnn* |" in (tmp_path / "out/table1.md").read_text()
 
@@ -510,11 +531,16 @@ def test_weather_that_is_damaged_is_refused_before_anything_is_done(
     assert list(tmp_path.iterdir()) == [csv]
 
 
+OLD = '{"format": "jumpy-mbrl table 1", "quick": false, "tasks": {}}'
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
         ("table1.json", "{", "expected JSON in"),
         ("table1.json", "{}", "to hold format 'jumpy-mbrl table 1', so it is not ours"),
+        ("table1.json", OLD, "to be of version 2, got 1; results of another version cannot be"),
+        ("capacity.json", OLD.replace("tasks", "models"), "to be of version 2, got 1; results of"),
         ("capacity.json", "[]", "so it is not ours"),
         ("samples.json", "no", "expected JSON in"),
     ],
@@ -540,8 +566,11 @@ def test_help_names_every_model(script: ModuleType, capsys: pytest.CaptureFixtur
         script.main(["--help"])
     text = capsys.readouterr().out.replace("│", " ")
     table, _, capacity = " ".join(text.split()).partition("Models by name:")[2].partition("With")
-    assert [name for name in TASK_MODELS if not re.search(rf"(?<!-){name}\b(?!-)", table)] == []
-    known = script.CAPACITY_CHOICES
+    capacity = capacity.partition(".")[0]
+    parts = {part for name in TASK_MODELS for part in network_of(name)} - {"", "-printed"}
+    for part in (*parts, "rnn-printed", "jumpy-rnn-printed"):
+        assert re.search(rf"(?<![\w-]){part}\b(?!-)", table), part
+    known = script.CAPACITY_MODELS
     assert [name for name in known if not re.search(rf"(?<!-){name}\b(?!-)", capacity)] == []
     assert "about five minutes on two cores" in " ".join(text.split())
 

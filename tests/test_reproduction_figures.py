@@ -109,17 +109,17 @@ def test_models_that_are_not_shown_by_default_are_shown_if_alone(tmp_path: Path)
 @pytest.mark.parametrize(
     ("task", "shown", "left_out"),
     [
-        ("synthetic-weather", "jump-2", "jumpy-rnn-annealed"),
-        ("lines", "jumpy-rnn-annealed", "jump-2"),
+        ("synthetic-weather", "jump-2", "jump-4"),
+        ("lines", "jumpy-rnn", "jump-2"),
+        ("lines", "jumpy-rnn-tuned", "jumpy-rnn-2021"),
+        ("lines", "rnn-tuned", "rnn"),
     ],
 )
-def test_constant_jumps_are_shown_on_weather(
-    task: str, shown: str, left_out: str, tmp_path: Path
-) -> None:
+def test_the_networks_that_are_shown(task: str, shown: str, left_out: str, tmp_path: Path) -> None:
     samples = samples_of(task)
-    many = {"rnn": samples["rnn"], shown: samples["ours"], left_out: samples["ours"]}
+    many = {"ours": samples["rnn"], shown: samples["ours"], left_out: samples["ours"]}
     save_samples_figure(task, many, tmp_path / "many.png")
-    save_samples_figure(task, {k: many[k] for k in ("rnn", shown)}, tmp_path / "shown.png")
+    save_samples_figure(task, {k: many[k] for k in ("ours", shown)}, tmp_path / "shown.png")
     assert (tmp_path / "many.png").read_bytes() == (tmp_path / "shown.png").read_bytes()
 
 
@@ -133,7 +133,7 @@ def test_the_papers_stand_only_beside_the_real_weather(tmp_path: Path) -> None:
 
 def test_jumps_over_training_and_against_error(tmp_path: Path) -> None:
     path = tmp_path / "jumps.png"
-    entries = {"rnn": entry_of(1.0, 1e-3, forced_jumps=[]), "jumpy-rnn": entry_of(12.0, 1e-3)}
+    entries = {"rnn-tuned": entry_of(1.0, 1e-3, forced_jumps=[]), "jumpy-rnn": entry_of(12.0, 1e-3)}
     save_jumps_figure("circles", entries, path)
     assert has_color(path, RNN_RED) and has_color(path, JUMPY_BLUE)
     assert has_color(path, "#a3adb3")  # the curve of constant jumps
@@ -179,7 +179,7 @@ def test_the_legend_of_capacity_tells_budgets(
 ) -> None:
     models = {
         "jumpy-rnn": {str(2**k): entry_of(2.0, 1e-2, steps=1000) for k in (2, 3, 4)},
-        "jumpy-rnn-annealed": {"4": {"error": "OSError: disk full"}},
+        "jumpy-rnn-2021": {"4": {"error": "OSError: disk full"}},
         "ours": {str(2**k): entry_of(9.0, 1e-5, steps=10**k) for k in (2, 3, 4)},
     }
     path = tmp_path / "capacity.png"
@@ -202,10 +202,22 @@ def report_of(quick: bool = False) -> dict[str, Any]:
     return {
         "quick": quick,
         "tasks": {
-            "circles": {"rnn": entry_of(1.0, 1e-3), "ours": failed},
-            "lines": {"ours": failed},
+            "circles": {"rnn": {"0": failed, "1": entry_of(1.0, 1e-3)}, "ours": {"0": failed}},
+            "lines": {"ours": {"0": failed}},
         },
     }
+
+
+def test_of_each_network_one_run_is_drawn(tmp_path: Path) -> None:
+    def draw(folder: str, **models: dict[str, Any]) -> bytes:
+        report = {"quick": False, "tasks": {"circles": models}}
+        save_task_figures(report, {}, None, tmp_path / folder)
+        return (tmp_path / folder / "jumps-circles.png").read_bytes()
+
+    first, second = entry_of(3.0, 1e-3), entry_of(9.0, 1e-5)
+    many = draw("many", **{"rnn-tuned": {"10": second, "9": first}, "rnn": {"0": second}})
+    assert many == draw("one", **{"rnn-tuned": {"0": first}})
+    assert many != draw("two", **{"rnn-tuned": {"0": first}, "ours": {"0": second}})
 
 
 def test_all_that_there_are_results_for(tmp_path: Path) -> None:

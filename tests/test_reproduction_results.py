@@ -11,9 +11,7 @@ import pytest
 from jumpy_mbrl.reproduction.results import CAPACITY, PAGE, SAMPLES, TABLE, Results
 from jumpy_mbrl.reproduction.table import DEFINITIONS, PAPERS
 
-FAILED: dict[str, Any] = {"entry": {"error": "OSError: disk full"}, "samples": None}
-
-
+FAILED: dict[str, Any] = {"entry": {"error": "OSError: disk full", "seed": 0}, "samples": None}
 GOOD: dict[str, Any] = {"entry": {"error": None, "seed": 0}, "samples": {"truth": [[0.5]]}}
 
 
@@ -60,18 +58,19 @@ def test_processes_add_to_one_folder_side_by_side(tmp_path: Path) -> None:
     found = Results.load(tmp_path)
     assert found == one
     assert found.report["tasks"] == {
-        "lines": {"rnn": GOOD["entry"]},  # A failure replaces no result of another process either.
-        "circles": {"rnn": FAILED["entry"], "ours": GOOD["entry"]},
+        # A failure replaces no result of another process either.
+        "lines": {"rnn": {"0": GOOD["entry"]}},
+        "circles": {"rnn": {"0": FAILED["entry"]}, "ours": {"0": GOOD["entry"]}},
     }
     assert found.samples["lines"] == {"rnn": GOOD["samples"]}
     assert found.capacity["models"] == {"ours": {"8": GOOD["entry"], "16": GOOD["entry"]}}
     # What one has saved is no longer its own: others may have replaced it.
-    newer = {"entry": {"error": None, "seed": 9}, "samples": {"truth": [[0.25]]}}
+    newer = {"entry": {"error": None, "seed": 0, "n": 9}, "samples": {"truth": [[0.25]]}}
     two.add("lines", "rnn", newer)
     two.save()
     one.add("lines", "ours", GOOD)
     one.save()
-    assert Results.load(tmp_path).report["tasks"]["lines"]["rnn"] == newer["entry"]
+    assert Results.load(tmp_path).report["tasks"]["lines"]["rnn"] == {"0": newer["entry"]}
     two.refresh()
     assert two == one
     with pytest.raises(ValueError, match="holds results of real runs; choose another"):
@@ -82,18 +81,36 @@ def test_processes_add_to_one_folder_side_by_side(tmp_path: Path) -> None:
 
 def test_a_failed_run_never_replaces_a_good_one(tmp_path: Path) -> None:
     results = Results.open(tmp_path, quick=False)
-    better = {"entry": {"error": None, "seed": 1}, "samples": {"truth": [[0.25]]}}
+    better = {"entry": {"error": None, "seed": 0, "n": 9}, "samples": {"truth": [[0.25]]}}
     # Failures give way to anything, good results only to good ones.
     for result, kept in [(FAILED, FAILED), (GOOD, GOOD), (FAILED, GOOD), (better, better)]:
         results.add("lines", "rnn", result)
         results.add_capacity("ours", "8", result)
-        assert results.report["tasks"]["lines"]["rnn"] == kept["entry"]
+        assert results.report["tasks"]["lines"]["rnn"] == {"0": kept["entry"]}
         assert results.samples["lines"]["rnn"] == kept["samples"]
         assert results.capacity["models"]["ours"]["8"] == kept["entry"]
-    failed_again = {"entry": {"error": "ValueError: another"}, "samples": None}
+    failed_again = {"entry": {"error": "ValueError: another", "seed": 0}, "samples": None}
     for result in (FAILED, failed_again):
         results.add("lines", "ours", result)
-        assert results.report["tasks"]["lines"]["ours"] == result["entry"]
+        assert results.report["tasks"]["lines"]["ours"] == {"0": result["entry"]}
+
+
+def test_every_seed_is_kept_and_the_first_good_one_is_drawn(tmp_path: Path) -> None:
+    def of(seed: int, good: bool = True) -> dict[str, Any]:
+        error = None if good else "OSError: disk full"
+        entry = {"error": error, "seed": seed}
+        return {"entry": entry, "samples": {"truth": [[seed]]} if good else None}
+
+    order = [(of(10), 10), (of(3, good=False), 10), (of(9), 9), (of(12), 9), (of(9, good=False), 9)]
+    order += [(of(3), 3)]
+    for result, drawn in order:
+        results = Results.open(tmp_path, quick=False)
+        results.add("lines", "rnn", result)
+        results.save()
+        assert results.samples["lines"]["rnn"] == {"truth": [[drawn]]}
+    entries = Results.load(tmp_path).report["tasks"]["lines"]["rnn"]
+    assert entries == {str(seed): of(seed)["entry"] for seed in (3, 9, 10, 12)}
+    assert list(Results.load(tmp_path).report["tasks"]["lines"]["rnn"]) == ["10", "12", "3", "9"]
 
 
 @pytest.mark.parametrize("name", [TABLE, CAPACITY, SAMPLES])
@@ -145,5 +162,5 @@ def test_the_page_is_the_text(tmp_path: Path) -> None:
     results.add("lines", "rnn", FAILED)
     text = results.write_page()
     assert (tmp_path / PAGE).read_text(encoding="utf-8") == text
-    assert "| lines | rnn | failed: OSError: disk full |" in text
+    assert "| lines | rnn | failed: seed 0: OSError: disk full |" in text
     assert "figures mean nothing" in text

@@ -67,8 +67,9 @@ def test_errors_known_by_hand() -> None:
     data = data_of("lines", 5)
     found = score(Still(2), data)
     # The first coordinate is the time itself, the second never changes.
-    assert found.sample_mse == pytest.approx(np.mean(np.arange(1, 21) ** 2) / 2)
-    assert found.one_step_mse == pytest.approx(0.5)
+    assert found.sample_mse == pytest.approx(np.mean(np.arange(1, 21) ** 2) / 200)
+    assert found.all_frames_mse == pytest.approx(np.mean(np.arange(21) ** 2) / 200)
+    assert found.one_step_mse == pytest.approx(0.005)
     assert found.sample_se == pytest.approx(0.0, abs=1e-6)
     assert (found.n, found.ticks) == (5, 7.0)
     assert found.mean_jump == pytest.approx(20 / 7)
@@ -120,6 +121,8 @@ def test_sequences_that_end_early_are_compared_up_to_their_ends(kind: str, batch
     assert found.sample_mse == pytest.approx(mse, rel=1e-5)
     assert figures["mse"] == pytest.approx(mse, rel=1e-5)
     assert found.one_step_mse == pytest.approx(np.mean(first), rel=1e-5)
+    all_frames = float(torch.cat(errors).sum()) / length.sum()
+    assert found.all_frames_mse == pytest.approx(all_frames, rel=1e-5)
     frames = sum(len(error) for error in errors)
     assert found.mean_jump == figures["mean_jump"] == pytest.approx(frames / lines)
     # The standard error of a ratio of sums over sequences.
@@ -165,7 +168,7 @@ def test_a_single_sequence_has_no_standard_error() -> None:
 
 
 def test_json_has_no_nan() -> None:
-    values = TaskScore(2, float("nan"), float("inf"), 0.5, 1.0, 3.0).to_dict()
+    values = TaskScore(2, float("nan"), float("inf"), 0.5, 1.0, 3.0, 0.25).to_dict()
     assert values["sample_mse"] is None and values["sample_se"] is None
     assert (values["n"], values["one_step_mse"]) == (2, 0.5)
 

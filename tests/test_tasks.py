@@ -78,9 +78,9 @@ def test_no_sequence_is_in_two_splits(task: str) -> None:
 # -- formulas --------------------------------------------------------------------------------
 
 
-def test_lines_are_flat_and_run_one_unit_a_frame() -> None:
+def test_lines_are_flat_and_run_from_0_to_2() -> None:
     obs = made("lines", 4000)
-    assert np.array_equal(obs[:, :, 0], np.tile(np.arange(21, dtype=np.float32), (4000, 1)))
+    assert np.array_equal(obs[:, :, 0], np.tile(np.float32(np.arange(21) / 10), (4000, 1)))
     height = obs[:, 0, 1]
     assert np.array_equal(obs[:, :, 1], np.repeat(height[:, None], 21, axis=1))
     assert 0.0 < height.min() < 0.01 and 0.99 < height.max() < 1.0

@@ -71,7 +71,7 @@ RUNS = {
         model=RNNConfig(hidden_size=8, mlp_size=8), optimizer="muon", average=0.9, **SHORT
     ),
     "jumpy-rnn": TrainingConfig(
-        model=JumpyRNNConfig(hidden_size=8, mlp_size=8, epsilon=0.05, first_epsilon=1.0), **SHORT
+        model=JumpyRNNConfig(hidden_size=8, mlp_size=8, epsilon=0.05), **SHORT
     ),
     "event-jump": replace(PRESETS["event-jump-tiny"], steps=23, checkpoint_interval=5, threads=1),
     "latent-jump": TrainingConfig(

@@ -112,9 +112,13 @@ def test_tasks_stand_beside_the_papers(script: ModuleType) -> None:
         "test": {"sample_mse": 6.2e-6, "mean_jump": 23.6, "n": 1000},
         "mean_sequence_mse": 1.15,
     }
-    text = script.task_table({"tasks": {"circles": {"ours": entry}}})
-    assert "on 1,000 evaluation sequences:" in text
-    assert "| circles | 3.98e-04 (1) | 5.25e-04 (17) | 1.15e+00 | 6.20e-06 (23.6) |" in text
+    failed = {"error": "OSError: disk full"}
+    report = {"tasks": {"circles": {"ours": {"0": entry, "1": failed}, "rnn": {"0": entry}}}}
+    text = script.task_table(report)
+    assert "on 1,000 evaluation sequences" in text
+    assert "| circles | 3.98e-04 (1) | 5.25e-04 (17) | 1.15e+00 | 6.20e-06 (23.6) | 1 |" in text
+    row = "| circles | rnn | 3.98e-04 (1) | - | 6.20e-06 (23.6) | - | - |"
+    assert row in script.settings_table(report)
 
 
 def test_a_missed_target_is_told(script: ModuleType) -> None:

@@ -8,7 +8,7 @@ which nothing was chosen by.
 
 | task | frames | shown | observation |
 |---|---|---|---|
-| `lines` | 21 | 1 | (t, c): a flat line at a random height c in (0, 1) |
+| `lines` | 21 | 1 | (t, c): a flat line at a random height c in (0, 1); t goes from 0 to 2 |
 | `circles` | 25 | 1 | (x, y) on a circle of random radius in (1, 2), at one speed |
 | `billiards1d` | 45 | 4 | y of two balls of unit speed on a line |
 | `billiards2d` | 45 | 4 | x, y of two balls, of unit speed at first |
@@ -187,7 +187,7 @@ def make_task(config: TaskConfig) -> TaskDataset:
 
 
 def _lines(rng: np.random.Generator, count: int) -> Frames:
-    time = np.broadcast_to(np.arange(21.0), (count, 21))
+    time = np.broadcast_to(np.arange(21.0) / 10.0, (count, 21))
     height = np.broadcast_to(rng.uniform(0.0, 1.0, (count, 1)), (count, 21))
     return np.stack([time, height], axis=-1).astype(np.float32)
 

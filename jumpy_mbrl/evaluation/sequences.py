@@ -33,14 +33,16 @@ class TaskScore:
 
     Attributes:
         n: number of sequences.
-        sample_mse: of all frames after those that are shown, imagined in one go: the papers'
-            auto-regressive error, and what ``jumpy_mbrl.training.validate`` calls ``mse``.
+        sample_mse: of all frames after those that are shown, imagined in one go: what
+            ``jumpy_mbrl.training.validate`` calls ``mse``.
         sample_se: standard error of ``sample_mse`` over sequences; None for a single sequence.
         one_step_mse: of frames that are predicted from all frames before them, at
             ``ONE_STEP_FRAMES`` moments spread evenly over the frames that are not shown.
         mean_jump: predicted frames per line. A tick begins a line; where none is made at the last
             frame shown, the line that was filtered from the frames shown counts too.
         ticks: per sequence.
+        all_frames_mse: as the papers' programs average, over all frames. Those that are shown count
+            too, as no error, since every model is handed them.
     """
 
     n: int
@@ -49,6 +51,7 @@ class TaskScore:
     one_step_mse: float
     mean_jump: float
     ticks: float
+    all_frames_mse: float
 
     def to_dict(self) -> dict[str, Any]:
         """The fields for JSON, in which what is not finite is None."""
@@ -159,6 +162,7 @@ def score(model: WorldModel, data: SequenceData, batch_size: int = BATCH_SIZE) -
         one_step_mse=float(torch.cat(one_step).mean() / known),
         mean_jump=int(ahead.sum()) / lines,
         ticks=ticks / n,
+        all_frames_mse=mse * int(ahead.sum()) / int(length.sum()),
     )
 
 

@@ -43,10 +43,6 @@ class JumpyRNNConfig(LossConfig):
         horizon: longest jump, in frames; the shortest is one frame.
         epsilon: squared error (mean over coordinates) up to which a line is accurate, eq. 7.
             (Paper: about the final training loss of the baseline.)
-        first_epsilon: what epsilon falls from, geometrically, in training; 0 if it does not fall.
-            No line of an untrained model is as accurate as epsilon, so that it does not begin to
-            jump by itself. (Paper, A.2: considered; forced jumps were used instead.)
-        annealing: the part of training, in (0, 1], over which epsilon falls.
         forced_jumps: how often in training a jump goes on although it is not accurate, to learn
             what long lines are. (Paper, A.2: 0.01.)
         duration_weight: weight of the durations' squared error in the loss. (Paper: 1e-5.)
@@ -68,8 +64,6 @@ class JumpyRNNConfig(LossConfig):
     mlp_layers: int = 4
     horizon: float = 44.0
     epsilon: float = 2e-4
-    first_epsilon: float = 0.0
-    annealing: float = 0.8
     forced_jumps: float = 0.01
     duration_weight: float = 1e-5
     priming: int = 4
@@ -97,13 +91,6 @@ class JumpyRNNConfig(LossConfig):
                 "epsilon and duration_weight must not be negative, got "
                 f"{self.epsilon} and {self.duration_weight}"
             )
-        if self.first_epsilon and not 0.0 < self.epsilon <= self.first_epsilon:
-            raise ValueError(
-                "first_epsilon must be 0, or at least epsilon, which must be positive then, got "
-                f"{self.first_epsilon} and {self.epsilon}"
-            )
-        if not 0.0 < self.annealing <= 1.0:
-            raise ValueError(f"annealing must lie in (0, 1], got {self.annealing}")
         if not 0.0 <= self.forced_jumps <= 1.0:
             raise ValueError(f"forced_jumps must lie in [0, 1], got {self.forced_jumps}")
         check_numbers(self, "scale", positive=True)
@@ -253,8 +240,7 @@ class JumpyRNN(PiecewiseLinearModel):
         Args:
             batch: ``obs`` (B, T, D), ``action`` (B, T, A) and, for forced jumps, ``u`` (B, T)
                 uniform in [0, 1), from ``jumpy_mbrl.data.sampling.SequenceSampler``, which also
-                gives ``length`` (B,) where sequences end early. By ``progress`` epsilon falls;
-                without it, it has fallen.
+                gives ``length`` (B,) where sequences end early.
         """
         obs = batch["obs"]
         check_frames(obs, self.obs_size, min_frames=2)
@@ -263,8 +249,7 @@ class JumpyRNN(PiecewiseLinearModel):
         u = batch.get("u")
         go_on = None if u is None else u[:, :-1] < self.config.forced_jumps
         constant = self.config.constant_jump > 0
-        epsilon = self.epsilon_at(batch.get("progress"))
-        ticks = due if constant else self.search_ticks(obs, action, due, go_on, epsilon)
+        ticks = due if constant else self.search_ticks(obs, action, due, go_on)
         lines = _Lines(ticks, due, foreseen(obs, batch.get("length")))
         hidden, velocity = self._run_ticks(lines, obs, action)
         accuracy, prediction = self._accuracy(lines, hidden, velocity, obs, action)
@@ -274,14 +259,6 @@ class JumpyRNN(PiecewiseLinearModel):
         mean_jump = lines.jump.mean()
         log = {"prediction": prediction, "duration": duration, "mean_jump": mean_jump}
         return with_rollouts(self, batch, loss, log)
-
-    def epsilon_at(self, progress: Tensor | None) -> Tensor | float:
-        """The tolerance of lines at some moment of training, from 0 to 1, or after it."""
-        last, first = self.config.epsilon, self.config.first_epsilon
-        if progress is None or not first:
-            return last
-        fallen = (progress / self.config.annealing).clamp(max=1.0)
-        return first * (last / first) ** fallen
 
     def _accuracy(
         self, lines: _Lines, hidden: Tensor, velocity: Tensor, obs: Tensor, action: Tensor
@@ -333,7 +310,6 @@ class JumpyRNN(PiecewiseLinearModel):
         action: Tensor,
         due: Tensor,
         go_on: Tensor | None = None,
-        epsilon: Tensor | float | None = None,
     ) -> Tensor:
         """Forward line search for the largest jumps (eq. 7) in one pass over the frames (A.1).
 
@@ -346,13 +322,11 @@ class JumpyRNN(PiecewiseLinearModel):
             action: (B, T, A).
             due: frames where a tick is due whatever the error, (B, T-1) bool.
             go_on: frames where a line goes on whatever the error, (B, T-1) bool.
-            epsilon: in place of the config's.
 
         Returns:
             Where the model ticks, (B, T-1) bool; everywhere at frame 0.
         """
         B, T = obs.shape[:2]
-        epsilon = self.config.epsilon if epsilon is None else epsilon
         anchor, velocity = self._no_latent(B), self._no_latent(B)
         start = torch.zeros_like(anchor[:, 0])
         offset = torch.zeros_like(obs[:, 0])
@@ -366,7 +340,7 @@ class JumpyRNN(PiecewiseLinearModel):
                 if self.config.residual:
                     ahead = torch.cat([ahead, velocity], dim=1)
                 missed = self.decoder.relative(self.decoder(ahead) + offset - obs[:, t + 1])
-                keep = missed.square().mean(dim=1) < epsilon
+                keep = missed.square().mean(dim=1) < self.config.epsilon
                 if go_on is not None:
                     keep = keep | go_on[:, t]
                 keep = keep & (elapsed.squeeze(1) + 1.0 <= self.config.horizon)

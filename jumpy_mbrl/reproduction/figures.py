@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 
 from jumpy_mbrl.data.tasks import TASKS
 from jumpy_mbrl.figures.style import FAINT, INK, PALE, check_matplotlib, new_figure, tidy
-from jumpy_mbrl.reproduction.table import PAPERS, in_order
-from jumpy_mbrl.training.presets import ANNEALED
+from jumpy_mbrl.reproduction.table import PAPERS, in_order, succeeded
+from jumpy_mbrl.training.presets import NETWORKS, SETTINGS, network_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SHOWN_MODELS = ("rnn", "jumpy-rnn", ANNEALED, "ours")
+SHOWN = ("rnn", "jumpy-rnn", "ours")
 """Whose samples are drawn, as far as there are any; without these, those of all models."""
 SHOWN_ON_WEATHER = ("rnn", "jump-2", "jumpy-rnn", "ours")
 """The same on weather, where the papers' figure 7 has constant jumps too."""
@@ -33,15 +33,14 @@ SHOWN_ON_WEATHER = ("rnn", "jump-2", "jumpy-rnn", "ours")
 _COLORS = {
     "rnn": "#b5483a",
     "ode-rnn": "#8a6bb1",
+    "jump-1": "#d9c29b",
     "jump-2": "#c9a46b",
     "jump-4": "#b58a44",
     "jump-8": "#8a6425",
     "jumpy-rnn": "#3b76af",
-    ANNEALED: "#4fa3a5",
     "ours": "#2f7d5e",
 }
 _FORCED = "#a3adb3"
-_FORCED_ANNEALED = "#a9c9c6"
 _SIDE = 28
 _HUGE = 1e30
 """Training writes errors that were not finite as the largest number; those are not drawn."""
@@ -56,7 +55,7 @@ def save_task_figures(
     capacity: Mapping[str, Any] | None,
     out: str | os.PathLike[str],
 ) -> list[Path]:
-    """Draws all that there are results for.
+    """Draws all that there are results for, of each network by its best settings and first seed.
 
     Args:
         report: what table1.json holds.
@@ -74,7 +73,7 @@ def save_task_figures(
     check_matplotlib()
     folder, paths = Path(out), list[Path]()
     for task, entries in in_order(report["tasks"]).items():
-        good = {name: entry for name, entry in entries.items() if entry["error"] is None}
+        good = {name: runs[0] for name in entries if (runs := succeeded(entries[name]))}
         drawn = {name: (samples.get(task) or {}).get(name) for name in good}
         found = {name: content for name, content in drawn.items() if content is not None}
         if found:
@@ -82,7 +81,8 @@ def save_task_figures(
             save_samples_figure(task, found, paths[-1], report["quick"])
         if good:
             paths.append(folder / f"jumps-{task}.png")
-            save_jumps_figure(task, good, paths[-1], report["quick"])
+            shown = {name: good[name] for name in _by_best_settings(good, (*NETWORKS, "ours"))}
+            save_jumps_figure(task, shown, paths[-1], report["quick"])
     if capacity is not None and any(map(_scored, capacity["models"].values())):
         paths.append(folder / "capacity.png")
         save_capacity_figure(capacity["models"], paths[-1], capacity["quick"])
@@ -104,8 +104,8 @@ def save_samples_figure(
         ImportError: if matplotlib is not installed.
     """
     source = TASKS[task].source
-    preferred = SHOWN_ON_WEATHER if source == "weather" else SHOWN_MODELS
-    names = [name for name in preferred if name in samples] or list(samples)
+    preferred = SHOWN_ON_WEATHER if source == "weather" else SHOWN
+    names = _by_best_settings(samples, preferred) or list(samples)
     shown = {name: samples[name] for name in names}
     draw: Mapping[str, Callable[[Figure, str, Mapping[str, Any]], None]] = {
         "pixels": _draw_films,
@@ -281,7 +281,7 @@ def _draw_paths(
     if TASKS[task].source == "table":
         axes.set(xlim=(0.0, 1.0), ylim=(0.0, 1.0))
     elif task == "lines":
-        axes.set(xlim=(-1.0, 21.0), ylim=(0.0, 1.0))
+        axes.set(xlim=(-0.1, 2.1), ylim=(0.0, 1.0))
     else:
         axes.set(xlim=(-2.3, 2.3), ylim=(-2.3, 2.3))
     axes.set_aspect("auto" if task == "lines" else "equal")
@@ -379,7 +379,7 @@ def _draw_progress(
         axes.plot(
             [point["mean_jump"] for point in forced],
             [point["sample_mse"] for point in forced],
-            color=_FORCED_ANNEALED if name == ANNEALED else _FORCED,
+            color=_FORCED,
             marker=".",
             linewidth=1.4,
             label=f"{name}, constant jumps",
@@ -405,6 +405,15 @@ def _budget(entries: Iterable[Mapping[str, Any]]) -> str:
     """The steps that runs made, as "1,000 steps", or from the fewest to the most."""
     steps = sorted({entry["steps"] for entry in entries})
     return " to ".join(f"{count:,}" for count in steps[:: max(len(steps) - 1, 1)]) + " steps"
+
+
+def _by_best_settings(found: Mapping[str, Any], networks: Iterable[str]) -> list[str]:
+    """Of each network the model with the last of `SETTINGS` that is found."""
+    by_settings = [
+        [name for settings in SETTINGS if (name := network + settings) in found]
+        for network in networks
+    ]
+    return [names[-1] for names in by_settings if names]
 
 
 def _scored(entries: Mapping[str, Any]) -> dict[str, Any]:
@@ -444,4 +453,4 @@ def _array(values: Any) -> NDArray[np.float64]:
 
 
 def _color(name: str) -> str:
-    return _COLORS.get(name, INK)
+    return _COLORS.get(network_of(name)[0], INK)

@@ -21,9 +21,10 @@ from jumpy_mbrl.reproduction.table import (
     QUICK_WARNING,
     format_report,
     in_order,
+    succeeded,
 )
 
-FORMAT = "jumpy-mbrl table 1"
+FORMAT, VERSION = "jumpy-mbrl table 1", 2
 
 TABLE, PAGE, SAMPLES, CAPACITY = "table1.json", "table1.md", "samples.json", "capacity.json"
 
@@ -34,8 +35,9 @@ class Results:
 
     Attributes:
         out: the folder.
-        report: of `TABLE`: entries in ``tasks``, by task and model, and what explains them.
-        samples: of `SAMPLES`: sequences to draw, by task and model; None for runs that failed.
+        report: of `TABLE`: entries in ``tasks``, by task, model and seed, and what explains them.
+        samples: of `SAMPLES`: sequences to draw, by task and model, of the first seed whose run
+            succeeded; None if all failed.
         capacity: of `CAPACITY`: entries in ``models``, by model and hidden size.
     """
 
@@ -79,26 +81,28 @@ class Results:
     @classmethod
     def _read(cls, out: Path, quick: bool) -> Results:
         """What is in ``out``; of what is not, nothing, and ``quick`` or not."""
-        empty = {"format": FORMAT, "quick": quick}
+        empty = {"format": FORMAT, "version": VERSION, "quick": quick}
         results = cls(
             out,
             report=_read_file(out / TABLE) or {**empty, "tasks": {}},
             capacity=_read_file(out / CAPACITY) or {**empty, "models": {}},
             samples=_read_file(out / SAMPLES) or {},
         )
-        _check(out / TABLE, results.report, "tasks")
-        _check(out / CAPACITY, results.capacity, "models")
-        _check(out / SAMPLES, {**empty, "samples": results.samples}, "samples")
+        _check(out / TABLE, results.report, "tasks", depth=3)
+        _check(out / CAPACITY, results.capacity, "models", depth=2)
+        _check(out / SAMPLES, {**empty, "samples": results.samples}, "samples", depth=2)
         return results
 
     def add(self, task: str, model: str, result: Mapping[str, Any]) -> None:
         """Takes what `run_job` returned for a run of the table, unless a failure is to replace a
         result."""
-        entries = self.report["tasks"].setdefault(task, {})
-        if _loses(result["entry"], entries.get(model)):
+        entry = result["entry"]
+        entries = self.report["tasks"].setdefault(task, {}).setdefault(model, {})
+        if _loses(entry, entries.get(str(entry["seed"]))):
             return
-        entries[model] = result["entry"]
-        self.samples.setdefault(task, {})[model] = result["samples"]
+        entries[str(entry["seed"])] = entry
+        if succeeded(entries)[:1] in ([], [entry]):
+            self.samples.setdefault(task, {})[model] = result["samples"]
         self._added.append((Results.add, (task, model, result)))
 
     def add_capacity(self, model: str, hidden_size: str, result: Mapping[str, Any]) -> None:
@@ -167,15 +171,20 @@ def _loses(new: Mapping[str, Any], old: Mapping[str, Any] | None) -> bool:
     return new["error"] is not None and old is not None and old.get("error") is None
 
 
-def _check(path: Path, content: Mapping[str, Any], kind: str) -> None:
-    """Raises ``ValueError`` unless results can be added to what a file holds."""
+def _check(path: Path, content: Mapping[str, Any], kind: str, depth: int) -> None:
+    """Raises ``ValueError`` unless results can be added to what a file holds, under that many names
+    each."""
     with entries_of(path, "choose another --out"):
         if not isinstance(content["quick"], bool):
             raise ValueError(f"quick is {content['quick']!r}")
-        for entries in content[kind].values():
-            for entry in entries.values():
-                if entry is not None:
-                    entry.get("error")
+        level = [content[kind]]
+        for _ in range(depth):
+            level = [inner for entries in level for inner in entries.values()]
+        for entry in level:
+            if entry is not None:
+                entry.get("error")
+        if path.name == TABLE:
+            in_order(content["tasks"])
 
 
 def _read_file(path: Path) -> dict[str, Any] | None:
@@ -193,6 +202,12 @@ def _read_file(path: Path) -> dict[str, Any] | None:
     ours = isinstance(content, dict) and (path.name == SAMPLES or content.get("format") == FORMAT)
     if not ours:
         raise ValueError(f"expected {path} to hold format {FORMAT!r}, so it is not ours")
+    version = content.get("version", 1)
+    if path.name != SAMPLES and version != VERSION:
+        raise ValueError(
+            f"expected {path} to be of version {VERSION}, got {version!r}; results of another "
+            "version cannot be added to: choose another --out, or remove them"
+        )
     found: dict[str, Any] = content
     return found
 

@@ -197,6 +197,7 @@ def score_job(job: Job, folder: Path) -> dict[str, Any]:
         "mean_sequence_mse": mean_sequence_mse(train_data, test_data),
         "forced_jumps": forced_jumps(model, test_data),
         "weights": sum(parameter.numel() for parameter in model.parameters()),
+        "built_in": list(model.built_in),
         "steps": checkpoint.step,
         "best_step": pretrained_info(folder / BEST)["metrics"].get("validation_step"),
         "training_seconds": _seconds(folder),

@@ -7,26 +7,42 @@ from typing import Any
 
 from jumpy_mbrl.data.tasks import TASKS
 from jumpy_mbrl.evaluation.sequences import ONE_STEP_FRAMES
-from jumpy_mbrl.training.presets import TASK_MODELS
+from jumpy_mbrl.training.presets import NETWORKS, SETTINGS, TASK_MODELS
 
 DEFINITIONS = {
-    "train MSE, test MSE": (
+    "seeds": (
+        "of training. Where there are several, errors and jumps are means over them, followed by "
+        "the lowest and the highest"
+    ),
+    "test MSE": (
         "mean squared error of one frame predicted from all real frames before it, at "
-        f"{ONE_STEP_FRAMES} moments of each sequence after those shown, on training and on "
-        "evaluation sequences. The papers' jumpy figures are instead along lines of the largest "
-        "accurate jumps."
+        f"{ONE_STEP_FRAMES} moments of each sequence after those shown, on evaluation sequences. "
+        "The papers' jumpy figures are instead along lines of the largest accurate jumps."
     ),
     "sample MSE": (
         "of all frames after those shown, imagined in one go with the jumps that the model "
-        "predicts, on evaluation sequences, which nothing was chosen by; ± one standard error"
+        "predicts, on evaluation sequences, which nothing was chosen by; ± one standard error over "
+        "sequences"
+    ),
+    "all-frames MSE": (
+        "the same over all frames, as the papers' programs average: those shown, which a model is "
+        "handed, count as no error. The papers' figures are such averages, and stand in both "
+        "columns"
     ),
     "mean": (
         "sample MSE of imagining the mean of the training sequences, whatever is shown. Where the "
         "papers' figures are above it, their data were scaled differently"
     ),
+    "of mean": "sample MSE over that of the mean of the training sequences",
     "mean jump": "predicted frames per line, in the same rollouts; each tick begins a line, and "
     "one that is filtered from the frames shown counts too",
+    "samples seen": (
+        "steps of training times the size of a batch: sequences, or windows of them; of models of "
+        "events so many of each kind"
+    ),
+    "frames of data": "that were trained on, each counted once",
     "training": "seconds with data and checkpoints, in older runs validation too; - if unknown",
+    "built in": "what a model knows before it learns: - if nothing, else its kind, told of below",
 }
 
 
@@ -77,96 +93,164 @@ QUICK_WARNING = (
 _COLUMNS = (
     "task",
     "model",
-    "train MSE",
+    "seeds",
     "test MSE",
     "sample MSE",
+    "all-frames MSE",
+    "of mean",
     "mean jump",
     "weights",
-    "steps",
-    "training, s",
+    "samples seen",
     "frames of data",
+    "training, s",
+    "built in",
 )
+_SUMMARY = (*(f"{network}-tuned" for network in NETWORKS), "ours")
 
 
 def format_report(report: Mapping[str, Any]) -> str:
     """The report as Markdown: sample errors side by side, then everything."""
+    tasks = report["tasks"]
     lines = ["# The papers' table 1, measured again", ""]
     if report["quick"]:
         lines += [f"**{QUICK_WARNING}**", ""]
     lines += ["Sample MSE, and in brackets the mean jump:", ""]
-    lines += summary(report["tasks"])
+    lines += summary(tasks)
+    lines += ["", "What the settings are worth:", "", *settings_summary(tasks)]
     lines += ["", "All figures; the papers' stand in italics above ours:", ""]
-    lines += _markdown(_COLUMNS, _full_rows(report["tasks"]), names=2)
-    lines += ["", *(f"* **{name}**: {text}." for name, text in _definitions()), ""]
+    lines += _markdown(_COLUMNS, _full_rows(tasks), names=2)
+    lines += ["", *(f"* **{name}**: {text}." for name, text in _definitions(tasks)), ""]
     return "\n".join(lines)
 
 
-def in_order(tasks: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Tasks and models in the order of the papers' table, which JSON may have lost."""
+def in_order(tasks: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Tasks and models in the order of the papers' table, and seeds, which JSON may have lost."""
     return {
-        task: {model: tasks[task][model] for model in TASK_MODELS if model in tasks[task]}
+        task: {
+            model: {seed: tasks[task][model][seed] for seed in sorted(tasks[task][model], key=int)}
+            for model in TASK_MODELS
+            if model in tasks[task]
+        }
         for task in TASKS
         if task in tasks
     }
 
 
-def _definitions() -> list[tuple[str, str]]:
-    return [(name, text.rstrip(".")) for name, text in DEFINITIONS.items()]
+def succeeded(entries: Mapping[str, Any]) -> list[Any]:
+    """Of a model's entries by seed those of runs that did not fail, the first seed's first."""
+    found = [entries[seed] for seed in sorted(entries, key=int)]
+    return [entry for entry in found if entry["error"] is None]
+
+
+def _definitions(tasks: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
+    known = {
+        f"built into the {_kind(run)}": "; ".join(run["built_in"])
+        for models in in_order(tasks).values()
+        for entries in models.values()
+        for run in succeeded(entries)
+        if run["built_in"]
+    }
+    return [(name, text.rstrip(".")) for name, text in {**DEFINITIONS, **known}.items()]
 
 
 def summary(tasks: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Lines of Markdown: sample MSE, and in brackets mean jump, a row a task.
 
-    A line below tells what of it is made up.
+    The networks are those with tuned settings, and ours beside them. Of pictures, sample MSE over
+    that of the mean stands in square brackets. A line below tells what is made up.
     """
     found = in_order(tasks)
-    models = [name for name in TASK_MODELS if any(name in entries for entries in found.values())]
+    models = [name for name in _SUMMARY if any(name in entries for entries in found.values())]
     rows = []
     for task, entries in found.items():
         papers = PAPERS.get(task, {})
-        row = [task]
-        row += [_brief(papers.get(name)) for name in ("rnn", "jumpy-rnn")]
-        means = [entry["mean_sequence_mse"] for entry in entries.values() if not entry["error"]]
-        row.append(_number(means[0]) if means else "-")
-        for name in models:
-            entry = entries.get(name)
-            failed = entry is not None and entry["error"] is not None
-            row.append("failed" if failed else _brief(entry and entry["test"]))
-        rows.append(row)
-    lines = _markdown(("task", "papers' RNN", "papers' jumpy RNN", "mean", *models), rows)
+        shown = [entries[name] for name in models if name in entries]
+        good = [run for runs in entries.values() for run in succeeded(runs)]
+        seeds = sorted({len(succeeded(runs)) for runs in shown})
+        rows.append(
+            [
+                task,
+                *(_papers_figures(papers.get(name)) for name in ("rnn", "jumpy-rnn")),
+                _number(good[0]["mean_sequence_mse"]) if good else "-",
+                *(_brief(task, entries.get(name)) for name in models),
+                _range(seeds) if seeds else "-",
+            ]
+        )
+    header = ("task", "papers' RNN", "papers' jumpy RNN", "mean", *models, "seeds")
+    lines = _markdown(header, rows)
     return [*lines, "", _MADE_UP] if "synthetic-weather" in found else lines
+
+
+def settings_summary(tasks: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Lines of Markdown: the RNN and the jumpy RNN by each of `SETTINGS`, as in `summary`.
+
+    Tasks whose networks have tuned settings alone are left out.
+    """
+    rows = []
+    for task, entries in in_order(tasks).items():
+        for network in ("rnn", "jumpy-rnn"):
+            papers = PAPERS.get(task, {}).get(network)
+            if any(network + settings in entries for settings in SETTINGS[:-1]):
+                cells = (_brief(task, entries.get(network + settings)) for settings in SETTINGS)
+                rows.append([task, network, _papers_figures(papers), *cells])
+    if not rows:
+        return ["Nothing of this has been run yet."]
+    header = ("task", "network", "papers'", "printed equations", "2020", "2021", "tuned")
+    return _markdown(header, rows, names=2)
 
 
 def _full_rows(tasks: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
     rows = []
-    for task, entries in in_order(tasks).items():
+    for task, models in in_order(tasks).items():
         for name, figures in PAPERS.get(task, {}).items():
-            errors = [_number(figures[key]) for key in ("train_mse", "test_mse", "sample_mse")]
-            cells = [f"papers' {name}", *errors, f"{figures['mean_jump']:g}"]
-            rows.append([task, *(f"*{cell}*" for cell in cells), "", "", "", ""])
-        rows += [_full_row(task, name, entry) for name, entry in entries.items()]
+            cells = [f"papers' {name}", ""]
+            cells += [_number(figures[key]) for key in ("test_mse", "sample_mse", "sample_mse")]
+            cells += ["", f"{figures['mean_jump']:g}"]
+            row = [task, *(cell and f"*{cell}*" for cell in cells)]
+            rows.append([*row, *[""] * (len(_COLUMNS) - len(row))])
+        for name, entries in models.items():
+            good = succeeded(entries)
+            rows += [_full_row(task, name, good)] if good else []
+            rows += [
+                _failed_row(task, name, seed, entry["error"])
+                for seed, entry in entries.items()
+                if entry["error"] is not None
+            ]
     return rows
 
 
-def _full_row(task: str, name: str, entry: Mapping[str, Any]) -> list[str]:
-    if entry["error"] is not None:
-        text = " ".join(entry["error"].split()).replace("|", "\\|")
-        return [task, name, f"failed: {text}", *[""] * (len(_COLUMNS) - 3)]
-    train_score, test = entry["train"], entry["test"]
-    spread = "" if test["sample_se"] is None else f" ± {_number(test['sample_se'], 1)}"
-    seconds = entry["training_seconds"]
+def _failed_row(task: str, name: str, seed: str, error: str) -> list[str]:
+    text = " ".join(error.split()).replace("|", "\\|")
+    return [task, name, f"failed: seed {seed}: {text}", *[""] * (len(_COLUMNS) - 3)]
+
+
+def _full_row(task: str, name: str, runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    first, tests = runs[0], [run["test"] for run in runs]
+    errors = [
+        _spread([test[key] for test in tests])
+        for key in ("one_step_mse", "sample_mse", "all_frames_mse")
+    ]
+    if len(runs) == 1 and tests[0]["sample_se"] is not None:
+        errors[1] += f" ± {_number(tests[0]['sample_se'], 1)}"
+    seen = _range(sorted({run["steps"] * run["config"]["batch_size"] for run in runs}))
+    seconds = [run["training_seconds"] for run in runs]
     return [
         task,
         name,
-        _number(train_score["one_step_mse"]),
-        _number(test["one_step_mse"]),
-        _number(test["sample_mse"]) + spread,
-        _number(test["mean_jump"], plain=True),
-        f"{entry['weights']:,}",
-        f"{entry['steps']:,}" + _precision(entry["config"]),
-        "-" if seconds is None else f"{seconds:,.0f}",
-        f"{entry['training_frames']:,}",
+        str(len(runs)),
+        *errors,
+        _spread([_of_mean(run) for run in runs], plain=True),
+        _spread([test["mean_jump"] for test in tests], plain=True),
+        f"{first['weights']:,}",
+        seen + _precision(first["config"]),
+        f"{first['training_frames']:,}",
+        "-" if None in seconds else f"{sum(seconds) / len(runs):,.0f}",
+        _kind(first) if first["built_in"] else "-",
     ]
+
+
+def _kind(run: Mapping[str, Any]) -> str:
+    return str(run["config"]["model"]["name"])
 
 
 def _precision(config: Mapping[str, Any]) -> str:
@@ -175,11 +259,46 @@ def _precision(config: Mapping[str, Any]) -> str:
     return "" if precision == "float32" else f" in {precision}"
 
 
-def _brief(figures: Mapping[str, Any] | None) -> str:
-    if not figures:
-        return "-"
-    jump = _number(figures["mean_jump"], plain=True)
-    return f"{_number(figures['sample_mse'])} ({jump})"
+def _papers_figures(figures: Mapping[str, float] | None) -> str:
+    return "-" if not figures else f"{_number(figures['sample_mse'])} ({figures['mean_jump']:g})"
+
+
+def _brief(task: str, entries: Mapping[str, Any] | None) -> str:
+    """Means over seeds: sample MSE, of pictures that over the mean picture's, and mean jump."""
+    runs = succeeded(entries or {})
+    if not runs:
+        return "failed" if entries else "-"
+    error = _number(_mean([run["test"]["sample_mse"] for run in runs]))
+    jump = _number(_mean([run["test"]["mean_jump"] for run in runs]), plain=True)
+    if TASKS[task].source == "pixels":
+        error += f" [{_number(_mean([_of_mean(run) for run in runs]), plain=True)}]"
+    return f"{error} ({jump})"
+
+
+def _of_mean(run: Mapping[str, Any]) -> float | None:
+    """Sample MSE over that of the mean sequence."""
+    error = run["test"]["sample_mse"]
+    return None if error is None else float(error / run["mean_sequence_mse"])
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """None if one of them was not finite."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if len(known) == len(values) else None
+
+
+def _spread(values: Sequence[float | None], plain: bool = False) -> str:
+    """The mean and, of several, the lowest and the highest."""
+    ends = sorted(value for value in values if value is not None)
+    mean = _number(_mean(values), plain=plain)
+    if len(values) == 1 or len(ends) < len(values):
+        return mean
+    return f"{mean} ({_number(ends[0], plain=plain)} to {_number(ends[-1], plain=plain)})"
+
+
+def _range(values: Sequence[int]) -> str:
+    """Of ascending numbers the only one, or the first to the last."""
+    return " to ".join(f"{value:,}" for value in values[:: max(len(values) - 1, 1)])
 
 
 def _number(value: float | None, digits: int = 2, plain: bool = False) -> str:
