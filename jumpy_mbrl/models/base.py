@@ -165,10 +165,7 @@ class WorldModel(nn.Module, ABC):
 
     @abstractmethod
     def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Training loss of a batch from the sampler ``batch_kind``, and scalars to log.
-
-        Training adds ``progress`` to the batch, the part of its steps that are done, from 0 to 1.
-        """
+        """Training loss of a batch from the sampler ``batch_kind``, and scalars to log."""
 
     def imagine(
         self,

@@ -87,7 +87,7 @@ def model_config_from(description: Mapping[str, Any]) -> ModelConfig:
         raise ValueError(unknown_name("kind of model", name, MODELS))
     if not isinstance(values, Mapping):
         raise ValueError(f"expected the settings of the {name} as a mapping, got {values!r}")
-    entry, values = MODELS[name], _of_today(name, values)
+    entry, values = MODELS[name], of_today(name, values)
     check_names(f"{name} setting", values, [field.name for field in fields(entry.config)])
     kinds = get_type_hints(entry.config)
     for setting, value in values.items():
@@ -99,7 +99,7 @@ def model_config_from(description: Mapping[str, Any]) -> ModelConfig:
     return config
 
 
-def _of_today(name: str, values: Mapping[str, Any]) -> Mapping[str, Any]:
+def of_today(name: str, values: Mapping[str, Any]) -> Mapping[str, Any]:
     """Settings as they are now, of those that an earlier version wrote."""
     if name != "jumpy-rnn":
         return values

@@ -14,7 +14,13 @@ from jumpy_mbrl.data.tasks import TaskConfig
 from jumpy_mbrl.envs.config import unknown_name
 from jumpy_mbrl.models.jumpy_rnn import JumpyRNNConfig
 from jumpy_mbrl.models.networks import check_sizes
-from jumpy_mbrl.models.registry import MODELS, ModelConfig, describe_model, model_name
+from jumpy_mbrl.models.registry import (
+    MODELS,
+    ModelConfig,
+    describe_model,
+    model_name,
+    of_today,
+)
 from jumpy_mbrl.models.sprite_jump import SpriteJumpConfig
 from jumpy_mbrl.training.optimizer import OptimizerName
 
@@ -173,7 +179,11 @@ def differences(expected: Mapping[str, Any], given: Mapping[str, Any]) -> list[s
 
 def _complete(values: Mapping[str, Any]) -> dict[str, Any]:
     """All settings, flat, with the defaults of those that ``values`` lacks."""
-    model = values.get("model", {}).get("name")
+    about = dict(values.get("model", {}))
+    model, settings = about.get("name"), about.get("config")
+    if isinstance(settings, Mapping) and not settings.get("first_epsilon"):
+        about["config"] = of_today(str(model), settings)
+    values = {**values, "model": about}
     defaults = {
         **_default_fields(TrainingConfig),
         "model": {"config": _default_fields(MODELS[model].config) if model in MODELS else {}},

@@ -59,15 +59,14 @@ def train(
     """Trains a world model and saves the weights that were best on the validation data.
 
     Killed at any moment and resumed, a run on a CPU ends with the same bytes as without the
-    interruption (on one machine, with the same number of threads). Started by torchrun, its
-    workers train one model together (see ``jumpy_mbrl.training.distributed``); as many as one
-    likes may resume it.
+    interruption, but for the seconds (on one machine, with the same number of threads). Started by
+    torchrun, its workers train one model together (see ``jumpy_mbrl.training.distributed``); as
+    many as one likes may resume it.
 
     Args:
         config: the run.
         run_dir: folder for the checkpoint, TensorBoard scalars, ``seconds.json`` (see
-            ``training_seconds``) and ``best/``, the best model as ``from_pretrained`` loads it,
-            with these seconds.
+            ``training_seconds``) and ``best/``, the best model as ``from_pretrained`` loads it.
         resume: go on from the checkpoint in ``run_dir``, or from the start if the run was
             interrupted before its first checkpoint.
         data_dir: folder where datasets are kept for the next run.
@@ -208,15 +207,18 @@ class _Run:
         model = copy.deepcopy(self.model)
         model.load_state_dict(self.best_model)
         best = self.best or {}
-        folder = save_pretrained(
+        return save_pretrained(
             model,
             self.folder / BEST,
             data=self.config.train_data.to_dict(),
-            training={"command": command, "config": self.config.to_dict()},
+            training={
+                "command": command,
+                "config": self.config.to_dict(),
+                "steps": self.step,
+                "seconds": round(self.stopwatch.seconds, 3),
+            },
             metrics={f"validation_{name}": value for name, value in best.items()},
         )
-        self.stopwatch.save(folder)
-        return folder
 
     def save(self) -> None:
         """Writes the checkpoint, which the first worker does for all."""
@@ -279,8 +281,6 @@ class _Run:
     def _update(self) -> Mapping[str, Tensor]:
         config = self.config
         batch = self.workers.share(self.sampler.sample(config.batch_size, self.generator))
-        done = self.step / config.steps
-        batch["progress"] = torch.tensor(done, dtype=torch.float32, device=self.workers.device)
         loss, log = self.loss(batch)
         self.optimizer.zero_grad()
         loss.backward()
