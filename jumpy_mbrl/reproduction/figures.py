@@ -116,7 +116,7 @@ def save_samples_figure(
         "pixels": (9.5, 0.9 + 1.15 * (len(shown) + 1)),
         "weather": (4.0 * rows, 5.6),
     }
-    size = sizes.get(source, (3.4 * len(shown) + 0.6, 3.2 * rows + 0.7))
+    size = sizes.get(source, (3.4 * max(len(shown), 2) + 0.6, 3.2 * rows + 0.7))
     with _figure(path, size) as figure:
         draw.get(source, _draw_ways)(figure, task, shown)
         _title(figure, f"{TASKS[task].title}: samples", quick)
