@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from jumpy_mbrl.data.loading import actions_ahead
 from jumpy_mbrl.models.base import WorldModel
 
+_FEW = 32
+
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
@@ -63,6 +65,7 @@ class ResidualMLP(nn.Module):
     """Residual multilayer perceptron: with ReLU, the papers' encoder and decoder (section 3).
 
     The first layer changes the width, each inner layer adds to what it reads, the last is linear.
+    Under autocast, layers that read or write only a few numbers keep their precision.
 
     Args:
         inputs: size of the input vectors.
@@ -100,15 +103,31 @@ class ResidualMLP(nn.Module):
         """(..., inputs) to (..., outputs)."""
         if self.divide is not None:
             inputs = inputs / self.divide
-        hidden = self.activation(self.first(inputs))
+        hidden = self.activation(_exact(self.first, inputs))
         for layer in self.inner:
             hidden = hidden + self.activation(layer(hidden))
-        out: Tensor = self.last(hidden)
+        out = _exact(self.last, hidden)
         return out if self.multiply is None else out * self.multiply
 
     def relative(self, error: Tensor) -> Tensor:
         """Errors (..., outputs) of the outputs, before they are multiplied."""
         return error if self.multiply is None else error / self.multiply
+
+
+def _exact(layer: nn.Linear, inputs: Tensor) -> Tensor:
+    """What the layer makes of ``inputs``, not in a lower precision if few numbers go in or out.
+
+    Those are coordinates, for which bfloat16 is too coarse, and their layers cost next to nothing.
+    """
+    out: Tensor
+    if min(layer.in_features, layer.out_features) > _FEW or not torch.is_autocast_enabled(
+        inputs.device.type
+    ):
+        out = layer(inputs)
+        return out
+    with torch.autocast(inputs.device.type, enabled=False):
+        out = layer(inputs.to(layer.weight.dtype))
+    return out
 
 
 def _factors(factors: tuple[float, ...]) -> Tensor | None:
