@@ -25,7 +25,7 @@ from jumpy_mbrl.training import (
     train,
     validate,
 )
-from jumpy_mbrl.training.presets import NETWORKS, TASK_MODELS, TUNED, network_of
+from jumpy_mbrl.training.presets import NETWORKS, TASK_MODELS, network_of
 
 CSV = "jena.csv"
 # Size of the GRU, updates of the weights, weight decay: 2020 paper, section 3.
@@ -97,10 +97,13 @@ def test_the_papers_networks_have_the_papers_sizes(task: str, model: str) -> Non
     assert (net.mlp_size, net.mlp_layers, net.action_size, net.scale) == (128, 4, 0, (1.0,))
     assert net.residual == (settings != "-printed"), "the programs decode displacements"
     assert (config.batch_size, config.weight_decay) == (256, weight_decay)
+    assert net.burn_in == (TASKS[task].warm_up if settings == "-tuned" else 1)
     rates = (config.steps, config.learning_rate, config.schedule, config.decay, config.decay_every)
     if settings == "-tuned":
-        family = TUNED["jump" if network.startswith("jump-") else network]
-        assert {name: getattr(config, name) for name in family} == family
+        # All networks are given the same.
+        assert replace(config, model=RNNConfig()) == replace(
+            run_of(task, "rnn-tuned"), model=RNNConfig()
+        )
     elif settings == "-2021":
         assert rates == (25_000, 1e-3, "exponential", 0.75, 1000)
     else:
