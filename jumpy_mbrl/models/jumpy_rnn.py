@@ -172,6 +172,29 @@ class JumpyRNN(PiecewiseLinearModel):
         shape: Tensor = self.decoder(hidden[..., :size])
         return shape + hidden[..., size:]
 
+    def decode_lines(self, state: State, rows: Tensor, elapsed: Tensor) -> Tensor:
+        latent = self.config.latent_size
+        entered = self._enter(state.hidden[:, :latent], state.velocity[:, :latent])
+        shape = self._at(entered, rows, elapsed)
+        if not self.config.residual:
+            return shape
+        return shape + state.hidden[:, self.config.hidden_size :].index_select(0, rows)
+
+    def _enter(self, latent: Tensor, velocity: Tensor) -> tuple[Tensor, Tensor]:
+        """What the decoder's first layer makes of P lines (P, L): at their beginning, and its
+        change per frame, (P, width) each. As it is linear, these tell all that it makes of them."""
+        first = self.decoder.first
+        moving = torch.cat([latent, velocity], dim=1) if self.config.residual else latent
+        with torch.autocast(latent.device.type, enabled=False):
+            rate = nn.functional.linear(velocity, first.weight[:, : latent.shape[1]])
+            return nn.functional.linear(moving, first.weight, first.bias), rate
+
+    def _at(self, entered: tuple[Tensor, Tensor], rows: Tensor, elapsed: Tensor) -> Tensor:
+        """The decoder's outputs (Q, D) on the lines ``rows`` (Q,), ``elapsed`` (Q,) frames on."""
+        begin, rate = (part.index_select(0, rows) for part in entered)
+        out: Tensor = self.decoder.after_first(torch.addcmul(begin, rate, elapsed.unsqueeze(1)))
+        return out
+
     def _no_latent(self, batch_size: int) -> Tensor:
         """The latent (B, L), and its velocity, before anything has been seen."""
         return next(self.parameters()).new_zeros(batch_size, self.config.latent_size)
@@ -265,12 +288,11 @@ class JumpyRNN(PiecewiseLinearModel):
     ) -> tuple[Tensor, Tensor]:
         """Mean squared error of the lines (P, L) where they are judged, weighted after an action,
         and at each frame once, plain."""
-        failed = lines.failed.nonzero().squeeze(1)
-        missed = torch.addcmul(
-            hidden[failed], velocity[failed], lines.jump[failed].unsqueeze(1) + 1.0
-        )
-        spanned = lines.at_frames(hidden, velocity)
-        latents = torch.cat([spanned, missed, hidden])
+        failed, every = lines.failed.nonzero().squeeze(1), torch.arange(len(hidden)).to(lines.row)
+        line = torch.cat([lines.line_at, failed, every])
+        jump = lines.jump.to(hidden.dtype)
+        elapsed = torch.cat([lines.elapsed.to(hidden.dtype), jump[failed] + 1.0, 0.0 * jump])
+        shapes = self._at(self._enter(hidden, velocity), line, elapsed)
         begin = obs[lines.row, lines.frame]
         real = torch.cat(
             [
@@ -279,21 +301,18 @@ class JumpyRNN(PiecewiseLinearModel):
                 begin,
             ]
         )
+        predicted = shapes
         if self.config.residual:
-            line = torch.cat([lines.line_at, failed])
-            speeds = torch.cat([velocity[line], velocity])
-            shapes = self.decoder(torch.cat([latents, speeds], dim=1))
-            offsets = begin - shapes[len(line) :]
-            predicted, real = shapes[: len(line)] + offsets[line], real[: len(line)]
-        else:
-            predicted = self.decoder(latents)
+            known = len(line) - len(every)
+            predicted = shapes[:known] + (begin - shapes[known:]).index_select(0, line[:known])
+            real = real[:known]
         errors = self.decoder.relative(predicted - real).square()
         weight = loss_weights(self.config, obs, action)
         if weight is not None:
             of_lines = weight[lines.row, lines.frame]  # That of the frame after the tick.
             # The lines' first frames come last, and are left out where they are exact.
             weight = torch.cat([of_lines[lines.line_at], of_lines[failed], of_lines])[: len(errors)]
-        return mean_where(errors, weight), errors[: len(spanned)].mean()
+        return mean_where(errors, weight), errors[: len(lines.line_at)].mean()
 
     def _ticks_due(self, action: Tensor) -> Tensor:
         """Where a tick is due, (B, T-1): while the model is primed, and at every action."""
@@ -330,16 +349,15 @@ class JumpyRNN(PiecewiseLinearModel):
         anchor, velocity = self._no_latent(B), self._no_latent(B)
         start = torch.zeros_like(anchor[:, 0])
         offset = torch.zeros_like(obs[:, 0])
+        begin, rate = self._enter(anchor, velocity)
         ticks = due.clone()
         ticks[:, 0] = True
         all_due = due.all(dim=0).tolist()
         for t in range(T - 1):
             elapsed = (t - start).unsqueeze(1)
             if t > 0 and not all_due[t]:
-                ahead = torch.addcmul(anchor, velocity, elapsed + 1.0)
-                if self.config.residual:
-                    ahead = torch.cat([ahead, velocity], dim=1)
-                missed = self.decoder.relative(self.decoder(ahead) + offset - obs[:, t + 1])
+                shape = self.decoder.after_first(torch.addcmul(begin, rate, elapsed + 1.0))
+                missed = self.decoder.relative(shape + offset - obs[:, t + 1])
                 keep = missed.square().mean(dim=1) < self.config.epsilon
                 if go_on is not None:
                     keep = keep | go_on[:, t]
@@ -349,13 +367,19 @@ class JumpyRNN(PiecewiseLinearModel):
             if rows.numel() == 0:
                 continue
             gates = self._input_gates(obs[rows, t], action[rows, t])
-            new = self._update(gates, anchor[rows], (velocity * elapsed)[rows])
-            anchor.index_copy_(0, rows, new[0])
-            velocity.index_copy_(0, rows, new[1])
+            latent, speed = self._update(gates, anchor[rows], (velocity * elapsed)[rows])
+            entered, turned = self._enter(latent, speed)
+            for part, new in (
+                (anchor, latent),
+                (velocity, speed),
+                (begin, entered),
+                (rate, turned),
+                (start, torch.full_like(latent[:, 0], t)),
+            ):
+                part.index_copy_(0, rows, new)
             if self.config.residual:
-                shape = self.decoder(torch.cat(new, dim=1))
+                shape = self.decoder.after_first(entered)
                 offset.index_copy_(0, rows, (obs[rows, t] - shape).to(offset))
-            start.index_fill_(0, rows, float(t))
         return ticks
 
     def _run_ticks(self, lines: _Lines, obs: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
@@ -388,6 +412,7 @@ class _Lines:
         failed: (P,) bool, it ends because it would have missed the next frame.
         counts: number of lines in each block.
         line_at: which line spans each of the real frames after the first.
+        elapsed: frames from the beginning of that line to each of these.
         spanned: which of the B * (T-1) frames after the first are real; all as a slice.
     """
 
@@ -416,12 +441,5 @@ class _Lines:
         # Where the longest sequences end, so do their lines; an early end says nothing of them.
         self.cut = ~self.failed & ~(self.end == steps)
         self.counts = counts.tolist()
-        self._elapsed = torch.arange(1, steps + 1, device=device).repeat(B)[self.spanned]
-        self._elapsed = (self._elapsed - self.frame[self.line_at]).unsqueeze(1)
-
-    def at_frames(self, hidden: Tensor, velocity: Tensor) -> Tensor:
-        """Latents at the real ones of the B * (T-1) frames after the first, of the lines (P, L)
-        that span them."""
-        spanning = hidden.index_select(0, self.line_at)
-        moving = velocity.index_select(0, self.line_at)
-        return torch.addcmul(spanning, moving, self._elapsed.to(hidden.dtype))
+        after = torch.arange(1, steps + 1, device=device).repeat(B)[self.spanned]
+        self.elapsed = after - self.frame[self.line_at]

@@ -103,7 +103,11 @@ class ResidualMLP(nn.Module):
         """(..., inputs) to (..., outputs)."""
         if self.divide is not None:
             inputs = inputs / self.divide
-        hidden = self.activation(_exact(self.first, inputs))
+        return self.after_first(_exact(self.first, inputs))
+
+    def after_first(self, hidden: Tensor) -> Tensor:
+        """What follows from what the first layer makes of the inputs, which is linear in them."""
+        hidden = self.activation(hidden)
         for layer in self.inner:
             hidden = hidden + self.activation(layer(hidden))
         out = _exact(self.last, hidden)

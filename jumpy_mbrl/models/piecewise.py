@@ -76,51 +76,54 @@ class PiecewiseLinearModel(WorldModel):
             obs=torch.where(stays, state.obs, self.decode(hidden)),
         )
 
+    def decode_lines(self, state: State, rows: Tensor, elapsed: Tensor) -> Tensor:
+        """Observations (Q, D) on the lines of the rows numbered ``rows`` (Q,) of a state,
+        ``elapsed`` (Q,) frames after its moment."""
+        hidden = state.hidden.index_select(0, rows)
+        velocity = state.velocity.index_select(0, rows)
+        return self.decode(torch.addcmul(hidden, velocity, elapsed.unsqueeze(1)))
+
 
 class _Lines:
     """The lines of B rollouts as they grow, and their values at any time."""
 
     def __init__(self, state: State, ticked: bool) -> None:
-        self._final = state
-        start = torch.zeros_like(state.remaining)
-        self._final_start = start
-        self._starts = [start]
-        self._hidden = [state.hidden]
-        self._velocity = [state.velocity]
+        number = torch.arange(state.batch_size, device=state.hidden.device)
+        self._blocks = [state]
+        self._count = state.batch_size
+        self._starts = [torch.zeros_like(state.remaining)]
+        self._numbers = [number]  # Of the lines, in the order of the blocks.
+        self._last_start = self._starts[0]
         self._ticked = ticked
 
     def add(self, rows: Tensor, start: Tensor, state: State) -> None:
         """A new line for the rollouts numbered ``rows``, from their time ``start`` on."""
-        whole = rows.numel() == self._final.batch_size
-        if whole:
-            self._final, self._final_start = state, start
+        number = torch.arange(self._count, self._count + len(rows), device=rows.device)
+        self._blocks.append(state)
+        self._count += len(rows)
+        last = self._numbers[-1]
+        if len(rows) == len(last):
+            self._last_start = start
             self._starts.append(start)
-            self._hidden.append(state.hidden)
-            self._velocity.append(state.velocity)
+            self._numbers.append(number)
             return
-        self._final = self._final.update_rows(rows, state)
-        self._final_start = self._final_start.index_copy(0, rows, start)
-        nowhere = torch.full_like(self._final_start, torch.inf)
+        self._last_start = self._last_start.index_copy(0, rows, start)
+        nowhere = torch.full_like(self._last_start, torch.inf)
         self._starts.append(nowhere.index_copy(0, rows, start))
-        self._hidden.append(self._final.hidden)
-        self._velocity.append(self._final.velocity)
+        self._numbers.append(last.index_copy(0, rows, number))
 
     def read(self, model: PiecewiseLinearModel, times: Tensor, end: float) -> Imagined:
-        starts = torch.stack(self._starts, dim=1)
-        first = 0 if self._ticked else 1
-        return Imagined(
-            obs=model.decode(self._latents_at(starts, times)),
-            tick_times=starts[:, first:],
-            state=model.leap(self._final, end - self._final_start),
-        )
-
-    def _latents_at(self, starts: Tensor, times: Tensor) -> Tensor:
-        """Latents at ``times``: (B, K, H). At a tick's own moment the line before it answers."""
-        B, K = starts.shape[0], times.shape[0]
+        starts, numbers = torch.stack(self._starts, dim=1), torch.stack(self._numbers, dim=1)
+        lines = type(self._blocks[0]).cat(self._blocks)
+        B, K = len(starts), len(times)
+        # At a tick's own moment the line before it answers.
         query = times.expand(B, K).contiguous()
-        line = (torch.searchsorted(starts.detach(), query) - 1).clamp_min(0)
-        index = line.unsqueeze(-1).expand(B, K, self._final.hidden.shape[1])
-        hidden = torch.stack(self._hidden, dim=1).gather(1, index)
-        velocity = torch.stack(self._velocity, dim=1).gather(1, index)
-        elapsed = query - starts.gather(1, line)
-        return hidden + velocity * elapsed.unsqueeze(-1)
+        place = (torch.searchsorted(starts.detach(), query) - 1).clamp_min(0)
+        elapsed = query - starts.gather(1, place)
+        obs = model.decode_lines(lines, numbers.gather(1, place).flatten(), elapsed.flatten())
+        final = lines.map(lambda part: part.index_select(0, numbers[:, -1]))
+        return Imagined(
+            obs=obs.unflatten(0, (B, K)),
+            tick_times=starts[:, 0 if self._ticked else 1 :],
+            state=model.leap(final, end - self._last_start),
+        )
