@@ -92,7 +92,7 @@ _TUNED_STEPS = {
 }
 _TUNED_EPSILON = {
     "lines": 1e-4,
-    "circles": 4e-3,
+    "circles": 1e-2,
     "billiards1d": 4e-5,
     "billiards2d": 7e-5,
     "pixel-billiards1d": 2e-4,
