@@ -197,10 +197,10 @@ def test_runs_on_lines_learn_the_shots_of_the_game(name: str, tmp_path: Path) ->
         model=replace(config.model, **small),
         train_data=replace(config.train_data, num_trajectories=200),
         validation_data=replace(few, num_trajectories=20),
-        steps=40,
+        steps=80,
         batch_size=32,
-        learning_rate=1e-2,
-        validation_interval=10,
+        average=0.9,
+        validation_interval=20,
         device="cpu",
         threads=1,
     )
