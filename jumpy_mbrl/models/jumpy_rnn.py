@@ -30,6 +30,10 @@ from jumpy_mbrl.models.networks import (
 from jumpy_mbrl.models.piecewise import PiecewiseLinearModel
 
 
+_AT_ONCE = 4096
+"""Frames that are decoded at once where no gradient is asked for, so that they fit in the cache."""
+
+
 @dataclass(frozen=True)
 class JumpyRNNConfig(LossConfig):
     """Sizes of a ``JumpyRNN`` and settings of its training; see also ``LossConfig``.
@@ -191,9 +195,13 @@ class JumpyRNN(PiecewiseLinearModel):
 
     def _at(self, entered: tuple[Tensor, Tensor], rows: Tensor, elapsed: Tensor) -> Tensor:
         """The decoder's outputs (Q, D) on the lines ``rows`` (Q,), ``elapsed`` (Q,) frames on."""
-        begin, rate = (part.index_select(0, rows) for part in entered)
-        out: Tensor = self.decoder.after_first(torch.addcmul(begin, rate, elapsed.unsqueeze(1)))
-        return out
+        # Each piece of a graph would have a gradient of all lines.
+        size = len(rows) if any(part.requires_grad for part in entered) else _AT_ONCE
+        pieces = []
+        for some, ahead in zip(rows.split(size), elapsed.unsqueeze(1).split(size), strict=True):
+            begin, rate = (part.index_select(0, some) for part in entered)
+            pieces.append(self.decoder.after_first(torch.addcmul(begin, rate, ahead)))
+        return torch.cat(pieces)
 
     def _no_latent(self, batch_size: int) -> Tensor:
         """The latent (B, L), and its velocity, before anything has been seen."""
