@@ -370,7 +370,8 @@ def test_gradients_pass_through_whole_rollouts(config: Any) -> None:
 def test_rollouts_reach_the_training(
     name: str, precision: Precision, data: TaskDataset, tmp_path: Path
 ) -> None:
-    model: Any = replace(MODELS[name], rollout_weight=1.0, rollout_start=9)
+    config: Any = MODELS[name]
+    model: Any = replace(config, rollout_weight=1.0, rollout_start=9)
     loss, log, module = differentiated(model, data, precision)
     assert bool(loss > log["rollout"]) and float(log["rollout"]) > 0.0
     assert bool(gradient(module).isfinite().all())

@@ -56,7 +56,7 @@ class MeanPoint:
             points: with ``frames``, ``seconds``, ``success`` and ``n``, and perhaps ``samples``.
         """
         successes = [float(point["success"]) for point in points]
-        samples = [point.get("samples") for point in points]
+        samples: list[Any] = [point.get("samples") for point in points]
         return cls(
             label=label,
             frames=fmean(point["frames"] for point in points),

@@ -58,7 +58,8 @@ def given_to(agent: Agent) -> Given:
     model = getattr(agent, "model", None)
     if not isinstance(model, WorldModel):
         names = ("training_seconds", "weights", "built_in")
-        return Given(**{name: getattr(agent, name, None) for name in names})
+        told: dict[str, Any] = {name: getattr(agent, name, None) for name in names}
+        return Given(**told)
     models: list[WorldModel] = [model, *getattr(agent, "ensemble", ())]
     with _entries(agent, "training"):
         trainings = [_training(record) for record in _records(agent)]
@@ -87,7 +88,8 @@ def training_frames(agent: Agent) -> int | None:
     with _entries(agent, "data"):
         data = [record.get("data") or {} for record in _records(agent)]
         different = {json.dumps(entry, sort_keys=True): entry for entry in data}
-        return _sum(_frames(entry) for entry in different.values())
+        total: int | None = _sum(_frames(entry) for entry in different.values())
+    return total
 
 
 def _entries(agent: Agent, name: str) -> Any:
