@@ -739,14 +739,14 @@ def test_the_picture_is_called_as_the_page(
     titles = []
     monkeypatch.setattr(
         "jumpy_mbrl.figures.learning.save_learning_figure",
-        lambda *args, title: titles.append(title),
+        lambda *args, title, rivals: titles.append((title, rivals)),
     )
     rest = POLICY_PRESETS["ppo-rest-coords"]
     inside = [
         write_run(tmp_path / name, replace(rest, inside=name), *points_of(0.3)) for name in "ab"
     ]
     assert script.main(["figure", "--policies", *map(str, inside), "--out", str(tmp_path)]) == 0
-    assert titles == ["PPO inside world models"]
+    assert titles == [("PPO inside world models", False)]
 
 
 def test_figures_that_cannot_be(

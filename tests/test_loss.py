@@ -371,7 +371,7 @@ def test_rollouts_reach_the_training(
     name: str, precision: Precision, data: TaskDataset, tmp_path: Path
 ) -> None:
     config: Any = MODELS[name]
-    model = replace(config, rollout_weight=1.0, rollout_start=9)
+    model: Any = replace(config, rollout_weight=1.0, rollout_start=9)
     loss, log, module = differentiated(model, data, precision)
     assert bool(loss > log["rollout"]) and float(log["rollout"]) > 0.0
     assert bool(gradient(module).isfinite().all())

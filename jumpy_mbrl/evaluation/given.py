@@ -58,8 +58,8 @@ def given_to(agent: Agent) -> Given:
     model = getattr(agent, "model", None)
     if not isinstance(model, WorldModel):
         names = ("training_seconds", "weights", "built_in")
-        said: dict[str, Any] = {name: getattr(agent, name, None) for name in names}
-        return Given(**said)
+        told: dict[str, Any] = {name: getattr(agent, name, None) for name in names}
+        return Given(**told)
     models: list[WorldModel] = [model, *getattr(agent, "ensemble", ())]
     with _entries(agent, "training"):
         trainings = [_training(record) for record in _records(agent)]
@@ -89,7 +89,7 @@ def training_frames(agent: Agent) -> int | None:
         data = [record.get("data") or {} for record in _records(agent)]
         different = {json.dumps(entry, sort_keys=True): entry for entry in data}
         total: int | None = _sum(_frames(entry) for entry in different.values())
-        return total
+    return total
 
 
 def _entries(agent: Agent, name: str) -> Any:

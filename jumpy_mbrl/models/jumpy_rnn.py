@@ -29,7 +29,6 @@ from jumpy_mbrl.models.networks import (
 )
 from jumpy_mbrl.models.piecewise import PiecewiseLinearModel
 
-
 _AT_ONCE = 4096
 """Frames that are decoded at once where no gradient is asked for, so that they fit in the cache."""
 
