@@ -94,7 +94,7 @@ _TUNED_EPSILON = {
     "lines": 1e-4,
     "circles": 1e-2,
     "billiards1d": 4e-5,
-    "billiards2d": 7e-5,
+    "billiards2d": 5e-5,
     "pixel-billiards1d": 2e-4,
     "pixel-billiards2d": 3e-3,
     "weather": 2e-3,
