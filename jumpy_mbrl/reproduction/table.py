@@ -25,9 +25,8 @@ DEFINITIONS = {
         "sequences"
     ),
     "all-frames MSE": (
-        "the same over all frames, as the papers' programs average: those shown, which a model is "
-        "handed, count as no error. The papers' figures are such averages, and stand in both "
-        "columns"
+        "the same over all frames: those shown, which a model is handed, count as no error. The "
+        "papers do not say which of the two theirs are, so they stand in both columns"
     ),
     "mean": (
         "sample MSE of imagining the mean of the training sequences, whatever is shown. Where the "

@@ -60,9 +60,8 @@ class TrainingConfig:
         device: "auto" (CUDA if there is one), "cpu" or "cuda".
         threads: CPU threads of torch; 0 leaves them as they are.
         precision: of the loss and its gradient. "bfloat16" (by torch.autocast; weights, optimizer
-            and validation stay in float32) is meant for pictures, whose training then takes about
-            half the time on a CPU that has bfloat16 instructions. It is not meant for coordinates:
-            between 0.5 and 1 its numbers lie 1/256 apart, and errors are to be far below that. Not
+            and validation stay in float32, as do layers that read or write a few coordinates) takes
+            half the time or less on a CPU that has bfloat16 instructions, and longer on others. Not
             for SpriteJump.
         compile: let torch.compile make the loss faster, after up to a minute of compiling. On a
             CPU the steps of the LatentJump, and of the RNN on pictures, become somewhat shorter,
