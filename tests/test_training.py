@@ -685,11 +685,12 @@ def test_weights_are_averaged_over_steps(tmp_path: Path, data_dir: Path) -> None
     for number in (1, 2, 3):
         run(replace(config, steps=number), tmp_path / f"{number}", data_dir)
         steps.append(Checkpoint.load(tmp_path / f"{number}" / CHECKPOINT).model)
-    run(replace(config, average=0.75), tmp_path / "run", data_dir)
+    run(replace(config, average=0.2), tmp_path / "run", data_dir)
     found = Checkpoint.load(tmp_path / "run" / CHECKPOINT)
     for name, weights in found.model.items():
         assert weights.equal(steps[2][name])  # What learns is not averaged.
-        expected = 0.75 * (0.75 * steps[0][name] + 0.25 * steps[1][name]) + 0.25 * steps[2][name]
+        two = torch.lerp(steps[0][name], steps[1][name], 1.0 - 2 / 11)
+        expected = torch.lerp(two, steps[2][name], 1.0 - 0.2)
         torch.testing.assert_close(found.averaged[f"module.{name}"], expected)
     assert found.best is not None
     last = {name.removeprefix("module."): w for name, w in found.averaged.items()}

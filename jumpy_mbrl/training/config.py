@@ -50,7 +50,8 @@ class TrainingConfig:
             "cosine": it falls to zero at the last step along half a cosine.
         decay: factor of the exponential schedule. (Paper: 0.9.)
         decay_every: steps between two such factors. (Paper: 1000.)
-        average: how much of the average of the weights each step keeps, in [0, 1); 0 for none.
+        average: how much of the average of the weights each step keeps, in [0, 1), and the first
+            steps less, n of them (1 + n) / (10 + n); 0 for none.
             The averaged weights are validated and saved; those that learn stay as they are.
         patience: end the run where so many validations in a row bring no better error; 0 for never.
         grad_clip: largest norm of the gradient; longer ones are scaled down.

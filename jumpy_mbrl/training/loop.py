@@ -12,7 +12,7 @@ from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from jumpy_mbrl.data.loading import SequenceData, actions_ahead, as_frames, lengths, load_data
@@ -382,7 +382,13 @@ def _first_weights(config: TrainingConfig) -> WorldModel:
 
 
 def _average(model: WorldModel, keep: float) -> AveragedModel:
-    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(keep))
+    """The model with averaged weights, which forget the first ones sooner than ``keep`` alone."""
+
+    def update(averaged: Any, current: Any, steps: Tensor | int) -> None:
+        done = int(steps)
+        torch._foreach_lerp_(averaged, current, 1.0 - min(keep, (1 + done) / (10 + done)))
+
+    return AveragedModel(model, multi_avg_fn=update)
 
 
 def _write(board: _Board, group: str, scalars: Mapping[str, Any], step: int) -> None:
