@@ -91,7 +91,7 @@ _TUNED_STEPS = {
     "synthetic-weather": 2500,
 }
 _TUNED_EPSILON = {
-    "lines": 1e-4,
+    "lines": 1e-2,
     "circles": 1e-2,
     "billiards1d": 4e-5,
     "billiards2d": 5e-5,
