@@ -62,9 +62,9 @@ def test_windows_and_futures_are_the_right_frames(window: int) -> None:
 
 
 def test_without_actions_the_future_lasts_to_the_end() -> None:
-    for data in (numbered(), make_task(TaskConfig("lines", 30))):
+    for data, frames in ((numbered(), 1.0), (make_task(TaskConfig("lines", 30)), 10.0)):
         batch = sample(data, 500, window=1)
-        now = (batch["window"][:, 0, 0] % 100).round().long()
+        now = (frames * batch["window"][:, 0, 0] % 100).round().long()
         assert torch.equal(batch["length"], data.obs.shape[1] - 1 - now)
         assert batch["action"].shape == (500, data.action.shape[2])
 

@@ -295,7 +295,8 @@ class JumpyRNN(PiecewiseLinearModel):
     ) -> tuple[Tensor, Tensor]:
         """Mean squared error of the lines (P, L) where they are judged, weighted after an action,
         and at each frame once, plain."""
-        failed, every = lines.failed.nonzero().squeeze(1), torch.arange(len(hidden)).to(lines.row)
+        failed = lines.failed.nonzero().squeeze(1)
+        every = torch.arange(len(hidden), device=hidden.device)
         line = torch.cat([lines.line_at, failed, every])
         jump = lines.jump.to(hidden.dtype)
         elapsed = torch.cat([lines.elapsed.to(hidden.dtype), jump[failed] + 1.0, 0.0 * jump])

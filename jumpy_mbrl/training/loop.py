@@ -388,7 +388,8 @@ def _average(model: WorldModel, keep: float) -> AveragedModel:
         done = int(steps)
         torch._foreach_lerp_(averaged, current, 1.0 - min(keep, (1 + done) / (10 + done)))
 
-    return AveragedModel(model, multi_avg_fn=update)
+    with plain_defaults():
+        return AveragedModel(model, multi_avg_fn=update)
 
 
 def _write(board: _Board, group: str, scalars: Mapping[str, Any], step: int) -> None:
