@@ -6,7 +6,7 @@ from jumpy_mbrl.models.event_jump import EventJump, EventJumpConfig
 from jumpy_mbrl.models.fold_jump import FoldJump, FoldJumpConfig
 from jumpy_mbrl.models.jumpy_rnn import JumpyRNN, JumpyRNNConfig
 from jumpy_mbrl.models.latent_jump import LatentJump, LatentJumpConfig
-from jumpy_mbrl.models.networks import LossConfig
+from jumpy_mbrl.models.losses import LossConfig
 from jumpy_mbrl.models.ode_rnn import ODERNN, ODERNNConfig
 from jumpy_mbrl.models.pretrained import (
     from_pretrained,

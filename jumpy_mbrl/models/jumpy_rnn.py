@@ -15,17 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from jumpy_mbrl.models.base import State, check_frames
+from jumpy_mbrl.models.losses import LossConfig, loss_weights, mean_where, with_rollouts
 from jumpy_mbrl.models.networks import (
-    LossConfig,
     ResidualMLP,
     check_numbers,
     check_sizes,
     foreseen,
     frame_actions,
     gru_update,
-    loss_weights,
-    mean_where,
-    with_rollouts,
 )
 from jumpy_mbrl.models.piecewise import PiecewiseLinearModel
 

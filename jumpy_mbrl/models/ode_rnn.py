@@ -16,17 +16,14 @@ from torch import Tensor, nn
 
 from jumpy_mbrl.envs.config import unknown_name
 from jumpy_mbrl.models.base import Imagined, State, WorldModel, check_frames
+from jumpy_mbrl.models.losses import LossConfig, loss_weights, mean_where, with_rollouts
 from jumpy_mbrl.models.networks import (
-    LossConfig,
     ResidualMLP,
     check_numbers,
     check_sizes,
     foreseen,
     frame_actions,
     gru_update,
-    loss_weights,
-    mean_where,
-    with_rollouts,
 )
 
 FIXED_STEP_SOLVERS = (
