@@ -42,8 +42,8 @@ class TrainingConfig:
         validation_data: sequences to choose the best weights by.
         steps: updates of the weights. (Paper: 10,000.)
         batch_size: sequences, or events of each kind, in a batch. (Paper: 256.)
-        optimizer: "adamw", or "muon": then matrices are changed by Muon, which learned these
-            networks in a quarter of the steps, and the rest by AdamW.
+        optimizer: "adamw", or "muon": then matrices are changed by Muon, which learns these
+            networks in fewer steps (docs/research_log.md), and the rest by AdamW.
         learning_rate: at the start. (Paper: 1e-3.)
         weight_decay: decoupled from the gradient.
         schedule: "exponential": the rate is multiplied by `decay` every `decay_every` steps;
