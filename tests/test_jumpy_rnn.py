@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from jumpy_mbrl.models import jumpy_rnn
 from jumpy_mbrl.models.base import State
 from jumpy_mbrl.models.jumpy_rnn import JumpyRNN, JumpyRNNConfig, JumpyState
 
@@ -127,6 +128,17 @@ def test_lines_begin_at_the_frame_that_the_tick_read() -> None:
     for k, elapsed in enumerate(times):
         torch.testing.assert_close(seen[:, k], obs[:, 2] + shape(elapsed) - shape(0.0))
     torch.testing.assert_close(model.decode(state.hidden), obs[:, 2])
+
+
+def test_frames_decoded_in_pieces_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, (obs, action) = make_model(), frames()
+    times = [0.5, 1.0, 4.25, 7.0]
+    whole = model.imagine(model.observe(obs), times, action[:, 3]).obs
+    assert whole.requires_grad
+    monkeypatch.setattr(jumpy_rnn, "_AT_ONCE", 3)
+    with torch.no_grad():
+        pieces = model.imagine(model.observe(obs), times, action[:, 3]).obs
+    torch.testing.assert_close(pieces, whole.detach(), rtol=0, atol=1e-13)
 
 
 @pytest.mark.parametrize("residual", [True, False])
