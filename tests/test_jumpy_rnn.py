@@ -224,6 +224,7 @@ class SlowLine:
     jump: int
     state: JumpyState
     cut: bool
+    own: bool
 
 
 def slow_lines(
@@ -231,10 +232,11 @@ def slow_lines(
     obs: Tensor,
     action: Tensor,
     due: Tensor,
-    go_on: Tensor,
+    u: Tensor,
     lengths: list[int] | None = None,
 ) -> list[SlowLine]:
     """Equation 7 word for word: one sequence at a time, one jump at a time, growing it by one."""
+    go_on, own = u < model.config.forced_jumps, u[:, -1] < model.config.own_jumps
     found = []
     for row in range(obs.shape[0]):
         last = (obs.shape[1] if lengths is None else lengths[row]) - 1
@@ -243,31 +245,32 @@ def slow_lines(
         while frame < last:
             state = replace(state, obs=obs[row : row + 1, frame])
             state = model.tick(state, action[row : row + 1, frame])
-            jump = 1
+            jump, predicted = 1, int(state.remaining + u[row, frame])
             while frame + jump < last:
                 now = frame + jump
                 ahead = model.decode(state.hidden + (jump + 1) * state.velocity)
                 accurate = (ahead - obs[row, now + 1]).square().mean() < model.config.epsilon
-                if due[row, now] or not (accurate or go_on[row, now]):
+                keep = jump + 1 <= predicted if own[row] else accurate or go_on[row, now]
+                if due[row, now] or not keep:
                     break
                 if jump + 1 > model.config.horizon:
                     break
                 jump += 1
             end = frame + jump
             cut = bool(due[row, end]) if end < last else end < obs.shape[1] - 1
-            found.append(SlowLine(row, frame, jump, state, cut))
+            found.append(SlowLine(row, frame, jump, state, cut, bool(own[row])))
             state = replace(state, hidden=state.hidden + jump * state.velocity)
             frame += jump
     return found
 
 
 def search_problem(
-    residual: bool, epsilon: float, horizon: float
+    residual: bool, epsilon: float, horizon: float, **settings: Any
 ) -> tuple[JumpyRNN, dict[str, Tensor]]:
     config = replace(
         SMALL, residual=residual, epsilon=epsilon, horizon=horizon, forced_jumps=0.1, priming=2
     )
-    model = make_model(config, seed=3)
+    model = make_model(replace(config, **settings), seed=3)
     obs, action = frames(batch=12, length=16)
     # Lines that start near the frames, as those of a trained model do.
     with torch.no_grad():
@@ -277,37 +280,49 @@ def search_problem(
     return model, {"obs": obs, "action": action, "u": u}
 
 
+@pytest.mark.parametrize("own", [0.0, 0.5])
 @pytest.mark.parametrize("residual", [True, False])
 @pytest.mark.parametrize(("epsilon", "horizon"), [(0.0, 40.0), (0.03, 40.0), (0.1, 4.0), (9.0, 40)])
-def test_line_search_equals_the_slow_loop(residual: bool, epsilon: float, horizon: float) -> None:
-    model, batch = search_problem(residual, epsilon, horizon)
-    obs, action = batch["obs"], batch["action"]
+def test_line_search_equals_the_slow_loop(
+    residual: bool, epsilon: float, horizon: float, own: float
+) -> None:
+    model, batch = search_problem(residual, epsilon, horizon, own_jumps=own)
+    obs, action, u = batch["obs"], batch["action"], batch["u"]
     due = model._ticks_due(action)
-    go_on = batch["u"][:, :-1] < 0.1
-    ticks = model.search_ticks(obs, action, due, go_on)
+    ticks = model.search_ticks(obs, action, due, u)
     expected = torch.zeros_like(ticks)
-    lines = slow_lines(model, obs, action, due, go_on)
+    lines = slow_lines(model, obs, action, due, u)
     for line in lines:
         expected[line.row, line.frame] = True
     assert torch.equal(ticks, expected)
+    assert len({line.row for line in lines if line.own}) == int((u[:, -1] < own).sum())
+    if own:
+        # As predicted, whatever the error: up to a frame more or less than it says.
+        mine = [line for line in lines if line.own]
+        assert len(mine) < len(lines)
+        assert len({line.jump for line in mine if not line.cut}) >= 3
+        lines = [line for line in lines if not line.own]
     longest = max(line.jump for line in lines)
     assert longest <= horizon
     if epsilon == 0.0:
         assert 1 < longest < 5  # forced jumps only
     if epsilon == 9.0:
-        # Everything is accurate: only priming (2 frames) and the action interrupt.
-        assert sorted({line.jump for line in lines}) == [1, 2, 12, 14]
+        # Everything is accurate: only priming (2 frames) and the action, of all but the last row.
+        assert {line.jump for line in lines if line.row != 11} == {1, 2, 12}
+        assert all(line.jump in (1, 14) for line in lines if line.row == 11)
     if epsilon in (0.03, 0.1):
         assert len({line.jump for line in lines if not line.cut}) >= 3
 
 
 @pytest.mark.parametrize("lengths", [None, [16, 2, 3, 4, 5, 7, 9, 10, 12, 14, 15, 16]])
 @pytest.mark.parametrize("residual", [True, False])
-@pytest.mark.parametrize(("weight", "burn_in"), [(1.0, 1), (4.0, 1), (4.0, 3)])
+@pytest.mark.parametrize(
+    ("weight", "burn_in", "own"), [(1.0, 1, 0.0), (4.0, 1, 0.0), (4.0, 3, 0.0), (4.0, 3, 0.5)]
+)
 def test_loss_and_its_gradient_equal_those_of_the_slow_loop(
-    residual: bool, lengths: list[int] | None, weight: float, burn_in: int
+    residual: bool, lengths: list[int] | None, weight: float, burn_in: int, own: float
 ) -> None:
-    model, batch = search_problem(residual, epsilon=0.03, horizon=6.0)
+    model, batch = search_problem(residual, epsilon=0.03, horizon=6.0, own_jumps=own)
     model.config = replace(model.config, action_weight=weight, burn_in=burn_in)
     obs, action = batch["obs"], batch["action"]
     if lengths is not None:
@@ -317,19 +332,19 @@ def test_loss_and_its_gradient_equal_those_of_the_slow_loop(
     gradients = {name: p.grad for name, p in model.named_parameters()}
     model.zero_grad()
 
-    due, go_on = model._ticks_due(action), batch["u"][:, :-1] < 0.1
-    lines = slow_lines(model, obs, action, due, go_on, lengths)
+    lines = slow_lines(model, obs, action, model._ticks_due(action), batch["u"], lengths)
+    assert any(line.own for line in lines) == bool(own)
     errors, durations, weights = [], [], []
     for line in lines:
         end = line.frame + line.jump
-        missed = end < obs.shape[1] - 1 and not line.cut
+        missed = end < obs.shape[1] - 1 and not (line.cut or line.own)
         # A line that begins at the real frame is not judged there.
         for ahead in range(int(residual), line.jump + (2 if missed else 1)):
             predicted = model.decode(line.state.hidden + ahead * line.state.velocity)[0]
             errors.append((predicted - obs[line.row, line.frame + ahead]).square().mean())
             acted = bool(action[line.row, line.frame].any())
             weights.append((weight if acted else 1.0) * (line.frame >= burn_in - 1))
-        if not line.cut:
+        if not (line.cut or line.own):
             durations.append((model._duration(line.state.anchor) - line.jump).square())
     weighted = torch.stack(errors) @ torch.tensor(weights).double() / sum(weights)
     assert weights.count(weight) > 10 and (weight == 1.0 or weights.count(1.0) > 10)
@@ -418,7 +433,7 @@ def test_constant_jumps_are_trained_on_their_own_lines(residual: bool) -> None:
     model.zero_grad()
 
     model.config = replace(model.config, horizon=99.0)
-    lines = slow_lines(model, obs, action, due, torch.ones_like(due))
+    lines = slow_lines(model, obs, action, due, torch.zeros_like(batch["u"]))
     errors = [
         (model.decode(line.state.hidden + ahead * line.state.velocity)[0] - real).square()
         for line in lines
@@ -440,6 +455,15 @@ def test_constant_jumps_are_trained_on_their_own_lines(residual: bool) -> None:
 
 
 # -- learning --------------------------------------------------------------------------------
+
+
+def test_own_jumps_need_a_number_below_their_rate() -> None:
+    model, batch = search_problem(True, epsilon=0.0, horizon=40.0, own_jumps=0.5, forced_jumps=0.0)
+    for last, jumps in ((0.5, False), (0.49, True)):
+        batch["u"][:, -1] = last
+        assert (float(model.loss(batch)[1]["mean_jump"]) > 1.5) == jumps
+    del batch["u"]
+    assert float(model.loss(batch)[1]["mean_jump"]) == 1.0
 
 
 def test_forced_jumps_need_a_number_below_their_rate() -> None:
@@ -515,7 +539,8 @@ def test_bad_frames_and_actions_are_refused() -> None:
         ({"horizon": 0.5}, "horizon must be at least one frame, got 0.5"),
         ({"epsilon": -1.0}, "must not be negative"),
         ({"epsilon": float("nan")}, "must not be negative, got nan"),
-        ({"forced_jumps": 1.5}, r"must lie in \[0, 1\], got 1.5"),
+        ({"forced_jumps": 1.5}, r"forced_jumps must lie in \[0, 1\], got 1.5"),
+        ({"own_jumps": -0.1}, r"own_jumps must lie in \[0, 1\], got -0.1"),
         ({"priming": 0}, "priming must be an integer of at least 1, got 0"),
         ({"constant_jump": -1}, "constant_jump must be an integer of at least 0, got -1"),
         ({"constant_jump": 2.0}, "constant_jump must be an integer of at least 0, got 2.0"),

@@ -18,7 +18,6 @@ from jumpy_mbrl.data.tasks import TaskConfig, TaskDataset, make_task
 from jumpy_mbrl.models import (
     EventJumpConfig,
     FoldJumpConfig,
-    JumpyRNN,
     JumpyRNNConfig,
     LatentJumpConfig,
     ODERNNConfig,
@@ -287,105 +286,7 @@ def test_a_run_may_be_compiled_from_any_step_on(
     assert Checkpoint.load(begun / "checkpoint.safetensors").step == 6
 
 
-# -- rollouts of the model itself ------------------------------------------------------------------
-
-ROLLED: list[Any] = [
-    RNNConfig(2, 2, 8, 8, scale=(2.0,)),
-    ODERNNConfig(2, 2, 8, 8, scale=(2.0,)),
-    JumpyRNNConfig(2, 2, 8, 8, scale=(2.0,), horizon=9.0),
-    JumpyRNNConfig(2, 2, 8, 8, scale=(2.0,), horizon=9.0, constant_jump=3, residual=False),
-]
-rolled = pytest.mark.parametrize(
-    "config", ROLLED, ids=["RNN", "ODE-RNN", "JumpyRNN", "constant jumps"]
-)
-
-
-def rolling(config: Any, **settings: Any) -> tuple[Any, dict[str, Tensor]]:
-    """A model that learns from rollouts, and a batch whose sequences act at frames 3 and 6."""
-    torch.manual_seed(0)
-    usual = {"rollout_weight": 0.5, "rollout_frames": 5, "rollout_share": 0.5}
-    model: Any = make_model(replace(config, **{**usual, **settings})).double()
-    generator = torch.Generator().manual_seed(1)
-    obs, action, u = (
-        torch.rand(7, 14, size, generator=generator, dtype=torch.float64) for size in (2, 2, 1)
-    )
-    acts = torch.zeros(14, 1).double()
-    acts[[3, 6]] = 1.0
-    return model, {"obs": obs, "action": action * acts, "u": u.squeeze(-1)}
-
-
-@rolled
-@pytest.mark.parametrize(("u", "first"), [(0.0, 0), (0.7, 2), (0.999, 3)])
-def test_rollouts_go_on_from_the_models_own_predictions(config: Any, u: float, first: int) -> None:
-    model, batch = rolling(config, rollout_start=3)
-    batch["u"][0, -1] = u
-    loss, log = model.loss(batch)
-    now = first + 3
-    row = {"obs": batch["obs"][:4], "action": batch["action"][:4]}  # half of 7, rounded up
-    state = model.observe(row["obs"][:, first : now + 1], row["action"][:, first : now + 1])
-    acts = [frame for frame in (3, 6) if now < frame < now + 5]
-    times = [0.0, *(float(frame - now) for frame in acts)]
-    imagined = model.imagine(
-        state, [1.0, 2.0, 3.0, 4.0, 5.0], row["action"][:, [now, *acts]], times
-    )
-    missed = (0.5 * (imagined.obs - row["obs"][:, now + 1 : now + 6])).square()
-    torch.testing.assert_close(log["rollout"], missed.mean())
-    model.config = replace(model.config, rollout_weight=0.0)
-    alone, plain = model.loss(batch)
-    torch.testing.assert_close(loss - alone, 0.5 * missed.mean())
-    assert log.keys() - plain.keys() == {"rollout"}
-    model.config = replace(model.config, rollout_weight=0.5)
-    lengths = torch.tensor([14, now + 3, 2, now + 1, 14, 14, 14])
-    _, log = model.loss({**batch, "length": lengths})
-    known = torch.cat([missed[0], missed[1, :2]])
-    torch.testing.assert_close(log["rollout"], known.mean())
-    _, log = model.loss({**batch, "length": lengths.clamp(max=2)})
-    assert float(log["rollout"].detach()) == 0.0
-
-
-@rolled
-def test_gradients_pass_through_whole_rollouts(config: Any) -> None:
-    model, batch = rolling(replace(config, action_size=0), rollout_frames=9)
-    batch["action"] = batch["action"][..., :0]  # a world without actions
-    if isinstance(model, JumpyRNN):
-        with torch.no_grad():
-            model.duration.bias.fill_(0.7)
-    (slope,) = torch.autograd.grad(model.loss(batch)[1]["rollout"], model.decoder.last.bias)
-    assert bool((slope != 0.0).all())
-    found = []
-    for entry in range(2):
-        ends = []
-        for step in (1e-5, -2e-5):
-            with torch.no_grad():
-                model.decoder.last.bias[entry] += step
-                ends.append(float(model.loss(batch)[1]["rollout"]))
-        found.append((ends[0] - ends[1]) / 2e-5)
-        with torch.no_grad():
-            model.decoder.last.bias[entry] += 1e-5
-    torch.testing.assert_close(slope, torch.tensor(found).double(), rtol=1e-4, atol=1e-8)
-
-
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("name", ["RNN", "ODE-RNN", "JumpyRNN"])
-def test_rollouts_reach_the_training(
-    name: str, precision: Precision, data: TaskDataset, tmp_path: Path
-) -> None:
-    config: Any = MODELS[name]
-    model: Any = replace(config, rollout_weight=1.0, rollout_start=9)
-    loss, log, module = differentiated(model, data, precision)
-    assert bool(loss > log["rollout"]) and float(log["rollout"]) > 0.0
-    assert bool(gradient(module).isfinite().all())
-    train(replace(RUN, model=model, precision=precision), tmp_path, progress=False)
-
-
-def test_rollouts_need_frames_and_chance() -> None:
-    model, batch = rolling(ROLLED[0], rollout_frames=11)
-    with pytest.raises(ValueError, match="11 that are imagined need sequences of 15, got 14; low"):
-        model.loss(batch)
-    model, batch = rolling(ROLLED[0], rollout_start=2)
-    del batch["u"]
-    with pytest.raises(ValueError, match="uniform numbers u, but there are none; give them, as"):
-        model.loss(batch)
+# -- which frames count ----------------------------------------------------------------------------
 
 
 def test_a_burn_in_has_to_leave_frames() -> None:
@@ -404,23 +305,16 @@ def test_sequences_that_end_within_the_burn_in_teach_nothing() -> None:
     assert all(p.grad is not None and not p.grad.any() for p in model.parameters())
 
 
-@pytest.mark.parametrize("config", ROLLED[:3])
+@pytest.mark.parametrize("name", ["RNN", "ODE-RNN", "JumpyRNN"])
 @pytest.mark.parametrize(
     ("setting", "wrong", "message"),
     [
         ("burn_in", 0, "must be an integer of at least 1, got 0"),
         ("action_weight", 0.0, "must be positive and finite, got 0.0; 1 counts all errors alike"),
         ("action_weight", float("nan"), "must be positive and finite, got nan"),
-        ("rollout_weight", -1.0, "must be finite and not negative, got -1.0"),
-        ("rollout_weight", float("inf"), "must be finite and not negative, got inf"),
-        ("rollout_frames", 0, "must be an integer of at least 1, got 0"),
-        ("rollout_shown", 2.5, "must be an integer of at least 1, got 2.5"),
-        ("rollout_start", -1, "must be an integer of at least 0, got -1"),
-        ("rollout_share", 0.0, r"must lie in \(0, 1\], got 0.0"),
     ],
 )
-def test_impossible_losses_are_refused(
-    config: Any, setting: str, wrong: float, message: str
-) -> None:
+def test_impossible_losses_are_refused(name: str, setting: str, wrong: float, message: str) -> None:
+    config: Any = MODELS[name]
     with pytest.raises(ValueError, match=f"{setting} {message}"):
         replace(config, **{setting: wrong})

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from jumpy_mbrl.models.base import State, check_frames
-from jumpy_mbrl.models.losses import LossConfig, loss_weights, mean_where, with_rollouts
+from jumpy_mbrl.models.losses import LossConfig, loss_weights, mean_where
 from jumpy_mbrl.models.networks import (
     ResidualMLP,
     check_numbers,
@@ -45,6 +45,9 @@ class JumpyRNNConfig(LossConfig):
             (Paper: about the final training loss of the baseline.)
         forced_jumps: how often in training a jump goes on although it is not accurate, to learn
             what long lines are. (Paper, A.2: 0.01.)
+        own_jumps: how often in training a sequence is jumped through as the model itself predicts,
+            not as far as it is accurate (eq. 7), so that it learns from where its jumps will end at
+            use. Such sequences teach no durations. (Paper: 0.)
         duration_weight: weight of the durations' squared error in the loss. (Paper: 1e-5.)
         priming: in training the model ticks at each of the first ``priming`` frames, as it does
             when it filters real frames.
@@ -65,6 +68,7 @@ class JumpyRNNConfig(LossConfig):
     horizon: float = 44.0
     epsilon: float = 2e-4
     forced_jumps: float = 0.01
+    own_jumps: float = 0.0
     duration_weight: float = 1e-5
     priming: int = 4
     constant_jump: int = 0
@@ -91,8 +95,10 @@ class JumpyRNNConfig(LossConfig):
                 "epsilon and duration_weight must not be negative, got "
                 f"{self.epsilon} and {self.duration_weight}"
             )
-        if not 0.0 <= self.forced_jumps <= 1.0:
-            raise ValueError(f"forced_jumps must lie in [0, 1], got {self.forced_jumps}")
+        for name in ("forced_jumps", "own_jumps"):
+            share = getattr(self, name)
+            if not 0.0 <= share <= 1.0:
+                raise ValueError(f"{name} must lie in [0, 1], got {share}")
         check_numbers(self, "scale", positive=True)
 
     @property
@@ -258,34 +264,34 @@ class JumpyRNN(PiecewiseLinearModel):
         from its first to its last (eq. 6), and at the next one if it ended because it would have
         missed it: that is the error which A.1 compares with epsilon, and lines grow by it. A
         duration is taught unless the line was cut short by priming, by an action, or because its
-        sequence ends before the others.
+        sequence ends before the others, and unless its length was predicted (``own_jumps``).
 
         By the config (see ``LossConfig``), lines that begin at an action may count more than
-        others and those of the first frames not at all, with all their frames, and the error of
-        rollouts is added. Logged is the plain mean.
+        others and those of the first frames not at all, with all their frames. Logged is the plain
+        mean.
 
         Args:
-            batch: ``obs`` (B, T, D), ``action`` (B, T, A) and, for forced jumps, ``u`` (B, T)
-                uniform in [0, 1), from ``jumpy_mbrl.data.sampling.SequenceSampler``, which also
-                gives ``length`` (B,) where sequences end early.
+            batch: ``obs`` (B, T, D), ``action`` (B, T, A) and, for forced jumps and own jumps,
+                ``u`` (B, T) uniform in [0, 1), from ``jumpy_mbrl.data.sampling.SequenceSampler``,
+                which also gives ``length`` (B,) where sequences end early.
         """
         obs = batch["obs"]
         check_frames(obs, self.obs_size, min_frames=2)
         action = frame_actions(obs, batch.get("action"), self.action_size)
         due = self._ticks_due(action)
         u = batch.get("u")
-        go_on = None if u is None else u[:, :-1] < self.config.forced_jumps
         constant = self.config.constant_jump > 0
-        ticks = due if constant else self.search_ticks(obs, action, due, go_on)
-        lines = _Lines(ticks, due, foreseen(obs, batch.get("length")))
+        ticks = due if constant else self.search_ticks(obs, action, due, u)
+        own = due.new_zeros(len(obs)) if u is None or constant else self._own(u)
+        lines = _Lines(ticks, due | (ticks & own.unsqueeze(1)), foreseen(obs, batch.get("length")))
         hidden, velocity = self._run_ticks(lines, obs, action)
         accuracy, prediction = self._accuracy(lines, hidden, velocity, obs, action)
-        error = torch.where(lines.cut, 0.0, self._duration(hidden) - lines.jump)
-        duration = error.square().sum() / (~lines.cut).sum().clamp_min(1)
+        taught = ~(lines.cut | own[lines.row])
+        error = torch.where(taught, self._duration(hidden) - lines.jump, 0.0)
+        duration = error.square().sum() / taught.sum().clamp_min(1)
         loss = accuracy + self.config.duration_weight * duration
         mean_jump = lines.jump.mean()
-        log = {"prediction": prediction, "duration": duration, "mean_jump": mean_jump}
-        return with_rollouts(self, batch, loss, log)
+        return loss, {"prediction": prediction, "duration": duration, "mean_jump": mean_jump}
 
     def _accuracy(
         self, lines: _Lines, hidden: Tensor, velocity: Tensor, obs: Tensor, action: Tensor
@@ -333,19 +339,20 @@ class JumpyRNN(PiecewiseLinearModel):
         obs: Tensor,
         action: Tensor,
         due: Tensor,
-        go_on: Tensor | None = None,
+        u: Tensor | None = None,
     ) -> Tensor:
         """Forward line search for the largest jumps (eq. 7) in one pass over the frames (A.1).
 
         At each frame a sequence keeps its line if that predicts the next frame with a squared
         error below epsilon; otherwise it ticks, reading the true frame. So every line is as
-        long as it is accurate, at least one frame.
+        long as it is accurate, at least one frame. Some sequences (``own_jumps``) instead keep
+        their lines as long as these predict, rounded up or down at random to whole frames.
 
         Args:
             obs: (B, T, D).
             action: (B, T, A).
             due: frames where a tick is due whatever the error, (B, T-1) bool.
-            go_on: frames where a line goes on whatever the error, (B, T-1) bool.
+            u: uniform in [0, 1), (B, T), which draw forced jumps and own jumps; None for neither.
 
         Returns:
             Where the model ticks, (B, T-1) bool; everywhere at frame 0.
@@ -355,8 +362,10 @@ class JumpyRNN(PiecewiseLinearModel):
         start = torch.zeros_like(anchor[:, 0])
         offset = torch.zeros_like(obs[:, 0])
         begin, rate = self._enter(anchor, velocity)
+        length = torch.zeros_like(start)
         ticks = due.clone()
         ticks[:, 0] = True
+        own = None if u is None or self.config.own_jumps == 0.0 else self._own(u)
         all_due = due.all(dim=0).tolist()
         for t in range(T - 1):
             elapsed = (t - start).unsqueeze(1)
@@ -364,8 +373,10 @@ class JumpyRNN(PiecewiseLinearModel):
                 shape = self.decoder.after_first(torch.addcmul(begin, rate, elapsed + 1.0))
                 missed = self.decoder.relative(shape + offset - obs[:, t + 1])
                 keep = missed.square().mean(dim=1) < self.config.epsilon
-                if go_on is not None:
-                    keep = keep | go_on[:, t]
+                if u is not None:
+                    keep = keep | (u[:, t] < self.config.forced_jumps)
+                if own is not None:
+                    keep = torch.where(own, elapsed.squeeze(1) + 1.0 <= length, keep)
                 keep = keep & (elapsed.squeeze(1) + 1.0 <= self.config.horizon)
                 ticks[:, t] |= ~keep
             rows = ticks[:, t].nonzero().squeeze(1)
@@ -382,10 +393,17 @@ class JumpyRNN(PiecewiseLinearModel):
                 (start, torch.full_like(latent[:, 0], t)),
             ):
                 part.index_copy_(0, rows, new)
+            if u is not None and own is not None:
+                whole = (self._next_duration(latent) + u[rows, t]).floor()
+                length.index_copy_(0, rows, whole.to(length))
             if self.config.residual:
                 shape = self.decoder.after_first(entered)
                 offset.index_copy_(0, rows, (obs[rows, t] - shape).to(offset))
         return ticks
+
+    def _own(self, u: Tensor) -> Tensor:
+        """Which sequences make jumps of their own, (B,) bool; nothing else reads these numbers."""
+        return u[:, -1] < self.config.own_jumps
 
     def _run_ticks(self, lines: _Lines, obs: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """Latent and velocity (P, L) of every line, given where they begin."""

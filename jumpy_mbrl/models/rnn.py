@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from jumpy_mbrl.models.base import Imagined, State, WorldModel, check_frames
-from jumpy_mbrl.models.losses import LossConfig, loss_weights, mean_where, with_rollouts
+from jumpy_mbrl.models.losses import LossConfig, loss_weights, mean_where
 from jumpy_mbrl.models.networks import (
     ResidualMLP,
     check_numbers,
@@ -93,8 +93,8 @@ class RNN(WorldModel):
     def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean squared error of all one-frame predictions under teacher forcing.
 
-        By the config (see ``LossConfig``), those right after an action may count more than others,
-        and the error of rollouts is added. Logged is the plain mean.
+        By the config (see ``LossConfig``), those right after an action may count more than others.
+        Logged is the plain mean.
 
         ``batch`` comes from ``jumpy_mbrl.data.sampling.SequenceSampler``. What is beyond the end of
         a sequence counts for nothing.
@@ -107,7 +107,7 @@ class RNN(WorldModel):
         prediction = mean_where(error, real)
         loss = mean_where(error, loss_weights(self.config, obs, action, real))
         log = {"prediction": prediction, "mean_jump": torch.ones_like(prediction)}
-        return with_rollouts(self, batch, loss, log)
+        return loss, log
 
     def _teacher_forced(self, obs: Tensor, action: Tensor) -> Tensor:
         """Hidden states (B, T, H) after reading real frames (B, T, D) and actions (B, T, A)."""

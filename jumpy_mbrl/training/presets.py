@@ -90,6 +90,7 @@ _TUNED_STEPS = {
     "weather": 2500,
     "synthetic-weather": 2500,
 }
+_JUMPY_STEPS = {**_TUNED_STEPS, "billiards2d": 20_000}
 _TUNED_EPSILON = {
     "lines": 1e-2,
     "circles": 1e-2,
@@ -107,7 +108,7 @@ _TUNED_SEQUENCES = 100_000
 _SHOWN = DatasetConfig().table.lead_in + 1
 _RNN = TrainingConfig(model=RNNConfig(burn_in=_SHOWN), **_TUNED)
 _ODE_RNN = replace(_RNN, model=ODERNNConfig(burn_in=_SHOWN))
-_JUMPY_RNN = replace(_RNN, model=JumpyRNNConfig(burn_in=_SHOWN, epsilon=1e-4))
+_JUMPY_RNN = replace(_RNN, model=JumpyRNNConfig(burn_in=_SHOWN, epsilon=1e-4, own_jumps=0.5))
 _JUMP_4 = replace(_RNN, model=JumpyRNNConfig(burn_in=_SHOWN, constant_jump=4))
 _EVENT_JUMP = TrainingConfig(
     model=EventJumpConfig(),
@@ -130,6 +131,7 @@ _LINE_JUMPY_RNN = replace(
     model=JumpyRNNConfig(
         obs_size=2,
         epsilon=_TUNED_EPSILON["billiards1d"],
+        own_jumps=0.5,
         burn_in=_SHOWN,
         priming=LINE_CONFIG.lead_in + 1,
         horizon=float(LINE_CONFIG.num_frames - LINE_CONFIG.lead_in - 1),
@@ -176,6 +178,7 @@ def _network_run(task: str, model: str, csv: str | None = None) -> TrainingConfi
         config = JumpyRNNConfig(
             **sizes,
             epsilon=epsilon[task],
+            own_jumps=0.5 if settings == "-tuned" and task not in _CERTAIN and not jump else 0.0,
             whole_jumps=task in _CERTAIN and not jump,
             priming=about.warm_up,
             horizon=float(about.frames - about.warm_up),
@@ -191,7 +194,8 @@ def _network_run(task: str, model: str, csv: str | None = None) -> TrainingConfi
         return replace(run, **_2021)
     if settings == "-tuned":
         data = {} if pixels or weather else _task_data(task, num_sequences=_TUNED_SEQUENCES)
-        return replace(run, **data, **_TUNED, steps=_TUNED_STEPS[task])
+        steps = _JUMPY_STEPS if network == "jumpy-rnn" else _TUNED_STEPS
+        return replace(run, **data, **_TUNED, steps=steps[task])
     return run
 
 
