@@ -457,6 +457,28 @@ def test_constant_jumps_are_trained_on_their_own_lines(residual: bool) -> None:
 # -- learning --------------------------------------------------------------------------------
 
 
+def test_the_tolerance_falls_along_a_cosine() -> None:
+    model = make_model(replace(SMALL, epsilon=1e-4, first_epsilon=1.0))
+    steps = torch.tensor([0.0, 1.0 / 3.0, 0.5, 2.0 / 3.0, 1.0], dtype=torch.float64)
+    tolerances = [float(model.epsilon_at(step)) for step in steps]
+    assert tolerances == pytest.approx([1.0, 1e-1, 1e-2, 1e-3, 1e-4])
+    assert model.epsilon_at() == 1e-4, "once trained, it has fallen"
+    assert make_model(replace(SMALL, epsilon=1e-4)).epsilon_at(steps[0]) == 1e-4
+
+
+def test_lines_are_long_while_the_tolerance_is_large() -> None:
+    model, batch = search_problem(
+        True, epsilon=1e-12, horizon=40.0, first_epsilon=9.0, forced_jumps=0.0
+    )
+    quiet = {"obs": batch["obs"]}  # without actions, which end lines
+    jumps = [
+        float(model.loss({**quiet, "progress": torch.tensor(progress)})[1]["mean_jump"])
+        for progress in (0.0, 0.3, 0.9)
+    ]
+    assert jumps[0] == 15.0 / 2.0 and jumps[0] >= jumps[1] > jumps[2] == 1.0
+    assert float(model.loss(quiet)[1]["mean_jump"]) == 1.0
+
+
 def test_own_jumps_need_a_number_below_their_rate() -> None:
     model, batch = search_problem(True, epsilon=0.0, horizon=40.0, own_jumps=0.5, forced_jumps=0.0)
     for last, jumps in ((0.5, False), (0.49, True)):
@@ -539,6 +561,9 @@ def test_bad_frames_and_actions_are_refused() -> None:
         ({"horizon": 0.5}, "horizon must be at least one frame, got 0.5"),
         ({"epsilon": -1.0}, "must not be negative"),
         ({"epsilon": float("nan")}, "must not be negative, got nan"),
+        ({"first_epsilon": 1e-5}, "first_epsilon must be 0, or at least epsilon"),
+        ({"first_epsilon": 1.0, "epsilon": 0.0}, "which must be positive then, got 1.0 and 0.0"),
+        ({"first_epsilon": math.nan}, "first_epsilon must be 0, or at least epsilon"),
         ({"forced_jumps": 1.5}, r"forced_jumps must lie in \[0, 1\], got 1.5"),
         ({"own_jumps": -0.1}, r"own_jumps must lie in \[0, 1\], got -0.1"),
         ({"priming": 0}, "priming must be an integer of at least 1, got 0"),

@@ -43,6 +43,9 @@ class JumpyRNNConfig(LossConfig):
         horizon: longest jump, in frames; the shortest is one frame.
         epsilon: squared error (mean over coordinates) up to which a line is accurate, eq. 7.
             (Paper: about the final training loss of the baseline.)
+        first_epsilon: what epsilon falls from as training goes on, along half a cosine on a
+            logarithmic scale, or 0 if it does not fall. Lines are long from the first steps on
+            then, which also makes these cheap. (Paper: 0; considered in A.2.)
         forced_jumps: how often in training a jump goes on although it is not accurate, to learn
             what long lines are. (Paper, A.2: 0.01.)
         own_jumps: how often in training a sequence is jumped through as the model itself predicts,
@@ -67,6 +70,7 @@ class JumpyRNNConfig(LossConfig):
     mlp_layers: int = 4
     horizon: float = 44.0
     epsilon: float = 2e-4
+    first_epsilon: float = 0.0
     forced_jumps: float = 0.01
     own_jumps: float = 0.0
     duration_weight: float = 1e-5
@@ -94,6 +98,11 @@ class JumpyRNNConfig(LossConfig):
             raise ValueError(
                 "epsilon and duration_weight must not be negative, got "
                 f"{self.epsilon} and {self.duration_weight}"
+            )
+        if self.first_epsilon and not 0.0 < self.epsilon <= self.first_epsilon < math.inf:
+            raise ValueError(
+                "first_epsilon must be 0, or at least epsilon, which must be positive then, got "
+                f"{self.first_epsilon} and {self.epsilon}"
             )
         for name in ("forced_jumps", "own_jumps"):
             share = getattr(self, name)
@@ -273,7 +282,8 @@ class JumpyRNN(PiecewiseLinearModel):
         Args:
             batch: ``obs`` (B, T, D), ``action`` (B, T, A) and, for forced jumps and own jumps,
                 ``u`` (B, T) uniform in [0, 1), from ``jumpy_mbrl.data.sampling.SequenceSampler``,
-                which also gives ``length`` (B,) where sequences end early.
+                which also gives ``length`` (B,) where sequences end early. By ``progress``, from 0
+                at the first step of training to 1, epsilon falls; without it, it has fallen.
         """
         obs = batch["obs"]
         check_frames(obs, self.obs_size, min_frames=2)
@@ -281,7 +291,8 @@ class JumpyRNN(PiecewiseLinearModel):
         due = self._ticks_due(action)
         u = batch.get("u")
         constant = self.config.constant_jump > 0
-        ticks = due if constant else self.search_ticks(obs, action, due, u)
+        epsilon = self.epsilon_at(batch.get("progress"))
+        ticks = due if constant else self.search_ticks(obs, action, due, u, epsilon)
         own = due.new_zeros(len(obs)) if u is None or constant else self._own(u)
         lines = _Lines(ticks, due | (ticks & own.unsqueeze(1)), foreseen(obs, batch.get("length")))
         hidden, velocity = self._run_ticks(lines, obs, action)
@@ -292,6 +303,13 @@ class JumpyRNN(PiecewiseLinearModel):
         loss = accuracy + self.config.duration_weight * duration
         mean_jump = lines.jump.mean()
         return loss, {"prediction": prediction, "duration": duration, "mean_jump": mean_jump}
+
+    def epsilon_at(self, progress: Tensor | None = None) -> Tensor | float:
+        """The tolerance of lines at a moment of training, from 0 to 1, or after it."""
+        last, first = self.config.epsilon, self.config.first_epsilon
+        if progress is None or not first:
+            return last
+        return last * (first / last) ** (0.5 * (1.0 + torch.cos(math.pi * progress)))
 
     def _accuracy(
         self, lines: _Lines, hidden: Tensor, velocity: Tensor, obs: Tensor, action: Tensor
@@ -340,6 +358,7 @@ class JumpyRNN(PiecewiseLinearModel):
         action: Tensor,
         due: Tensor,
         u: Tensor | None = None,
+        epsilon: Tensor | float | None = None,
     ) -> Tensor:
         """Forward line search for the largest jumps (eq. 7) in one pass over the frames (A.1).
 
@@ -353,11 +372,13 @@ class JumpyRNN(PiecewiseLinearModel):
             action: (B, T, A).
             due: frames where a tick is due whatever the error, (B, T-1) bool.
             u: uniform in [0, 1), (B, T), which draw forced jumps and own jumps; None for neither.
+            epsilon: in place of the config's.
 
         Returns:
             Where the model ticks, (B, T-1) bool; everywhere at frame 0.
         """
         B, T = obs.shape[:2]
+        epsilon = self.config.epsilon if epsilon is None else epsilon
         anchor, velocity = self._no_latent(B), self._no_latent(B)
         start = torch.zeros_like(anchor[:, 0])
         offset = torch.zeros_like(obs[:, 0])
@@ -372,7 +393,7 @@ class JumpyRNN(PiecewiseLinearModel):
             if t > 0 and not all_due[t]:
                 shape = self.decoder.after_first(torch.addcmul(begin, rate, elapsed + 1.0))
                 missed = self.decoder.relative(shape + offset - obs[:, t + 1])
-                keep = missed.square().mean(dim=1) < self.config.epsilon
+                keep = missed.square().mean(dim=1) < epsilon
                 if u is not None:
                     keep = keep | (u[:, t] < self.config.forced_jumps)
                 if own is not None:

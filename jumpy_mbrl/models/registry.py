@@ -103,8 +103,9 @@ def of_today(name: str, values: Mapping[str, Any]) -> Mapping[str, Any]:
     """Settings as they are now, of those that an earlier version wrote."""
     if name != "jumpy-rnn":
         return values
-    # The tolerance could fall in training; what was learned says nothing of it.
-    values = {k: v for k, v in values.items() if k not in ("first_epsilon", "annealing")}
+    if "annealing" in values:
+        # The tolerance fell otherwise; what was learned says nothing of it.
+        values = {k: v for k, v in values.items() if k not in ("first_epsilon", "annealing")}
     if "residual" in values:
         return values
     kept = {key: value for key, value in values.items() if (key, value) != ("split", "halves")}

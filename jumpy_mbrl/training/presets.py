@@ -90,26 +90,33 @@ _TUNED_STEPS = {
     "weather": 2500,
     "synthetic-weather": 2500,
 }
-_JUMPY_STEPS = {**_TUNED_STEPS, "billiards2d": 20_000}
-"""The jumpy RNN still improves there when the others no longer do."""
 _TUNED_EPSILON = {
     "lines": 1e-2,
     "circles": 1e-2,
     "billiards1d": 4e-5,
-    "billiards2d": 5e-5,
+    "billiards2d": 3.5e-5,
     "pixel-billiards1d": 2e-4,
     "pixel-billiards2d": 3e-3,
     "weather": 2e-3,
     "synthetic-weather": 2e-3,
 }
 """The tolerance that it found best for the jumpy RNN."""
+_FALLING: dict[str, Any] = {"first_epsilon": 5e-4, "own_jumps": 0.5}
+_LONGER: dict[str, Any] = {"steps": 20_000, "grad_clip": 3e-3}
+"""What it needs beside that on a table, where durations cannot be predicted well and what is wrong
+grows: it still improves when the others no longer do and, unless gradients that are much too large
+are held back, may lose all of its jumps within a few steps."""
 _TUNED_SEQUENCES = 100_000
 """Where they cost nothing; elsewhere the papers' 9,000 are learned from."""
 
 _SHOWN = DatasetConfig().table.lead_in + 1
 _RNN = TrainingConfig(model=RNNConfig(burn_in=_SHOWN), **_TUNED)
 _ODE_RNN = replace(_RNN, model=ODERNNConfig(burn_in=_SHOWN))
-_JUMPY_RNN = replace(_RNN, model=JumpyRNNConfig(burn_in=_SHOWN, epsilon=1e-4, own_jumps=0.5))
+_JUMPY_RNN = replace(
+    _RNN,
+    model=JumpyRNNConfig(burn_in=_SHOWN, epsilon=5e-5, **_FALLING),
+    **_LONGER,
+)
 _JUMP_4 = replace(_RNN, model=JumpyRNNConfig(burn_in=_SHOWN, constant_jump=4))
 _EVENT_JUMP = TrainingConfig(
     model=EventJumpConfig(),
@@ -127,12 +134,11 @@ _LINE_DATA: dict[str, Any] = {
 }
 _LINE_RNN = replace(_RNN, **_LINE_DATA, model=RNNConfig(obs_size=2, burn_in=_SHOWN))
 _LINE_JUMPY_RNN = replace(
-    _JUMPY_RNN,
+    _RNN,
     **_LINE_DATA,
     model=JumpyRNNConfig(
         obs_size=2,
         epsilon=_TUNED_EPSILON["billiards1d"],
-        own_jumps=0.5,
         burn_in=_SHOWN,
         priming=LINE_CONFIG.lead_in + 1,
         horizon=float(LINE_CONFIG.num_frames - LINE_CONFIG.lead_in - 1),
@@ -179,7 +185,6 @@ def _network_run(task: str, model: str, csv: str | None = None) -> TrainingConfi
         config = JumpyRNNConfig(
             **sizes,
             epsilon=epsilon[task],
-            own_jumps=0.5 if settings == "-tuned" and task not in _CERTAIN and not jump else 0.0,
             whole_jumps=task in _CERTAIN and not jump,
             priming=about.warm_up,
             horizon=float(about.frames - about.warm_up),
@@ -195,8 +200,10 @@ def _network_run(task: str, model: str, csv: str | None = None) -> TrainingConfi
         return replace(run, **_2021)
     if settings == "-tuned":
         data = {} if pixels or weather else _task_data(task, num_sequences=_TUNED_SEQUENCES)
-        steps = _JUMPY_STEPS if network == "jumpy-rnn" else _TUNED_STEPS
-        return replace(run, **data, **_TUNED, steps=steps[task])
+        run = replace(run, **data, **_TUNED, steps=_TUNED_STEPS[task])
+        if model == "jumpy-rnn-tuned" and task == "billiards2d":
+            return replace(run, model=replace(config, **_FALLING), **_LONGER)
+        return run
     return run
 
 
