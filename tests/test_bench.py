@@ -224,10 +224,13 @@ def test_train_prints_and_writes_every_row(
     assert bench.main(["train", "--rounds", "1", "--seconds", "1e-4", "--json", str(path)]) == 0
     rows = json.loads(path.read_text())["rows"]
     units = [row["unit"] for row in rows]
-    assert units == ["ms"] * 6 + ["ns/frame"] * 6 + ["x"] + ["ms"] * 6 + ["samples/s"] * 5
+    assert units == ["ms"] * 7 + ["ns/frame"] * 7 + ["x"] * 2 + ["ms"] * 6 + ["samples/s"] * 5
     assert all(row["value"] > 0 for row in rows)
-    (judged,) = [row for row in rows if row["ok"] is not None]
+    judged, jumpy = [row for row in rows if row["ok"] is not None]
     assert (judged["unit"], judged["target"]) == ("x", "at most 1.5")
+    assert (jumpy["unit"], jumpy["target"]) == ("x", "at most 1")
+    (trained,) = [row for row in rows if row["name"] == "training step, batch 4, JumpyRNN, trained"]
+    assert jumpy["value"] == pytest.approx(trained["ratio"])
     (ours,) = [
         row for row in rows if row["name"] == "training, a frame of a straight run, FoldJump"
     ]
@@ -245,7 +248,7 @@ def test_a_device_is_compared_with_the_cpu() -> None:
     rows = list(train.device_rows(Clock(rounds=1, seconds=1e-4), "cpu"))
     for batch in (2, 3):
         steps = [row for row in rows if f"batch {batch}," in row.name]
-        assert [row.unit for row in steps] == ["ms", "x"] * 6
+        assert [row.unit for row in steps] == ["ms", "x"] * 7
         samples = [row for row in rows if f"frames of {batch}," in row.name]
         assert [(row.unit, row.anchor) for row in samples] == [("samples/s", "cpu")] * 5
     settings = [row for row in rows if "batch 4," in row.name]
@@ -273,7 +276,7 @@ def test_a_device_that_takes_half_the_time_is_twice_as_fast(
 @pytest.mark.usefixtures("small", "compiled")
 def test_cuda_is_measured() -> None:
     rows = list(train.device_rows(Clock(rounds=1, seconds=1e-4), "cuda"))
-    assert len(rows) == 2 * (2 * 6 + 5) + 6
+    assert len(rows) == 2 * (2 * 7 + 5) + 6
     assert all(row.value > 0 for row in rows)
 
 

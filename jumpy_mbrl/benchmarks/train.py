@@ -3,8 +3,8 @@
 A training step is what the training loop does for one update: draw a batch, the loss, its gradient,
 clip that, and a fused AdamW update. It is measured with first weights and a learning rate of zero,
 so that the cost does not depend on how much a model has learned by then. That matters to the
-JumpyRNN alone: before it has learned to jump it ticks at almost every frame, which is when its
-steps cost most.
+JumpyRNN alone: before it has learned to jump it ticks at almost every frame, and its steps cost
+most. So it is measured trained as well.
 
 Models learn from different things, so what a step costs is also divided by the frames of trajectory
 that it supervises (``supervised_frames``).
@@ -43,17 +43,20 @@ BATCH_SIZE = 256
 SEQUENCES = 1000
 DEVICE_BATCHES = (256, 4096)
 MOST_PER_FRAME = 1.5
+MOST_OF_JUMPY = 1.0
 
 TASK = "billiards2d"
 MODELS: dict[str, ModelConfig] = {
-    "RNN": task_preset(TASK, "rnn").model,
-    "JumpyRNN": task_preset(TASK, "jumpy-rnn").model,
-    "ODE-RNN": task_preset(TASK, "ode-rnn").model,
+    "RNN": task_preset(TASK, "rnn-tuned").model,
+    "JumpyRNN": task_preset(TASK, "jumpy-rnn-tuned").model,
+    "ODE-RNN": task_preset(TASK, "ode-rnn-tuned").model,
     "LatentJump": LatentJumpConfig(obs_size=4, hidden_size=HIDDEN_SIZE),
     "FoldJump": FoldJumpConfig(action_size=0, hidden_size=HIDDEN_SIZE),
     "EventJump": EventJumpConfig(action_size=0, hidden_size=HIDDEN_SIZE),
 }
-"""What is trained on the papers' Billiards2D; the papers' models have the papers' settings."""
+"""What is trained on the papers' Billiards2D; the papers' models have the papers' sizes."""
+TRAINED = ("JumpyRNN, trained", "jumpy-rnn-billiards2d-task")
+"""The papers' jumpy network with the weights that are shipped, whose steps have a target."""
 BASE = "RNN"
 """What the others' training is compared with."""
 OURS = "FoldJump"
@@ -144,7 +147,7 @@ def device_rows(clock: Clock, device: str) -> Iterator[Row]:
     clock = Clock(min(clock.rounds, _DEVICE_ROUNDS), clock.seconds)
     data = make_task(TaskConfig(TASK, SEQUENCES))
     for batch in DEVICE_BATCHES:
-        for name, model in _untrained_models().items():
+        for name, model in _trained_models().items():
             (cpu,) = once.rates(_trainer(model, data, batch))
             (there,) = clock.rates(_trainer(model, data, batch, device))
             label = f"training step, batch {batch}, {name}"
@@ -165,7 +168,7 @@ def device_rows(clock: Clock, device: str) -> Iterator[Row]:
 
 def _training_steps(clock: Clock) -> Iterator[Row]:
     data = make_task(TaskConfig(TASK, SEQUENCES))
-    models = _untrained_models()
+    models = _trained_models()
     rates = clock.rates(*(_trainer(model, data, BATCH_SIZE) for model in models.values()))
     steps = {name: 1.0 / rate for name, rate in zip(models, rates, strict=True)}
     for name, seconds in steps.items():
@@ -184,6 +187,13 @@ def _training_steps(clock: Clock) -> Iterator[Row]:
         costs[OURS] / costs[BASE],
         anchor=BASE,
         at_most=MOST_PER_FRAME,
+    )
+    jumpy, _ = TRAINED
+    yield ratio_row(
+        f"{jumpy}: training step over {BASE}'s",
+        steps[jumpy] / steps[BASE],
+        anchor=BASE,
+        at_most=MOST_OF_JUMPY,
     )
 
 
@@ -213,9 +223,11 @@ def _can_compile(device: str) -> bool:
     return True
 
 
-def _untrained_models() -> dict[str, WorldModel]:
-    """What is trained, with its first weights."""
-    return {name: _first_weights(config) for name, config in MODELS.items()}
+def _trained_models() -> dict[str, WorldModel]:
+    """What is trained, with first weights, and `TRAINED`."""
+    name, shipped = TRAINED
+    untrained = {name: _first_weights(config) for name, config in MODELS.items()}
+    return {**untrained, name: from_pretrained(shipped)}
 
 
 def _first_weights(config: ModelConfig) -> WorldModel:
