@@ -104,7 +104,9 @@ def test_the_papers_networks_have_the_papers_sizes(task: str, model: str) -> Non
     rates = (config.steps, config.learning_rate, config.schedule, config.decay, config.decay_every)
     if settings == "-tuned":
         # All networks are given the same, but for one that goes on improving.
-        longer = {"steps": 20_000, "grad_clip": 3e-3} if (task, model) == LONGER else {}
+        longer: dict[str, Any] = (
+            {"steps": 20_000, "grad_clip": 3e-3} if (task, model) == LONGER else {}
+        )
         assert config == replace(run_of(task, "rnn-tuned"), model=net, **longer)
     elif settings == "-2021":
         assert rates == (25_000, 1e-3, "exponential", 0.75, 1000)
