@@ -30,7 +30,14 @@ from jumpy_mbrl.data.tasks import TaskConfig, make_task
 from jumpy_mbrl.devices import resolve_device
 from jumpy_mbrl.envs import LINE_CONFIG
 from jumpy_mbrl.envs.config import TableConfig
-from jumpy_mbrl.models import RNN, JumpyRNNConfig, RNNConfig, from_pretrained, pretrained_info
+from jumpy_mbrl.models import (
+    RNN,
+    JumpyRNN,
+    JumpyRNNConfig,
+    RNNConfig,
+    from_pretrained,
+    pretrained_info,
+)
 from jumpy_mbrl.models.event_jump import EventJumpConfig
 from jumpy_mbrl.models.latent_jump import LatentJump, LatentJumpConfig
 from jumpy_mbrl.training import (
@@ -674,6 +681,24 @@ def test_a_run_goes_on_with_its_own_optimizer_and_average(
     replace(Checkpoint.load(path), config=other.to_dict()).save(path)
     with pytest.raises(ValueError, match=message):
         run(other, tmp_path / "run", data_dir, resume=True)
+
+
+def test_a_loss_is_told_how_far_the_training_is(
+    tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = list[float]()
+    tolerance = JumpyRNN.epsilon_at
+
+    def told_tolerance(model: JumpyRNN, progress: Tensor | None = None) -> Tensor | float:
+        assert progress is not None
+        told.append(float(progress))
+        return tolerance(model, progress)
+
+    monkeypatch.setattr(JumpyRNN, "epsilon_at", told_tolerance)
+    model = JumpyRNNConfig(hidden_size=8, mlp_size=8, epsilon=1e-4, first_epsilon=1.0)
+    config = replace(RUNS["rnn"], model=model, steps=4, checkpoint_interval=2)
+    run(config, tmp_path, data_dir)
+    assert told == [0.0, 0.25, 0.5, 0.75]
 
 
 # -- averaged weights, and patience ----------------------------------------------------------
