@@ -7,14 +7,13 @@ pygame.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from jumpy_mbrl.envs.config import TableConfig
+from jumpy_mbrl.envs.config import LINE_CONFIG, TableConfig
 
 if TYPE_CHECKING:
     from jumpy_mbrl.envs.billiards import Billiards2DEnv
     from jumpy_mbrl.envs.line import Billiards1DEnv
     from jumpy_mbrl.envs.pixels import PixelConfig, draw_pixels
     from jumpy_mbrl.envs.shot import Billiards1DShotEnv, Billiards2DShotEnv
-    from jumpy_mbrl.envs.task import LINE_CONFIG
     from jumpy_mbrl.envs.video import RecordShots, save_gif
 
 BILLIARDS_2D = "Billiards2D-v0"
@@ -56,7 +55,6 @@ _LAZY = {
     "Billiards1DEnv": "line",
     "Billiards2DShotEnv": "shot",
     "Billiards1DShotEnv": "shot",
-    "LINE_CONFIG": "task",
     "PixelConfig": "pixels",
     "RecordShots": "video",
     "draw_pixels": "pixels",

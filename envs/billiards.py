@@ -12,7 +12,8 @@ from gymnasium import spaces
 from gymnasium.error import ResetNeeded
 
 from jumpy_mbrl.arrays import as_array
-from jumpy_mbrl.envs.config import Start, TableConfig, Target, unknown_name
+from jumpy_mbrl.checks import unknown_name
+from jumpy_mbrl.envs.config import Start, TableConfig, Target
 from jumpy_mbrl.envs.pixels import PixelConfig
 from jumpy_mbrl.envs.scene import Scene
 from jumpy_mbrl.envs.table import Table

@@ -45,7 +45,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from jumpy_mbrl.envs.config import LINE_SPEED, MAX_EVENTS, TableConfig, unknown_name
+from jumpy_mbrl.checks import unknown_name
+from jumpy_mbrl.envs.config import LINE_SPEED, MAX_EVENTS, TableConfig
 
 Backend = Literal["auto", "python", "numba"]
 Vector = list[float] | NDArray[np.float64]
@@ -191,37 +192,6 @@ def _advance(
                     square += v[k] * v[k]
                 slack = _ROUNDING * radius * math.sqrt(square)
     return -1, -1
-
-
-def check_room(x: list[float], config: TableConfig) -> None:
-    """Refuses balls wedged between walls, which would meet without end as soon as they move, or so
-    nearly wedged that one frame could have more contacts than a table may have.
-
-    Each table that might be so is shaken for one frame, along the axes and the diagonals, in which
-    rows between walls or corners lie, and may not have more than a tenth of `MAX_EVENTS` contacts.
-
-    Args:
-        x: flat positions, valid ones.
-        config: the table.
-
-    Raises:
-        ValueError: for balls without room to move.
-    """
-    # Walls can only hold balls that touch opposite ones.
-    span = 1.0 - 2.0 * config.radius - config.max_speed * config.dt
-    if all(max(x[axis::2]) - min(x[axis::2]) < span for axis in (0, 1)):
-        return
-    most = MAX_EVENTS // 10
-    for course in ((1.0, 0.0), (0.0, 1.0), (1.0, 1.0), (1.0, -1.0)):
-        # Neighbours move against each other, and no two at the same speed.
-        speeds = [(-1.0) ** ball * (1.0 - 0.618 * ball % 0.5) for ball in range(len(x) // 2)]
-        v = [config.max_speed * speed * part for speed in speeds for part in course]
-        if _advance(list(x), v, config.dt, config.radius, config.restitution, most)[0] < 0:
-            raise ValueError(
-                f"expected balls with room to move, got balls of radius {config.radius:g} "
-                f"wedged between walls, so that they would meet more than {most} times in one "
-                "frame; move them apart, or use a smaller radius"
-            )
 
 
 def shoot(v: Vector, ax: float, ay: float, max_impulse: float, max_speed: float) -> None:

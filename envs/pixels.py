@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from jumpy_mbrl.envs.config import Target, check_names, unknown_name
+from jumpy_mbrl.checks import check_names, is_integer, unknown_name
+from jumpy_mbrl.envs.config import Target
 
 Color = tuple[int, int, int]
 Frame = NDArray[np.uint8]
@@ -42,10 +43,6 @@ _PALETTES: dict[int, tuple[tuple[int, ...], ...]] = {
 _MASK_ELEMENTS = 10_000_000
 
 
-def _is_integer(value: object) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-
-
 @dataclass(frozen=True)
 class PixelConfig:
     """The format of a picture.
@@ -63,11 +60,11 @@ class PixelConfig:
 
     def __post_init__(self) -> None:
         size, channels = self.size, self.channels
-        if not _is_integer(size) or not MIN_SIZE <= size <= MAX_SIZE:
+        if not is_integer(size) or not MIN_SIZE <= size <= MAX_SIZE:
             raise ValueError(
                 f"expected size to be an integer from {MIN_SIZE} to {MAX_SIZE} pixels, got {size!r}"
             )
-        if not _is_integer(channels) or channels not in _PALETTES:
+        if not is_integer(channels) or channels not in _PALETTES:
             raise ValueError(f"expected channels to be 3 (colour) or 1 (grey), got {channels!r}")
         object.__setattr__(self, "size", int(size))
         object.__setattr__(self, "channels", int(channels))

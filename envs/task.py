@@ -17,23 +17,24 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from jumpy_mbrl.checks import check_choice, check_flag, check_names, is_integer
 from jumpy_mbrl.envs.config import (
+    LINE_CONFIG,
     Start,
     TableConfig,
     Target,
-    check_names,
-    check_positions,
     check_start,
     check_target,
+)
+from jumpy_mbrl.envs.pixels import Frame, PixelConfig, Rasterizer, make_pixel_config, rasterizer
+from jumpy_mbrl.envs.starts import (
+    check_positions,
+    check_room,
     check_velocities,
     draw_many_positions,
-    draw_many_velocities,
     draw_positions,
     draw_velocities,
-    unknown_name,
 )
-from jumpy_mbrl.envs.physics import check_room
-from jumpy_mbrl.envs.pixels import Frame, PixelConfig, Rasterizer, make_pixel_config, rasterizer
 
 ObsType = Literal["coords", "state", "pixels", "dict"]
 Reward = Literal["sparse", "dense"]
@@ -46,9 +47,6 @@ OBS_TYPES: tuple[ObsType, ...] = ("coords", "state", "pixels", "dict")
 REWARDS: tuple[Reward, ...] = ("sparse", "dense")
 SUCCESSES: tuple[Success, ...] = ("any", "last")
 RESET_OPTIONS = ("positions", "velocities", "target")
-
-LINE_CONFIG = TableConfig(num_frames=21, target=(0.0, 1.0, 0.23, 0.43))
-"""The papers' planning task in one dimension: y = 0.33 +- 0.1 at frame 20."""
 
 _MIDDLE = 0.5
 
@@ -153,7 +151,7 @@ class Task:
             check_room(positions, config)
         # Positions come last: they may take any number of draws, and a crowded table, which only
         # given positions can fill, must not need them. The rest of a seed stays what it was.
-        drawn = draw_velocities(config, rng, self.start, self.line)
+        drawn = draw_velocities(config, [rng], self.start, self.line)[0].tolist()
         usual = self._draw_target(rng) if self.random_target else config.target
         if positions is None:
             positions = draw_positions(config, rng.random, self.line)
@@ -164,7 +162,7 @@ class Task:
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """Draws a table from each generator: positions (B, 2N), velocities (B, 2N) and targets
         (B, 4), what `start_table` gives."""
-        velocities = draw_many_velocities(self.config, rngs, self.start, self.line)
+        velocities = draw_velocities(self.config, rngs, self.start, self.line)
         if self.random_target:
             targets = np.array([self._draw_target(rng) for rng in rngs])
         else:
@@ -359,14 +357,14 @@ def plane_task(
     check_start(start)
     return Task(
         config=_make_config(config, num_balls, TableConfig()),
-        obs_type=_check_choice("obs_type", obs_type, OBS_TYPES),
+        obs_type=check_choice("obs_type", obs_type, OBS_TYPES),
         start=start,
         max_shots=_check_max_shots(max_shots),
-        random_target=_check_flag("random_target", random_target),
-        dense=_check_choice("reward", reward, REWARDS) == "dense",
-        success=_check_choice("success", success, SUCCESSES),
+        random_target=check_flag("random_target", random_target),
+        dense=check_choice("reward", reward, REWARDS) == "dense",
+        success=check_choice("success", success, SUCCESSES),
         pixels=_check_pixels(obs_type, pixels, size, channels),
-        legacy_info=_check_flag("legacy_info", legacy_info),
+        legacy_info=check_flag("legacy_info", legacy_info),
     )
 
 
@@ -400,11 +398,11 @@ def line_task(
         )
     return Task(
         config=table,
-        obs_type=_check_choice("obs_type", obs_type, OBS_TYPES),
-        random_target=_check_flag("random_target", random_target),
-        dense=_check_choice("reward", reward, REWARDS) == "dense",
+        obs_type=check_choice("obs_type", obs_type, OBS_TYPES),
+        random_target=check_flag("random_target", random_target),
+        dense=check_choice("reward", reward, REWARDS) == "dense",
         pixels=_check_pixels(obs_type, pixels, size, channels),
-        legacy_info=_check_flag("legacy_info", legacy_info),
+        legacy_info=check_flag("legacy_info", legacy_info),
         success="last",
         line=True,
     )
@@ -425,18 +423,6 @@ def _make_config(
     return config if num_balls is None else config.replace(num_balls=num_balls)
 
 
-def _check_choice(what: str, name: Any, known: tuple[Any, ...]) -> Any:
-    if name not in known:
-        raise ValueError(unknown_name(what, name, known))
-    return name
-
-
-def _check_flag(name: str, value: object) -> bool:
-    if not isinstance(value, (bool, np.bool_)):
-        raise ValueError(f"expected {name} to be True or False, got {value!r}")
-    return bool(value)
-
-
 def _check_pixels(
     obs_type: str,
     pixels: PixelConfig | Mapping[str, Any] | str | None,
@@ -455,11 +441,9 @@ def _check_pixels(
 
 
 def _check_max_shots(max_shots: int | None) -> int | None:
-    if max_shots is None:
-        return None
-    if isinstance(max_shots, bool) or not isinstance(max_shots, (int, np.integer)) or max_shots < 1:
+    if max_shots is not None and (not is_integer(max_shots) or max_shots < 1):
         raise ValueError(
             f"expected max_shots to be an integer of at least 1, or None for a shot at every "
             f"frame, got {max_shots!r}"
         )
-    return int(max_shots)
+    return None if max_shots is None else int(max_shots)

@@ -19,7 +19,8 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from jumpy_mbrl.arrays import as_array
-from jumpy_mbrl.envs.config import TableConfig, unknown_name
+from jumpy_mbrl.checks import check_count, unknown_name
+from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.envs.limit import check_limit
 from jumpy_mbrl.envs.physics import Backend, resolve_backend
 from jumpy_mbrl.envs.table import Rows, Tables
@@ -75,11 +76,10 @@ class TableVectorEnv(GymVectorEnv):
         backend: Backend = "auto",
         **arguments: Any,
     ) -> None:
-        _check_count("num_envs", num_envs)
         if render_mode not in (None, "rgb_array"):
             raise ValueError(unknown_name("render_mode", render_mode, ["rgb_array"]))
         self.task = task = self._make_task(arguments)
-        self.num_envs = int(num_envs)
+        self.num_envs = check_count("num_envs", num_envs)
         self.max_episode_steps = max_episode_steps
         self.autoreset_mode = _read_mode(autoreset_mode)
         self.metadata = {**type(self).metadata, "autoreset_mode": self.autoreset_mode}  # type: ignore[misc]
@@ -110,7 +110,7 @@ class TableVectorEnv(GymVectorEnv):
     def max_episode_steps(self, limit: int | None) -> None:
         limit = None if limit == -1 else limit
         if limit is not None:
-            _check_count("max_episode_steps", limit)
+            check_count("max_episode_steps", limit)
         check_limit(limit, self._steps_to_win())
         self._max_episode_steps = limit
 
@@ -463,11 +463,6 @@ class Billiards1DShotVectorEnv(ShotVectorEnv, GymVectorEnv):
 
     def _make_task(self, arguments: dict[str, Any]) -> Task:
         return line_task(**arguments)
-
-
-def _check_count(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ValueError(f"expected {name} to be an integer of at least 1, got {value!r}")
 
 
 def _read_mode(mode: AutoresetMode | str) -> AutoresetMode:

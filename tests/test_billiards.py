@@ -11,16 +11,15 @@ from gymnasium.error import ResetNeeded
 
 import jumpy_mbrl  # noqa: F401  (registers the environments)
 from jumpy_mbrl.data.seeds import data_rng
-from jumpy_mbrl.envs.config import (
-    Start,
-    TableConfig,
+from jumpy_mbrl.envs.config import Start, TableConfig
+from jumpy_mbrl.envs.physics import advance, simulate
+from jumpy_mbrl.envs.starts import (
     draw_positions,
     draw_velocities,
     sample_positions,
     sample_tables,
     sample_velocities,
 )
-from jumpy_mbrl.envs.physics import advance, simulate
 
 ID = "Billiards2D-v0"
 CORNER = (0.8, 1.0, 0.0, 0.2)
@@ -129,7 +128,7 @@ def test_one_table_is_drawn_as_the_first_of_many_would_be(balls: int) -> None:
         first, second = np.random.default_rng(seed), np.random.default_rng(seed)
         starts: tuple[Start, ...] = ("moving", "rest")
         for start in starts:
-            given = draw_velocities(config, first, start)
+            given = draw_velocities(config, [first], start)[0]
             expected = sample_velocities(config, second, 1, start).ravel()
             np.testing.assert_array_equal(given, expected)
             given = draw_positions(config, first.random)

@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jumpy_mbrl.envs import physics
-from jumpy_mbrl.envs.config import TableConfig, sample_tables
+from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.envs.physics import advance, resolve_backend, shoot, simulate
+from jumpy_mbrl.envs.starts import sample_tables
 
 needs_numba = pytest.mark.skipif(
     importlib.util.find_spec("numba") is None, reason="numba (the extra 'fast') is not installed"

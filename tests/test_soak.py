@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from jumpy_mbrl.envs import physics, table
-from jumpy_mbrl.envs.config import TableConfig, check_positions
+from jumpy_mbrl.envs.config import TableConfig
+from jumpy_mbrl.envs.starts import check_positions
 
 Run = Callable[..., tuple[int, str]]
 

@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from jumpy_mbrl.arrays import as_array, as_tensor
+from jumpy_mbrl.checks import check_names, unknown_name
 from jumpy_mbrl.data.loading import as_frames
 from jumpy_mbrl.envs import BILLIARDS_1D, BILLIARDS_2D
-from jumpy_mbrl.envs.config import check_names, unknown_name
 from jumpy_mbrl.envs.physics import Backend
 from jumpy_mbrl.envs.table import Rows
 from jumpy_mbrl.envs.task import Floats, Observation, Reward, Task, line_task, plane_task
