@@ -76,23 +76,35 @@ def sample_velocities(
 
 
 def draw_velocities(
+    config: TableConfig, rng: np.random.Generator, start: Start = "moving", line: bool = False
+) -> list[float]:
+    """Draws the velocities of one table, [vx0, vy0, ...], by the law of `sample_velocities`: with
+    the same generator it returns the same numbers. On a line, balls move along y only, at
+    `LINE_SPEED`, either way with equal chances."""
+    size = 2 * config.num_balls
+    velocities = [0.0] * size
+    if start == "rest":
+        return velocities
+    if line:
+        for k in range(1, size, 2):
+            velocities[k] = LINE_SPEED if rng.random() < 0.5 else -LINE_SPEED
+        return velocities
+    std, limit = config.initial_speed_std, config.initial_speed_max
+    drawn: list[float] = rng.standard_normal(size).tolist()
+    return [min(max(std * number, -limit), limit) for number in drawn]
+
+
+def draw_many_velocities(
     config: TableConfig,
     rngs: Sequence[np.random.Generator],
     start: Start = "moving",
     line: bool = False,
 ) -> NDArray[np.float64]:
-    """Draws the velocities of one table from each generator, (B, 2N), by the law of
-    `sample_velocities`; on a line, balls move along y only, at `LINE_SPEED` and either way with
-    equal chances."""
+    """Draws the velocities of one table from each generator, (B, 2N), as `draw_velocities` does."""
+    if line or start == "rest":
+        return np.array([draw_velocities(config, rng, start, line) for rng in rngs])
     size = 2 * config.num_balls
-    if start == "rest":
-        return np.zeros((len(rngs), size))
-    if not line:
-        return _speeds(config, np.array([rng.standard_normal(size) for rng in rngs]))
-    velocities = np.zeros((len(rngs), size))
-    upwards = np.array([rng.random(config.num_balls) for rng in rngs]) < 0.5
-    velocities[:, 1::2] = np.where(upwards, LINE_SPEED, -LINE_SPEED)
-    return velocities
+    return _speeds(config, np.array([rng.standard_normal(size) for rng in rngs]))
 
 
 def draw_positions(

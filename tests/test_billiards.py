@@ -128,7 +128,7 @@ def test_one_table_is_drawn_as_the_first_of_many_would_be(balls: int) -> None:
         first, second = np.random.default_rng(seed), np.random.default_rng(seed)
         starts: tuple[Start, ...] = ("moving", "rest")
         for start in starts:
-            given = draw_velocities(config, [first], start)[0]
+            given = draw_velocities(config, first, start)
             expected = sample_velocities(config, second, 1, start).ravel()
             np.testing.assert_array_equal(given, expected)
             given = draw_positions(config, first.random)

@@ -176,7 +176,7 @@ def test_random_starts_leave_room_and_go_either_way() -> None:
     config = TableConfig()
     rng = np.random.default_rng(0)
     x = np.array([draw_positions(config, rng.random, line=True) for _ in range(500)])
-    v = draw_velocities(config, [rng] * 500, line=True)
+    v = np.array([draw_velocities(config, rng, line=True) for _ in range(500)])
     assert (x[:, ::2] == 0.5).all()
     assert (v[:, ::2] == 0.0).all()
     assert set(v[:, 1::2].ravel()) == {-1.0, 1.0}
@@ -184,7 +184,7 @@ def test_random_starts_leave_room_and_go_either_way() -> None:
     assert x.min() >= R
     assert x.max() <= 1 - R
     assert 2 * R <= np.abs(x[:, 1] - x[:, 3]).min() < 2.2 * R
-    assert not draw_velocities(config, [rng], "rest", line=True).any()
+    assert not any(draw_velocities(config, rng, "rest", line=True))
 
 
 @pytest.mark.parametrize("obs_type", ["coords", "state", "dict"])

@@ -17,7 +17,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import jumpy_mbrl  # noqa: F401  (registers the environments)
 from jumpy_mbrl.envs import ENV_IDS, physics
-from jumpy_mbrl.envs import table as rules
+from jumpy_mbrl.envs import vector as rules
 from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.envs.rendering import draw_table
 from jumpy_mbrl.envs.starts import sample_tables

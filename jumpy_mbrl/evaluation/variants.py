@@ -13,7 +13,7 @@ from typing import Any
 
 from jumpy_mbrl.checks import unknown_name
 from jumpy_mbrl.envs import BILLIARDS_1D, BILLIARDS_2D
-from jumpy_mbrl.envs.task import Task, line_task, plane_task
+from jumpy_mbrl.envs.rules import Task, line_task, plane_task
 
 
 @dataclass(frozen=True)
