@@ -43,8 +43,7 @@ def save_gif(
         fps: pictures a second, from 0.01 to 50. GIFs know hundredths of a second only: each picture
             begins at the nearest one.
 
-    Raises:
-        ValueError: for no frames, frames of unequal or wrong shape or type, or an impossible `fps`.
+    `ValueError` for no frames, frames of unequal or wrong shape or type, or an impossible `fps`.
     """
     if not (math.isfinite(fps) and MIN_GIF_FPS <= fps <= MAX_GIF_FPS):
         raise ValueError(f"expected fps in [{MIN_GIF_FPS:g}, {MAX_GIF_FPS:g}], got {fps}")
@@ -65,17 +64,10 @@ def save_gif(
     images = [images[0], *map(_changes, images, images[1:])]
     begins = [round(100.0 * index / fps) for index in range(len(images) + 1)]
     durations = [10 * (end - begin) for begin, end in itertools.pairwise(begins)]
+    how = {"loop": 0, "disposal": 1, "transparency": _UNCHANGED, "optimize": False}
     with atomic_write(path) as temporary:
         images[0].save(
-            temporary,
-            format="GIF",
-            save_all=True,
-            append_images=images[1:],
-            duration=durations,
-            loop=0,
-            disposal=1,
-            transparency=_UNCHANGED,
-            optimize=False,
+            temporary, "GIF", save_all=True, append_images=images[1:], duration=durations, **how
         )
 
 
@@ -83,12 +75,9 @@ class RecordShots(RecordVideo):
     """Gymnasium's `RecordVideo` with all frames of a step, not its last one alone.
 
     Args:
-        env: with `render_mode="rgb_array_list"`.
+        env: with `render_mode="rgb_array_list"`; another is a `ValueError`.
         video_folder: where the MP4 files go.
         options: the other arguments of `RecordVideo`.
-
-    Raises:
-        ValueError: for another render mode.
     """
 
     def __init__(self, env: gym.Env[Any, Any], video_folder: str, **options: Any) -> None:

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 import jumpy_mbrl  # noqa: F401  (registers the environments)
 from jumpy_mbrl.envs import rendering
 from jumpy_mbrl.envs.pixels import BLUE, FELT, GREY, TAN, TARGET
-from jumpy_mbrl.envs.rendering import Layout, Path, View, draw_table, draw_view
-from jumpy_mbrl.envs.scene import Arrow
+from jumpy_mbrl.envs.rendering import draw_table, draw_view
+from jumpy_mbrl.envs.scene import Arrow, Layout, Path, View
 
 CORNER = (0.8, 1.0, 0.0, 0.2)
 FAR = 60.0  # colours nearer than this (of at most 442) are taken for the same

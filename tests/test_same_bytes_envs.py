@@ -21,9 +21,9 @@ import jumpy_mbrl  # noqa: F401  (registers the environments)
 from jumpy_mbrl.envs import ENV_IDS, draw_pixels, physics, torch_physics
 from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.envs.pixels import PRESETS
-from jumpy_mbrl.envs.rendering import Path as Line
-from jumpy_mbrl.envs.rendering import View, draw_table, draw_view
-from jumpy_mbrl.envs.scene import Arrow
+from jumpy_mbrl.envs.rendering import draw_table, draw_view
+from jumpy_mbrl.envs.scene import Arrow, View
+from jumpy_mbrl.envs.scene import Path as Line
 from jumpy_mbrl.envs.starts import sample_tables
 
 PINS = Path(__file__).parent / "pins" / "envs.json"
