@@ -549,25 +549,18 @@ class Billiards1DEnv(LineEnv, GymEnv):
     Positions are in lengths of the line; ball A comes first. `"pixels"` show the line from above:
     the balls move up and down in the middle, and the target is a black band across the picture.
 
-    `obs_type="coords"` (default): `Box(0, 1, (2,), float32)`. Directions have to be inferred.
-
-    | Num  | Observation                                                        | Min | Max |
-    |------|--------------------------------------------------------------------|-----|-----|
-    | 0    | y of ball A                                                        | 0   | 1   |
-    | 1    | y of ball B                                                        | 0   | 1   |
-    | 2, 3 | y_low, y_high of the target, but only with `random_target=True`    | 0   | 1   |
+    `obs_type="coords"` (default): `Box(0, 1, (2,), float32)`, the y of ball A and of ball B, and
+    with `random_target=True` the target's y_low and y_high. Directions have to be inferred.
 
     `obs_type="state"`: `Box(..., (8,), float32)`, all there is to know (Markov).
 
     | Num  | Observation                                                        | Min | Max |
     |------|--------------------------------------------------------------------|-----|-----|
     | 0, 1 | positions, as above                                                | 0   | 1   |
-    | 2, 3 | velocities, in lengths of the line per time unit                   | -V  | V   |
+    | 2, 3 | velocities: 1 or -1, unless others are given                       | -V  | V   |
     | 4, 5 | y_low, y_high of the target                                        | 0   | 1   |
     | 6    | whether the shot is still to come, 1 or 0                          | 0   | 1   |
     | 7    | time left, as a fraction of the episode                            | 0   | 1   |
-
-    V is `max_speed * sqrt(6)`, 4.4 by default; without given velocities all are 1 or -1.
 
     ## Starting State
 
@@ -621,16 +614,9 @@ class Billiards2DShotEnv(BilliardsEnv, GymEnv):
     ## Observation Space
 
     The observations of `Billiards2D-v0` at the `lead_in + 1` frames from the start to the shot, in
-    one: after the step, at the last `lead_in + 1` frames that were played.
-
-    | `obs_type`           | Space                            | Frames                          |
-    |----------------------|----------------------------------|---------------------------------|
-    | `"coords"` (default) | `Box(0, 1, (16,), float32)`      | one after the other             |
-    | `"state"`            | `Box(..., (56,), float32)`       | one after the other             |
-    | `"pixels"`           | `Box(0, 255, (64, 64, 12), uint8)` | channel after channel         |
-    | `"dict"`             | `Dict` of `"coords"`, `"pixels"` | as above                        |
-
-    (With two balls; `obs.reshape(4, -1)` gives the frames back.)
+    one: after the step, at the last `lead_in + 1` frames that were played. Vectors come one after
+    the other (`obs.reshape(4, -1)` gives the frames back), pictures channel after channel. With two
+    balls `"coords"` are (16,), `"state"` is (56,), and `"pixels"` are (64, 64, 12).
 
     ## Rewards
 
@@ -645,8 +631,7 @@ class Billiards2DShotEnv(BilliardsEnv, GymEnv):
 
     Every step **terminates** the episode: when the object ball is first seen inside the target, or
     at the last frame (44), which alone counts with `success="last"`. The registered time limit of
-    one step truncates nothing. Calling `step` again, or before `reset`, raises
-    `gymnasium.error.ResetNeeded`.
+    one step truncates nothing.
 
     ## Information
 
@@ -721,8 +706,8 @@ class Billiards1DShotEnv(LineEnv, GymEnv):
 
     `Billiards1D-v0` as a single decision: you are shown the four lead-in frames at once, choose
     where ball A goes on from, and one `step` plays on to frame 20. It is to `Billiards1D-v0` what
-    `Billiards2DShot-v0` is to `Billiards2D-v0`, and takes the arguments of `Billiards1D-v0`, which
-    are not `num_balls`, `start`, `max_shots` and `success`.
+    `Billiards2DShot-v0` is to `Billiards2D-v0`: `"coords"` are (8,), `"state"` is (32,), and
+    `"pixels"` are (64, 64, 12). Neither takes `num_balls`, `start`, `max_shots` or `success`.
 
     ```python
     >>> import gymnasium as gym
@@ -735,15 +720,6 @@ class Billiards1DShotEnv(LineEnv, GymEnv):
     (True, 17)
 
     ```
-
-    ## Observation Space
-
-    | `obs_type`           | Space                            | Frames                          |
-    |----------------------|----------------------------------|---------------------------------|
-    | `"coords"` (default) | `Box(0, 1, (8,), float32)`       | one after the other             |
-    | `"state"`            | `Box(..., (32,), float32)`       | one after the other             |
-    | `"pixels"`           | `Box(0, 255, (64, 64, 12), uint8)` | channel after channel         |
-    | `"dict"`             | `Dict` of `"coords"`, `"pixels"` | as above                        |
 
     ## Version History
 

@@ -413,16 +413,12 @@ def line_task(config: TableConfig | Mapping[str, Any] | None = None, **arguments
 def _make_config(
     config: TableConfig | Mapping[str, Any] | None, num_balls: int | None, default: TableConfig
 ) -> TableConfig:
-    if config is None:
-        config = {}
-    if isinstance(config, Mapping):
-        changes = dict(config)
-        if num_balls is not None:
-            changes["num_balls"] = num_balls
-        return default.replace(**changes)
+    changes = {} if num_balls is None else {"num_balls": num_balls}
+    if config is None or isinstance(config, Mapping):
+        return default.replace(**{**(config or {}), **changes})
     if not isinstance(config, TableConfig):
         raise ValueError(f"expected config to be a TableConfig or a dictionary, got {config!r}")
-    return config if num_balls is None else config.replace(num_balls=num_balls)
+    return config.replace(**changes)
 
 
 def _check_pixels(
