@@ -12,7 +12,6 @@ its players see and give is y only.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -145,11 +144,11 @@ class Task:
 
     @cached_property
     def _known(self) -> tuple[Any, Any]:
-        """What players know of positions and velocities, and of a target, and the shape in which
-        they are told of the former: of many tables, and of one."""
+        """What players know of positions and velocities, and of a target, and the shape of the
+        former on a table: of many tables, and of one."""
         seen = slice(1, None, 2) if self.line else slice(None)
         goal = slice(2 * self.line, None)
-        shape = (self.config.num_balls, 2)[: 2 - self.line]
+        shape = self.config.num_balls, 2
         return ((slice(None), seen), (slice(None), goal), (-1, *shape)), (seen, goal, shape)
 
     # Starts
@@ -271,7 +270,7 @@ class Task:
                 parts += v[seen], target[goal], self._left(frame, one)
             elif self.random_target:
                 parts.append(target[goal])
-            numbers = np.array(parts[0], dtype=np.float32) if len(parts) == 1 else _joined(parts)
+            numbers = _joined(*parts)
         if not self.has_pixels:
             return numbers
         pictures = np.empty((1 if one else len(x), *self.pixels.shape), dtype=np.uint8)
@@ -332,9 +331,12 @@ class Task:
             played: frames that this step played, where steps play many, or (B,).
         """
         seen, _, shape = self._known[isinstance(x, list)]
+        positions, velocities = np.array(x[seen]), np.array(v[seen])
+        if not self.line:
+            positions, velocities = positions.reshape(shape), velocities.reshape(shape)
         info: dict[str, Any] = {
-            "positions": np.array(x[seen]).reshape(shape),
-            "velocities": np.array(v[seen]).reshape(shape),
+            "positions": positions,
+            "velocities": velocities,
             "time": np.float64(frame * self.config.dt),
             # An array: Gymnasium's vector environments take a NumPy bool for an object.
             "is_success": np.array(success),
@@ -351,11 +353,15 @@ class Task:
         return info
 
 
-def _joined(parts: list[Any]) -> Floats:
-    """One vector of lists of numbers, or the rows (B, D) of arrays, side by side."""
-    if isinstance(parts[0], list):
-        return np.array([*itertools.chain.from_iterable(parts)], dtype=np.float32)
-    return np.concatenate(parts, axis=1, dtype=np.float32)
+def _joined(first: Any, *others: Any) -> Floats:
+    """One vector of numbers, the first of them in a list that may be used up; or rows (B, D) of
+    arrays, side by side."""
+    if isinstance(first, list):
+        for other in others:
+            first += other
+    elif others:
+        return np.concatenate([first, *others], axis=1, dtype=np.float32)
+    return np.array(first, dtype=np.float32)
 
 
 def plane_task(
