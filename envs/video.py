@@ -64,10 +64,17 @@ def save_gif(
     images = [images[0], *map(_changes, images, images[1:])]
     begins = [round(100.0 * index / fps) for index in range(len(images) + 1)]
     durations = [10 * (end - begin) for begin, end in itertools.pairwise(begins)]
-    how = {"format": "GIF", "loop": 0, "disposal": 1, "transparency": _UNCHANGED, "optimize": False}
     with atomic_write(path) as temporary:
         images[0].save(
-            temporary, save_all=True, append_images=images[1:], duration=durations, **how
+            temporary,
+            format="GIF",
+            save_all=True,
+            append_images=images[1:],
+            duration=durations,
+            loop=0,
+            disposal=1,
+            transparency=_UNCHANGED,
+            optimize=False,
         )
 
 
