@@ -14,7 +14,7 @@ from jumpy_mbrl.agents.planner import Planner
 from jumpy_mbrl.agents.registry import model_for, objective_of
 from jumpy_mbrl.arrays import as_array
 from jumpy_mbrl.envs.config import TableConfig
-from jumpy_mbrl.envs.task import plane_task
+from jumpy_mbrl.envs.rules import plane_task
 from jumpy_mbrl.models.world import warn_of_other_world
 
 _PER_FRAME = 4

@@ -39,7 +39,7 @@ from jumpy_mbrl.agents.base import LEAD_IN_FRAMES, OtherGameError, batch_of_fram
 from jumpy_mbrl.arrays import as_array
 from jumpy_mbrl.devices import any_device, plain_defaults
 from jumpy_mbrl.envs.config import TableConfig
-from jumpy_mbrl.envs.task import Task, plane_task
+from jumpy_mbrl.envs.rules import Task, plane_task
 from jumpy_mbrl.files import (
     check_ours,
     entries_of,
@@ -530,7 +530,7 @@ def _paint(
     backgrounds = [task.painter.background(tuple(target)) for target in targets.tolist()]
     at_start = np.zeros(len(frames), dtype=np.int64)  # The frame's number is not painted.
     pictures = [
-        task.observe_many(places, places, targets, at_start, backgrounds)
+        task.observe(places, places, targets, at_start, backgrounds)
         for places in frames.swapaxes(0, 1)
     ]
     stacked: NDArray[np.uint8] = task.stack(pictures)

@@ -8,10 +8,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from jumpy_mbrl.checks import unknown_name
 from jumpy_mbrl.data.seeds import training_table_seeds, validation_table_seeds
 from jumpy_mbrl.envs import BILLIARDS_2D, BILLIARDS_2D_SHOT
-from jumpy_mbrl.envs.config import Start, check_start, unknown_name
-from jumpy_mbrl.envs.task import plane_task
+from jumpy_mbrl.envs.config import Start, check_start
+from jumpy_mbrl.envs.rules import plane_task
 
 Form = Literal["shot", "frame"]
 Shown = Literal["coords", "state", "pixels"]

@@ -15,9 +15,9 @@ from jumpy_mbrl.agents.gradient import PROTOCOLS, GradientPlanner, PlannerConfig
 from jumpy_mbrl.agents.objectives import ReachPointAtTime, ReachRegion
 from jumpy_mbrl.agents.simple import NoShot, RandomShot
 from jumpy_mbrl.arrays import as_tensor
+from jumpy_mbrl.checks import unknown_name
 from jumpy_mbrl.devices import resolve_device
-from jumpy_mbrl.envs.config import unknown_name
-from jumpy_mbrl.envs.task import Task, plane_task
+from jumpy_mbrl.envs.rules import Task, plane_task
 from jumpy_mbrl.models.base import WorldModel
 from jumpy_mbrl.models.placement import LineSimulator, PlacementModel
 from jumpy_mbrl.models.pretrained import from_pretrained, pretrained_text

@@ -7,14 +7,16 @@ pygame.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from jumpy_mbrl.envs.config import TableConfig
+from jumpy_mbrl.envs.config import LINE_CONFIG, TableConfig
 
 if TYPE_CHECKING:
-    from jumpy_mbrl.envs.billiards import Billiards2DEnv
-    from jumpy_mbrl.envs.line import Billiards1DEnv
+    from jumpy_mbrl.envs.billiards import (
+        Billiards1DEnv,
+        Billiards1DShotEnv,
+        Billiards2DEnv,
+        Billiards2DShotEnv,
+    )
     from jumpy_mbrl.envs.pixels import PixelConfig, draw_pixels
-    from jumpy_mbrl.envs.shot import Billiards1DShotEnv, Billiards2DShotEnv
-    from jumpy_mbrl.envs.task import LINE_CONFIG
     from jumpy_mbrl.envs.video import RecordShots, save_gif
 
 BILLIARDS_2D = "Billiards2D-v0"
@@ -44,19 +46,12 @@ __all__ = [
     "save_gif",
 ]
 
-_CLASSES = {
-    BILLIARDS_2D: "billiards:Billiards2DEnv",
-    BILLIARDS_1D: "line:Billiards1DEnv",
-    BILLIARDS_2D_SHOT: "shot:Billiards2DShotEnv",
-    BILLIARDS_1D_SHOT: "shot:Billiards1DShotEnv",
-}
 _LIMITS = {BILLIARDS_2D: 44, BILLIARDS_1D: 20, BILLIARDS_2D_SHOT: 1, BILLIARDS_1D_SHOT: 1}
 _LAZY = {
+    "Billiards1DEnv": "billiards",
+    "Billiards1DShotEnv": "billiards",
     "Billiards2DEnv": "billiards",
-    "Billiards1DEnv": "line",
-    "Billiards2DShotEnv": "shot",
-    "Billiards1DShotEnv": "shot",
-    "LINE_CONFIG": "task",
+    "Billiards2DShotEnv": "billiards",
     "PixelConfig": "pixels",
     "RecordShots": "video",
     "draw_pixels": "pixels",
@@ -72,12 +67,11 @@ def register_envs() -> None:
 
     for name in ENV_IDS:
         if name not in gym.registry:
-            single = _CLASSES[name]
-            several = single.partition(":")[2].replace("Env", "VectorEnv")
+            kind = name.removesuffix("-v0")
             gym.register(
                 name,
-                entry_point=f"jumpy_mbrl.envs.{single}",
-                vector_entry_point=f"jumpy_mbrl.envs.vector:{several}",
+                entry_point=f"jumpy_mbrl.envs.billiards:{kind}Env",
+                vector_entry_point=f"jumpy_mbrl.envs.vector:{kind}VectorEnv",
                 max_episode_steps=_LIMITS[name],
                 additional_wrappers=SingleOnly([OneEnd.wrapper_spec()]),
             )

@@ -1,8 +1,12 @@
-"""`Billiards2D-v0`: one shot at the cue ball, and a target for the object ball."""
+"""The environments: `Billiards2D-v0`, `Billiards1D-v0`, and both by whole shots.
+
+One class plays them all; the four that are registered say which game it is, and what it takes.
+"""
 
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -12,44 +16,136 @@ from gymnasium import spaces
 from gymnasium.error import ResetNeeded
 
 from jumpy_mbrl.arrays import as_array
-from jumpy_mbrl.envs.config import Start, TableConfig, Target, unknown_name
-from jumpy_mbrl.envs.pixels import PixelConfig
+from jumpy_mbrl.checks import check_choice
+from jumpy_mbrl.envs.config import Start, TableConfig, Target
+from jumpy_mbrl.envs.physics import advance, place, shoot
+from jumpy_mbrl.envs.pixels import Frame, PixelConfig
+from jumpy_mbrl.envs.rules import (
+    Floats,
+    Observation,
+    ObsType,
+    Reward,
+    Success,
+    Task,
+    distance,
+    line_task,
+    on_target,
+    plane_task,
+)
 from jumpy_mbrl.envs.scene import Scene
-from jumpy_mbrl.envs.table import Table
-from jumpy_mbrl.envs.task import Floats, Observation, ObsType, Reward, Success, Task, plane_task
 
 GymEnv = gym.Env[Observation, Floats]
 """Named by all environments: skrl knows those of Gymnasium by their direct bases."""
 
+Moment = tuple[list[float], list[float], int]
+"""Flat positions, flat velocities and the number of the frame."""
 
-class TableEnv(GymEnv):
-    """What the environments of this package have in common: a table, played frame by frame.
+
+class Table:
+    """One table in play. (`vector.Tables` are many, by the same rules.)
+
+    Attributes:
+        task: what is played.
+        x: flat positions, in table sides.
+        v: flat velocities, in sides per time unit.
+        target: of this episode.
+        frame: number of the frame, 0 at the start.
+        walls: contacts with walls so far.
+        hits: contacts between balls so far.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.x: list[float] = []
+        self.v: list[float] = []
+        self.target: Target = task.config.target
+        self.frame = self.walls = self.hits = 0
+        self._background: Frame = np.empty((0, 0, 0), dtype=np.uint8)
+        self._painted: Target | None = None
+
+    def start(self, rng: np.random.Generator, options: Mapping[str, Any] | None) -> None:
+        """Starts an episode; errors are those of `Task.start_table`, and leave the table alone."""
+        self.x, self.v, self.target = self.task.start_table(rng, options)
+        self.frame = self.walls = self.hits = 0
+        if self.task.has_pixels and self._painted != self.target:
+            self._background = self.task.painter.background(self.target)
+            self._painted = self.target
+
+    def play(self, ax: float, ay: float) -> tuple[float, bool, bool]:
+        """Plays one frame with an action in [-1, 1]^2, and returns the reward, whether the object
+        ball reached the target, and whether the game is over. An error leaves the table alone."""
+        task, config = self.task, self.task.config
+        shot = self.frame >= config.lead_in
+        dense = shot and task.dense
+        before = self._distance() if dense else 0.0
+        x, v = self.x.copy(), self.v.copy()
+        if shot and self.frame < task.shots_end:
+            if task.line:
+                place(x, v, ax, ay, config.radius)
+            else:
+                shoot(v, ax, ay, config.max_impulse, config.max_speed)
+        walls, hits = advance(x, v, config.dt, config.radius, config.restitution)
+        self.x, self.v = x, v
+        self.walls += walls
+        self.hits += hits
+        self.frame += 1
+        inside = on_target(x[task.object_ball], x[task.object_ball + 1], self.target)
+        success, over = task.judge(shot, self.frame, inside)
+        reward = 1.0 if success else 0.0
+        if dense:
+            reward += before - self._distance()
+        return reward, success, over
+
+    def moment(self) -> Moment:
+        """Returns a copy of what changes from frame to frame, for `observe`."""
+        return self.x.copy(), self.v.copy(), self.frame
+
+    def observe(self, moment: Moment | None = None) -> Observation:
+        """Returns the observation of this frame, or of an earlier one of this episode."""
+        x, v, frame = moment or (self.x, self.v, self.frame)
+        return self.task.observe(x, v, self.target, frame, self._background)
+
+    def info(self, success: bool, played: int | None = None) -> dict[str, Any]:
+        """Returns what environments tell beside the observation; see `Task.info`."""
+        return self.task.info(self.x, self.v, self.frame, success, self.walls, self.hits, played)
+
+    def _distance(self) -> float:
+        ball = self.task.object_ball
+        far: float = distance(self.x[ball], self.x[ball + 1], self.target)
+        return far
+
+
+class BilliardsEnv(GymEnv):
+    """What the environments have in common: a table, played frame by frame or by whole shots.
 
     Args:
         task: what is played.
-        render_mode: None or one of `metadata["render_modes"]`.
+        render_mode: None or one of `metadata["render_modes"]`; `ValueError` for another.
 
-    Raises:
-        ValueError: for an unknown render mode.
+    Attributes:
+        by_shots: whether one step is a whole shot. Then `reset` plays the lead-in, and observations
+            join the last `lead_in + 1` frames.
     """
 
     metadata: ClassVar[dict[str, Any]] = {  # type: ignore[misc]  # an instance attribute in gym.Env
         "render_modes": ["human", "rgb_array"],
         "render_fps": 20,
     }
+    by_shots: ClassVar[bool] = False
 
     def __init__(self, task: Task, render_mode: str | None = None) -> None:
-        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
-            raise ValueError(
-                unknown_name("render_mode", render_mode, self.metadata["render_modes"])
-            )
+        if render_mode is not None:
+            check_choice("render_mode", render_mode, self.metadata["render_modes"])
         self.task = task
         self.render_mode = render_mode
+        depth = task.config.lead_in + 1 if self.by_shots else 1
         self.action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
-        self.observation_space = task.observation_space()
+        self.observation_space = task.observation_space(depth)
         self._table = Table(task)
+        self._recent: deque[Moment] = deque(maxlen=depth)
         self._running = False
         self._scene = None if render_mode is None else Scene(task.config)
+        self._pictures: list[Any] = []
         self._window: Any = None
 
     @property
@@ -65,45 +161,52 @@ class TableEnv(GymEnv):
     @property
     def steps_to_win(self) -> int:
         """How many steps an episode has to have for one of them to win it."""
-        return self.task.steps_to_win
+        return 1 if self.by_shots else self.task.steps_to_win
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Starts an episode: see the class for the start and for `options`.
-
-        Raises:
-            ValueError: for an unknown option, or an impossible table or target.
-        """
+        """Starts an episode: see the class for the start and for `options`; `ValueError` for an
+        unknown option, or an impossible table or target."""
         super().reset(seed=seed)
-        self._start(options)
-        if self.render_mode == "human":
-            self.render()
-        return self._table.observe(), self._table.info(False)
+        self._table.start(self.np_random, options)
+        self._running = True
+        self._recent.clear()
+        self._pictures.clear()
+        if self._scene is not None:
+            self._scene.start(self._table.x, self.target)
+        self._watch()
+        for _ in range(self.config.lead_in if self.by_shots else 0):
+            self._play(0.0, 0.0)
+        return self._observe(), self._table.info(
+            False, self.config.lead_in if self.by_shots else None
+        )
 
     def step(self, action: Floats) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Plays one frame: see the class for actions, rewards and the end.
-
-        Raises:
-            ValueError: unless the action is two finite numbers.
-            ResetNeeded: before the first `reset`, or after the episode terminated.
-        """
-        ax, ay = self._check_step(action)
+        """Plays one frame, or the shot and all that follows: see the class for actions, rewards and
+        the end; `ValueError` unless the action is two finite numbers, and `ResetNeeded` before the
+        first `reset` or after the episode terminated."""
+        if not self._running:
+            raise ResetNeeded("call reset() before step(): no episode is running, or it terminated")
+        ax, ay = read_action(action)
+        self._running = not self.by_shots
         reward, success, over = self._play(ax, ay)
+        played = None
+        if self.by_shots:
+            while not over and self._table.frame < self.task.last_frame:
+                more, success, over = self._play(ax, ay)
+                reward += more
+            over, played = True, self._table.frame - self.config.lead_in
         self._running = not over
-        if self.render_mode == "human":
-            self.render()
-        return self._table.observe(), reward, over, False, self._table.info(success)
+        return self._observe(), reward, over, False, self._table.info(success, played)
 
     def render(self) -> Any:
-        """Returns the frame, (608, 560, 3) uint8, or shows it, as `render_mode` says.
+        """Returns the frame, (608, 560, 3) uint8, or shows it, as `render_mode` says; in mode
+        "rgb_array_list", returns the frames since the last call, or since `reset`.
 
         The picture shows the table, where the balls came from, the shot for some frames after it
         was played, and the score line. The window can be resized; once someone has closed it, it
-        stays closed until `close` is called.
-
-        Raises:
-            ResetNeeded: before the first `reset`.
+        stays closed until `close` is called. `ResetNeeded` before the first `reset`.
         """
         if self.render_mode is None:
             gym.logger.warn(
@@ -113,14 +216,10 @@ class TableEnv(GymEnv):
             return None
         if self._scene is None or not self._table.x:
             raise ResetNeeded("call reset() before render(): there is no table to show")
-        from jumpy_mbrl.envs import rendering
-
-        if self.render_mode != "human":
-            return rendering.draw_view(self._scene.view())
-        if self._window is None:
-            self._window = rendering.Window(self.metadata["render_fps"])
-        self._window.show(self._scene.view())
-        return None
+        if self.render_mode == "rgb_array_list":
+            pictures, self._pictures = self._pictures, []
+            return pictures
+        return self._picture()
 
     def close(self) -> None:
         """Closes the window, if there is one."""
@@ -132,34 +231,55 @@ class TableEnv(GymEnv):
         # A copy opens its own window.
         return {**self.__dict__, "_window": None}
 
-    def _start(self, options: dict[str, Any] | None) -> None:
-        """Begins an episode."""
-        self._table.start(self.np_random, options)
-        self._running = True
-        if self._scene is not None:
-            self._scene.start(self._table.x, self.target)
-
     def _play(self, ax: float, ay: float) -> tuple[float, bool, bool]:
         """Plays one frame as `Table.play` does, for all to see."""
-        table = self._table
-        if self._scene is None:
-            return table.play(ax, ay)
-        struck = self.config.lead_in <= table.frame < self.task.shots_end
+        table, scene = self._table, self._scene
+        frame = table.frame
         reward, success, over = table.play(ax, ay)
-        # On a line the shot puts the ball somewhere: there is no impulse to draw.
-        impulse = (0.0, 0.0) if self.task.line else (ax, ay)
-        shot = impulse if struck else None
-        self._scene.step(table.x, table.v, shot, success, table.walls, table.hits)
+        if scene is not None:
+            # On a line the shot puts the ball somewhere: there is no impulse to draw.
+            impulse = (0.0, 0.0) if self.task.line else (ax, ay)
+            struck = self.config.lead_in <= frame < self.task.shots_end
+            shot = impulse if struck else None
+            scene.step(table.x, table.v, shot, success, table.walls, table.hits)
+        if scene is not None or self.by_shots:
+            self._watch()
         return reward, success, over
 
-    def _check_step(self, action: Any) -> tuple[float, float]:
-        """Returns the two components of the action, or refuses it or the step."""
-        if not self._running:
-            raise ResetNeeded("call reset() before step(): no episode is running, or it terminated")
-        return read_action(action)
+    def _watch(self) -> None:
+        """Keeps what observations and pictures need of this frame."""
+        if self.by_shots:
+            self._recent.append(self._table.moment())
+        if self.render_mode == "human":
+            self._picture()
+        elif self.render_mode == "rgb_array_list":
+            self._pictures.append(self._picture())
+
+    def _picture(self) -> Any:
+        """Returns the picture of this frame, or shows it in the window."""
+        from jumpy_mbrl.envs import rendering
+
+        assert self._scene is not None
+        if self.render_mode != "human":
+            return rendering.draw_view(self._scene.view())
+        if self._window is None:
+            self._window = rendering.Window(self.metadata["render_fps"])
+        self._window.show(self._scene.view())
+        return None
+
+    def _observe(self) -> Observation:
+        if not self.by_shots:
+            return self._table.observe()
+        return self.task.stack([self._table.observe(moment) for moment in self._recent])
 
 
-class Billiards2DEnv(TableEnv, GymEnv):
+_SHOT_METADATA = {
+    **BilliardsEnv.metadata,
+    "render_modes": [*BilliardsEnv.metadata["render_modes"], "rgb_array_list"],
+}
+
+
+class Billiards2DEnv(BilliardsEnv, GymEnv):
     """
     ## Description
 
@@ -342,14 +462,42 @@ class Billiards2DEnv(TableEnv, GymEnv):
         legacy_info: bool = False,
     ) -> None:
         task = plane_task(
-            num_balls=num_balls,
+            num_balls,
+            obs_type,
+            start,
+            max_shots,
+            random_target,
+            reward,
+            success,
+            config,
+            pixels,
+            size,
+            channels,
+            legacy_info,
+        )
+        super().__init__(task, render_mode)
+
+
+class LineEnv(BilliardsEnv):
+    """What both forms of the game on a line take."""
+
+    def __init__(
+        self,
+        obs_type: ObsType = "coords",
+        random_target: bool = False,
+        reward: Reward = "sparse",
+        config: TableConfig | Mapping[str, Any] | None = None,
+        pixels: PixelConfig | Mapping[str, Any] | str | None = None,
+        size: int | None = None,
+        channels: int | None = None,
+        render_mode: str | None = None,
+        legacy_info: bool = False,
+    ) -> None:
+        task = line_task(
+            config,
             obs_type=obs_type,
-            start=start,
-            max_shots=max_shots,
             random_target=random_target,
             reward=reward,
-            success=success,
-            config=config,
             pixels=pixels,
             size=size,
             channels=channels,
@@ -358,10 +506,236 @@ class Billiards2DEnv(TableEnv, GymEnv):
         super().__init__(task, render_mode)
 
 
+class Billiards1DEnv(LineEnv, GymEnv):
+    """
+    ## Description
+
+    Two balls on a line from y = 0 to y = 1, each at unit speed, bouncing off its ends and off each
+    other. You watch four frames, then put **ball A**, the cue ball, wherever you like and send it
+    up or down, and win if **ball B**, the object ball, is near y = 0.33 at frame 20. It is the
+    planning task of "Jumpy Recurrent Neural Networks" (ICLR 2021 submission), section 3.4: set
+    position and direction of ball A so that ball B is within 0.1 of y = 0.33 at t = 20. About seven
+    lines in ten have an answer, and three random answers in ten are right.
+
+    ```python
+    >>> import gymnasium as gym
+    >>> import jumpy_mbrl
+    >>> env = gym.make("Billiards1D-v0")
+    >>> obs, info = env.reset(seed=0)
+    >>> obs.shape, info["positions"].shape
+    ((2,), (2,))
+
+    ```
+
+    The physics is that of `Billiards2D-v0`, exact and event-driven, with both balls at x = 0.5.
+    What is not said here is as there.
+
+    ## Action Space
+
+    `Box(-1, 1, (2,), float32)`: where ball A goes on from.
+
+    | Num | Action                                                      | Min | Max |
+    |-----|-------------------------------------------------------------|-----|-----|
+    | 0   | its position, -1 at the lower end and 1 at the upper end    | -1  | 1   |
+    | 1   | its direction: upwards if 0 or more, downwards if less      | -1  | 1   |
+
+    The position is `radius + (action + 1) / 2 * (1 - 2 * radius)`; where ball B is in the way, it
+    is the nearest free place. The speed is always 1. There is one shot, in the fourth step. With
+    `config={"lead_in": 0}` it sets the initial conditions, literally as in the paper; then one
+    frame is all there is to see, and only `obs_type="state"` shows the way ball B goes.
+
+    ## Observation Space
+
+    Positions are in lengths of the line; ball A comes first. `"pixels"` show the line from above:
+    the balls move up and down in the middle, and the target is a black band across the picture.
+
+    `obs_type="coords"` (default): `Box(0, 1, (2,), float32)`, the y of ball A and of ball B, and
+    with `random_target=True` the target's y_low and y_high. Directions have to be inferred.
+
+    `obs_type="state"`: `Box(..., (8,), float32)`, all there is to know (Markov).
+
+    | Num  | Observation                                                        | Min | Max |
+    |------|--------------------------------------------------------------------|-----|-----|
+    | 0, 1 | positions, as above                                                | 0   | 1   |
+    | 2, 3 | velocities: 1 or -1, unless others are given                       | -V  | V   |
+    | 4, 5 | y_low, y_high of the target                                        | 0   | 1   |
+    | 6    | whether the shot is still to come, 1 or 0                          | 0   | 1   |
+    | 7    | time left, as a fraction of the episode                            | 0   | 1   |
+
+    ## Starting State
+
+    Ball A lies anywhere on the line, and ball B anywhere it has room, uniformly; each moves up or
+    down at unit speed, with equal chances. With `random_target=True` the target, an interval of the
+    configured length, lies anywhere on the line, uniformly.
+
+    ## Episode End
+
+    The episode **terminates** at frame 20, after 20 steps, won or lost: won if the centre of ball B
+    is inside the target then, its ends included. The registered time limit of 20 steps truncates
+    nothing; with another `num_frames` pass `gym.make(..., max_episode_steps=num_frames - 1)`: a
+    limit before the last frame is refused by `reset` with a `ValueError`.
+
+    ## Information
+
+    As in `Billiards2D-v0`, with `positions` and `velocities` of shape (2,).
+
+    ## Arguments
+
+    Those of `Billiards2D-v0` without `num_balls`, `start`, `max_shots` and `success`, which the
+    game settles. In `config` the defaults are `num_frames` 21 and `target` (0, 1, 0.23, 0.43),
+    whose x must stay as they are. `reset(options=...)` takes `positions` (2,), `velocities` (2,)
+    and `target` (y_low, y_high).
+
+    ## Version History
+
+    * v0: Initial version.
+    """
+
+
+class Billiards2DShotEnv(BilliardsEnv, GymEnv):
+    """
+    ## Description
+
+    `Billiards2D-v0` as a single decision: you are shown the four lead-in frames at once, choose the
+    shot, and one `step` plays it to its end. What is not said here is as there.
+
+    ```python
+    >>> import gymnasium as gym
+    >>> import jumpy_mbrl
+    >>> env = gym.make("Billiards2DShot-v0")
+    >>> obs, info = env.reset(seed=0)
+    >>> frames = obs.reshape(4, 2, 2)  # frame, ball, axis
+    >>> obs, reward, terminated, truncated, info = env.step([0.5, -0.5])
+    >>> terminated
+    True
+
+    ```
+
+    ## Observation Space
+
+    The observations of `Billiards2D-v0` at the `lead_in + 1` frames from the start to the shot, in
+    one: after the step, at the last `lead_in + 1` frames that were played. Vectors come one after
+    the other (`obs.reshape(4, -1)` gives the frames back), pictures channel after channel. With two
+    balls `"coords"` are (16,), `"state"` is (56,), and `"pixels"` are (64, 64, 12).
+
+    ## Rewards
+
+    The sum of the rewards of `Billiards2D-v0`: 1.0 if the shot wins, else 0.0, and with
+    `reward="dense"` the progress towards the target too.
+
+    ## Starting State
+
+    That of `Billiards2D-v0` with the same seed, three frames later.
+
+    ## Episode End
+
+    Every step **terminates** the episode: when the object ball is first seen inside the target, or
+    at the last frame (44), which alone counts with `success="last"`. The registered time limit of
+    one step truncates nothing.
+
+    ## Information
+
+    As in `Billiards2D-v0`, and `frames_played`, the number of frames that this `reset` or `step`
+    played (`np.int64`), with their `duration` in time units (`np.float64`): what a decision takes,
+    for discounting in a semi-Markov decision process. With `legacy_info=True` the former is also
+    there as `frames`.
+
+    ## Rendering
+
+    `render_mode="rgb_array"` shows the frame after a step, `"human"` all of them in a window, and
+    `"rgb_array_list"` gives a list of the pictures of all frames since the last call of `render`,
+    or since `reset`. `RecordVideo` of Gymnasium keeps but one picture a step;
+    `jumpy_mbrl.envs.RecordShots` keeps all, and `jumpy_mbrl.envs.save_gif` writes a GIF of them.
+
+    ```python
+    >>> env = gym.make("Billiards2DShot-v0", render_mode="rgb_array_list")
+    >>> obs, info = env.reset(seed=0)
+    >>> step = env.step([0.5, -0.5])
+    >>> len(env.render())  # four frames of the lead-in, and those of the shot
+    45
+
+    ```
+
+    ## Arguments
+
+    Those of `Billiards2D-v0` without `max_shots`. `render_mode` may be `"rgb_array_list"` too.
+
+    ## Version History
+
+    * v0: Initial version.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = _SHOT_METADATA  # type: ignore[misc]
+    by_shots = True
+
+    def __init__(
+        self,
+        num_balls: int | None = None,
+        obs_type: ObsType = "coords",
+        start: Start = "moving",
+        random_target: bool = False,
+        reward: Reward = "sparse",
+        success: Success = "any",
+        config: TableConfig | Mapping[str, Any] | None = None,
+        pixels: PixelConfig | Mapping[str, Any] | str | None = None,
+        size: int | None = None,
+        channels: int | None = None,
+        render_mode: str | None = None,
+        legacy_info: bool = False,
+    ) -> None:
+        task = plane_task(
+            num_balls,
+            obs_type,
+            start,
+            1,
+            random_target,
+            reward,
+            success,
+            config,
+            pixels,
+            size,
+            channels,
+            legacy_info,
+        )
+        super().__init__(task, render_mode)
+
+
+class Billiards1DShotEnv(LineEnv, GymEnv):
+    """
+    ## Description
+
+    `Billiards1D-v0` as a single decision: you are shown the four lead-in frames at once, choose
+    where ball A goes on from, and one `step` plays on to frame 20. It is to `Billiards1D-v0` what
+    `Billiards2DShot-v0` is to `Billiards2D-v0`: `"coords"` are (8,), `"state"` is (32,), and
+    `"pixels"` are (64, 64, 12). Neither takes `num_balls`, `start`, `max_shots` or `success`.
+
+    ```python
+    >>> import gymnasium as gym
+    >>> import jumpy_mbrl
+    >>> env = gym.make("Billiards1DShot-v0")
+    >>> obs, info = env.reset(seed=0)
+    >>> frames = obs.reshape(4, 2)  # frame, ball
+    >>> obs, reward, terminated, truncated, info = env.step([0.5, -1.0])
+    >>> terminated, int(info["frames_played"])
+    (True, 17)
+
+    ```
+
+    ## Version History
+
+    * v0: Initial version.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = _SHOT_METADATA  # type: ignore[misc]
+    by_shots = True
+
+
 def read_action(action: Any) -> tuple[float, float]:
     """Returns the two components, clipped to [-1, 1], or refuses the action."""
     try:
-        array = np.asarray(as_array(action), dtype=np.float64)
+        array = as_array(action)
+        if array.dtype != np.float32:  # whose numbers become floats in any case
+            array = np.asarray(array, dtype=np.float64)
     except (TypeError, ValueError):
         array = None
     if array is None or array.shape != (2,):

@@ -10,10 +10,11 @@ from gymnasium.utils import RecordConstructorArgs
 
 
 class SingleOnly(tuple[WrapperSpec, ...]):
-    """Wrappers that `gym.make` puts on and `gym.make_vec` does not count.
+    """Wrappers that `gym.make` puts on, and that `gym.make_vec` does not count.
 
-    `make_vec` refuses a native vector environment where single ones have wrappers. Ours does
-    itself what the wrapper does.
+    `make_vec` refuses a native vector environment by the number of wrappers of single ones. Ours
+    does itself what the wrapper does, and Gymnasium has no other place for a wrapper of single ones
+    around `TimeLimit`.
     """
 
     def __len__(self) -> int:
@@ -35,11 +36,7 @@ class OneEnd(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Starts an episode.
-
-        Raises:
-            ValueError: for a limit under which no episode is decided.
-        """
+        """Starts an episode; `ValueError` for a limit under which none is decided."""
         table: Any = self.unwrapped
         check_limit(self._limit, table.steps_to_win)
         return super().reset(seed=seed, options=options)

@@ -45,7 +45,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from jumpy_mbrl.envs.config import LINE_SPEED, MAX_EVENTS, TableConfig, unknown_name
+from jumpy_mbrl.checks import check_choice
+from jumpy_mbrl.envs.config import LINE_SPEED, MAX_EVENTS, TableConfig
 
 Backend = Literal["auto", "python", "numba"]
 Vector = list[float] | NDArray[np.float64]
@@ -84,11 +85,8 @@ def advance(
         max_events: most contacts to resolve.
 
     Returns:
-        The numbers of wall hits and of ball-ball hits.
-
-    Raises:
-        RuntimeError: after `max_events` contacts: balls far too fast for the duration, or wedged
-            between walls.
+        The numbers of wall hits and of ball-ball hits. `RuntimeError` after `max_events` contacts:
+        balls far too fast for the duration, or wedged between walls.
     """
     walls, hits = _advance(x, v, duration, radius, restitution, max_events)
     if walls < 0:
@@ -103,6 +101,11 @@ def _too_many(max_events: int, tables: list[int] | None = None) -> RuntimeError:
         f"advance, got more{where}; use a shorter duration, slower balls, balls with more room, or "
         "a larger max_events"
     )
+
+
+def _check_all_went_on(lost: NDArray[np.bool_], max_events: int) -> None:
+    if lost.any():
+        raise _too_many(max_events, np.flatnonzero(lost).tolist())
 
 
 def _advance(
@@ -193,48 +196,9 @@ def _advance(
     return -1, -1
 
 
-def check_room(x: list[float], config: TableConfig) -> None:
-    """Refuses balls wedged between walls, which would meet without end as soon as they move, or so
-    nearly wedged that one frame could have more contacts than a table may have.
-
-    Each table that might be so is shaken for one frame, along the axes and the diagonals, in which
-    rows between walls or corners lie, and may not have more than a tenth of `MAX_EVENTS` contacts.
-
-    Args:
-        x: flat positions, valid ones.
-        config: the table.
-
-    Raises:
-        ValueError: for balls without room to move.
-    """
-    # Walls can only hold balls that touch opposite ones.
-    span = 1.0 - 2.0 * config.radius - config.max_speed * config.dt
-    if all(max(x[axis::2]) - min(x[axis::2]) < span for axis in (0, 1)):
-        return
-    most = MAX_EVENTS // 10
-    for course in ((1.0, 0.0), (0.0, 1.0), (1.0, 1.0), (1.0, -1.0)):
-        # Neighbours move against each other, and no two at the same speed.
-        speeds = [(-1.0) ** ball * (1.0 - 0.618 * ball % 0.5) for ball in range(len(x) // 2)]
-        v = [config.max_speed * speed * part for speed in speeds for part in course]
-        if _advance(list(x), v, config.dt, config.radius, config.restitution, most)[0] < 0:
-            raise ValueError(
-                f"expected balls with room to move, got balls of radius {config.radius:g} "
-                f"wedged between walls, so that they would meet more than {most} times in one "
-                "frame; move them apart, or use a smaller radius"
-            )
-
-
 def shoot(v: Vector, ax: float, ay: float, max_impulse: float, max_speed: float) -> None:
-    """Plays a shot, in place: adds `max_impulse` times the action to the cue ball's velocity, and
-    then clips the two components to +-`max_speed`.
-
-    Args:
-        v: velocities [vx0, vy0, ...]; only the first two change.
-        ax: first component of the action, in [-1, 1].
-        ay: second component of the action, in [-1, 1].
-        max_impulse: velocity for an action of 1, in sides per time unit.
-        max_speed: largest component after the shot, in sides per time unit.
-    """
+    """Plays a shot, in place: adds `max_impulse` times the action, in [-1, 1]^2, to the cue ball's
+    velocity, v[:2], and then clips the two components to +-`max_speed`."""
     v[0] = min(max(v[0] + max_impulse * ax, -max_speed), max_speed)
     v[1] = min(max(v[1] + max_impulse * ay, -max_speed), max_speed)
 
@@ -273,7 +237,7 @@ def advance_rows(
     rows: Any,
     walls: Any,
     hits: Any,
-    duration: float,
+    dt: float,
     radius: float,
     restitution: float,
     max_events: int,
@@ -281,9 +245,7 @@ def advance_rows(
     """Moves the tables with the numbers `rows` on, in place, and tells their contacts, -1 for those
     with too many. Rows of positions (2N) and velocities (2N) are lists or array rows."""
     for row in rows:
-        walls[row], hits[row] = _advance(
-            xs[row], vs[row], duration, radius, restitution, max_events
-        )
+        walls[row], hits[row] = _advance(xs[row], vs[row], dt, radius, restitution, max_events)
 
 
 def place_rows(xs: Any, vs: Any, rows: Any, actions: Any, radius: float) -> None:
@@ -347,13 +309,9 @@ def advance_many(
         hits: (B,) contacts between balls so far, counted on.
         config: the table.
         rows: numbers of the tables to move; all by default.
-        backend: "python", "numba", or "auto": numba where it is installed. All give the same bits.
-        max_events: most contacts on one table.
-
-    Raises:
-        ValueError: for an unknown backend.
-        ImportError: for "numba" where it is not installed.
-        RuntimeError: as `advance`, naming the tables; these, and perhaps others, have moved then.
+        backend: as of `resolve_backend`; all give the same bits.
+        max_events: most contacts on one table. More are a `RuntimeError`, as of `advance`, naming
+            the tables; these, and perhaps others, have moved then.
     """
     settings = (config.dt, config.radius, config.restitution, max_events)
     if resolve_backend(backend) == "numba":
@@ -361,7 +319,7 @@ def advance_many(
             rows = np.arange(len(x))
         more = np.zeros((2, len(x)), dtype=np.int64)
         compiled("advance_rows")(x, v, rows, more[0], more[1], *settings)
-        _check_all_went_on(more[0], max_events)
+        _check_all_went_on(more[0] < 0, max_events)
         walls += more[0]
         hits += more[1]
         return
@@ -381,15 +339,10 @@ def advance_many(
         advance_rows(xs, vs, range(len(rest)), more_walls, more_hits, *settings)
         more = np.zeros((2, len(x)), dtype=np.int64)
         more[:, rest] = more_walls, more_hits
-        _check_all_went_on(more[0], max_events)
+        _check_all_went_on(more[0] < 0, max_events)
         x[rest], v[rest] = xs, vs
         walls += more[0]
         hits += more[1]
-
-
-def _check_all_went_on(walls: NDArray[np.int64], max_events: int) -> None:
-    if walls.min(initial=0) < 0:
-        raise _too_many(max_events, np.flatnonzero(walls < 0).tolist())
 
 
 def shoot_many(
@@ -398,14 +351,8 @@ def shoot_many(
     config: TableConfig,
     rows: NDArray[np.intp] | slice = slice(None),
 ) -> None:
-    """Plays shots, `shoot`, at many tables, in place.
-
-    Args:
-        v: (B, 2N) velocities.
-        actions: (B, 2), in [-1, 1].
-        config: the table.
-        rows: numbers of the tables at which a shot is due; all by default.
-    """
+    """Plays shots, `shoot`, in place: velocities (B, 2N), actions (B, 2), and the numbers of the
+    tables at which a shot is due."""
     pushed = v[rows, :2] + config.max_impulse * actions[rows]
     v[rows, :2] = np.clip(pushed, -config.max_speed, config.max_speed)
 
@@ -418,16 +365,8 @@ def place_many(
     rows: NDArray[np.intp],
     backend: Backend = "auto",
 ) -> None:
-    """Plays shots of the game on a line, `place`, at many tables, in place.
-
-    Args:
-        x: (B, 4) positions.
-        v: (B, 4) velocities.
-        actions: (B, 2), in [-1, 1].
-        config: the table.
-        rows: numbers of the tables at which a shot is due.
-        backend: as for `advance_many`.
-    """
+    """Plays shots of the game on a line, `place`, in place: positions and velocities (B, 4),
+    actions (B, 2), and the numbers of the tables at which a shot is due."""
     if resolve_backend(backend) == "numba":
         compiled("place_rows")(x, v, rows, actions, config.radius)
         return
@@ -484,16 +423,12 @@ def simulate(
         velocities: (B, N, 2) start velocities.
         shots: (B, 2) actions in [-1, 1].
         config: the table.
-        backend: "python", "numba", or "auto": numba where it is installed. All give the same bits.
+        backend: as of `resolve_backend`; all give the same bits.
         max_events: most contacts between two frames.
 
     Returns:
-        Positions, (B, T, 2N) float32.
-
-    Raises:
-        ValueError: for an unknown backend or for shapes that do not fit.
-        ImportError: for "numba" where it is not installed.
-        RuntimeError: as `advance`, naming the tables.
+        Positions, (B, T, 2N) float32. `ValueError` for shapes that do not fit, and `RuntimeError`
+        as of `advance`, naming the tables.
     """
     count = len(positions)
     if positions.shape != (count, config.num_balls, 2) or velocities.shape != positions.shape:
@@ -508,20 +443,12 @@ def simulate(
     vs = np.array(velocities, dtype=np.float64).reshape(count, size)
     actions = np.array(shots, dtype=np.float64)
     if resolve_backend(backend) == "numba":
-        settings = (
-            config.lead_in,
-            config.dt,
-            config.radius,
-            config.restitution,
-            config.max_impulse,
-            config.max_speed,
-            max_events,
-        )
+        fixed = config.lead_in, config.dt, config.radius, config.restitution
+        settings = (*fixed, config.max_impulse, config.max_speed, max_events)
         frames = np.empty((count, config.num_frames * size), dtype=np.float32)
         lost = np.zeros(count, dtype=np.bool_)
         compiled("play_batch")(xs, vs, actions, frames, lost, *settings)
-        if lost.any():
-            raise _too_many(max_events, np.flatnonzero(lost).tolist())
+        _check_all_went_on(lost, max_events)
         return frames.reshape(count, config.num_frames, size)
     seen = np.empty((count, config.num_frames, size), dtype=np.float32)
     walls, hits = np.zeros((2, count), dtype=np.int64)
@@ -535,15 +462,9 @@ def simulate(
 
 
 def resolve_backend(backend: Backend) -> Literal["python", "numba"]:
-    """Returns the backend that a choice stands for: "auto" is numba where it is installed.
-
-    Raises:
-        ValueError: for an unknown choice.
-        ImportError: for "numba" where it is not installed.
-    """
-    if backend not in BACKENDS:
-        raise ValueError(unknown_name("backend", backend, BACKENDS))
-    if backend == "python":
+    """Returns the backend that a choice stands for: "python", "numba", or "auto", which is numba
+    where it is installed; `ValueError` for an unknown one, `ImportError` for a missing numba."""
+    if check_choice("backend", backend, BACKENDS) == "python":
         return "python"
     if importlib.util.find_spec("numba") is not None:
         return "numba"

@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from jumpy_mbrl.envs.config import Target, check_names, unknown_name
+from jumpy_mbrl.checks import check_choice, check_names, check_number, is_integer
+from jumpy_mbrl.envs.config import Target
 
 Color = tuple[int, int, int]
 Frame = NDArray[np.uint8]
@@ -42,20 +43,13 @@ _PALETTES: dict[int, tuple[tuple[int, ...], ...]] = {
 _MASK_ELEMENTS = 10_000_000
 
 
-def _is_integer(value: object) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-
-
 @dataclass(frozen=True)
 class PixelConfig:
-    """The format of a picture.
+    """The format of a picture; `ValueError` for an impossible one, naming the field and the value.
 
     Attributes:
         size: height and width, in pixels, from 8 to 512.
         channels: 3 (red, green, blue) or 1 (grey).
-
-    Raises:
-        ValueError: if a value is impossible, naming the field, what was expected and the value.
     """
 
     size: int = 64
@@ -63,11 +57,11 @@ class PixelConfig:
 
     def __post_init__(self) -> None:
         size, channels = self.size, self.channels
-        if not _is_integer(size) or not MIN_SIZE <= size <= MAX_SIZE:
+        if not is_integer(size) or not MIN_SIZE <= size <= MAX_SIZE:
             raise ValueError(
                 f"expected size to be an integer from {MIN_SIZE} to {MAX_SIZE} pixels, got {size!r}"
             )
-        if not _is_integer(channels) or channels not in _PALETTES:
+        if not is_integer(channels) or channels not in _PALETTES:
             raise ValueError(f"expected channels to be 3 (colour) or 1 (grey), got {channels!r}")
         object.__setattr__(self, "size", int(size))
         object.__setattr__(self, "channels", int(channels))
@@ -98,15 +92,13 @@ def make_pixel_config(
         size: replaces the size of `pixels`, unless None.
         channels: replaces the channels of `pixels`, unless None.
 
-    Raises:
-        ValueError: for an unknown preset or field, or an impossible value.
+    Returns:
+        The format. `ValueError` for an unknown preset or field, or an impossible value.
     """
     if pixels is None:
-        pixels = PRESETS["default"]
+        pixels = PixelConfig()
     elif isinstance(pixels, str):
-        if pixels not in PRESETS:
-            raise ValueError(unknown_name("pixels preset", pixels, PRESETS))
-        pixels = PRESETS[pixels]
+        pixels = PRESETS[check_choice("pixels preset", pixels, PRESETS)]
     elif isinstance(pixels, Mapping):
         check_names("pixels setting", pixels, ("size", "channels"))
         pixels = PixelConfig(**pixels)
@@ -133,22 +125,19 @@ def draw_pixels(
             ball 1 the object ball. Balls may lie outside the picture, in part or whole.
         target: (x_low, x_high, y_low, y_high), or None for a table without one.
         config: the format; `PixelConfig()` by default.
-        radius: of the balls, in table sides.
+        radius: of the balls, in table sides, in (0, 0.5].
 
     Returns:
-        (h, w, C) or (B, h, w, C) uint8, row 0 at the top.
-
-    Raises:
-        ValueError: for positions of another shape or not finite, or a radius outside (0, 0.5].
+        (h, w, C) or (B, h, w, C) uint8, row 0 at the top. `ValueError` for positions of another
+        shape or not finite, or another radius.
     """
     array = np.asarray(positions, dtype=np.float64)
     if array.ndim not in (2, 3) or array.shape[-1] != 2:
         raise ValueError(f"expected positions of shape (N, 2) or (B, N, 2), got {array.shape}")
     if not np.isfinite(array).all():
         raise ValueError("expected finite positions, got nan or infinity among them")
-    if not 0.0 < radius <= 0.5:
-        raise ValueError(f"expected radius to be a number in (0, 0.5], got {radius!r}")
-    painter = rasterizer(config or PixelConfig(), float(radius))
+    radius = check_number("radius", radius, 0.0, 0.5, open_low=True)
+    painter = rasterizer(config or PixelConfig(), radius)
     count = len(array) if array.ndim == 3 else 1
     rows = array.reshape(count, 2 * array.shape[-2])
     frames = np.empty((len(rows), *painter.config.shape), dtype=np.uint8)

@@ -13,6 +13,7 @@ An event is one number: `2 * i + a` when ball i meets a wall along axis a; `2 * 
 balls of pair k (in the order of `torch.triu_indices(N, N, 1)`) meet; -1 for no event. Of
 simultaneous events the one with the smallest number comes first, the others follow at time zero.
 What counts as an event, in which order, and what slow contacts give back, is as `physics.py` says.
+An argument of another shape, dtype or range than is said is a `ValueError`.
 """
 
 # Inside, tables are the last dimension, and choices are made by arithmetic on 0 and 1 in the place
@@ -50,9 +51,6 @@ def next_event(positions: Tensor, velocities: Tensor, radius: float) -> tuple[Te
         numbered as the module says. Balls that rest against each other or a wall, move along it or
         away from it, or pass each other grazing, make no event. A ball already past a wall (or
         into another ball) and still moving on has its event at time zero.
-
-    Raises:
-        ValueError: If a shape, a dtype or the radius is not as above.
     """
     _check(positions, velocities, radius)
     velocities = _tables_last(velocities)
@@ -80,9 +78,6 @@ def resolve(
 
     Returns:
         (B, N, 2) velocities, differentiable with respect to positions and velocities.
-
-    Raises:
-        ValueError: If a shape, a dtype or the restitution is not as above.
     """
     _check(positions, velocities, restitution=restitution)
     if event.shape != positions.shape[:1]:
@@ -111,14 +106,10 @@ def advance(
         duration: One number or (B,), in time units, in [0, 1e12]; may require gradients.
         radius: Radius of every ball, in (0, 0.5).
         restitution: Share of the approach speed that a contact gives back, in (0, 1].
-        max_events: Events that one table may have.
+        max_events: Events that one table may have; more are a `RuntimeError`.
 
     Returns:
         Positions and velocities, both (B, N, 2). An event at the very end belongs to the next call.
-
-    Raises:
-        ValueError: If an argument is not as above.
-        RuntimeError: If a table has more than `max_events` events.
     """
     _check(positions, velocities, radius, restitution)
     length = _check_duration(duration, positions)
@@ -141,16 +132,12 @@ def simulate(
         positions: (B, N, 2) ball centres at time 0.
         velocities: (B, N, 2) at time 0.
         times: (K,) query times in time units, in any order, not negative.
-        radius: Radius of every ball, in (0, 0.5).
-        restitution: Share of the approach speed that a contact gives back, in (0, 1].
-        max_events: Events that one table may have.
+        radius: As of `advance`, and so are the others.
+        restitution: As there.
+        max_events: As there.
 
     Returns:
         Positions and velocities, both (B, K, N, 2), differentiable in every argument tensor.
-
-    Raises:
-        ValueError: If an argument is not as above.
-        RuntimeError: If a table has more than `max_events` events.
     """
     _check(positions, velocities, radius, restitution)
     times = _check_times(times, positions)
@@ -403,11 +390,7 @@ def _check_duration(duration: float | Tensor, positions: Tensor) -> Tensor:
             f"duration must be one number or have shape ({positions.shape[0]},), one per table, "
             f"got shape {tuple(length.shape)}"
         )
-    if not bool(((length >= 0) & (length <= _NEVER)).all()):
-        raise ValueError(
-            f"duration must lie in [0, {_NEVER:g}] time units, got {_worst(length)}; to run "
-            "backwards, negate the velocities"
-        )
+    _check_span("duration", length, "; to run backwards, negate the velocities")
     return length.expand(positions.shape[0])
 
 
@@ -417,12 +400,12 @@ def _check_times(times: Tensor, positions: Tensor) -> Tensor:
             f"times must have shape (K,), one or more query times, got {tuple(times.shape)}"
         )
     times = times.to(positions)
-    if not bool(((times >= 0) & (times <= _NEVER)).all()):
-        raise ValueError(f"times must lie in [0, {_NEVER:g}] time units, got {_worst(times)}")
+    _check_span("times", times)
     return times
 
 
-def _worst(values: Tensor) -> float:
-    """The first value outside [0, _NEVER]; NaN counts as outside."""
-    values = values.detach().flatten()
-    return float(values[~((values >= 0) & (values <= _NEVER))][0])
+def _check_span(name: str, times: Tensor, advice: str = "") -> None:
+    good = (times >= 0) & (times <= _NEVER)  # NaN is not
+    if not bool(good.all()):
+        worst = float(times.detach()[~good][0])
+        raise ValueError(f"{name} must lie in [0, {_NEVER:g}] time units, got {worst}{advice}")

@@ -7,7 +7,7 @@ with the same seeds and actions, and are a great deal faster, most of all with t
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,22 +19,168 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from jumpy_mbrl.arrays import as_array
-from jumpy_mbrl.envs.config import TableConfig, unknown_name
+from jumpy_mbrl.checks import check_choice, check_count
+from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.envs.limit import check_limit
-from jumpy_mbrl.envs.physics import Backend, resolve_backend
-from jumpy_mbrl.envs.table import Rows, Tables
-from jumpy_mbrl.envs.task import Floats, Observation, Task, line_task, plane_task
+from jumpy_mbrl.envs.physics import (
+    Backend,
+    advance_many,
+    place_many,
+    resolve_backend,
+    shoot_many,
+)
+from jumpy_mbrl.envs.pixels import Frame
+from jumpy_mbrl.envs.rules import (
+    Floats,
+    Observation,
+    Task,
+    distance,
+    line_task,
+    on_target,
+    plane_task,
+)
 
 GymVectorEnv = VectorEnv[Observation, Floats, NDArray[Any]]
 """Named by all classes here: skrl knows Gymnasium's environments by their direct bases."""
 
+Rows = NDArray[np.intp]
 Result = tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]
 
 _MUTABLE = (np.ndarray, list)
 
 
-class TableVectorEnv(GymVectorEnv):
-    """What the vector environments have in common.
+class Tables:
+    """B tables in play. (`billiards.Table` is one, by the same rules.)
+
+    Attributes:
+        task: what is played.
+        x: (B, 2N) positions.
+        v: (B, 2N) velocities.
+        target: (B, 4).
+        frame: (B,) numbers of the frames.
+        walls: (B,) contacts with walls so far.
+        hits: (B,) contacts between balls so far.
+    """
+
+    def __init__(self, task: Task, count: int, backend: Backend = "auto") -> None:
+        self.task = task
+        self.backend: Backend = backend
+        size = 2 * task.config.num_balls
+        self.x = np.zeros((count, size))
+        self.v = np.zeros((count, size))
+        self.target = np.tile(np.array(task.config.target), (count, 1))
+        self.frame = np.zeros(count, dtype=np.int64)
+        self.walls = np.zeros(count, dtype=np.int64)
+        self.hits = np.zeros(count, dtype=np.int64)
+        self._background: Frame = np.empty((0, 0, 0), dtype=np.uint8)
+        if task.has_pixels:
+            self._background = task.painter.background(task.config.target)
+        self._backgrounds = [self._background] * count
+
+    def start(
+        self,
+        rows: Rows,
+        rngs: Sequence[np.random.Generator],
+        options: Sequence[Mapping[str, Any] | None] | None = None,
+    ) -> None:
+        """Starts episodes on the tables with the numbers `rows`, with one generator, and one set of
+        options if any, for each; errors are those of `Task.start_table`, and leave all alone."""
+        started: tuple[Any, ...]
+        if options is None:
+            started = self.task.start_tables(rngs)
+        else:
+            pairs = zip(rngs, options, strict=True)
+            started = tuple(zip(*(self.task.start_table(*pair) for pair in pairs), strict=True))
+        self.x[rows], self.v[rows], self.target[rows] = started
+        for counter in (self.frame, self.walls, self.hits):
+            counter[rows] = 0
+        if self.task.has_pixels:
+            for row in rows.tolist():
+                shown = tuple(self.target[row].tolist())
+                usual = shown == self.task.config.target
+                self._backgrounds[row] = (
+                    self._background if usual else self.task.painter.background(shown)
+                )
+
+    def play(
+        self, actions: NDArray[np.float64], rows: Rows | None = None
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]:
+        """Plays one frame.
+
+        Args:
+            actions: (B, 2), in [-1, 1].
+            rows: numbers of the tables to play on, all by default; the others stay as they are.
+
+        Returns:
+            Of all tables, (B,) each: the reward, whether the object ball reached the target, and
+            whether the game is over; zero and False for those not played on. `RuntimeError` as by
+            `advance_many`: then shots have been played, and tables have moved.
+        """
+        task, config = self.task, self.task.config
+        played = np.ones(len(self.x), dtype=bool)
+        if rows is not None:
+            played[:] = False
+            played[rows] = True
+        shot = played & (self.frame >= config.lead_in)
+        before = self._distance() if task.dense else None
+        pushed = np.flatnonzero(shot & (self.frame < task.shots_end))
+        if len(pushed) and task.line:
+            place_many(self.x, self.v, actions, config, pushed, self.backend)
+        elif len(pushed):
+            shoot_many(self.v, actions, config, pushed)
+        advance_many(self.x, self.v, self.walls, self.hits, config, rows, self.backend)
+        self.frame += played
+        success, over = task.judge(shot, self.frame, on_target(*self._object_ball, self.target.T))
+        reward = success.astype(np.float64)
+        if before is not None:
+            reward[shot] += (before - self._distance())[shot]
+        return reward, success, over & played
+
+    def observe(self, rows: Rows | None = None) -> Observation:
+        """Returns the observations of the tables with the numbers `rows`, of all by default."""
+        if rows is None:
+            state = (self.x, self.v, self.target, self.frame)
+            return self.task.observe(*state, self._backgrounds)
+        return self.observe_at(self.x[rows], self.v[rows], self.frame[rows], rows)
+
+    def observe_at(
+        self,
+        x: NDArray[np.float64],
+        v: NDArray[np.float64],
+        frame: NDArray[np.int64],
+        rows: Rows,
+    ) -> Observation:
+        """Returns the observations of other frames of the episodes on the tables `rows`."""
+        backgrounds = [self._backgrounds[row] for row in rows.tolist()]
+        return self.task.observe(x, v, self.target[rows], frame, backgrounds)
+
+    def info(
+        self,
+        success: NDArray[np.bool_],
+        rows: Rows | None = None,
+        played: NDArray[np.int64] | None = None,
+    ) -> dict[str, Any]:
+        """Returns what environments tell beside the observations, copies of shape (B, ...), or only
+        of the tables with the numbers `rows`; see `Task.info`."""
+        some: Any = slice(None) if rows is None else rows
+        walls, hits = self.walls[some].copy(), self.hits[some].copy()
+        steps = None if played is None else played[some].copy()
+        moment = (self.x[some], self.v[some], self.frame[some])
+        return self.task.info(*moment, success[some], walls, hits, steps)
+
+    @property
+    def _object_ball(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        ball = self.task.object_ball
+        return self.x[:, ball], self.x[:, ball + 1]
+
+    def _distance(self) -> NDArray[np.float64]:
+        far: NDArray[np.float64] = distance(*self._object_ball, self.target.T, np.sqrt)
+        return far
+
+
+class BilliardsVectorEnv(GymVectorEnv):
+    """What the vector environments have in common: many tables, played frame by frame or by whole
+    shots.
 
     Args:
         num_envs: number of tables B.
@@ -53,11 +199,12 @@ class TableVectorEnv(GymVectorEnv):
     axis more in front, for each; and `reset_mask`, (B,) bool, to reset some tables only.
 
     `reset` and `step` are all or nothing: an error leaves every table, counter and generator as it
-    was.
+    was. A bad argument is a `ValueError`, by name, and `backend="numba"` where it is not installed
+    an `ImportError`.
 
-    Raises:
-        ValueError: for a bad argument, by name.
-        ImportError: for `backend="numba"` where it is not installed.
+    Attributes:
+        by_shots: whether one step is a whole shot; see `BilliardsEnv`.
+        on_line: whether the game is that on a line.
     """
 
     metadata: ClassVar[dict[str, Any]] = {  # type: ignore[misc]  # an instance attribute in gym
@@ -65,6 +212,8 @@ class TableVectorEnv(GymVectorEnv):
         "render_fps": 20,
         "autoreset_mode": AutoresetMode.NEXT_STEP,
     }
+    by_shots: ClassVar[bool] = False
+    on_line: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -75,26 +224,30 @@ class TableVectorEnv(GymVectorEnv):
         backend: Backend = "auto",
         **arguments: Any,
     ) -> None:
-        _check_count("num_envs", num_envs)
-        if render_mode not in (None, "rgb_array"):
-            raise ValueError(unknown_name("render_mode", render_mode, ["rgb_array"]))
+        if render_mode is not None:
+            check_choice("render_mode", render_mode, self.metadata["render_modes"])
         self.task = task = self._make_task(arguments)
-        self.num_envs = int(num_envs)
+        self.num_envs = check_count("num_envs", num_envs)
         self.max_episode_steps = max_episode_steps
         self.autoreset_mode = _read_mode(autoreset_mode)
         self.metadata = {**type(self).metadata, "autoreset_mode": self.autoreset_mode}  # type: ignore[misc]
         self.render_mode = render_mode
         self.single_action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
-        self.single_observation_space = self._make_space()
+        self.single_observation_space = task.observation_space(self._depth)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
 
-        self._tables = Tables(task, self.num_envs, resolve_backend(backend))
-        self._rngs: list[np.random.Generator | None] = [None] * self.num_envs
-        self._seeds: list[int] = [-1] * self.num_envs
-        self._elapsed = np.zeros(self.num_envs, dtype=np.int64)
-        self._started = np.zeros(self.num_envs, dtype=bool)
-        self._ended = np.zeros(self.num_envs, dtype=bool)
+        count, size = self.num_envs, 2 * task.config.num_balls
+        self._tables = Tables(task, count, resolve_backend(backend))
+        self._rngs: list[np.random.Generator | None] = [None] * count
+        self._seeds: list[int] = [-1] * count
+        self._elapsed = np.zeros(count, dtype=np.int64)
+        self._started = np.zeros(count, dtype=bool)
+        self._ended = np.zeros(count, dtype=bool)
+        # By shots, the last frames seen of each table, of which frame k lies at k modulo their
+        # number, and how many the last step played.
+        self._recent = np.zeros((2, self._depth, count, size) if self.by_shots else 0)
+        self._played = np.zeros(count, dtype=np.int64)
 
     @property
     def config(self) -> TableConfig:
@@ -110,7 +263,7 @@ class TableVectorEnv(GymVectorEnv):
     def max_episode_steps(self, limit: int | None) -> None:
         limit = None if limit == -1 else limit
         if limit is not None:
-            _check_count("max_episode_steps", limit)
+            check_count("max_episode_steps", limit)
         check_limit(limit, self._steps_to_win())
         self._max_episode_steps = limit
 
@@ -131,12 +284,8 @@ class TableVectorEnv(GymVectorEnv):
         seed: int | Sequence[int | None] | None = None,
         options: dict[str, Any] | None = None,
     ) -> tuple[Observation, dict[str, Any]]:
-        """Starts episodes: see the class for `seed` and `options`.
-
-        Raises:
-            ValueError: for as many seeds as there are not tables, an unknown option, or an
-                impossible table or target.
-        """
+        """Starts episodes: see the class for `seed` and `options`; `ValueError` for a list of
+        another number of seeds, an unknown option, or an impossible table or target."""
         given = dict(options or {})
         mask = self._read_mask(given.pop("reset_mask", None))
         if not (self._started | mask).all():
@@ -166,10 +315,9 @@ class TableVectorEnv(GymVectorEnv):
     ]:
         """Plays one step on every table, or starts the next episode where `autoreset_mode` says.
 
-        Raises:
-            ValueError: unless the actions are finite numbers of shape (B, 2).
-            ResetNeeded: before the first `reset`, or, in mode `DISABLED`, on an ended episode.
-            RuntimeError: naming the tables on which more contacts follow than one frame may have.
+        `ValueError` unless the actions are finite numbers of shape (B, 2); `ResetNeeded` before the
+        first `reset`, or, in mode `DISABLED`, on an ended episode; `RuntimeError`, naming the
+        tables, where more contacts follow than one frame may have.
         """
         if not self._started.all():
             raise ResetNeeded("call reset() before step(): no episode is running")
@@ -200,10 +348,7 @@ class TableVectorEnv(GymVectorEnv):
 
     def render(self) -> tuple[NDArray[np.uint8], ...] | None:
         """Returns one picture, (512, 512, 3) uint8, for each table; None without a render mode.
-
-        Raises:
-            ResetNeeded: before the first `reset`.
-        """
+        `ResetNeeded` before the first `reset`."""
         if self.render_mode is None:
             return None
         if not self._started.all():
@@ -257,7 +402,7 @@ class TableVectorEnv(GymVectorEnv):
         """Starts episodes on some tables. Generators are put back if that fails."""
         rngs = [self._rng(row) for row in rows.tolist()]
         # To look at a state takes as long as to draw a table.
-        sure = self._start_is_sure and options is None
+        sure = self.task.roomy and options is None and not self.by_shots
         states = [] if sure else [rng.bit_generator.state for rng in rngs]
         try:
             self._deal(rows, rngs, options)
@@ -266,22 +411,21 @@ class TableVectorEnv(GymVectorEnv):
                 rng.bit_generator.state = state
             raise
 
-    # What the forms do differently
+    # What a subclass may do otherwise
 
     def _make_task(self, arguments: dict[str, Any]) -> Task:
-        raise NotImplementedError
+        if self.by_shots and "max_shots" in arguments:
+            raise TypeError(f"{type(self).__name__} got an unexpected keyword argument 'max_shots'")
+        return line_task(**arguments) if self.on_line else plane_task(**arguments)
 
     def _steps_to_win(self) -> int:
         """How many steps an episode has to have for one of them to win it."""
-        return self.task.steps_to_win
-
-    def _make_space(self) -> spaces.Space[Any]:
-        return self.task.observation_space()
+        return 1 if self.by_shots else self.task.steps_to_win
 
     @property
-    def _start_is_sure(self) -> bool:
-        """Whether an episode without options can always begin."""
-        return self.task.roomy
+    def _depth(self) -> int:
+        """Number of frames in an observation."""
+        return self.config.lead_in + 1 if self.by_shots else 1
 
     def _deal(
         self,
@@ -293,16 +437,56 @@ class TableVectorEnv(GymVectorEnv):
         self._tables.start(rows, rngs, options)
         self._elapsed[rows] = 0
         self._ended[rows] = False
+        if self.by_shots:
+            self._watch(rows)
+            for _ in range(self.config.lead_in):
+                self._tables.play(np.zeros((self.num_envs, 2)), rows)
+                self._watch(rows)
+            self._played[rows] = self.config.lead_in
 
     def _play(self, actions: NDArray[np.float64], rows: Rows | None) -> Result:
         """Plays a step on some tables, or all: rewards, successes and terminations of all."""
-        return self._tables.play(actions, rows)
+        if not self.by_shots:
+            return self._tables.play(actions, rows)
+        tables = self._tables
+        rows = np.arange(self.num_envs) if rows is None else rows
+        terminations = np.zeros(self.num_envs, dtype=bool)
+        terminations[rows] = True
+        rewards = np.zeros(self.num_envs)
+        successes = np.zeros(self.num_envs, dtype=bool)
+        running = rows
+        for _ in range(self.config.lead_in, self.task.last_frame):
+            reward, success, over = tables.play(actions, running)
+            rewards += reward
+            successes |= success
+            self._watch(running)
+            running = running[~over[running]]
+            if not len(running):
+                break
+        self._played[rows] = tables.frame[rows] - self.config.lead_in
+        return rewards, successes, terminations
 
     def _observe(self, rows: Rows | None = None) -> Observation:
-        return self._tables.observe(rows)
+        if not self.by_shots:
+            return self._tables.observe(rows)
+        rows = np.arange(self.num_envs) if rows is None else rows
+        parts = []
+        for back in reversed(range(self._depth)):
+            frame = self._tables.frame[rows] - back
+            x, v = self._recent[:, frame % self._depth, rows]
+            parts.append(self._tables.observe_at(x, v, frame, rows))
+        return self.task.stack(parts)
 
     def _infos(self, successes: NDArray[np.bool_], rows: Rows | None = None) -> dict[str, Any]:
-        return self._tables.info(successes, rows)
+        return self._tables.info(successes, rows, self._played if self.by_shots else None)
+
+    def _watch(self, rows: Rows) -> None:
+        """Keeps what observations need of this frame of some tables."""
+        tables = self._tables
+        if len(rows):
+            slots = tables.frame[rows] % self._depth
+            self._recent[0, slots, rows] = tables.x[rows]
+            self._recent[1, slots, rows] = tables.v[rows]
 
     # Input
 
@@ -361,122 +545,33 @@ class TableVectorEnv(GymVectorEnv):
         ]
 
 
-class ShotVectorEnv(TableVectorEnv):
-    """What the vector environments of whole shots have in common; see `TableVectorEnv`."""
-
-    def __init__(self, num_envs: int = 1, *args: Any, **arguments: Any) -> None:
-        super().__init__(num_envs, *args, **arguments)
-        # The last frames seen of each table; frame k lies at k modulo their number.
-        size = 2 * self.config.num_balls
-        self._depth = self.config.lead_in + 1
-        self._recent = np.zeros((2, self._depth, self.num_envs, size))
-        self._frames = np.zeros(self.num_envs, dtype=np.int64)
-
-    def _steps_to_win(self) -> int:
-        return 1
-
-    def _make_space(self) -> spaces.Space[Any]:
-        return self.task.observation_space(self.config.lead_in + 1)
-
-    @property
-    def _start_is_sure(self) -> bool:
-        return False  # the lead-in is played
-
-    def _deal(
-        self,
-        rows: Rows,
-        rngs: list[np.random.Generator],
-        options: list[dict[str, Any]] | None,
-    ) -> None:
-        super()._deal(rows, rngs, options)
-        nothing = np.zeros((self.num_envs, 2))
-        self._watch(rows)
-        for _ in range(self.config.lead_in):
-            self._tables.play(nothing, rows)
-            self._watch(rows)
-        self._frames[rows] = self.config.lead_in
-
-    def _play(self, actions: NDArray[np.float64], rows: Rows | None) -> Result:
-        tables = self._tables
-        rows = np.arange(self.num_envs) if rows is None else rows
-        terminations = np.zeros(self.num_envs, dtype=bool)
-        terminations[rows] = True
-        rewards = np.zeros(self.num_envs)
-        successes = np.zeros(self.num_envs, dtype=bool)
-        running = rows
-        for _ in range(self.config.lead_in, self.task.last_frame):
-            reward, success, over = tables.play(actions, running)
-            rewards += reward
-            successes |= success
-            self._watch(running)
-            running = running[~over[running]]
-            if not len(running):
-                break
-        self._frames[rows] = tables.frame[rows] - self.config.lead_in
-        return rewards, successes, terminations
-
-    def _watch(self, rows: Rows) -> None:
-        tables = self._tables
-        if len(rows):
-            slots = tables.frame[rows] % self._depth
-            self._recent[0, slots, rows] = tables.x[rows]
-            self._recent[1, slots, rows] = tables.v[rows]
-
-    def _observe(self, rows: Rows | None = None) -> Observation:
-        rows = np.arange(self.num_envs) if rows is None else rows
-        parts = []
-        for back in reversed(range(self._depth)):
-            frame = self._tables.frame[rows] - back
-            x, v = self._recent[:, frame % self._depth, rows]
-            parts.append(self._tables.observe_at(x, v, frame, rows))
-        return self.task.stack(parts)
-
-    def _infos(self, successes: NDArray[np.bool_], rows: Rows | None = None) -> dict[str, Any]:
-        return self._tables.info(successes, rows, self._frames)
-
-
-class Billiards2DVectorEnv(TableVectorEnv, GymVectorEnv):
+class Billiards2DVectorEnv(BilliardsVectorEnv, GymVectorEnv):
     """`Billiards2D-v0`, many at once."""
 
-    def _make_task(self, arguments: dict[str, Any]) -> Task:
-        return plane_task(**arguments)
 
-
-class Billiards1DVectorEnv(TableVectorEnv, GymVectorEnv):
+class Billiards1DVectorEnv(BilliardsVectorEnv, GymVectorEnv):
     """`Billiards1D-v0`, many at once."""
 
-    def _make_task(self, arguments: dict[str, Any]) -> Task:
-        return line_task(**arguments)
+    on_line = True
 
 
-class Billiards2DShotVectorEnv(ShotVectorEnv, GymVectorEnv):
+class Billiards2DShotVectorEnv(BilliardsVectorEnv, GymVectorEnv):
     """`Billiards2DShot-v0`, many at once."""
 
-    def _make_task(self, arguments: dict[str, Any]) -> Task:
-        if "max_shots" in arguments:
-            raise TypeError("Billiards2DShot-v0 got an unexpected keyword argument 'max_shots'")
-        return plane_task(**arguments)
+    by_shots = True
 
 
-class Billiards1DShotVectorEnv(ShotVectorEnv, GymVectorEnv):
+class Billiards1DShotVectorEnv(BilliardsVectorEnv, GymVectorEnv):
     """`Billiards1DShot-v0`, many at once."""
 
-    def _make_task(self, arguments: dict[str, Any]) -> Task:
-        return line_task(**arguments)
-
-
-def _check_count(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ValueError(f"expected {name} to be an integer of at least 1, got {value!r}")
+    by_shots = on_line = True
 
 
 def _read_mode(mode: AutoresetMode | str) -> AutoresetMode:
     if isinstance(mode, AutoresetMode):
         return mode
     known = [entry.value for entry in AutoresetMode]
-    if mode not in known:
-        raise ValueError(unknown_name("autoreset_mode", mode, known))
-    return AutoresetMode(mode)
+    return AutoresetMode(check_choice("autoreset_mode", mode, known))
 
 
 def _read_actions(actions: Any, count: int, rows: Rows | None) -> NDArray[np.float64]:

@@ -43,8 +43,7 @@ def save_gif(
         fps: pictures a second, from 0.01 to 50. GIFs know hundredths of a second only: each picture
             begins at the nearest one.
 
-    Raises:
-        ValueError: for no frames, frames of unequal or wrong shape or type, or an impossible `fps`.
+    `ValueError` for no frames, frames of unequal or wrong shape or type, or an impossible `fps`.
     """
     if not (math.isfinite(fps) and MIN_GIF_FPS <= fps <= MAX_GIF_FPS):
         raise ValueError(f"expected fps in [{MIN_GIF_FPS:g}, {MAX_GIF_FPS:g}], got {fps}")
@@ -83,12 +82,9 @@ class RecordShots(RecordVideo):
     """Gymnasium's `RecordVideo` with all frames of a step, not its last one alone.
 
     Args:
-        env: with `render_mode="rgb_array_list"`.
+        env: with `render_mode="rgb_array_list"`; another is a `ValueError`.
         video_folder: where the MP4 files go.
         options: the other arguments of `RecordVideo`.
-
-    Raises:
-        ValueError: for another render mode.
     """
 
     def __init__(self, env: gym.Env[Any, Any], video_folder: str, **options: Any) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from jumpy_mbrl.envs.config import unknown_name
+from jumpy_mbrl.checks import unknown_name
 from jumpy_mbrl.processes import check_at_once
 
 

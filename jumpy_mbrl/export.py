@@ -49,7 +49,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from jumpy_mbrl.envs.config import unknown_name
+from jumpy_mbrl.checks import unknown_name
 from jumpy_mbrl.files import atomic_write
 from jumpy_mbrl.models.base import WorldModel
 from jumpy_mbrl.models.event_driven import EventDrivenModel

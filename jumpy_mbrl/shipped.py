@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from jumpy_mbrl.envs.config import unknown_name
+from jumpy_mbrl.checks import unknown_name
 
 CONFIG = "config.json"
 """The file that says what a folder holds."""

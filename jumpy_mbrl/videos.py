@@ -20,10 +20,10 @@ from pathlib import Path as FilePath
 import numpy as np
 from numpy.typing import NDArray
 
+from jumpy_mbrl.checks import unknown_name
 from jumpy_mbrl.envs import rendering
-from jumpy_mbrl.envs.config import unknown_name
-from jumpy_mbrl.envs.drawing import Canvas, Point, as_array
 from jumpy_mbrl.envs.pixels import Color
+from jumpy_mbrl.envs.rendering import Canvas, Point, as_array
 from jumpy_mbrl.envs.scene import ARROW_FRAMES, Arrow, Layout, Path, View
 from jumpy_mbrl.envs.video import save_gif
 from jumpy_mbrl.evaluation.rollouts import Rollout, Shot, imagined_rollout, real_rollout

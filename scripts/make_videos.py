@@ -23,8 +23,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import tyro
 
 from jumpy_mbrl.agents import AGENTS, load_agent
+from jumpy_mbrl.checks import unknown_name
 from jumpy_mbrl.console import escape_output, output_may_close
-from jumpy_mbrl.envs.config import unknown_name
 from jumpy_mbrl.evaluation.rollouts import Shot, check_reset_seed, watch_shot
 from jumpy_mbrl.files import check_writable
 from jumpy_mbrl.models import WorldModel, from_pretrained

@@ -44,11 +44,11 @@ from jumpy_mbrl.agents import (
     PlannerConfig,
     load_agent,
 )
+from jumpy_mbrl.checks import check_names, unknown_name
 from jumpy_mbrl.console import escape_output, output_may_close
 from jumpy_mbrl.data.seeds import evaluation_table_seeds
 from jumpy_mbrl.devices import resolve_device
 from jumpy_mbrl.envs import BILLIARDS_2D
-from jumpy_mbrl.envs.config import check_names, unknown_name
 from jumpy_mbrl.evaluation import (
     BATCH_SIZE,
     AgentResult,

@@ -36,9 +36,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import tyro
 
+from jumpy_mbrl.checks import check_names
 from jumpy_mbrl.console import escape_output, output_may_close
 from jumpy_mbrl.data.tasks import TASKS, TaskConfig, make_task
-from jumpy_mbrl.envs.config import check_names
 from jumpy_mbrl.files import check_writable
 from jumpy_mbrl.locks import take_turns
 from jumpy_mbrl.models.fold_jump import FoldJumpConfig

@@ -25,7 +25,7 @@ from tqdm import tqdm
 from jumpy_mbrl.console import escape_output, output_may_close
 from jumpy_mbrl.envs.billiards import Billiards2DEnv
 from jumpy_mbrl.envs.config import STARTS, TableConfig
-from jumpy_mbrl.envs.task import OBS_TYPES, REWARDS
+from jumpy_mbrl.envs.rules import OBS_TYPES, REWARDS
 
 Doubles = NDArray[np.float64]
 

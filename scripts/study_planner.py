@@ -29,8 +29,8 @@ from tqdm import tqdm
 
 from jumpy_mbrl.agents import AGENTS, GradientPlanner, load_agent
 from jumpy_mbrl.agents.studies import JUMPY, Entry, ablation, frontier
+from jumpy_mbrl.checks import check_names
 from jumpy_mbrl.console import escape_output, output_may_close
-from jumpy_mbrl.envs.config import check_names
 from jumpy_mbrl.evaluation import BATCH_SIZE, AgentResult, Tables, evaluate_agent, make_tables
 from jumpy_mbrl.files import atomic_write, check_writable, entries_of, write_json
 from jumpy_mbrl.locks import take_turns

@@ -30,7 +30,7 @@ from jumpy_mbrl.agents import (
 )
 from jumpy_mbrl.agents.base import batch_of_frames
 from jumpy_mbrl.agents.registry import AgentEntry, objective_of
-from jumpy_mbrl.envs.task import line_task, plane_task
+from jumpy_mbrl.envs.rules import line_task, plane_task
 from jumpy_mbrl.evaluation import Variant, evaluate_agent, find_variant, make_tables
 from jumpy_mbrl.models import (
     RNN,

@@ -34,7 +34,7 @@ from jumpy_mbrl.data.seeds import EVALUATION_SEEDS_FROM, SPLITS, data_rng
 from jumpy_mbrl.envs import LINE_CONFIG
 from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.envs.physics import Backend
-from jumpy_mbrl.envs.task import line_task
+from jumpy_mbrl.envs.rules import line_task
 from jumpy_mbrl.files import atomic_write, sha256_of, write_json
 
 SMALL = DatasetConfig(num_trajectories=30, seed=7)

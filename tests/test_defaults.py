@@ -26,7 +26,7 @@ from jumpy_mbrl.data.sampling import make_sampler
 from jumpy_mbrl.data.tasks import TaskConfig, make_task
 from jumpy_mbrl.devices import plain_defaults
 from jumpy_mbrl.envs.config import TableConfig
-from jumpy_mbrl.envs.task import line_task
+from jumpy_mbrl.envs.rules import line_task
 from jumpy_mbrl.evaluation import evaluate_agent, make_tables
 from jumpy_mbrl.evaluation.recording import record_shot
 from jumpy_mbrl.evaluation.rollouts import imagined_rollout, watch_shot

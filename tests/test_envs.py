@@ -1,9 +1,11 @@
-"""The contracts with Gymnasium and SB3, for every registered environment."""
+"""The contracts with Gymnasium and SB3, for every registered environment, single and many."""
 
 import copy
 import doctest
 import importlib
+import math
 import pickle
+import time
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -13,10 +15,11 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.envs.registration import EnvSpec
+from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env
 
 import jumpy_mbrl  # noqa: F401  (registers the environments)
-from jumpy_mbrl.envs import ENV_IDS
+from jumpy_mbrl.envs import ENV_IDS, Billiards2DEnv, TableConfig
 
 PLANE, LINE = "Billiards2D-v0", "Billiards1D-v0"
 LIMITS = dict(zip(ENV_IDS, (44, 20, 1, 1), strict=True))
@@ -43,14 +46,24 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     (PLANE, {"success": "last"}),
     (PLANE, {"config": {"radius": 0.05, "restitution": 0.9}, "render_mode": "rgb_array"}),
 ]
+MANY: list[tuple[str, dict[str, Any]]] = [
+    (name, {"count": 3, "obs_type": kind, "random_target": True, "autoreset_mode": mode, **more})
+    for name in ENV_IDS
+    for mode in ("NextStep", "SameStep")
+    for kind, more in (("state", {}), ("dict", {"size": 16}))
+]
+NONE = np.zeros(2, dtype=np.float32)
 each_id = pytest.mark.parametrize("name", ENV_IDS)
 each_case = pytest.mark.parametrize(("name", "arguments"), CASES, ids=str)
+each_form = pytest.mark.parametrize(("name", "arguments"), CASES + MANY, ids=str)
 Clone = Callable[[Any], Any]
 
 
-def make(name: str, **arguments: Any) -> Any:
-    """The bare environment."""
-    return gym.make(name, **arguments).unwrapped
+def make(name: str, count: int | None = None, **arguments: Any) -> Any:
+    """The bare environment, or `count` in one."""
+    if count is None:
+        return gym.make(name, **arguments).unwrapped
+    return gym.make_vec(name, count, vectorization_mode="vector_entry_point", **arguments)
 
 
 def same(first: Any, second: Any) -> bool:
@@ -60,23 +73,29 @@ def same(first: Any, second: Any) -> bool:
     if isinstance(first, (tuple, list)):
         pairs = zip(first, second, strict=True)
         return len(first) == len(second) and all(same(a, b) for a, b in pairs)
+    if isinstance(first, np.ndarray) and first.dtype == object:
+        return first.dtype == second.dtype and same(first.tolist(), second.tolist())
     if isinstance(first, np.ndarray):
         return first.dtype == second.dtype and np.array_equal(first, second)
-    return type(first) is type(second) and first == second
+    return type(first) is type(second) and bool(first == second)
 
 
 def play(env: Any, actions: Any) -> list[Any]:
-    """What `step` returned each time, and `reset` where an episode ended."""
+    """What `step` returned each time, and `reset` where a single episode ended."""
     seen: list[Any] = []
     for action in actions:
-        seen.append(env.step(action))
-        if seen[-1][2] or seen[-1][3]:
-            seen.append(env.reset())
+        if isinstance(env, gym.Env):
+            seen.append(env.step(action[0]))
+            if seen[-1][2] or seen[-1][3]:
+                seen.append(env.reset())
+        else:
+            seen.append(env.step(action))
     return seen
 
 
 def some_actions(count: int, seed: int = 0) -> Any:
-    return np.random.default_rng(seed).uniform(-1, 1, (count, 2)).astype(np.float32)
+    """Actions of three tables; a single one takes the first."""
+    return np.random.default_rng(seed).uniform(-1, 1, (count, 3, 2)).astype(np.float32)
 
 
 def test_every_environment_is_registered_with_strings_only() -> None:
@@ -86,6 +105,37 @@ def test_every_environment_is_registered_with_strings_only() -> None:
         assert isinstance(spec.entry_point, str)
         assert gym.envs.registration.EnvSpec.from_json(spec.to_json()) == spec
         assert gym.make(f"jumpy_mbrl:{name}").spec.id == name  # type: ignore[union-attr]
+
+
+def test_both_forms_of_gym_make_and_the_vector_form() -> None:
+    spec = gym.make("jumpy_mbrl:Billiards2D-v0").spec
+    assert spec is not None
+    assert spec.id == PLANE
+    vector = gym.make_vec("jumpy_mbrl:Billiards2D-v0", num_envs=2, vectorization_mode="sync")
+    single = gym.make(PLANE)
+    obs, _ = vector.reset(seed=3)
+    np.testing.assert_array_equal(obs[1], single.reset(seed=4)[0])
+    actions = np.full((2, 2), 0.5, dtype=np.float32)
+    for _ in range(10):
+        obs = vector.step(actions)[0]
+        expected, _, terminated, _, _ = single.step(actions[1])
+        np.testing.assert_array_equal(obs[1], expected)
+        if terminated:
+            break
+
+
+def test_workers_that_import_nothing_find_the_module_form() -> None:
+    env = gym.make_vec(
+        "jumpy_mbrl:Billiards2D-v0",
+        num_envs=1,
+        vectorization_mode="async",
+        vector_kwargs={"context": "spawn"},
+    )
+    try:
+        obs, _ = env.reset(seed=0)
+    finally:
+        env.close()
+    np.testing.assert_array_equal(obs[0], make(PLANE).reset(seed=0)[0])
 
 
 @each_id
@@ -175,7 +225,7 @@ def test_infos_have_the_same_flat_keys_and_types_everywhere(name: str, arguments
     for info in (start, step):
         assert {key: value.dtype.type for key, value in info.items()} == wanted
         assert [np.shape(value) for value in info.values()] == [
-            *[env.task.shown([0.0] * 2 * env.config.num_balls).shape] * 2,
+            *[(env.config.num_balls, 2)[: 1 if "1D" in name else 2]] * 2,
             *[()] * (len(wanted) - 2),
         ]
 
@@ -215,17 +265,17 @@ def test_sb3_checker_has_nothing_to_say(name: str, arguments: Any) -> None:
         env_checker.check_env(env.unwrapped, warn=True)
 
 
-@each_case
+@each_form
 def test_twins_with_one_seed_are_identical(name: str, arguments: Any) -> None:
-    first, second, other = (gym.make(name, **arguments) for _ in range(3))
+    first, second, other = (make(name, **arguments) for _ in range(3))
     start = first.reset(seed=5)
     assert same(start, second.reset(seed=5))
-    assert not same(start, other.reset(seed=6))
+    assert not same(start, other.reset(seed=9))
     actions = some_actions(100)
     assert same(play(first, actions), play(second, actions))
 
 
-@each_case
+@each_form
 @pytest.mark.parametrize("clone", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))])
 def test_a_copy_in_mid_episode_goes_on_alike(name: str, arguments: Any, clone: Clone) -> None:
     env = make(name, **arguments)
@@ -236,18 +286,18 @@ def test_a_copy_in_mid_episode_goes_on_alike(name: str, arguments: Any, clone: C
     assert same(play(env, actions), play(other, actions))
 
 
-@each_case
+@each_form
 def test_observations_stay_in_the_space_and_do_not_alias(name: str, arguments: Any) -> None:
     env = make(name, **arguments)
-    actions = np.random.default_rng(0).choice([-1.0, 1.0], (150, 2))
-    env.reset(seed=0)
-    seen = play(env, actions)
+    actions = np.random.default_rng(0).choice([-1.0, 1.0], (100, 3, 2))
+    given = actions.copy()
+    seen = [env.reset(seed=0), *play(env, actions)]
     kept = copy.deepcopy(seen)
     play(env, actions)
-    assert same(seen, kept)
+    assert same(seen, kept) and same(actions, given)
     for entry in seen:
         assert env.observation_space.contains(entry[0])
-        if len(entry) == 5:
+        if len(entry) == 5 and "count" not in arguments:
             assert [type(value) for value in entry[1:4]] == [float, bool, bool]
 
 
@@ -264,13 +314,174 @@ def test_the_examples_of_the_docstrings_work(name: str) -> None:
 
 @each_id
 def test_every_argument_stands_in_the_docstring(name: str) -> None:
-    env = make(name)
-    arguments = env.__init__.__annotations__.keys() - {"return"}
-    for argument in arguments:
-        assert f"| `{argument}`" in env.__doc__, argument
+    """Those of the first one in its table, and in the other pages which of them are not taken."""
+    env, first = make(name), make(PLANE)
+    taken, known = (each.__init__.__annotations__.keys() - {"return"} for each in (env, first))
+    assert all(f"| `{argument}`" in first.__doc__ for argument in known)
+    assert taken <= known
+    assert all(f"`{argument}`" in env.__doc__ for argument in known - taken)
 
 
 @each_id
 def test_unknown_arguments_are_refused_by_name(name: str) -> None:
-    with pytest.raises(TypeError, match="gravity"):
-        gym.make(name, gravity=9.81)
+    taken = make(name).__init__.__annotations__
+    for argument in {"gravity", "num_balls", "start", "max_shots", "success"} - taken.keys():
+        for count in (None, 2):
+            with pytest.raises(TypeError, match=argument):
+                make(name, count, **{argument: 2})
+
+
+BAD_ON_A_TABLE: list[tuple[dict[str, Any], str]] = [
+    ({"obs_type": "coord"}, r"unknown obs_type 'coord'.*'coords', 'state'.*; did you mean"),
+    ({"random_target": "yes"}, "random_target to be True or False, got 'yes'"),
+    ({"reward": "denser"}, "unknown reward 'denser'.*did you mean 'dense'"),
+    ({"success": "lost"}, "unknown success 'lost'.*did you mean 'last'"),
+    ({"start": "move"}, "unknown start 'move'.*did you mean 'moving'"),
+    ({"max_shots": 0}, "max_shots to be an integer of at least 1, or None.*got 0"),
+    ({"max_shots": 1.5}, "max_shots.*got 1.5"),
+    ({"num_balls": 0}, "num_balls to be an integer of at least 1, got 0"),
+    ({"num_balls": 2.0}, "num_balls.*got 2.0"),
+    ({"num_balls": 26}, r"at most 25 balls of radius 0.1.*got num_balls=26"),
+    ({"config": {"dt": -0.05}}, r"dt to be a number in \(0, inf\), got -0.05"),
+    ({"config": {"radius": 0.6}}, r"radius to be a number in \(0, 0.5\], got 0.6"),
+    ({"config": {"radius": math.nan}}, "radius.*got nan"),
+    ({"config": {"restitution": 1.1}}, r"restitution.*\(0, 1\], got 1.1"),
+    ({"config": {"num_frames": 4}}, "num_frames to be an integer of at least 5, got 4"),
+    ({"config": {"initial_speed_max": 2.0}}, r"initial_speed_max.*\[0, 1.8\], got 2.0"),
+    ({"config": {"target": (0, 0, 0, 1)}}, r"target=\(x_low, x_high, y_low, y_high\)"),
+    ({"config": {"radios": 0.1}}, "unknown table setting 'radios'.*did you mean 'radius'"),
+    ({"config": 7}, "config to be a TableConfig or a dictionary, got 7"),
+    ({"obs_type": "coords", "size": 32}, "no size with obs_type='coords'.*got 32"),
+    ({"obs_type": "state", "pixels": "paper"}, "no pixels with obs_type='state'"),
+]
+BAD_ON_A_LINE: list[tuple[dict[str, Any], str]] = [
+    ({"obs_type": "coord"}, "unknown obs_type 'coord'"),
+    ({"reward": "denser"}, "unknown reward 'denser'"),
+    ({"random_target": 1}, "random_target to be True or False, got 1"),
+    ({"config": {"num_balls": 3}}, "num_balls to be 2 on a line, got 3"),
+    ({"config": {"radius": 0.3, "num_balls": 1}}, "num_balls to be 2 on a line, got 1"),
+    ({"config": TableConfig()}, r"target to be \(0, 1, y_low, y_high\)"),
+    ({"config": {"target": (0.1, 1, 0, 1)}}, r"target to be \(0, 1, y_low, y_high\)"),
+    ({"config": 7}, "config to be a TableConfig or a dictionary"),
+    ({"size": 64}, "no size with obs_type='coords'"),
+]
+BAD_FORMATS: list[tuple[dict[str, Any], str]] = [
+    ({"size": 7}, "size to be an integer from 8 to 512 pixels, got 7"),
+    ({"size": 64.0}, "size.*got 64.0"),
+    ({"channels": 2}, r"channels to be 3 \(colour\) or 1 \(grey\), got 2"),
+    ({"channels": True}, "channels.*got True"),
+    ({"pixels": "papers"}, "unknown pixels preset 'papers'.*did you mean 'paper'"),
+    ({"pixels": {"sizes": 3}}, "unknown pixels setting 'sizes'.*did you mean 'size'"),
+    ({"pixels": 64}, "pixels to be a PixelConfig.*got 64"),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("Billiards2DShot-v0", {"start": "move"}, "unknown start 'move'"),
+        *((PLANE, *row) for row in BAD_ON_A_TABLE),
+        *((LINE, *row) for row in BAD_ON_A_LINE),
+        *((PLANE, {"obs_type": "pixels", **bad}, message) for bad, message in BAD_FORMATS),
+    ],
+)
+def test_bad_arguments_are_refused(name: str, arguments: Any, message: str) -> None:
+    for count in (None, 2):
+        with pytest.raises(ValueError, match=message):
+            make(name, count, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_envs": 0}, "num_envs to be an integer of at least 1, got 0"),
+        ({"num_envs": 2.0}, "num_envs.*got 2.0"),
+        ({"max_episode_steps": 0}, "max_episode_steps.*got 0"),
+        ({"success": "last", "max_episode_steps": 43}, "at least 44.*got 43: no episode"),
+        ({"success": "last", "config": {"num_frames": 90}}, "at least 89.*got 44"),
+        ({"autoreset_mode": "next"}, "unknown autoreset_mode 'next', expected one of"),
+        ({"render_mode": "human"}, "unknown render_mode 'human'"),
+        ({"backend": "cuda"}, "unknown backend 'cuda'"),
+    ],
+)
+def test_bad_arguments_of_many_are_refused(arguments: Any, message: str) -> None:
+    count = arguments.pop("num_envs", 2)
+    with pytest.raises(ValueError, match=message):
+        make(PLANE, count, **arguments)
+
+
+def test_a_bad_render_mode_is_refused_and_none_only_warns() -> None:
+    with pytest.raises(ValueError, match="unknown render_mode 'rgb'"):
+        Billiards2DEnv(render_mode="rgb")
+    env = Billiards2DEnv()
+    env.reset(seed=0)
+    with pytest.warns(UserWarning, match="without a render mode"):
+        assert env.render() is None
+
+
+def test_step_needs_a_running_episode() -> None:
+    env = make(PLANE)
+    with pytest.raises(ResetNeeded, match=r"call reset\(\) before step"):
+        env.step(NONE)
+    env = make(PLANE, start="rest")
+    env.reset(options={"positions": [[0.5, 0.5], [0.85, 0.15]]})
+    assert [env.step(NONE)[2] for _ in range(4)] == [False, False, False, True]
+    with pytest.raises(ResetNeeded, match="terminated"):
+        env.step(NONE)
+    env.reset()
+    env.step(NONE)
+
+
+@pytest.mark.parametrize(
+    ("action", "message"),
+    [
+        ([math.nan, 0.0], r"two finite numbers, got \[nan, 0.0\]"),
+        ([0.0, math.inf], r"two finite numbers, got \[0.0, inf\]"),
+        ([0.0], r"shape \(2,\), got \[0.0\] of shape \(1,\)"),
+        (np.zeros((1, 2)), r"of shape \(1, 2\)"),
+        (0.5, r"shape \(2,\), got 0.5"),
+        (None, r"shape \(2,\), got None"),
+        ("left", r"shape \(2,\), got 'left'"),
+        ([[1.0], [1.0, 2.0]], r"shape \(2,\)"),
+    ],
+)
+def test_bad_actions_are_refused_and_change_nothing(action: Any, message: str) -> None:
+    env, twin = make(PLANE), make(PLANE)
+    env.reset(seed=0)
+    twin.reset(seed=0)
+    with pytest.raises(ValueError, match=message):
+        env.step(action)
+    assert same(env.step(NONE), twin.step(NONE))
+
+
+@pytest.mark.parametrize(
+    ("actions", "message"),
+    [
+        (np.zeros(2), r"actions of shape \(3, 2\), got.* of shape \(2,\)"),
+        (np.zeros((2, 2)), r"of shape \(2, 2\)"),
+        (None, r"shape \(3, 2\), got None"),
+        ([[0, 0], [0, np.nan], [0, 0]], r"got \[0.0, nan\] for environment 1"),
+        ([[0, 0], [0, 0], [np.inf, 5]], r"got \[inf, 5.0\] for environment 2"),
+    ],
+)
+def test_bad_actions_of_many_are_refused_and_change_nothing(actions: Any, message: str) -> None:
+    env, twin = make(PLANE, 3), make(PLANE, 3)
+    env.reset(seed=0)
+    twin.reset(seed=0)
+    with pytest.raises(ValueError, match=message):
+        env.step(actions)
+    assert same(env.step(np.zeros((3, 2))), twin.step(np.zeros((3, 2))))
+
+
+def test_at_least_20_000_steps_a_second_through_gym_make() -> None:
+    env = gym.make(PLANE)
+    env.reset(seed=0)
+    rates = []
+    for _ in range(5):
+        started = time.perf_counter()
+        for _ in range(2000):
+            _, _, terminated, truncated, _ = env.step(NONE)
+            if terminated or truncated:
+                env.reset()
+        rates.append(2000 / (time.perf_counter() - started))
+    assert max(rates) >= 20_000

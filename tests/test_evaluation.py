@@ -27,7 +27,7 @@ from jumpy_mbrl.agents.registry import objective_of
 from jumpy_mbrl.data.seeds import evaluation_table_seeds
 from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.envs.physics import advance, shoot, simulate
-from jumpy_mbrl.envs.task import plane_task
+from jumpy_mbrl.envs.rules import plane_task
 from jumpy_mbrl.evaluation import (
     Contested,
     Outcomes,

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from jumpy_mbrl.data.dataset import DatasetConfig, make_dataset
-from jumpy_mbrl.envs.config import TableConfig, sample_tables
+from jumpy_mbrl.envs.config import TableConfig
+from jumpy_mbrl.envs.starts import sample_tables
 from jumpy_mbrl.models.base import Imagined, State
 from jumpy_mbrl.models.event_jump import EventJump, EventJumpConfig
 from jumpy_mbrl.models.filtering import bounded, smooth

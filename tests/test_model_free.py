@@ -34,7 +34,7 @@ from jumpy_mbrl.agents.model_free import (
 )
 from jumpy_mbrl.agents.registry import AgentEntry
 from jumpy_mbrl.envs.config import TableConfig
-from jumpy_mbrl.envs.task import line_task, plane_task
+from jumpy_mbrl.envs.rules import line_task, plane_task
 from jumpy_mbrl.evaluation import evaluate_agent, find_variant, make_tables
 from jumpy_mbrl.files import sha256_of
 

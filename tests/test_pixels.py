@@ -164,25 +164,6 @@ def test_formats(arguments: Any, shape: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"size": 7}, "size to be an integer from 8 to 512 pixels, got 7"),
-        ({"size": 64.0}, "size.*got 64.0"),
-        ({"channels": 2}, r"channels to be 3 \(colour\) or 1 \(grey\), got 2"),
-        ({"channels": True}, "channels.*got True"),
-        ({"pixels": "papers"}, "unknown pixels preset 'papers'.*did you mean 'paper'"),
-        ({"pixels": {"sizes": 3}}, "unknown pixels setting 'sizes'.*did you mean 'size'"),
-        ({"pixels": 64}, "pixels to be a PixelConfig.*got 64"),
-        ({"obs_type": "coords", "size": 32}, "no size with obs_type='coords'.*got 32"),
-        ({"obs_type": "state", "pixels": "paper"}, "no pixels with obs_type='state'"),
-    ],
-)
-def test_bad_formats_are_refused(arguments: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        gym.make(ID, **{"obs_type": "pixels", **arguments})
-
-
-@pytest.mark.parametrize(
     ("positions", "radius", "message"),
     [
         ([0.5, 0.5], 0.1, r"shape \(N, 2\) or \(B, N, 2\), got \(2,\)"),

@@ -11,9 +11,8 @@ import pytest
 import torch
 
 import jumpy_mbrl  # noqa: F401  (registers the environments)
-from jumpy_mbrl.envs.config import TableConfig
+from jumpy_mbrl.envs.config import LINE_CONFIG, TableConfig
 from jumpy_mbrl.envs.physics import place
-from jumpy_mbrl.envs.task import LINE_CONFIG
 from jumpy_mbrl.models import EventJump, EventJumpConfig, WorldModel, from_pretrained
 from jumpy_mbrl.models.placement import LineSimulator, PlacementModel
 from jumpy_mbrl.models.simulator import SimulatorModel

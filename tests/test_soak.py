@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jumpy_mbrl.envs import physics, table
-from jumpy_mbrl.envs.config import TableConfig, check_positions
+from jumpy_mbrl.envs import billiards, physics
+from jumpy_mbrl.envs.config import TableConfig
+from jumpy_mbrl.envs.starts import check_positions
 
 Run = Callable[..., tuple[int, str]]
 
@@ -62,7 +63,7 @@ def broken(monkeypatch: pytest.MonkeyPatch, damage: Any) -> None:
         damage(x, v)
         return contacts
 
-    monkeypatch.setattr(table, "advance", worse)
+    monkeypatch.setattr(billiards, "advance", worse)
 
 
 def gain(x: Any, v: Any) -> None:

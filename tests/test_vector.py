@@ -2,11 +2,9 @@
 
 import copy
 import functools
-import pickle
 import re
 import time
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
@@ -17,9 +15,10 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import jumpy_mbrl  # noqa: F401  (registers the environments)
 from jumpy_mbrl.envs import ENV_IDS, physics
-from jumpy_mbrl.envs import table as rules
-from jumpy_mbrl.envs.config import TableConfig, sample_tables
+from jumpy_mbrl.envs import vector as rules
+from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.envs.rendering import draw_table
+from jumpy_mbrl.envs.starts import sample_tables
 
 PLANE, LINE = "Billiards2D-v0", "Billiards1D-v0"
 FRAMES = (PLANE, LINE)
@@ -222,36 +221,6 @@ def test_metadata_and_spec(name: str, mode: AutoresetMode) -> None:
     assert env.unwrapped is env
 
 
-@each_id
-@pytest.mark.parametrize("clone", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))])
-def test_a_copy_in_mid_episode_goes_on_alike(name: str, clone: Callable[[Any], Any]) -> None:
-    for kind in ("state", "dict"):
-        env = native(name, 3, obs_type=kind, random_target=True)
-        env.reset(seed=0)
-        rng = np.random.default_rng(0)
-        actions = rng.uniform(-1, 1, (60, 3, 2)).astype(np.float32)
-        for k in range(10):
-            env.step(actions[k])
-        other = clone(env)
-        for k in range(10, 60):
-            assert_same(env.step(actions[k]), other.step(actions[k]))
-
-
-@each_id
-@each_mode
-def test_results_do_not_alias(name: str, mode: AutoresetMode) -> None:
-    env = native(name, 3, obs_type="dict", autoreset_mode=mode, size=16)
-    seen = [env.reset(seed=0)]
-    kept = [copy.deepcopy(seen[0])]
-    actions = np.ones((3, 2), dtype=np.float32)
-    for _ in range(60):
-        seen.append(env.step(actions))
-        kept.append(copy.deepcopy(seen[-1]))
-        assert env.observation_space.contains(seen[-1][0])
-    assert_same(seen, kept)
-    np.testing.assert_array_equal(actions, np.ones((3, 2)))
-
-
 def test_gymnasium_vector_wrappers_work() -> None:
     env = gym.wrappers.vector.RecordEpisodeStatistics(native(PLANE, 4, reward="dense"))
     env.reset(seed=0)
@@ -279,27 +248,6 @@ def test_pictures_for_people() -> None:
     assert native(LINE, 2).render() is None
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"num_envs": 0}, "num_envs to be an integer of at least 1, got 0"),
-        ({"num_envs": 2.0}, "num_envs.*got 2.0"),
-        ({"max_episode_steps": 0}, "max_episode_steps.*got 0"),
-        ({"success": "last", "max_episode_steps": 43}, "at least 44.*got 43: no episode"),
-        ({"success": "last", "config": {"num_frames": 90}}, "at least 89.*got 44"),
-        ({"autoreset_mode": "next"}, "unknown autoreset_mode 'next', expected one of"),
-        ({"render_mode": "human"}, "unknown render_mode 'human'"),
-        ({"backend": "cuda"}, "unknown backend 'cuda'"),
-        ({"obs_type": "coord"}, "unknown obs_type 'coord'"),
-        ({"num_balls": 0}, "num_balls"),
-    ],
-)
-def test_bad_arguments_are_refused(arguments: Any, message: str) -> None:
-    arguments = {"num_envs": 2, **arguments}
-    with pytest.raises(ValueError, match=message):
-        gym.make_vec(PLANE, vectorization_mode="vector_entry_point", **arguments)
-
-
 def test_the_last_frame_may_decide_within_the_limit() -> None:
     table = {"num_frames": 90}
     assert native(PLANE, 2, success="last").max_episode_steps == 44
@@ -310,34 +258,6 @@ def test_the_last_frame_may_decide_within_the_limit() -> None:
     native("Billiards2DShot-v0", 2, success="last", config=table, max_episode_steps=1)
     for never in (None, -1):
         assert native(PLANE, 2, success="last", max_episode_steps=never).max_episode_steps is None
-
-
-@each_id
-def test_unknown_arguments_are_refused_by_name(name: str) -> None:
-    with pytest.raises(TypeError, match="gravity"):
-        native(name, 2, gravity=9.81)
-    if name != PLANE:
-        with pytest.raises(TypeError, match="max_shots"):
-            native(name, 2, max_shots=2)
-
-
-@pytest.mark.parametrize(
-    ("actions", "message"),
-    [
-        (np.zeros(2), r"actions of shape \(3, 2\), got.* of shape \(2,\)"),
-        (np.zeros((2, 2)), r"of shape \(2, 2\)"),
-        (None, r"shape \(3, 2\), got None"),
-        ([[0, 0], [0, np.nan], [0, 0]], r"got \[0.0, nan\] for environment 1"),
-        ([[0, 0], [0, 0], [np.inf, 5]], r"got \[inf, 5.0\] for environment 2"),
-    ],
-)
-def test_bad_actions_are_refused_and_change_nothing(actions: Any, message: str) -> None:
-    env, twin = native(PLANE, 3), native(PLANE, 3)
-    env.reset(seed=0)
-    twin.reset(seed=0)
-    with pytest.raises(ValueError, match=message):
-        env.step(actions)
-    assert_same(env.step(np.zeros((3, 2))), twin.step(np.zeros((3, 2))))
 
 
 def test_misuse_of_reset_is_refused() -> None:

@@ -26,8 +26,8 @@ from jumpy_mbrl.agents.ideas import think
 from jumpy_mbrl.agents.model_free import PolicyAgent
 from jumpy_mbrl.agents.registry import objective_of
 from jumpy_mbrl.data import DatasetConfig, TaskConfig
-from jumpy_mbrl.envs.config import TableConfig
-from jumpy_mbrl.envs.task import LINE_CONFIG, Task, line_task, plane_task
+from jumpy_mbrl.envs.config import LINE_CONFIG, TableConfig
+from jumpy_mbrl.envs.rules import Task, line_task, plane_task
 from jumpy_mbrl.evaluation import VARIANTS, Variant, evaluate_agent, make_tables, record_shot
 from jumpy_mbrl.evaluation.rollouts import imagined_rollout, watch_shot
 from jumpy_mbrl.models import (

@@ -18,19 +18,17 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
-from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 from torch import Tensor
 
 from jumpy_mbrl.arrays import as_array, as_tensor
+from jumpy_mbrl.checks import check_names, unknown_name
 from jumpy_mbrl.data.loading import as_frames
 from jumpy_mbrl.envs import BILLIARDS_1D, BILLIARDS_2D
-from jumpy_mbrl.envs.config import check_names, unknown_name
 from jumpy_mbrl.envs.physics import Backend
-from jumpy_mbrl.envs.table import Rows
-from jumpy_mbrl.envs.task import Floats, Observation, Reward, Task, line_task, plane_task
-from jumpy_mbrl.envs.vector import GymVectorEnv, Result, TableVectorEnv
+from jumpy_mbrl.envs.rules import Floats, Observation, Reward, Task, line_task, plane_task
+from jumpy_mbrl.envs.vector import BilliardsVectorEnv, GymVectorEnv, Result, Rows
 from jumpy_mbrl.models.base import WorldModel
 from jumpy_mbrl.models.world import warn_of_other_world
 
@@ -43,14 +41,14 @@ _UNKNOWN = "velocities", "wall_hits", "ball_hits", "collisions"
 _TASKS: dict[str, Callable[..., Task]] = {BILLIARDS_2D: plane_task, BILLIARDS_1D: line_task}
 
 
-class WorldModelVectorEnv(TableVectorEnv, GymVectorEnv):
+class WorldModelVectorEnv(BilliardsVectorEnv, GymVectorEnv):
     """`Billiards2D-v0` or `Billiards1D-v0`, many at once, played in the imagination of a model.
 
     Tables are dealt, and their lead-in is played, by the real environment: with the same seeds they
     are the same. All that follows the shot is imagined, and judged as a real table is: rewards and
     the end of an episode follow from where the object ball is imagined, frame by frame. Positions
     are clipped to the table, and a ball that the model loses (NaN) stays where it was. Seeds,
-    options, `reset_mask` and `autoreset_mode` are as in `TableVectorEnv`.
+    options, `reset_mask` and `autoreset_mode` are as in `BilliardsVectorEnv`.
 
     | `step_by` | one step is                             | spaces of            | time over  |
     |-----------|-----------------------------------------|----------------------|------------|
@@ -79,9 +77,9 @@ class WorldModelVectorEnv(TableVectorEnv, GymVectorEnv):
         frames: lead-ins to start from, drawn at random, (n, T, D) with T > `lead_in`, such as the
             `obs` of a dataset; by default the real environment's own. Positions are in [0, 1], or
             bytes, 255 meaning 1.
-        autoreset_mode: as in `TableVectorEnv`.
+        autoreset_mode: as in `BilliardsVectorEnv`.
         render_mode: None or "rgb_array": `render` draws what is imagined.
-        backend: what moves the balls in the lead-in, as in `TableVectorEnv`.
+        backend: what moves the balls in the lead-in, as in `BilliardsVectorEnv`.
         arguments: others of the real environment, but for `obs_type="state"`, which cannot be
             imagined, and `max_episode_steps`: episodes end with the table's `num_frames`. Pixels
             are drawn from imagined positions.
@@ -188,9 +186,6 @@ class WorldModelVectorEnv(TableVectorEnv, GymVectorEnv):
                 f"expected a model that can be shown the {count} frames of a lead-in of "
                 f"{self.config.lead_in}, got {type(self.model).__name__}: {error}"
             ) from error
-
-    def _make_space(self) -> spaces.Space[Any]:
-        return self.task.observation_space(self._depth)
 
     def _begin(self, rows: Rows, options: list[dict[str, Any]] | None = None) -> None:
         """Deals tables and films their lead-in."""
@@ -356,7 +351,7 @@ class WorldModelVectorEnv(TableVectorEnv, GymVectorEnv):
 
         def observed(film: NDArray[np.float64]) -> Floats:
             x = film.reshape(len(targets), -1)
-            obs: Floats = task.observe_many(x, x, targets, nothing, ())
+            obs: Floats = task.observe(x, x, targets, nothing, ())
             return obs
 
         rewards = np.asarray(function(observed(before), observed(after)))

@@ -23,7 +23,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepR
 
 import jumpy_mbrl  # noqa: F401  (registers the environments)
 from jumpy_mbrl.adapters.single_envs import SingleEnvs
-from jumpy_mbrl.envs.vector import TableVectorEnv
+from jumpy_mbrl.envs.vector import BilliardsVectorEnv
 
 Indices = int | Iterable[int] | None
 
@@ -219,7 +219,7 @@ class SB3VecEnv(VecEnv):
 
     def _shared(self, options: list[dict[str, Any]]) -> dict[str, Any] | None:
         """Options that make one reset of all environments; None if each needs one of its own."""
-        tables = isinstance(self.venv.unwrapped, TableVectorEnv)
+        tables = isinstance(self.venv.unwrapped, BilliardsVectorEnv)
         if len(options) != self.num_envs or (tables and len({*map(frozenset, options)}) > 1):
             names = ", with the same names" if tables else ""
             raise ValueError(
@@ -237,7 +237,7 @@ class SB3VecEnv(VecEnv):
         return None
 
     def _unbatch(self, infos: dict[str, Any]) -> list[dict[str, Any]]:
-        return _unbatch(infos, self.num_envs, isinstance(self.venv.unwrapped, TableVectorEnv))
+        return _unbatch(infos, self.num_envs, isinstance(self.venv.unwrapped, BilliardsVectorEnv))
 
     def _reset_each(self, seeds: Any) -> VecEnvObs:
         """Resets one environment after the other, each with options of its own."""
@@ -320,7 +320,7 @@ def _are_alike(options: list[dict[str, Any]]) -> bool:
 
 def _is_settable(venv: VectorEnv[Any, Any, Any], name: str) -> bool:
     """Whether a native vector environment goes by an attribute that is set."""
-    return not isinstance(venv, TableVectorEnv) or name in _SETTABLE
+    return not isinstance(venv, BilliardsVectorEnv) or name in _SETTABLE
 
 
 def _take_record(info: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,8 @@ import torch
 from jumpy_mbrl.benchmarks.clock import Clock, Row, make_row, ratio_row
 from jumpy_mbrl.data.dataset import DatasetConfig, make_dataset
 from jumpy_mbrl.envs import torch_physics
-from jumpy_mbrl.envs.config import TableConfig, sample_tables
+from jumpy_mbrl.envs.config import TableConfig
+from jumpy_mbrl.envs.starts import sample_tables
 
 ENV_ID = "Billiards2D-v0"
 VECTOR_SIZES = (1, 16, 256, 4096, 16_384)

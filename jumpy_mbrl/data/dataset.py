@@ -25,18 +25,13 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from jumpy_mbrl.checks import check_names, unknown_name
 from jumpy_mbrl.data.seeds import Split, check_seed, check_split, data_rng
-from jumpy_mbrl.envs.config import (
-    Start,
-    TableConfig,
-    check_names,
-    check_start,
-    sample_tables,
-    unknown_name,
-)
+from jumpy_mbrl.envs.config import Start, TableConfig, check_start
 from jumpy_mbrl.envs.physics import Backend, resolve_backend, simulate
-from jumpy_mbrl.envs.table import Tables
-from jumpy_mbrl.envs.task import line_task
+from jumpy_mbrl.envs.rules import line_task
+from jumpy_mbrl.envs.starts import sample_tables
+from jumpy_mbrl.envs.vector import Tables
 from jumpy_mbrl.files import (
     atomic_write,
     check_writable,

@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from jumpy_mbrl.checks import unknown_name
 from jumpy_mbrl.data.events import EventSampler, LineEventSampler
 from jumpy_mbrl.data.loading import SequenceData, as_frames, lengths
-from jumpy_mbrl.envs.config import unknown_name
 
 _PLAIN: Any = {"dtype": torch.float32, "device": "cpu"}
 

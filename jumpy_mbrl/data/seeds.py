@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 
-from jumpy_mbrl.envs.config import unknown_name
+from jumpy_mbrl.checks import unknown_name
 
 Split = Literal["train", "validation", "evaluation"]
 

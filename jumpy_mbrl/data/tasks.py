@@ -29,11 +29,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from jumpy_mbrl.checks import check_names, unknown_name
 from jumpy_mbrl.data.seeds import Split, check_seed, check_split, data_rng
 from jumpy_mbrl.data.weather import SOURCE, Weather, make_weather, read_weather, weather_sequences
-from jumpy_mbrl.envs.config import TableConfig, check_names, sample_positions, unknown_name
+from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.envs.physics import simulate
 from jumpy_mbrl.envs.pixels import PRESETS, draw_pixels
+from jumpy_mbrl.envs.starts import sample_positions
 
 Frames = NDArray[np.float32] | NDArray[np.uint8]
 

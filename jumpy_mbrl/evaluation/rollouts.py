@@ -23,7 +23,7 @@ from jumpy_mbrl.arrays import as_array
 from jumpy_mbrl.data.seeds import EVALUATION_SEEDS_FROM
 from jumpy_mbrl.envs import BILLIARDS_2D_SHOT, register_envs
 from jumpy_mbrl.envs.config import TableConfig
-from jumpy_mbrl.envs.task import plane_task
+from jumpy_mbrl.envs.rules import plane_task
 from jumpy_mbrl.evaluation.sequences import sample
 from jumpy_mbrl.models.base import Imagined, WorldModel
 from jumpy_mbrl.models.simulator import SimulatorModel

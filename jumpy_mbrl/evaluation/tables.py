@@ -16,9 +16,10 @@ import torch
 from numpy.typing import NDArray
 
 from jumpy_mbrl.agents.registry import objective_of
+from jumpy_mbrl.checks import unknown_name
 from jumpy_mbrl.data.seeds import evaluation_table_seeds, validation_table_seeds
 from jumpy_mbrl.envs import register_envs
-from jumpy_mbrl.envs.config import TableConfig, unknown_name
+from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.evaluation.variants import DEFAULT, Variant
 
 if TYPE_CHECKING:

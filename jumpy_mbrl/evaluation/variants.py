@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from jumpy_mbrl.checks import unknown_name
 from jumpy_mbrl.envs import BILLIARDS_1D, BILLIARDS_2D
-from jumpy_mbrl.envs.config import unknown_name
-from jumpy_mbrl.envs.task import Task, line_task, plane_task
+from jumpy_mbrl.envs.rules import Task, line_task, plane_task
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from jumpy_mbrl.envs.config import unknown_name
+from jumpy_mbrl.checks import unknown_name
 from jumpy_mbrl.models.base import Imagined, State, WorldModel, check_frames
 from jumpy_mbrl.models.losses import LossConfig, loss_weights, mean_where
 from jumpy_mbrl.models.networks import (

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, get_args, get_origin, get_type_hints
 
-from jumpy_mbrl.envs.config import check_names, unknown_name
+from jumpy_mbrl.checks import check_names, unknown_name
 from jumpy_mbrl.models.base import WorldModel
 from jumpy_mbrl.models.event_jump import EventJump, EventJumpConfig
 from jumpy_mbrl.models.fold_jump import FoldJump, FoldJumpConfig

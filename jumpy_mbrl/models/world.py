@@ -11,8 +11,8 @@ from typing import Any
 
 from jumpy_mbrl.data.dataset import DatasetConfig
 from jumpy_mbrl.data.tasks import TASKS
-from jumpy_mbrl.envs.config import Start, TableConfig
-from jumpy_mbrl.envs.task import LINE_CONFIG, Task
+from jumpy_mbrl.envs.config import LINE_CONFIG, Start, TableConfig
+from jumpy_mbrl.envs.rules import Task
 from jumpy_mbrl.models.base import WorldModel
 from jumpy_mbrl.models.event_driven import EventDrivenModel
 from jumpy_mbrl.models.placement import PlacementModel

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Literal
 
+from jumpy_mbrl.checks import unknown_name
 from jumpy_mbrl.data.dataset import DatasetConfig
 from jumpy_mbrl.data.loading import DataConfig
 from jumpy_mbrl.data.recording import RecordingConfig
 from jumpy_mbrl.data.tasks import TaskConfig
-from jumpy_mbrl.envs.config import unknown_name
 from jumpy_mbrl.models.jumpy_rnn import JumpyRNNConfig
 from jumpy_mbrl.models.networks import check_sizes
 from jumpy_mbrl.models.registry import (

@@ -25,10 +25,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from jumpy_mbrl.checks import unknown_name
 from jumpy_mbrl.data.dataset import DatasetConfig
 from jumpy_mbrl.data.tasks import TASKS, TaskConfig
-from jumpy_mbrl.envs.config import unknown_name
-from jumpy_mbrl.envs.task import LINE_CONFIG
+from jumpy_mbrl.envs.config import LINE_CONFIG
 from jumpy_mbrl.models.event_jump import EventJumpConfig
 from jumpy_mbrl.models.fold_jump import FoldJumpConfig
 from jumpy_mbrl.models.jumpy_rnn import JumpyRNNConfig

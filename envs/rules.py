@@ -1,15 +1,20 @@
-"""What is played: the settings of an environment, its starts, its spaces and its observations.
+"""The game, once: what is played, how it starts, what players see, and who wins.
 
-A `Task` serves every form of an environment: frame by frame or whole shots, one table or many.
-Tables are kept as flat lists of floats, [x0, y0, x1, y1, ...]. The game on a line is played by the
-same physics with all x at 0.5 and no velocity along x; what its players see and give is y only.
+A `Task` is a game with its settings. Its methods and the functions beside it change nothing, and
+serve one table as well as many. Of one table, positions and velocities are flat lists of floats,
+[x0, y0, x1, y1, ...], and all else is a number; of B tables they are arrays (B, 2N), and all else
+is an array (B,). The operations are the same, in the same order, and so are the bits. `billiards`
+plays one table by these rules, and `vector` many.
+
+The game on a line is played by the same physics with all x at 0.5 and no velocity along x; what
+its players see and give is y only.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -17,23 +22,25 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
+from jumpy_mbrl.checks import check_choice, check_flag, check_names, is_integer
 from jumpy_mbrl.envs.config import (
+    LINE_CONFIG,
     Start,
     TableConfig,
     Target,
-    check_names,
-    check_positions,
     check_start,
     check_target,
+)
+from jumpy_mbrl.envs.pixels import PixelConfig, Rasterizer, make_pixel_config, rasterizer
+from jumpy_mbrl.envs.starts import (
+    check_positions,
+    check_room,
     check_velocities,
     draw_many_positions,
     draw_many_velocities,
     draw_positions,
     draw_velocities,
-    unknown_name,
 )
-from jumpy_mbrl.envs.physics import check_room
-from jumpy_mbrl.envs.pixels import Frame, PixelConfig, Rasterizer, make_pixel_config, rasterizer
 
 ObsType = Literal["coords", "state", "pixels", "dict"]
 Reward = Literal["sparse", "dense"]
@@ -47,15 +54,29 @@ REWARDS: tuple[Reward, ...] = ("sparse", "dense")
 SUCCESSES: tuple[Success, ...] = ("any", "last")
 RESET_OPTIONS = ("positions", "velocities", "target")
 
-LINE_CONFIG = TableConfig(num_frames=21, target=(0.0, 1.0, 0.23, 0.43))
-"""The papers' planning task in one dimension: y = 0.33 +- 0.1 at frame 20."""
-
 _MIDDLE = 0.5
+
+
+def on_target(x: Any, y: Any, target: Any) -> Any:
+    """Whether a point lies in a target, (x_low, x_high, y_low, y_high), its border included: of
+    floats a bool, of arrays (B,) and (4, B) an array (B,)."""
+    x_low, x_high, y_low, y_high = target
+    return (x_low <= x) & (x <= x_high) & (y_low <= y) & (y <= y_high)
+
+
+def distance(x: Any, y: Any, target: Any, root: Callable[[Any], Any] = math.sqrt) -> Any:
+    """Distance of a point from a target, 0 inside; `root` of arrays, as in `on_target`, is to be
+    `np.sqrt`."""
+    x_low, x_high, y_low, y_high = target
+    dx = (x_low - x) * (x < x_low) + (x - x_high) * (x > x_high)
+    dy = (y_low - y) * (y < y_low) + (y - y_high) * (y > y_high)
+    # Not hypot, whose last bit is another in NumPy.
+    return root(dx * dx + dy * dy)
 
 
 @dataclass(frozen=True)
 class Task:
-    """The settings of an environment; made by `plane_task` or `line_task`.
+    """A game with its settings; made by `plane_task` or `line_task`.
 
     Attributes:
         config: the table.
@@ -122,20 +143,21 @@ class Task:
         return self.obs_type in ("pixels", "dict")
 
     @cached_property
-    def _seen(self) -> slice[int | None, None, int | None]:
-        """The part of positions and velocities that the players know of."""
-        return slice(1, None, 2) if self.line else slice(None)
+    def _known(self) -> tuple[Any, Any]:
+        """What players know of positions and velocities, and of a target, and the shape of the
+        former on a table: of many tables, and of one."""
+        seen = slice(1, None, 2) if self.line else slice(None)
+        goal = slice(2 * self.line, None)
+        shape = self.config.num_balls, 2
+        return ((slice(None), seen), (slice(None), goal), (-1, *shape)), (seen, goal, shape)
 
     # Starts
 
     def start_table(
         self, rng: np.random.Generator, options: Mapping[str, Any] | None = None
     ) -> tuple[list[float], list[float], Target]:
-        """Draws a table: flat positions, flat velocities and the target, as `options` say.
-
-        Raises:
-            ValueError: for an unknown option, or an impossible table or target.
-        """
+        """Draws one table: flat positions, flat velocities and the target, as `options` say;
+        `ValueError` for an unknown option, or an impossible table or target."""
         config = self.config
         options = options or {}
         check_names("reset option", options, RESET_OPTIONS)
@@ -229,92 +251,43 @@ class Task:
         high = np.concatenate([ones, fastest * ones, rest])
         return spaces.Box(np.tile(low, frames), np.tile(high, frames), dtype=np.float32)
 
-    def observe(
-        self,
-        x: Sequence[float],
-        v: Sequence[float],
-        target: Target,
-        frame: int,
-        background: Frame,
-    ) -> Observation:
-        """Returns the observation of one table.
+    def observe(self, x: Any, v: Any, target: Any, frame: Any, backgrounds: Any) -> Observation:
+        """Returns the observation of one table, or (B, ...) of many.
 
         Args:
-            x: flat positions.
-            v: flat velocities.
-            target: of the episode.
-            frame: number of the frame.
-            background: the table without balls; only pictures need it.
+            x: flat positions, or (B, 2N).
+            v: flat velocities, or (B, 2N).
+            target: of the episode, or (B, 4).
+            frame: its number, or (B,).
+            backgrounds: the table without balls, or B of them; only pictures need it.
         """
-        kind = self.obs_type
-        if kind == "coords":
-            return self._coords(x, target)
-        if kind == "state":
-            shown = [
-                *x[self._seen],
-                *v[self._seen],
-                *(target[2:] if self.line else target),
-                *self._left(frame),
-            ]
-            return np.array(shown, dtype=np.float32)
-        picture = np.empty(self.pixels.shape, dtype=np.uint8)
-        self.painter.draw([x], [background], picture[None])
-        if kind == "pixels":
-            return picture
-        return {"coords": self._coords(x, target), "pixels": picture}
+        one = isinstance(x, list)
+        numbers = None
+        if self.obs_type != "pixels":
+            seen, goal, _ = self._known[one]
+            parts = [x[seen]]
+            if self.obs_type == "state":
+                parts += v[seen], target[goal], self._left(frame, one)
+            elif self.random_target:
+                parts.append(target[goal])
+            numbers = _joined(*parts)
+        if not self.has_pixels:
+            return numbers
+        pictures = np.empty((1 if one else len(x), *self.pixels.shape), dtype=np.uint8)
+        if one:
+            self.painter.draw([x], [backgrounds], pictures)
+            pictures = pictures[0]
+        else:
+            self.painter.draw(x.tolist(), backgrounds, pictures)
+        return pictures if numbers is None else {"coords": numbers, "pixels": pictures}
 
-    def _coords(self, x: Sequence[float], target: Target) -> Floats:
-        seen = x[self._seen]
-        if self.random_target:
-            seen = [*seen, *(target[2:] if self.line else target)]
-        return np.array(seen, dtype=np.float32)
-
-    def _left(self, frame: int) -> tuple[float, float]:
-        """The shots and the time that are left, as fractions."""
-        played = max(0, frame - self.config.lead_in)
-        shots = 1.0 if self.max_shots is None else max(0.0, 1.0 - played / self.max_shots)
-        return shots, max(0.0, 1.0 - frame / self.last_frame)
-
-    def observe_many(
-        self,
-        x: NDArray[np.float64],
-        v: NDArray[np.float64],
-        target: NDArray[np.float64],
-        frame: NDArray[np.int64],
-        backgrounds: Sequence[Frame],
-    ) -> Observation:
-        """Returns the observations of B tables, the same as `observe` gives for each.
-
-        Args:
-            x: (B, 2N) positions.
-            v: (B, 2N) velocities.
-            target: (B, 4).
-            frame: (B,) numbers of the frames.
-            backgrounds: B tables without balls; only pictures need them.
-        """
-        kind = self.obs_type
-        if kind == "state":
-            parts = [x[:, self._seen], v[:, self._seen], target[:, 2 * self.line :]]
-            left = np.stack(self._many_left(frame), axis=1)
-            return np.concatenate([*parts, left], axis=1, dtype=np.float32)
-        coords: Floats = np.empty(0, dtype=np.float32)
-        if kind != "pixels":
-            coords = x[:, self._seen].astype(np.float32)
-            if self.random_target:
-                shown = target[:, 2 * self.line :].astype(np.float32)
-                coords = np.concatenate([coords, shown], axis=1)
-        if kind == "coords":
-            return coords
-        pictures = np.empty((len(x), *self.pixels.shape), dtype=np.uint8)
-        self.painter.draw(x.tolist(), backgrounds, pictures)
-        return pictures if kind == "pixels" else {"coords": coords, "pixels": pictures}
-
-    def _many_left(
-        self, frame: NDArray[np.int64]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        played = np.maximum(0, frame - self.config.lead_in)
-        shots = 1.0 - played / (self.max_shots or math.inf)
-        return np.maximum(0.0, shots), np.maximum(0.0, 1.0 - frame / self.last_frame)
+    def _left(self, frame: Any, one: bool) -> Any:
+        """The shots and the time that are left, as fractions: two, or (B, 2)."""
+        larger: Any = max if one else np.maximum
+        played = larger(0, frame - self.config.lead_in)
+        shots = larger(0.0, 1.0 - played / (self.max_shots or math.inf))
+        left = shots, larger(0.0, 1.0 - frame / self.last_frame)
+        return left if one else np.stack(left, axis=1)
 
     def stack(self, observations: Sequence[Observation]) -> Observation:
         """Joins the observations of some frames in one, the earliest first: vectors one after the
@@ -326,15 +299,69 @@ class Task:
             }
         return np.concatenate(observations, axis=-1)
 
-    def shown(self, values: Sequence[float]) -> NDArray[np.float64]:
-        """Returns flat positions or velocities as players know them: (N, 2), or (N,) on a line."""
-        return np.array(values[1::2]) if self.line else np.array(values).reshape(-1, 2)
+    # Play
 
-    def many_shown(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Returns a copy of B rows as players know them: (B, N, 2), or (B, N) on a line."""
-        if self.line:
-            return values[:, 1::2].copy()
-        return values.copy().reshape(len(values), self.config.num_balls, 2)
+    def judge(self, shot: Any, frame: Any, inside: Any) -> tuple[Any, Any]:
+        """Tells at a frame whether the game is won, and whether it is over.
+
+        Args:
+            shot: whether the frame comes after the first shot, or (B,).
+            frame: its number, or (B,).
+            inside: whether the object ball is in the target, or (B,).
+        """
+        if self.success == "any":
+            success = shot & inside
+            return success, success
+        over = frame >= self.last_frame
+        return shot & inside & over, over
+
+    def info(
+        self, x: Any, v: Any, frame: Any, success: Any, walls: Any, hits: Any, played: Any = None
+    ) -> dict[str, Any]:
+        """Returns what environments tell beside the observation, of one table or of many. Arrays of
+        counts are handed on, all else is copied.
+
+        Args:
+            x: flat positions, or (B, 2N).
+            v: flat velocities, or (B, 2N).
+            frame: its number, or (B,).
+            success: whether this step reached the target, or (B,).
+            walls: contacts with walls so far, or (B,).
+            hits: contacts between balls so far, or (B,).
+            played: frames that this step played, where steps play many, or (B,).
+        """
+        seen, _, shape = self._known[isinstance(x, list)]
+        positions, velocities = np.array(x[seen]), np.array(v[seen])
+        if not self.line:
+            positions, velocities = positions.reshape(shape), velocities.reshape(shape)
+        info: dict[str, Any] = {
+            "positions": positions,
+            "velocities": velocities,
+            "time": np.float64(frame * self.config.dt),
+            # An array: Gymnasium's vector environments take a NumPy bool for an object.
+            "is_success": np.array(success),
+            "wall_hits": np.int64(walls),
+            "ball_hits": np.int64(hits),
+        }
+        if played is not None:
+            frames = np.int64(played)
+            info |= {"frames_played": frames, "duration": frames * self.config.dt}
+        if self.legacy_info:
+            info["collisions"] = {"wall": info["wall_hits"], "ball": info["ball_hits"]}
+            if played is not None:
+                info["frames"] = info["frames_played"]
+        return info
+
+
+def _joined(first: Any, *others: Any) -> Floats:
+    """One vector of numbers, the first of them in a list that may be used up; or rows (B, D) of
+    arrays, side by side."""
+    if isinstance(first, list):
+        for other in others:
+            first += other
+    elif others:
+        return np.concatenate([first, *others], axis=1, dtype=np.float32)
+    return np.array(first, dtype=np.float32)
 
 
 def plane_task(
@@ -351,40 +378,28 @@ def plane_task(
     channels: int | None = None,
     legacy_info: bool = False,
 ) -> Task:
-    """Returns the task that the arguments of `Billiards2DEnv` stand for.
-
-    Raises:
-        ValueError: for a bad argument, by name.
-    """
+    """Returns the task that the arguments of `Billiards2DEnv` stand for; `ValueError` for a bad
+    one, by name."""
     check_start(start)
     return Task(
         config=_make_config(config, num_balls, TableConfig()),
-        obs_type=_check_choice("obs_type", obs_type, OBS_TYPES),
+        obs_type=check_choice("obs_type", obs_type, OBS_TYPES),
         start=start,
         max_shots=_check_max_shots(max_shots),
-        random_target=_check_flag("random_target", random_target),
-        dense=_check_choice("reward", reward, REWARDS) == "dense",
-        success=_check_choice("success", success, SUCCESSES),
+        random_target=check_flag("random_target", random_target),
+        dense=check_choice("reward", reward, REWARDS) == "dense",
+        success=check_choice("success", success, SUCCESSES),
         pixels=_check_pixels(obs_type, pixels, size, channels),
-        legacy_info=_check_flag("legacy_info", legacy_info),
+        legacy_info=check_flag("legacy_info", legacy_info),
     )
 
 
-def line_task(
-    obs_type: ObsType = "coords",
-    random_target: bool = False,
-    reward: Reward = "sparse",
-    config: TableConfig | Mapping[str, Any] | None = None,
-    pixels: PixelConfig | Mapping[str, Any] | str | None = None,
-    size: int | None = None,
-    channels: int | None = None,
-    legacy_info: bool = False,
-) -> Task:
-    """Returns the task that the arguments of `Billiards1DEnv` stand for.
-
-    Raises:
-        ValueError: for a bad argument, by name.
-    """
+def line_task(config: TableConfig | Mapping[str, Any] | None = None, **arguments: Any) -> Task:
+    """Returns the task that the arguments of `Billiards1DEnv` stand for; `ValueError` for a bad
+    one, by name."""
+    for name in ("num_balls", "start", "max_shots", "success"):
+        if name in arguments:
+            raise TypeError(f"the game on a line got an unexpected keyword argument {name!r}")
     table = _make_config(config, None, LINE_CONFIG)
     if table.num_balls != 2:
         raise ValueError(f"expected num_balls to be 2 on a line, got {table.num_balls}")
@@ -398,43 +413,18 @@ def line_task(
         raise ValueError(
             f"expected target to be (0, 1, y_low, y_high) on a line, got {table.target}"
         )
-    return Task(
-        config=table,
-        obs_type=_check_choice("obs_type", obs_type, OBS_TYPES),
-        random_target=_check_flag("random_target", random_target),
-        dense=_check_choice("reward", reward, REWARDS) == "dense",
-        pixels=_check_pixels(obs_type, pixels, size, channels),
-        legacy_info=_check_flag("legacy_info", legacy_info),
-        success="last",
-        line=True,
-    )
+    return replace(plane_task(config=table, success="last", **arguments), line=True)
 
 
 def _make_config(
     config: TableConfig | Mapping[str, Any] | None, num_balls: int | None, default: TableConfig
 ) -> TableConfig:
-    if config is None:
-        config = {}
-    if isinstance(config, Mapping):
-        changes = dict(config)
-        if num_balls is not None:
-            changes["num_balls"] = num_balls
-        return default.replace(**changes)
+    changes = {} if num_balls is None else {"num_balls": num_balls}
+    if config is None or isinstance(config, Mapping):
+        return default.replace(**{**(config or {}), **changes})
     if not isinstance(config, TableConfig):
         raise ValueError(f"expected config to be a TableConfig or a dictionary, got {config!r}")
-    return config if num_balls is None else config.replace(num_balls=num_balls)
-
-
-def _check_choice(what: str, name: Any, known: tuple[Any, ...]) -> Any:
-    if name not in known:
-        raise ValueError(unknown_name(what, name, known))
-    return name
-
-
-def _check_flag(name: str, value: object) -> bool:
-    if not isinstance(value, (bool, np.bool_)):
-        raise ValueError(f"expected {name} to be True or False, got {value!r}")
-    return bool(value)
+    return config.replace(**changes)
 
 
 def _check_pixels(
@@ -455,11 +445,9 @@ def _check_pixels(
 
 
 def _check_max_shots(max_shots: int | None) -> int | None:
-    if max_shots is None:
-        return None
-    if isinstance(max_shots, bool) or not isinstance(max_shots, (int, np.integer)) or max_shots < 1:
+    if max_shots is not None and (not is_integer(max_shots) or max_shots < 1):
         raise ValueError(
             f"expected max_shots to be an integer of at least 1, or None for a shot at every "
             f"frame, got {max_shots!r}"
         )
-    return int(max_shots)
+    return None if max_shots is None else int(max_shots)

@@ -1,0 +1,69 @@
+"""Checks of what callers hand over, and the words in which they are refused."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Collection, Iterable
+from typing import Any
+
+import numpy as np
+
+
+def unknown_name(what: str, name: object, known: Iterable[str]) -> str:
+    """Returns the message for a name outside a list of choices, with the nearest of them."""
+    choices = list(known)
+    near = difflib.get_close_matches(str(name), choices, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"unknown {what} {name!r}, expected one of {choices}{hint}"
+
+
+def check_names(what: str, names: Iterable[object], known: Collection[str]) -> None:
+    """`ValueError` for the first of `names` that is not `known`."""
+    for name in names:
+        check_choice(what, name, known)
+
+
+def check_choice(what: str, name: Any, known: Collection[str]) -> Any:
+    """Returns a name, or raises `ValueError` for one that is not `known`."""
+    if name not in known:
+        raise ValueError(unknown_name(what, name, known))
+    return name
+
+
+def check_flag(name: str, value: object) -> bool:
+    """Returns a bool, or raises `ValueError` for what is none."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise ValueError(f"expected {name} to be True or False, got {value!r}")
+    return bool(value)
+
+
+def is_integer(value: object) -> bool:
+    """Whether something is a whole number of Python or NumPy."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def check_count(name: str, value: Any, low: int = 1) -> int:
+    """Returns an integer of at least `low`, or raises `ValueError` for what is none."""
+    if not is_integer(value) or value < low:
+        raise ValueError(f"expected {name} to be an integer of at least {low}, got {value!r}")
+    return int(value)
+
+
+def check_number(
+    name: str, value: Any, low: float, high: float = math.inf, *, open_low: bool = False
+) -> float:
+    """Returns a finite number in [low, high], or raises `ValueError` for what is none.
+
+    With `open_low` the lower bound itself is refused too.
+    """
+    span = f"{'(' if open_low else '['}{low:g}, {high:g}{')' if math.isinf(high) else ']'}"
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float, np.integer, np.floating))
+        or not math.isfinite(value)
+        or not low <= value <= high
+        or (value == low and open_low)
+    ):
+        raise ValueError(f"expected {name} to be a number in {span}, got {value!r}")
+    return float(value)
