@@ -11,10 +11,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from jumpy_mbrl.agents.model_free import policy_info
-from jumpy_mbrl.agents.policy_config import completed
+from jumpy_mbrl.agents.baselines.policies import policy_info
+from jumpy_mbrl.agents.baselines.presets import completed
+from jumpy_mbrl.agents.baselines.train import BEST, CONFIG, CurvePoint, read_curve
 from jumpy_mbrl.agents.policy_labels import policy_labels, told_apart
-from jumpy_mbrl.agents.policy_training import BEST, CONFIG, CurvePoint, read_curve
 
 
 @dataclass(frozen=True)

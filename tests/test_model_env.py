@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import gymnasium as gym
 import numpy as np
@@ -13,7 +13,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 from stable_baselines3 import PPO
 
-from jumpy_mbrl.adapters.model_env import WorldModelVectorEnv
+from jumpy_mbrl.adapters.model_env import StepBy, WorldModelVectorEnv
 from jumpy_mbrl.adapters.sb3 import SB3VecEnv
 from jumpy_mbrl.envs import TableConfig
 from jumpy_mbrl.models import (
@@ -344,34 +344,27 @@ def test_rewards_of_ones_own() -> None:
         bad.step(nothing(8))
 
 
+TABLE = np.array([0.2, 0.3, 0.7, 0.6], dtype=np.float32)
+FRAMES = np.stack([np.tile(TABLE + 0.01 * k, (6, 1)) for k in range(3)])
+LIMIT = "no max_episode_steps, got 10: .*'num_frames'"
+SHAPE = r"shape \(n, T, 4\) with T at least 4"
+
+
 def test_starts_from_given_frames() -> None:
-    table = np.array([0.2, 0.3, 0.7, 0.6], dtype=np.float32)
-    frames = np.stack([np.tile(table + 0.01 * k, (6, 1)) for k in range(3)])
-    env = WorldModelVectorEnv(SimulatorModel(), 16, "shot", frames=frames)
+    env = WorldModelVectorEnv(SimulatorModel(), 16, "shot", frames=FRAMES)
     obs, _ = env.reset(seed=0)
-    starts = {float(row[0]) for row in obs}
-    assert starts == {float(np.float32(table[0] + 0.01 * k)) for k in range(3)}
+    assert {float(row[0]) for row in obs} == {float(row[0, 0]) for row in FRAMES}
     np.testing.assert_array_equal(obs.reshape(16, 4, 4)[:, 0], obs.reshape(16, 4, 4)[:, 3])
     np.testing.assert_array_equal(env.reset(seed=0)[0], obs)
     last, _, _, _, _ = env.step(nothing(16))
     np.testing.assert_allclose(last, obs, atol=1e-6)  # at rest, and not shot at
-    pictures = (255 * frames).astype(np.uint8)
+    pictures = (255 * FRAMES).astype(np.uint8)
     read = WorldModelVectorEnv(SimulatorModel(), 16, "shot", frames=pictures / np.float32(255))
     given = WorldModelVectorEnv(SimulatorModel(), 16, "shot", frames=pictures)
     np.testing.assert_array_equal(given.reset(seed=0)[0], read.reset(seed=0)[0])
     env.reset(options={"target": (0.0, 0.5, 0.5, 1.0)})
     with pytest.raises(ValueError, match="unknown reset option for given frames 'positions'"):
         env.reset(options={"positions": [[0.2, 0.2], [0.6, 0.6]]})
-    for bad in (frames[:, :3], frames[:, :, :3], frames[0], frames[:0]):
-        with pytest.raises(ValueError, match=r"shape \(n, T, 4\) with T at least 4"):
-            WorldModelVectorEnv(SimulatorModel(), frames=bad)
-    with pytest.raises(ValueError, match="finite"):
-        WorldModelVectorEnv(SimulatorModel(), frames=np.full((2, 4, 4), np.nan))
-    for outside in (-0.01, 1.5):
-        beside = frames.copy()
-        beside[1, 2, 3] = outside
-        with pytest.raises(ValueError, match=rf"on the table, in \[0, 1\], got .*{outside}"):
-            WorldModelVectorEnv(SimulatorModel(), frames=beside)
 
 
 def test_no_graph_is_built() -> None:
@@ -382,30 +375,38 @@ def test_no_graph_is_built() -> None:
     assert not env._state.hidden.requires_grad
 
 
-def test_bad_arguments_are_refused_by_name() -> None:
-    simulator: Any = SimulatorModel()
-    with pytest.raises(ValueError, match=r"a WorldModel, got 'fold-billiards2d'; .*from_pretr"):
-        WorldModelVectorEnv("fold-billiards2d")  # type: ignore[arg-type]
-    for step_by in ("frame", "jump", "shot"):
-        with pytest.raises(ValueError, match=r"no max_episode_steps, got 10: .*'num_frames'"):
-            WorldModelVectorEnv(simulator, step_by=step_by, max_episode_steps=10)
-    with pytest.raises(ValueError, match=r"unknown step_by 'jumps'.*did you mean 'jump'"):
-        WorldModelVectorEnv(simulator, step_by="jumps")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="unknown env_id 'Billiards2DShot-v0'"):
-        WorldModelVectorEnv(simulator, env_id="Billiards2DShot-v0")
-    with pytest.raises(ValueError, match="imagines no velocities"):
-        WorldModelVectorEnv(simulator, obs_type="state")
-    with pytest.raises(ValueError, match="max_shots=1 with step_by='jump', got None"):
-        WorldModelVectorEnv(simulator, step_by="jump", max_shots=None)
-    with pytest.raises(ValueError, match=r"the 1 frames of a lead-in of 0, got FoldJump: .*2 fr"):
-        WorldModelVectorEnv(FoldJump(FoldJumpConfig()), config={"lead_in": 0})
-    with pytest.raises(ValueError, match=r"obs_size=6 \(positions of 3 balls\).*obs_size=4"):
-        WorldModelVectorEnv(simulator, num_balls=3)
-    with pytest.raises(ValueError, match=r"action_size=2 .*RNN with .*action_size=0"):
-        WorldModelVectorEnv(RNN(RNNConfig(action_size=0)))
-    with pytest.raises(ValueError, match="unknown reward 'sparce'"):
-        WorldModelVectorEnv(simulator, reward="sparce")  # type: ignore[arg-type]
-    env = WorldModelVectorEnv(simulator, 2)
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"model": "fold-billiards2d"}, r"a WorldModel, got 'fold-billiards2d'; .*from_pretr"),
+        *(({"step_by": form, "max_episode_steps": 10}, LIMIT) for form in get_args(StepBy)),
+        ({"step_by": "jumps"}, "unknown step_by 'jumps'.*did you mean 'jump'"),
+        ({"env_id": "Billiards2DShot-v0"}, "unknown env_id 'Billiards2DShot-v0'"),
+        ({"obs_type": "state"}, "imagines no velocities"),
+        ({"step_by": "jump", "max_shots": None}, "max_shots=1 with step_by='jump', got None"),
+        (
+            {"model": FoldJump(FoldJumpConfig()), "config": {"lead_in": 0}},
+            "the 1 frames of a lead-in of 0, got FoldJump: .*2 fr",
+        ),
+        ({"num_balls": 3}, r"obs_size=6 \(positions of 3 balls\).*obs_size=4"),
+        ({"model": RNN(RNNConfig(action_size=0))}, "action_size=2 .*RNN with .*action_size=0"),
+        ({"reward": "sparce"}, "unknown reward 'sparce'"),
+        ({"frames": FRAMES[:, :3]}, SHAPE),
+        ({"frames": FRAMES[:, :, :3]}, SHAPE),
+        ({"frames": FRAMES[0]}, SHAPE),
+        ({"frames": FRAMES[:0]}, SHAPE),
+        ({"frames": np.full((2, 4, 4), np.nan)}, "finite"),
+        ({"frames": FRAMES - 0.21}, r"on the table, in \[0, 1\], got -0.01"),
+        ({"frames": FRAMES + 0.8}, r"on the table, in \[0, 1\], got .* to 1.52"),
+    ],
+)
+def test_bad_arguments_are_refused_by_name(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        WorldModelVectorEnv(**{"model": SimulatorModel(), **arguments})
+
+
+def test_bad_actions_are_refused() -> None:
+    env = WorldModelVectorEnv(SimulatorModel(), 2)
     env.reset(seed=0)
     with pytest.raises(ValueError, match=r"actions of shape \(2, 2\)"):
         env.step(np.zeros(2, dtype=np.float32))

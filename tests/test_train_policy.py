@@ -18,15 +18,8 @@ from stable_baselines3 import SAC
 from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
 
 from jumpy_mbrl.adapters.model_env import WorldModelVectorEnv
-from jumpy_mbrl.agents import policy_training
-from jumpy_mbrl.agents.model_free import (
-    MotionFeatures,
-    RelativeFeatures,
-    load_policy,
-    policy_info,
-    shipped_policies,
-)
-from jumpy_mbrl.agents.policy_config import (
+from jumpy_mbrl.agents.baselines import train
+from jumpy_mbrl.agents.baselines.presets import (
     POLICY_PRESETS,
     PolicyConfig,
     PPOConfig,
@@ -34,12 +27,19 @@ from jumpy_mbrl.agents.policy_config import (
     completed,
     policy_preset,
 )
-from jumpy_mbrl.agents.policy_training import (
+from jumpy_mbrl.agents.baselines.train import (
     CurvePoint,
     make_algorithm,
     make_env,
     read_curve,
     train_policy,
+)
+from jumpy_mbrl.agents.model_free import (
+    MotionFeatures,
+    RelativeFeatures,
+    load_policy,
+    policy_info,
+    shipped_policies,
 )
 from jumpy_mbrl.data.seeds import (
     evaluation_table_seeds,
@@ -258,7 +258,7 @@ def test_a_folder_trains_one_policy_at_a_time(
                 train_policy(replace(config, seed=1), tmp_path / "run", progress=False)
         return make_algorithm(config, *arguments)
 
-    monkeypatch.setattr("jumpy_mbrl.agents.policy_training.make_algorithm", make)
+    monkeypatch.setattr("jumpy_mbrl.agents.baselines.train.make_algorithm", make)
     train_policy(config, tmp_path / "run", progress=False)
     assert refused
     assert json.loads((tmp_path / "run/config.json").read_text())["training"]["seed"] == 0
@@ -393,7 +393,7 @@ def test_entries_of_a_run_that_cannot_be_are_named(
 
     def read() -> None:
         try:
-            policy_training._check_folder(tmp_path, record, resume=True)
+            train._check_folder(tmp_path, record, resume=True)
         except ValueError as error:
             raise ValueError(f"config: {error}") from None  # Other settings are named by name.
 
@@ -414,7 +414,7 @@ def test_a_start_that_fails_leaves_nothing_behind(
     def fail(*_: Any) -> None:
         raise ValueError("too large for this machine")
 
-    monkeypatch.setattr("jumpy_mbrl.agents.policy_training.make_algorithm", fail)
+    monkeypatch.setattr("jumpy_mbrl.agents.baselines.train.make_algorithm", fail)
     with pytest.raises(ValueError, match="too large for this machine"):
         train_policy(tiny("ppo-shot-coords"), tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()
