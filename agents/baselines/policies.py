@@ -55,14 +55,10 @@ ALGORITHMS: dict[str, Any] = {"ppo": PPO, "sac": SAC}
 _POLICY = "policy.zip"
 _MACHINE = "system_info.txt"
 _SHELF = Shelf("policies", "policy", "save_policy")
-_DATA = "data"
-_SPACES = ("observation_space", "action_space")
 _OF_THE_RUN = (
     *("tensorboard_log", "_last_obs", "_last_original_obs", "_last_episode_starts"),
     *("ep_info_buffer", "ep_success_buffer"),
 )
-_TRAINED_ON = ("obs_type", "random_target")
-"""What has to be known of a policy's training."""
 
 
 class PolicyAgent:
@@ -308,7 +304,7 @@ def policy_info(path_or_name: str | os.PathLike[str]) -> dict[str, Any]:
         raise ValueError(
             f"expected one of {list(ALGORITHMS)} in {path}, got {content['algorithm']!r}"
         )
-    missing = [name for name in _TRAINED_ON if name not in content["training"]]
+    missing = [name for name in ("obs_type", "random_target") if name not in content["training"]]
     if missing:
         raise ValueError(f"expected {path} to say what the policy was trained on, lacks {missing}")
     return content
@@ -364,17 +360,18 @@ def _for_any_machine(whole: io.BytesIO, model: BaseAlgorithm) -> bytes:
     """SB3's zip for all machines: spaces that any NumPy reads, no moments of the optimizers."""
     rest = io.BytesIO()
     with zipfile.ZipFile(whole) as given, zipfile.ZipFile(rest, "w", zipfile.ZIP_DEFLATED) as kept:
-        data = json.loads(given.read(_DATA))
-        for name in _SPACES:
+        data = json.loads(given.read("data"))
+        for name in ("observation_space", "action_space"):
             pickled = io.BytesIO()
             _PlainPickler(pickled).dump(getattr(model, name))
             data[name][":serialized:"] = base64.b64encode(pickled.getvalue()).decode()
         for name in given.namelist():
-            if name == _DATA:
+            if name == "data":
                 kept.writestr(name, json.dumps(data, indent=4))
             elif name.endswith("optimizer.pth"):
-                with given.open(name) as part, kept.open(name, "w") as rest_of_it:
-                    torch.save({**torch.load(part, weights_only=True), "state": {}}, rest_of_it)
+                with given.open(name) as part, kept.open(name, "w") as lighter:
+                    saved = torch.load(part, map_location="cpu", weights_only=True)
+                    torch.save({**saved, "state": {}}, lighter)
             elif name != _MACHINE:
                 kept.writestr(name, given.read(name))
     return rest.getvalue()
