@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jumpy_mbrl.agents.policy_config import POLICY_PRESETS, completed
+from jumpy_mbrl.agents.baselines.presets import POLICY_PRESETS, completed
 
 _OF_THE_RUN = ("seed", "device", "threads")
 """Settings that tell no kind of run from another."""

@@ -11,10 +11,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from jumpy_mbrl.agents.model_free import policy_info
-from jumpy_mbrl.agents.policy_config import completed
+from jumpy_mbrl.agents.baselines.policies import policy_info
+from jumpy_mbrl.agents.baselines.presets import completed
+from jumpy_mbrl.agents.baselines.train import BEST, CONFIG, CurvePoint, read_curve
 from jumpy_mbrl.agents.policy_labels import policy_labels, told_apart
-from jumpy_mbrl.agents.policy_training import BEST, CONFIG, CurvePoint, read_curve
 
 
 @dataclass(frozen=True)
@@ -40,28 +40,19 @@ class PolicyRuns:
         return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
 
 
-@dataclass(frozen=True)
-class _Run:
-    settings: dict[str, Any]
-    seed: int
-    command: str | None
-    curve: tuple[CurvePoint, ...]
-
-
 def read_policy_runs(folders: Iterable[str | os.PathLike[str]]) -> list[PolicyRuns]:
     """Puts runs together that have the same settings but for the seed (and the device, threads).
+
+    `ValueError` for a folder without a run, or whose run was not validated yet, or two runs of one
+    kind with one seed.
 
     Args:
         folders: of the runs, in any order.
 
     Returns:
         The kinds, in the order of their first folders.
-
-    Raises:
-        ValueError: for a folder without a run, or whose run was not validated yet, or two runs of
-            one kind with one seed.
     """
-    kinds: dict[str, list[_Run]] = {}
+    kinds: dict[str, list[PolicyRuns]] = {}
     for folder in folders:
         run = _read(Path(folder))
         kinds.setdefault(json.dumps(told_apart(run.settings), sort_keys=True), []).append(run)
@@ -70,7 +61,7 @@ def read_policy_runs(folders: Iterable[str | os.PathLike[str]]) -> list[PolicyRu
     return [_together(label, runs) for label, runs in zip(labels, groups, strict=True)]
 
 
-def _read(folder: Path) -> _Run:
+def _read(folder: Path) -> PolicyRuns:
     try:
         settings = completed(json.loads((folder / CONFIG).read_text(encoding="utf-8"))["training"])
         seed = operator.index(settings.pop("seed"))
@@ -86,12 +77,14 @@ def _read(folder: Path) -> _Run:
             f"expected validations of the run in {folder}, got none yet; let it train, or leave it "
             "out"
         )
-    return _Run(settings, seed, policy_info(folder / BEST)["training"].get("command"), curve)
+    command = policy_info(folder / BEST)["training"].get("command")
+    return PolicyRuns("", settings, (seed,), (command,), (curve,))
 
 
-def _together(label: str, runs: list[_Run]) -> PolicyRuns:
-    runs = sorted(runs, key=lambda run: run.seed)
-    twice = [seed for seed, count in Counter(run.seed for run in runs).items() if count > 1]
+def _together(label: str, runs: list[PolicyRuns]) -> PolicyRuns:
+    runs = sorted(runs, key=lambda run: run.seeds)
+    seeds = tuple(run.seeds[0] for run in runs)
+    twice = [seed for seed, count in Counter(seeds).items() if count > 1]
     if twice:
         raise ValueError(
             f"expected one run of {label!r} for each seed, got several with {twice[0]}; leave all "
@@ -100,7 +93,7 @@ def _together(label: str, runs: list[_Run]) -> PolicyRuns:
     return PolicyRuns(
         label=label,
         settings=runs[0].settings,
-        seeds=tuple(run.seed for run in runs),
-        commands=tuple(run.command for run in runs),
-        curves=tuple(run.curve for run in runs),
+        seeds=seeds,
+        commands=tuple(run.commands[0] for run in runs),
+        curves=tuple(run.curves[0] for run in runs),
     )

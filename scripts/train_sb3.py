@@ -21,14 +21,14 @@ from typing import Annotated
 
 import tyro
 
-from jumpy_mbrl.agents.model_free import policy_info
-from jumpy_mbrl.agents.policy_config import (
+from jumpy_mbrl.agents.baselines.policies import policy_info
+from jumpy_mbrl.agents.baselines.presets import (
     POLICY_PRESETS,
     PolicyConfig,
     folder_name,
     policy_preset,
 )
-from jumpy_mbrl.agents.policy_training import train_policy
+from jumpy_mbrl.agents.baselines.train import train_policy
 from jumpy_mbrl.console import escape_output, output_may_close
 
 _DEFAULT_PRESET = "sac-shot-coords"

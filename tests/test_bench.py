@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from jumpy_mbrl.agents.policy_config import policy_preset
+from jumpy_mbrl.agents.baselines.presets import policy_preset
 from jumpy_mbrl.benchmarks import Clock, envs, format_row, policies, train
 from jumpy_mbrl.benchmarks.clock import make_row, ratio_row
 from jumpy_mbrl.data.events import EventTable

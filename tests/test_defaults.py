@@ -16,10 +16,10 @@ import torch
 from jumpy_mbrl.adapters.model_env import WorldModelVectorEnv
 from jumpy_mbrl.adapters.mpc import CostModel
 from jumpy_mbrl.agents import AGENTS, CEMConfig, CEMPlanner, PlannerConfig, ReachRegion, load_agent
+from jumpy_mbrl.agents.baselines.presets import POLICY_PRESETS
+from jumpy_mbrl.agents.baselines.train import train_policy
 from jumpy_mbrl.agents.ideas import think
 from jumpy_mbrl.agents.model_free import policy_agent
-from jumpy_mbrl.agents.policy_config import POLICY_PRESETS
-from jumpy_mbrl.agents.policy_training import train_policy
 from jumpy_mbrl.arrays import as_array
 from jumpy_mbrl.data.dataset import DatasetConfig, make_dataset
 from jumpy_mbrl.data.sampling import make_sampler

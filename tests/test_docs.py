@@ -14,7 +14,7 @@ import torch
 import tyro
 
 from jumpy_mbrl.agents import AGENTS
-from jumpy_mbrl.agents.policy_config import POLICY_PRESETS
+from jumpy_mbrl.agents.baselines.presets import POLICY_PRESETS
 from jumpy_mbrl.data.tasks import TASKS
 from jumpy_mbrl.envs import BILLIARDS_2D
 from jumpy_mbrl.evaluation import VARIANTS

@@ -85,14 +85,12 @@ def assert_same(loaded: WorldModel, model: WorldModel) -> None:
 # -- folders ---------------------------------------------------------------------------------
 
 
-def test_it_is_the_mixin_of_the_hub(model: WorldModel) -> None:
-    assert isinstance(HubModel(model), ModelHubMixin)
-
-
 def test_the_files_are_those_of_save_pretrained(
     model: WorldModel, saved: Path, tmp_path: Path
 ) -> None:
-    HubModel(model, **RECORD).save_pretrained(tmp_path / "hub")
+    hub = HubModel(model, **RECORD)
+    assert isinstance(hub, ModelHubMixin)
+    hub.save_pretrained(tmp_path / "hub")
     assert sorted(os.listdir(tmp_path / "hub")) == ["README.md", *FILES]
     for name in FILES:
         assert (tmp_path / "hub" / name).read_bytes() == (saved / name).read_bytes()
@@ -106,11 +104,8 @@ def test_a_folder_is_loaded_with_its_record(model: WorldModel, saved: Path, tmp_
     assert {"data": hub.data, "training": hub.training, "metrics": hub.metrics} == RECORD
     hub.save_pretrained(tmp_path / "again")
     assert (tmp_path / "again" / "config.json").read_text() == (saved / "config.json").read_text()
-
-
-def test_a_model_is_loaded_onto_a_device(saved: Path) -> None:
-    loaded = HubModel.from_pretrained(saved, device=torch.device("meta")).model
-    assert {value.device.type for value in loaded.parameters()} == {"meta"}
+    elsewhere = HubModel.from_pretrained(saved, device=torch.device("meta")).model
+    assert {value.device.type for value in elsewhere.parameters()} == {"meta"}
 
 
 def test_shipped_models_are_found_by_name() -> None:

@@ -18,17 +18,17 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from jumpy_mbrl.agents import PROTOCOLS, PlannerConfig
-from jumpy_mbrl.agents.model_free import policy_agent, policy_info
-from jumpy_mbrl.agents.policy_config import (
+from jumpy_mbrl.agents.baselines.presets import (
     POLICY_PRESETS,
     PolicyConfig,
     PPOConfig,
     SACConfig,
     changes,
 )
+from jumpy_mbrl.agents.baselines.train import CurvePoint, train_policy
+from jumpy_mbrl.agents.model_free import policy_agent, policy_info
 from jumpy_mbrl.agents.policy_labels import policy_labels, told_apart
 from jumpy_mbrl.agents.policy_runs import read_policy_runs
-from jumpy_mbrl.agents.policy_training import CurvePoint, train_policy
 from jumpy_mbrl.data.dataset import make_dataset
 from jumpy_mbrl.data.seeds import validation_table_seeds
 from jumpy_mbrl.evaluation import evaluate_agent, find_variant, make_tables, wilson_interval

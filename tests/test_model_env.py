@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import gymnasium as gym
 import numpy as np
@@ -13,7 +13,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 from stable_baselines3 import PPO
 
-from jumpy_mbrl.adapters.model_env import WorldModelVectorEnv
+from jumpy_mbrl.adapters.model_env import StepBy, WorldModelVectorEnv
 from jumpy_mbrl.adapters.sb3 import SB3VecEnv
 from jumpy_mbrl.envs import TableConfig
 from jumpy_mbrl.models import (
@@ -50,7 +50,11 @@ def assert_plays_alike(theirs: AnyVectorEnv, ours: AnyVectorEnv, steps: int) -> 
     """Plays both with the same seeds and actions; returns how many episodes ended."""
     assert ours.single_observation_space == theirs.single_observation_space
     assert ours.single_action_space == theirs.single_action_space
-    np.testing.assert_array_equal(ours.reset(seed=3)[0], theirs.reset(seed=3)[0])
+    (found_obs, found_info), (wanted_obs, wanted_info) = (
+        env.reset(seed=3) for env in (ours, theirs)
+    )
+    np.testing.assert_array_equal(found_obs, wanted_obs)
+    assert_infos_alike(wanted_info, found_info)
     rng = np.random.default_rng(0)
     ended = 0
     for _ in range(steps):
@@ -79,6 +83,8 @@ def assert_infos_alike(wanted: dict[str, Any], found: dict[str, Any]) -> None:
         np.testing.assert_array_equal(found[name], wanted[name])
     for name in ("positions", "time"):
         np.testing.assert_allclose(found[name], wanted[name], atol=5e-3)
+    for name in {"frames_played", "duration"} & wanted.keys():
+        np.testing.assert_allclose(found[name], wanted[name])
 
 
 def assert_ends_alike(wanted: dict[str, Any], found: dict[str, Any]) -> None:
@@ -113,17 +119,25 @@ def test_with_the_simulator_inside_it_is_the_real_environment(arguments: dict[st
     assert assert_plays_alike(theirs, ours, 95) > 12
 
 
-@pytest.mark.parametrize("mode", [AutoresetMode.SAME_STEP, AutoresetMode.DISABLED])
-@pytest.mark.parametrize("step_by", ["frame", "shot"])
-def test_episodes_go_over_as_in_the_real_environment(step_by: Any, mode: AutoresetMode) -> None:
-    arguments: dict[str, Any] = {"start": "rest", "reward": "dense", "autoreset_mode": mode}
-    ours = WorldModelVectorEnv(SimulatorModel(), 12, step_by, **arguments)
+@pytest.mark.parametrize("mode", AutoresetMode)
+@pytest.mark.parametrize(
+    ("step_by", "success"), [("frame", "any"), ("shot", "any"), ("shot", "last")]
+)
+def test_episodes_go_over_as_in_the_real_environment(
+    step_by: Any, success: str, mode: AutoresetMode
+) -> None:
+    arguments: dict[str, Any] = {"start": "rest", "reward": "dense", "success": success}
+    arguments["autoreset_mode"] = mode
+    ours = WorldModelVectorEnv(SimulatorModel(), 24, step_by, **arguments)
     if step_by == "frame":
-        theirs = real(PLANE, 12, max_episode_steps=44, **arguments)
+        theirs = real(PLANE, 24, max_episode_steps=44, **arguments)
     else:
-        theirs = real("Billiards2DShot-v0", 12, **arguments)
+        theirs = real("Billiards2DShot-v0", 24, **arguments)
     assert theirs.metadata["autoreset_mode"] == mode
-    assert assert_plays_alike(theirs, ours, 95 if step_by == "frame" else 4) > 12
+    ended = assert_plays_alike(theirs, ours, 95 if step_by == "frame" else 8)
+    if step_by == "shot":  # In NEXT_STEP every other step is a reset.
+        assert ended == 24 * (4 if mode == AutoresetMode.NEXT_STEP else 8)
+    assert ended > 24
 
 
 def test_moving_tables_are_the_real_ones_but_for_chaos() -> None:
@@ -138,26 +152,6 @@ def test_moving_tables_are_the_real_ones_but_for_chaos() -> None:
         errors.append(np.abs(found[0] - wanted[0])[alike].max(axis=1))
     assert alike.mean() > 0.95
     assert np.quantile(np.concatenate(errors), 0.95) < 1e-4
-
-
-@pytest.mark.parametrize("success", ["any", "last"])
-def test_shots_succeed_as_the_real_ones(success: str) -> None:
-    arguments: dict[str, Any] = {"success": success, "start": "rest", "reward": "dense"}
-    theirs = real("Billiards2DShot-v0", 64, **arguments)
-    ours = WorldModelVectorEnv(SimulatorModel(), 64, "shot", **arguments)
-    assert assert_plays_alike(theirs, ours, 8) == 4 * 64  # every other step is a reset
-
-
-def test_shots_tell_how_long_they_took() -> None:
-    theirs = real("Billiards2DShot-v0", 32, start="rest")
-    ours = WorldModelVectorEnv(SimulatorModel(), 32, "shot", start="rest")
-    infos = [env.reset(seed=0)[1] for env in (theirs, ours)]
-    rng = np.random.default_rng(0)
-    for _ in range(3):
-        for name in ("frames_played", "duration"):
-            np.testing.assert_allclose(infos[1][name], infos[0][name])
-        actions = actions_of(rng, 32)
-        infos = [env.step(actions)[4] for env in (theirs, ours)]
 
 
 def test_infos_are_numbers_and_flat_and_skrl_knows_the_class() -> None:
@@ -344,34 +338,35 @@ def test_rewards_of_ones_own() -> None:
         bad.step(nothing(8))
 
 
+TABLE = np.array([0.2, 0.3, 0.7, 0.6], dtype=np.float32)
+FRAMES = np.stack([np.tile(TABLE + 0.01 * k, (6, 1)) for k in range(3)])
+
+
+def with_one(number: float) -> NDArray[np.float32]:
+    frames = FRAMES.copy()
+    frames[1, 2, 3] = number
+    return frames
+
+
+LIMIT = "no max_episode_steps, got 10: .*'num_frames'"
+SHAPE = r"shape \(n, T, 4\) with T at least 4"
+
+
 def test_starts_from_given_frames() -> None:
-    table = np.array([0.2, 0.3, 0.7, 0.6], dtype=np.float32)
-    frames = np.stack([np.tile(table + 0.01 * k, (6, 1)) for k in range(3)])
-    env = WorldModelVectorEnv(SimulatorModel(), 16, "shot", frames=frames)
+    env = WorldModelVectorEnv(SimulatorModel(), 16, "shot", frames=FRAMES)
     obs, _ = env.reset(seed=0)
-    starts = {float(row[0]) for row in obs}
-    assert starts == {float(np.float32(table[0] + 0.01 * k)) for k in range(3)}
+    assert {float(row[0]) for row in obs} == {float(row[0, 0]) for row in FRAMES}
     np.testing.assert_array_equal(obs.reshape(16, 4, 4)[:, 0], obs.reshape(16, 4, 4)[:, 3])
     np.testing.assert_array_equal(env.reset(seed=0)[0], obs)
     last, _, _, _, _ = env.step(nothing(16))
     np.testing.assert_allclose(last, obs, atol=1e-6)  # at rest, and not shot at
-    pictures = (255 * frames).astype(np.uint8)
+    pictures = (255 * FRAMES).astype(np.uint8)
     read = WorldModelVectorEnv(SimulatorModel(), 16, "shot", frames=pictures / np.float32(255))
     given = WorldModelVectorEnv(SimulatorModel(), 16, "shot", frames=pictures)
     np.testing.assert_array_equal(given.reset(seed=0)[0], read.reset(seed=0)[0])
     env.reset(options={"target": (0.0, 0.5, 0.5, 1.0)})
     with pytest.raises(ValueError, match="unknown reset option for given frames 'positions'"):
         env.reset(options={"positions": [[0.2, 0.2], [0.6, 0.6]]})
-    for bad in (frames[:, :3], frames[:, :, :3], frames[0], frames[:0]):
-        with pytest.raises(ValueError, match=r"shape \(n, T, 4\) with T at least 4"):
-            WorldModelVectorEnv(SimulatorModel(), frames=bad)
-    with pytest.raises(ValueError, match="finite"):
-        WorldModelVectorEnv(SimulatorModel(), frames=np.full((2, 4, 4), np.nan))
-    for outside in (-0.01, 1.5):
-        beside = frames.copy()
-        beside[1, 2, 3] = outside
-        with pytest.raises(ValueError, match=rf"on the table, in \[0, 1\], got .*{outside}"):
-            WorldModelVectorEnv(SimulatorModel(), frames=beside)
 
 
 def test_no_graph_is_built() -> None:
@@ -382,30 +377,38 @@ def test_no_graph_is_built() -> None:
     assert not env._state.hidden.requires_grad
 
 
-def test_bad_arguments_are_refused_by_name() -> None:
-    simulator: Any = SimulatorModel()
-    with pytest.raises(ValueError, match=r"a WorldModel, got 'fold-billiards2d'; .*from_pretr"):
-        WorldModelVectorEnv("fold-billiards2d")  # type: ignore[arg-type]
-    for step_by in ("frame", "jump", "shot"):
-        with pytest.raises(ValueError, match=r"no max_episode_steps, got 10: .*'num_frames'"):
-            WorldModelVectorEnv(simulator, step_by=step_by, max_episode_steps=10)
-    with pytest.raises(ValueError, match=r"unknown step_by 'jumps'.*did you mean 'jump'"):
-        WorldModelVectorEnv(simulator, step_by="jumps")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="unknown env_id 'Billiards2DShot-v0'"):
-        WorldModelVectorEnv(simulator, env_id="Billiards2DShot-v0")
-    with pytest.raises(ValueError, match="imagines no velocities"):
-        WorldModelVectorEnv(simulator, obs_type="state")
-    with pytest.raises(ValueError, match="max_shots=1 with step_by='jump', got None"):
-        WorldModelVectorEnv(simulator, step_by="jump", max_shots=None)
-    with pytest.raises(ValueError, match=r"the 1 frames of a lead-in of 0, got FoldJump: .*2 fr"):
-        WorldModelVectorEnv(FoldJump(FoldJumpConfig()), config={"lead_in": 0})
-    with pytest.raises(ValueError, match=r"obs_size=6 \(positions of 3 balls\).*obs_size=4"):
-        WorldModelVectorEnv(simulator, num_balls=3)
-    with pytest.raises(ValueError, match=r"action_size=2 .*RNN with .*action_size=0"):
-        WorldModelVectorEnv(RNN(RNNConfig(action_size=0)))
-    with pytest.raises(ValueError, match="unknown reward 'sparce'"):
-        WorldModelVectorEnv(simulator, reward="sparce")  # type: ignore[arg-type]
-    env = WorldModelVectorEnv(simulator, 2)
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"model": "fold-billiards2d"}, r"a WorldModel, got 'fold-billiards2d'; .*from_pretr"),
+        *(({"step_by": form, "max_episode_steps": 10}, LIMIT) for form in get_args(StepBy)),
+        ({"step_by": "jumps"}, "unknown step_by 'jumps'.*did you mean 'jump'"),
+        ({"env_id": "Billiards2DShot-v0"}, "unknown env_id 'Billiards2DShot-v0'"),
+        ({"obs_type": "state"}, "imagines no velocities"),
+        ({"step_by": "jump", "max_shots": None}, "max_shots=1 with step_by='jump', got None"),
+        (
+            {"model": FoldJump(FoldJumpConfig()), "config": {"lead_in": 0}},
+            "the 1 frames of a lead-in of 0, got FoldJump: .*2 fr",
+        ),
+        ({"num_balls": 3}, r"obs_size=6 \(positions of 3 balls\).*obs_size=4"),
+        ({"model": RNN(RNNConfig(action_size=0))}, "action_size=2 .*RNN with .*action_size=0"),
+        ({"reward": "sparce"}, "unknown reward 'sparce'"),
+        ({"frames": FRAMES[:, :3]}, SHAPE),
+        ({"frames": FRAMES[:, :, :3]}, SHAPE),
+        ({"frames": FRAMES[0]}, SHAPE),
+        ({"frames": FRAMES[:0]}, SHAPE),
+        ({"frames": np.full((2, 4, 4), np.nan)}, "finite"),
+        ({"frames": with_one(-0.01)}, r"on the table, in \[0, 1\], got -0.01 to"),
+        ({"frames": with_one(1.5)}, r"on the table, in \[0, 1\], got .* to 1.5$"),
+    ],
+)
+def test_bad_arguments_are_refused_by_name(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        WorldModelVectorEnv(**{"model": SimulatorModel(), **arguments})
+
+
+def test_bad_actions_are_refused() -> None:
+    env = WorldModelVectorEnv(SimulatorModel(), 2)
     env.reset(seed=0)
     with pytest.raises(ValueError, match=r"actions of shape \(2, 2\)"):
         env.step(np.zeros(2, dtype=np.float32))

@@ -41,6 +41,7 @@ def test_torchrl_accepts_it(model: WorldModel, batch: tuple[int, ...]) -> None:
     env = WorldModelEnv(model, FRAME, FRAMES, batch_size=batch)
     check_env_specs(env, seed=0)
     assert env.rollout(5, break_when_any_done=False).batch_size == (*batch, 5)
+    assert WorldModelEnv(model, FRAME, FRAMES, batch_size=4).batch_size == (4,)
 
 
 def test_steps_are_what_the_model_imagines() -> None:
@@ -94,26 +95,25 @@ def test_the_cross_entropy_planner_of_torchrl_plans_with_it() -> None:
     assert bool(planned["next", "terminated"].all())
 
 
-def test_starts_are_drawn_from_the_frames() -> None:
+def test_starts_are_drawn_from_the_frames_alike_on_all_devices() -> None:
     env = WorldModelEnv(SimulatorModel(), FRAME, FRAMES)
     env.set_seed(5)
     first = env.reset(TensorDict(batch_size=[50]))["observation"]
     assert {tuple(row) for row in first.tolist()} == {tuple(row) for row in TABLES.tolist()}
-    env.set_seed(5)
-    assert torch.equal(first, env.reset(TensorDict(batch_size=[50]))["observation"])
+    for device in ("cpu", "meta"):  # where new tensors go, as a program may set it to "cuda"
+        env.set_seed(5)
+        with torch.device(device):
+            assert torch.equal(first, env.reset(TensorDict(batch_size=[50]))["observation"])
 
 
 @pytest.mark.filterwarnings("error")
-def test_frames_may_be_read_only_or_read_backwards() -> None:
+def test_frames_may_be_read_only_or_read_backwards_and_bytes_are_pictures() -> None:
     backwards = FRAMES.flip(0).numpy()[::-1]
     fixed = FRAMES.numpy().copy()
     fixed.setflags(write=False)
     for frames in (backwards, fixed):
         env = WorldModelEnv(SimulatorModel(), FRAME, frames)
         assert torch.equal(env.lead_ins, FRAMES)
-
-
-def test_bytes_are_pictures() -> None:
     pictures = (255 * FRAMES).to(torch.uint8)
     env = WorldModelEnv(SimulatorModel(), FRAME, pictures)
     assert torch.equal(env.lead_ins, pictures / 255.0)
@@ -132,15 +132,6 @@ def test_without_a_seed_starts_come_from_the_global_one() -> None:
     assert torch.equal(first, starts(0))
     assert not torch.equal(first, starts(1))
     assert not torch.equal(first[0], first[1])
-
-
-def test_starts_are_drawn_alike_on_all_devices() -> None:
-    env = WorldModelEnv(SimulatorModel(), FRAME, FRAMES)
-    env.set_seed(5)
-    first = env.reset(TensorDict(batch_size=[50]))["observation"]
-    env.set_seed(5)
-    with torch.device("meta"):  # where new tensors go, as a program may set it to "cuda"
-        assert torch.equal(first, env.reset(TensorDict(batch_size=[50]))["observation"])
 
 
 def test_the_frames_move_with_the_environment() -> None:
@@ -179,15 +170,23 @@ def test_actions_of_other_environments_have_other_bounds() -> None:
     torch.testing.assert_close(reward, -cost)
 
 
-def test_bad_arguments_are_refused() -> None:
-    with pytest.raises(ValueError, match="with actions, got RNN with action_size=0"):
-        WorldModelEnv(RNN(RNNConfig(action_size=0)), FRAME, FRAMES)
-    with pytest.raises(ValueError, match=r"obs must have shape \(B, T, 4\)"):
-        WorldModelEnv(SimulatorModel(), FRAME, FRAMES[..., :2])
-    with pytest.raises(ValueError, match="action_low must lie below action_high, got 1"):
-        WorldModelEnv(SimulatorModel(), FRAME, FRAMES, action_low=1.0)
-    with pytest.raises(ValueError, match=r"at least one lead-in .* got frames \(0, 4, 4\)"):
-        WorldModelEnv(SimulatorModel(), FRAME, FRAMES[:0])
+@pytest.mark.parametrize(
+    ("model", "frames", "bounds", "message"),
+    [
+        (RNN(RNNConfig(action_size=0)), FRAMES, {}, "with actions, got RNN with action_size=0"),
+        (SimulatorModel(), FRAMES[..., :2], {}, r"obs must have shape \(B, T, 4\)"),
+        (SimulatorModel(), FRAMES[:0], {}, r"at least one lead-in .* got frames \(0, 4, 4\)"),
+        (SimulatorModel(), FRAMES, {"action_low": 1.0}, "must lie below action_high, got 1"),
+    ],
+)
+def test_bad_arguments_are_refused(
+    model: WorldModel, frames: torch.Tensor, bounds: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        WorldModelEnv(model, FRAME, frames, **bounds)
+
+
+def test_scores_of_another_shape_are_refused() -> None:
     env = WorldModelEnv(SimulatorModel(), FunctionObjective(lambda obs: obs[..., 0], [1.0]), FRAMES)
     with pytest.raises(ValueError, match=r"into scores \(B, S\), here \(3, 1\), got \(3, 1, 1\)"):
         env.step(env.observe(FRAMES).set("action", torch.zeros(3, 2)))
@@ -216,10 +215,6 @@ def test_a_graph_is_built_for_what_asks_for_gradients() -> None:
     assert not any(value.requires_grad for value in still.values(True, True))
     asked = env.observe(FRAMES.clone().requires_grad_()).set("action", torch.zeros(3, 2))
     assert env.step(asked)["next", "reward"].requires_grad
-
-
-def test_a_batch_size_may_be_a_number() -> None:
-    assert WorldModelEnv(SimulatorModel(), FRAME, FRAMES, batch_size=4).batch_size == (4,)
 
 
 @pytest.mark.parametrize("name", ["Billiards2D-v0", "Billiards1DShot-v0"])

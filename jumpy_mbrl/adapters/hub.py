@@ -70,16 +70,13 @@ class HubModel(  # type: ignore[call-arg]  # mypy skips huggingface_hub
 
     `save_pretrained(folder)` and `push_to_hub("user/name")` write the two files of
     `jumpy_mbrl.save_pretrained`, and a `README.md` where there is none. Either side reads what the
-    other wrote.
+    other wrote. `ValueError` if the model is of no registered kind.
 
     Args:
         model: one of the kinds in `jumpy_mbrl.models.registry.MODELS`.
         data: what it was trained on; by default what the model's own `record` says.
         training: how, the command included.
         metrics: what it reached.
-
-    Raises:
-        ValueError: if the model is of no registered kind.
     """
 
     def __init__(
@@ -112,7 +109,8 @@ class HubModel(  # type: ignore[call-arg]  # mypy skips huggingface_hub
         """Loads what `jumpy_mbrl.from_pretrained` does, or a repository of the Hub.
 
         Of a repository only the two files are fetched, the weights after the config has been
-        checked. Nothing in them is executed.
+        checked. Nothing in them is executed. `ValueError` if there is no such model, or its files
+        are damaged, foreign, or do not fit each other.
 
         Args:
             pretrained_model_name_or_path: a shipped model, a folder, or else a repository, in this
@@ -123,10 +121,6 @@ class HubModel(  # type: ignore[call-arg]  # mypy skips huggingface_hub
             token: of an account that may read the repository; by default that of `hf auth login`.
             cache_dir: where repositories are kept; by default the Hub's own cache.
             local_files_only: whether to make do with the cache, without a network.
-
-        Raises:
-            ValueError: if there is no such model, or its files are damaged, foreign, or do not fit
-                each other.
         """
         source = pretrained_model_name_or_path
         name = os.fspath(source)
@@ -140,12 +134,8 @@ class HubModel(  # type: ignore[call-arg]  # mypy skips huggingface_hub
                 local_files_only=local_files_only,
             )
         info = pretrained_info(source)
-        return cls(
-            from_pretrained(source, device),
-            data=info["data"],
-            training=info["training"],
-            metrics=info["metrics"],
-        )
+        record = {name: info[name] for name in ("data", "training", "metrics")}
+        return cls(from_pretrained(source, device), **record)
 
     # That of the mixin begins by deleting the config.json that is there, whosever it is.
     def save_pretrained(
@@ -159,18 +149,15 @@ class HubModel(  # type: ignore[call-arg]  # mypy skips huggingface_hub
     ) -> str | None:
         """Writes the folder; an older model there is replaced, or stays if this fails.
 
+        Returns the URL of the commit, if it was pushed. `ValueError` as from
+        `jumpy_mbrl.save_pretrained`.
+
         Args:
             save_directory: the folder, made if missing.
             repo_id: of the repository to push to; by default the folder's name.
             push_to_hub: whether to push it as well.
             model_card_kwargs: for the template of the `README.md`.
             options: further ones of `push_to_hub`.
-
-        Returns:
-            The URL of the commit, if it was pushed.
-
-        Raises:
-            ValueError: as `jumpy_mbrl.save_pretrained` does.
         """
         folder = Path(save_directory)
         self._save_pretrained(folder)
@@ -185,13 +172,8 @@ class HubModel(  # type: ignore[call-arg]  # mypy skips huggingface_hub
         return url
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        save_pretrained(
-            self.model,
-            save_directory,
-            data=self.data,
-            training=self.training,
-            metrics=self.metrics,
-        )
+        record = {"data": self.data, "training": self.training, "metrics": self.metrics}
+        save_pretrained(self.model, save_directory, **record)
 
 
 def _download(repository: str, revision: str | None, **options: Any) -> str:

@@ -34,6 +34,7 @@ from jumpy_mbrl.models.world import warn_of_other_world
 
 StepBy = Literal["frame", "jump", "shot"]
 RewardFunction = Callable[[Floats, Floats], NDArray[Any]]
+Positions = NDArray[np.float64]
 
 _UNKNOWN = "velocities", "wall_hits", "ball_hits", "collisions"
 """What the real environment tells, and a model does not."""
@@ -67,6 +68,10 @@ class WorldModelVectorEnv(BilliardsVectorEnv, GymVectorEnv):
     `frames_played`, the number of frames that this reset or step took, with their `duration` in
     time units, for discounting.
 
+    `ValueError` for a bad argument, by name, or a model that does not fit the table; an
+    `OtherWorldWarning` for a table with other physics, shots or faster starts than the model has
+    learned, by its record.
+
     Args:
         model: its observations are the positions of all balls, its actions are shots.
         num_envs: number of tables B.
@@ -83,13 +88,6 @@ class WorldModelVectorEnv(BilliardsVectorEnv, GymVectorEnv):
         arguments: others of the real environment, but for `obs_type="state"`, which cannot be
             imagined, and `max_episode_steps`: episodes end with the table's `num_frames`. Pixels
             are drawn from imagined positions.
-
-    Raises:
-        ValueError: for a bad argument, by name, or a model that does not fit the table.
-
-    Warns:
-        OtherWorldWarning: for a table with other physics, shots or faster starts than the model has
-            learned, by its record.
     """
 
     def __init__(
@@ -212,8 +210,7 @@ class WorldModelVectorEnv(BilliardsVectorEnv, GymVectorEnv):
         stop = (self._stops[rows] & (numbers > now)).argmax(axis=1)
         taken = (numbers > now) & (numbers <= stop[:, None])
         rewards = np.zeros(self.num_envs)
-        successes = np.zeros(self.num_envs, dtype=bool)
-        terminations = np.zeros(self.num_envs, dtype=bool)
+        successes, terminations = np.zeros((2, self.num_envs), dtype=bool)
         rewards[rows] = np.where(taken, self._rewards[rows], 0.0).sum(axis=1)
         successes[rows] = self._successes[rows, stop]
         over = self.step_by == "shot" or self.task.success == "last"
@@ -225,9 +222,11 @@ class WorldModelVectorEnv(BilliardsVectorEnv, GymVectorEnv):
 
     def _observe(self, rows: Rows | None = None) -> Observation:
         rows = np.arange(self.num_envs) if rows is None else rows
-        now = self._tables.frame[rows]
-        frames = [now - back for back in reversed(range(self._depth))]
-        return self.task.stack([self._observe_frame(rows, frame) for frame in frames])
+        tables, parts = self._tables, []
+        for back in reversed(range(self._depth)):
+            frame = tables.frame[rows] - back
+            parts.append(tables.observe_at(self._film[rows, frame], tables.v[rows], frame, rows))
+        return self.task.stack(parts)
 
     def _infos(self, successes: NDArray[np.bool_], rows: Rows | None = None) -> dict[str, Any]:
         known = self._tables.info(successes, rows, self._taken)
@@ -251,10 +250,6 @@ class WorldModelVectorEnv(BilliardsVectorEnv, GymVectorEnv):
         """Puts the balls of some tables where they are in the film at a frame (R,) of each."""
         self._tables.frame[rows] = frame
         self._tables.x[rows] = self._film[rows, frame]
-
-    def _observe_frame(self, rows: Rows, frame: NDArray[np.int64]) -> Observation:
-        tables = self._tables
-        return tables.observe_at(self._film[rows, frame], tables.v[rows], frame, rows)
 
     def _go_on(self, rows: Rows, actions: NDArray[np.float64]) -> None:
         """Films what follows the lead-in: the next frame, or after the shot all that are left.
@@ -326,22 +321,16 @@ class WorldModelVectorEnv(BilliardsVectorEnv, GymVectorEnv):
         self._successes[rows, numbers] = success
         self._stops[rows, numbers] |= success
 
-    def _distance(
-        self, film: NDArray[np.float64], target: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
+    def _distance(self, film: Positions, target: Positions) -> Positions:
         """Distance from the object ball's centre to the target, 0 inside, (R, K)."""
         ball = self.task.object_ball
         centre = film[..., ball : ball + 2]
         outside = np.maximum(target[..., ::2] - centre, centre - target[..., 1::2])
-        distance: NDArray[np.float64] = np.linalg.norm(np.maximum(outside, 0.0), axis=-1)
+        distance: Positions = np.linalg.norm(np.maximum(outside, 0.0), axis=-1)
         return distance
 
     def _ask(
-        self,
-        function: RewardFunction,
-        before: NDArray[np.float64],
-        after: NDArray[np.float64],
-        target: NDArray[np.float64],
+        self, function: RewardFunction, before: Positions, after: Positions, target: Positions
     ) -> NDArray[Any]:
         """Rewards (R, K) by the user's function."""
         shape = after.shape[:2]
@@ -349,7 +338,7 @@ class WorldModelVectorEnv(BilliardsVectorEnv, GymVectorEnv):
         targets = np.broadcast_to(target, (*shape, 4)).reshape(-1, 4)
         nothing = np.zeros(len(targets), dtype=np.int64)
 
-        def observed(film: NDArray[np.float64]) -> Floats:
+        def observed(film: Positions) -> Floats:
             x = film.reshape(len(targets), -1)
             obs: Floats = task.observe(x, x, targets, nothing, ())
             return obs

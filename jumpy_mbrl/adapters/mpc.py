@@ -20,13 +20,13 @@ A action size.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from jumpy_mbrl.adapters.gradients import graph_for
 from jumpy_mbrl.agents.objectives import Objective, scores_of
 from jumpy_mbrl.agents.planner import Bound, action_bounds
 from jumpy_mbrl.arrays import as_tensor
@@ -39,6 +39,8 @@ class CostModel:
 
     Costs below 0 are believed successes. A rollout that blew up costs infinity.
 
+    `ValueError` for a model without actions, bad times, or bounds that leave no room for actions.
+
     Args:
         model: any world model with actions.
         objective: what to reach; one that differs from episode to episode has B of them.
@@ -47,10 +49,6 @@ class CostModel:
         action_low: least action, as the model learned it: a number, or one for each of the A
             entries. Candidates are clipped to it.
         action_high: greatest action, likewise.
-
-    Raises:
-        ValueError: for a model without actions, bad times, or bounds that leave no room for any
-            action.
     """
 
     def __init__(
@@ -85,6 +83,8 @@ class CostModel:
         """What each candidate costs, (B, S).
 
         Differentiable if ``action_candidates`` asks for gradients; else no graph is built.
+        `ValueError` for neither frames nor a state of this model, wrong shapes, no candidates, NaN
+        among them, or an objective that returns scores of another shape.
 
         Args:
             info: ``frames``, what has been seen up to now, (B, T, D), or (B, S, T, D) repeated for
@@ -92,10 +92,6 @@ class CostModel:
                 to 1. Or ``state``, what the model's ``observe`` made of them, which saves doing so
                 for every batch of candidates. Other entries are ignored.
             action_candidates: (B, S, M, A), or (B, S, A) for M = 1, clipped to the bounds.
-
-        Raises:
-            ValueError: for neither frames nor a state of this model, wrong shapes, no candidates,
-                NaN among them, or an objective that returns scores of another shape.
         """
         actions = self._actions(as_tensor(action_candidates))
         B, S = actions.shape[:2]
@@ -139,7 +135,11 @@ class CostModel:
     def _state(self, info: Mapping[str, Any], candidates: int) -> State:
         state = info.get("state")
         if isinstance(state, State):
-            self._check_own(state)
+            if (found := _described(state)) != self._own_state:
+                raise ValueError(
+                    f"expected a state of this {type(self.model).__name__}, {self._own_state} for "
+                    f"each episode, got {found}"
+                )
             return state
         if "frames" not in info:
             raise ValueError(
@@ -154,13 +154,14 @@ class CostModel:
             )
         return self.model.observe(frames[:, 0] if frames.ndim == 4 else frames)
 
-    def _check_own(self, state: State) -> None:
-        found = _described(state)
-        if found != self._own_state:
-            raise ValueError(
-                f"expected a state of this {type(self.model).__name__}, {self._own_state} for each "
-                f"episode, got {found}"
-            )
+
+def graph_for(*given: Tensor) -> AbstractContextManager[None]:
+    """Within it a graph is built if one of the tensors asks for gradients, as the caller decides.
+
+    A model's weights ask for them too, and would give one to everything that is imagined.
+    """
+    asked = any(tensor.requires_grad for tensor in given)
+    return torch.set_grad_enabled(torch.is_grad_enabled() and asked)
 
 
 def _described(state: State) -> str:

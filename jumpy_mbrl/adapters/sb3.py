@@ -18,11 +18,11 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from numpy.typing import NDArray
+from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 import jumpy_mbrl  # noqa: F401  (registers the environments)
-from jumpy_mbrl.adapters.single_envs import SingleEnvs
 from jumpy_mbrl.envs.vector import BilliardsVectorEnv
 
 Indices = int | Iterable[int] | None
@@ -33,6 +33,8 @@ _SINGLE = {
 }
 _PER_ENV = "np_random", "np_random_seed"
 _SETTABLE = "max_episode_steps", "model", "render_mode"
+_REACHING = "call", "get_attr", "set_attr"
+_NOT_CALLED = "reset", "step", "close"
 
 
 class SB3VecEnv(VecEnv):
@@ -49,10 +51,7 @@ class SB3VecEnv(VecEnv):
     has none.
 
     Args:
-        venv: a vector environment in mode `AutoresetMode.SAME_STEP`.
-
-    Raises:
-        ValueError: for something else.
+        venv: a vector environment in mode `AutoresetMode.SAME_STEP`; `ValueError` for another.
     """
 
     def __init__(self, venv: VectorEnv[Any, Any, Any]) -> None:
@@ -72,7 +71,11 @@ class SB3VecEnv(VecEnv):
         self._actions: NDArray[Any] | None = None
         self._given: dict[str, Any] | None = {}
         self._started = False
-        self._singles = SingleEnvs.inside(venv)
+        base: Any = venv.unwrapped
+        self._base = base
+        self._envs: Sequence[gym.Env[Any, Any]] | None = getattr(base, "envs", None)
+        self._is_ours = isinstance(base, BilliardsVectorEnv)
+        self._has_singles = all(callable(getattr(base, name, None)) for name in _REACHING)
         super().__init__(venv.num_envs, venv.single_observation_space, venv.single_action_space)
 
     def reset(self) -> VecEnvObs:
@@ -93,12 +96,9 @@ class SB3VecEnv(VecEnv):
         """Sets the options of the next reset: for all environments, or a list with one for each.
 
         With different options, single environments are reset one after the other, and all of them
-        without options before, if this is the first reset: Gymnasium asks for it.
-
-        Raises:
-            ValueError: for a list of another length; in a native vector environment of this
-                library for a list whose members have different names, in others for any different
-                options.
+        without options before, if this is the first reset: Gymnasium asks for it. `ValueError` for
+        a list of another length; in a native vector environment of this library for a list whose
+        members have different names, in others for any different options.
         """
         given = self._shared(options) if isinstance(options, list) else dict(options or {})
         super().set_options(options)
@@ -119,11 +119,11 @@ class SB3VecEnv(VecEnv):
         if ended:
             finals = self._unbatch(last_infos)
             for row in ended:
-                # Vector wrappers put it among the infos of the episode that begins.
-                recorded = _take_record(unbatched[row])
-                self.reset_infos[row] = unbatched[row]
-                last = {"terminal_observation": last_obs[row]}
-                unbatched[row] = {**recorded, **finals[row], **last}
+                self.reset_infos[row] = first = unbatched[row]
+                unbatched[row] = {**finals[row], "terminal_observation": last_obs[row]}
+                # Vector wrappers put the record among the infos of the episode that begins.
+                if isinstance(first.get("episode"), dict):
+                    unbatched[row].setdefault("episode", first.pop("episode"))
         cut = (truncations & ~terminations).tolist()
         for info, truncated in zip(unbatched, cut, strict=True):
             info["TimeLimit.truncated"] = truncated
@@ -146,9 +146,8 @@ class SB3VecEnv(VecEnv):
         `np_random_seed`.
         """
         rows = list(self._get_indices(indices))
-        singles = self._singles
-        if attr_name not in _SINGLE and singles is not None and singles.have(attr_name, rows):
-            return singles.get(attr_name, rows)
+        if attr_name not in _SINGLE and self._has_singles and self._have(attr_name, rows):
+            return self._call(rows, "get_wrapper_attr", attr_name)
         name = _SINGLE.get(attr_name, attr_name)
         holder = next((layer for layer in self._layers() if hasattr(layer, name)), self.venv)
         value = getattr(holder, name)
@@ -160,22 +159,20 @@ class SB3VecEnv(VecEnv):
 
         All environments share those of a native vector environment and of vector wrappers. The
         native ones of this library have `max_episode_steps`, `render_mode` and, in imagination,
-        `model` to set: others would have no effect.
-
-        Raises:
-            ValueError: for some of the environments only, where they share the attribute or are
-                those of `AsyncVectorEnv`, or an attribute without effect.
+        `model` to set: others would have no effect. `ValueError` for these, and for some of the
+        environments only, where they share the attribute or are those of `AsyncVectorEnv`.
         """
         rows = list(self._get_indices(indices))
         holder = self._holder(attr_name)
-        if holder is None and self._singles is not None:
-            self._singles.set(attr_name, value, rows)
+        if holder is None and self._has_singles:
+            self._check_reach(rows, f"set {attr_name!r}")
+            self._call(rows, "set_wrapper_attr", attr_name, value)
             return
-        base: Any = self.venv.unwrapped
-        if holder is None or (holder is base and not _is_settable(base, attr_name)):
-            known = [name for name in _SETTABLE if hasattr(base, name)]
+        no_effect = self._is_ours and attr_name not in _SETTABLE
+        if holder is None or (holder is self._base and no_effect):
+            known = [name for name in _SETTABLE if hasattr(self._base, name)]
             raise ValueError(
-                f"expected an attribute that has an effect in {base}, such as {known}, got "
+                f"expected an attribute that has an effect in {self._base}, such as {known}, got "
                 f"{attr_name!r}; give arguments where it is made, and options to set_options"
             )
         if len(set(rows)) != self.num_envs:
@@ -190,19 +187,25 @@ class SB3VecEnv(VecEnv):
     ) -> list[Any]:
         """Calls a method of each environment of `indices`, and returns what they return.
 
-        Raises:
-            AttributeError: for an unknown method, or a native vector environment, which has no
-                single environments.
-            ValueError: for some of the environments of `AsyncVectorEnv` only, or a method that it
-                does not call.
+        `AttributeError` for an unknown method, or a native vector environment, which has no single
+        environments; `ValueError` for some of the environments of `AsyncVectorEnv` only, or a
+        method that it does not call.
         """
-        if self._singles is None:
+        if not self._has_singles:
             raise AttributeError(
                 f"expected no env_method({method_name!r}): there are no single environments inside "
                 f"{self.venv}; use its attribute venv, or SB3's own make_vec_env"
             )
         rows = list(self._get_indices(indices))
-        return self._singles.call(rows, method_name, *args, **kwargs)
+        self._check_reach(rows, f"call {method_name!r}")
+        if self._envs is None and method_name in _NOT_CALLED:
+            raise ValueError(
+                f"expected another method than {method_name!r}, which AsyncVectorEnv does not "
+                f"call; call that of this environment, for all"
+            )
+        if not self._have(method_name, rows):
+            raise AttributeError(f"expected a method of the environments, got {method_name!r}")
+        return self._call(rows, method_name, *args, **kwargs)
 
     def env_is_wrapped(
         self, wrapper_class: type[gym.Wrapper[Any, Any, Any, Any]], indices: Indices = None
@@ -213,23 +216,45 @@ class SB3VecEnv(VecEnv):
         of classes only: there, subclasses do not count.
         """
         rows = list(self._get_indices(indices))
-        if self._singles is None:
+        if not self._has_singles:
             return [False for _ in rows]
-        return self._singles.wrapped_in(wrapper_class, rows)
+        if self._envs is not None:
+            return [is_wrapped(self._envs[row], wrapper_class) for row in rows]
+        name = f"<{wrapper_class.__name__}<"
+        return [name in described for described in self._call(rows, "__str__")]
+
+    def _call(self, rows: Sequence[int], name: str, /, *args: Any, **kwargs: Any) -> list[Any]:
+        """Calls a method of single environments."""
+        if self._envs is not None:
+            return [self._envs[row].get_wrapper_attr(name)(*args, **kwargs) for row in rows]
+        results = self._base.call(name, *args, **kwargs)
+        return [results[row] for row in rows]
+
+    def _have(self, name: str, rows: Sequence[int]) -> bool:
+        """Whether single environments have an attribute."""
+        # In AsyncVectorEnv all are asked for it, and one without it would end them all.
+        asked = range(self.num_envs) if self._envs is None else rows
+        return all(self._call(asked, "has_wrapper_attr", name))
+
+    def _check_reach(self, rows: Sequence[int], what: str) -> None:
+        if self._envs is None and len(set(rows)) != self.num_envs:
+            raise ValueError(
+                f"expected to {what} in all environments, as AsyncVectorEnv does, got "
+                f"indices={list(rows)}; use SyncVectorEnv or SB3's SubprocVecEnv for some of them"
+            )
 
     def _shared(self, options: list[dict[str, Any]]) -> dict[str, Any] | None:
         """Options that make one reset of all environments; None if each needs one of its own."""
-        tables = isinstance(self.venv.unwrapped, BilliardsVectorEnv)
-        if len(options) != self.num_envs or (tables and len({*map(frozenset, options)}) > 1):
-            names = ", with the same names" if tables else ""
+        if len(options) != self.num_envs or (self._is_ours and len({*map(frozenset, options)}) > 1):
+            names = ", with the same names" if self._is_ours else ""
             raise ValueError(
                 f"expected options for each of {self.num_envs} environments{names}, got {options!r}"
             )
         if _are_alike(options):
             return dict(options[0])
-        if tables:
+        if self._is_ours:
             return {name: np.stack([entry[name] for entry in options]) for name in options[0]}
-        if self._singles is None:
+        if not self._has_singles:
             raise ValueError(
                 f"expected the same options for all of {self.venv}, which has no single "
                 f"environments, got {options!r}"
@@ -237,7 +262,7 @@ class SB3VecEnv(VecEnv):
         return None
 
     def _unbatch(self, infos: dict[str, Any]) -> list[dict[str, Any]]:
-        return _unbatch(infos, self.num_envs, isinstance(self.venv.unwrapped, BilliardsVectorEnv))
+        return _unbatch(infos, self.num_envs, self._is_ours)
 
     def _reset_each(self, seeds: Any) -> VecEnvObs:
         """Resets one environment after the other, each with options of its own."""
@@ -262,13 +287,13 @@ class SB3VecEnv(VecEnv):
     def _holder(self, name: str) -> VectorEnv[Any, Any, Any] | None:
         """What all environments share that defines an attribute: a wrapper or a native one."""
         *wrappers, base = self._layers()
-        if self._singles is not None and self._singles.have(name, range(self.num_envs)):
+        if self._has_singles and self._have(name, range(self.num_envs)):
             return None
         for wrapper in wrappers:
             # What every wrapper has only passes on what is inside.
             if hasattr(wrapper, name) and not hasattr(VectorWrapper, name):
                 return wrapper
-        return base if hasattr(base, name) and self._singles is None else None
+        return base if hasattr(base, name) and not self._has_singles else None
 
 
 def make_vec_env(
@@ -285,10 +310,8 @@ def make_vec_env(
         n_envs: number of environments.
         seed: of the first environment, the next one's being one more; None for any.
         monitor: whether to record returns and lengths of episodes (`VecMonitor`).
-        arguments: of the environment.
-
-    Raises:
-        ValueError: for an `autoreset_mode` other than `SAME_STEP`, which is set here.
+        arguments: of the environment, but for `autoreset_mode`, which is set here to `SAME_STEP`;
+            `ValueError` for another.
     """
     mode = arguments.pop("autoreset_mode", AutoresetMode.SAME_STEP)
     if mode not in (AutoresetMode.SAME_STEP, AutoresetMode.SAME_STEP.value):
@@ -316,18 +339,6 @@ def _are_alike(options: list[dict[str, Any]]) -> bool:
         return all(entry == options[0] for entry in options)
     except (ValueError, RuntimeError):
         return False
-
-
-def _is_settable(venv: VectorEnv[Any, Any, Any], name: str) -> bool:
-    """Whether a native vector environment goes by an attribute that is set."""
-    return not isinstance(venv, BilliardsVectorEnv) or name in _SETTABLE
-
-
-def _take_record(info: dict[str, Any]) -> dict[str, Any]:
-    """Removes the record of an ended episode, as Stable-Baselines3 knows it, and returns it."""
-    if isinstance(info.get("episode"), dict):
-        return {"episode": info.pop("episode")}
-    return {}
 
 
 def _unbatch(infos: dict[str, Any], count: int, tables: bool) -> list[dict[str, Any]]:

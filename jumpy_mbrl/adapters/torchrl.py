@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jumpy_mbrl.adapters.gradients import graph_for
+from jumpy_mbrl.adapters.mpc import graph_for
 from jumpy_mbrl.agents.objectives import Objective, scores_of
 from jumpy_mbrl.agents.planner import Bound, action_bounds
 from jumpy_mbrl.data.loading import as_frames
@@ -57,6 +57,9 @@ class WorldModelEnv(ModelBasedEnvBase):  # type: ignore[misc]  # mypy skips torc
     | `reward`             | (..., 1) | the score; minus infinity if the model blew up |
     | `done`, `terminated` | (..., 1) | whether the score is above 0                   |
 
+    `ValueError` for a model without actions, no frames or frames of another shape, bounds that
+    leave no room for any action, or, at a step, an objective that returns scores of another shape.
+
     Args:
         model: any world model with actions.
         objective: what to reach, the same in every episode.
@@ -70,11 +73,6 @@ class WorldModelEnv(ModelBasedEnvBase):  # type: ignore[misc]  # mypy skips torc
         action_low: least action, as the model learned it: a number, or one for each of the A
             entries.
         action_high: greatest action, likewise.
-
-    Raises:
-        ValueError: for a model without actions, no frames or frames of another shape, bounds that
-            leave no room for any action, or, at a step, an objective that returns scores of
-            another shape.
     """
 
     def __init__(

@@ -13,8 +13,8 @@ from dataclasses import replace
 import numpy as np
 from stable_baselines3.common.vec_env import VecEnv
 
-from jumpy_mbrl.agents.policy_config import PolicyConfig, policy_preset
-from jumpy_mbrl.agents.policy_training import make_algorithm, make_env
+from jumpy_mbrl.agents.baselines.presets import PolicyConfig, policy_preset
+from jumpy_mbrl.agents.baselines.train import make_algorithm, make_env
 from jumpy_mbrl.benchmarks.clock import Clock, Row, make_row
 from jumpy_mbrl.data.seeds import training_table_seeds
 

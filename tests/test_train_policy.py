@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise, product
@@ -18,15 +19,10 @@ from stable_baselines3 import SAC
 from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
 
 from jumpy_mbrl.adapters.model_env import WorldModelVectorEnv
-from jumpy_mbrl.agents import policy_training
-from jumpy_mbrl.agents.model_free import (
-    MotionFeatures,
-    RelativeFeatures,
-    load_policy,
-    policy_info,
-    shipped_policies,
-)
-from jumpy_mbrl.agents.policy_config import (
+from jumpy_mbrl.agents.baselines import train
+from jumpy_mbrl.agents.baselines.features import MotionFeatures, RelativeFeatures
+from jumpy_mbrl.agents.baselines.policies import load_policy, policy_info, shipped_policies
+from jumpy_mbrl.agents.baselines.presets import (
     POLICY_PRESETS,
     PolicyConfig,
     PPOConfig,
@@ -34,7 +30,7 @@ from jumpy_mbrl.agents.policy_config import (
     completed,
     policy_preset,
 )
-from jumpy_mbrl.agents.policy_training import (
+from jumpy_mbrl.agents.baselines.train import (
     CurvePoint,
     make_algorithm,
     make_env,
@@ -63,6 +59,8 @@ TINY: dict[str, Any] = {
     "validation_interval": 64,
     "validation_tables": 10,
 }
+HEADER = "timesteps,frames,seconds,success,n\n"
+Finished = Callable[[str, Path], Path]
 
 
 def tiny(preset: str, **changes: Any) -> PolicyConfig:
@@ -80,6 +78,32 @@ def tiny(preset: str, **changes: Any) -> PolicyConfig:
 @pytest.fixture
 def script(load_script: Callable[[str], ModuleType]) -> ModuleType:
     return load_script("train_sb3")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """Copies a run of 64 steps of a preset, which is trained once."""
+    runs: dict[str, Path] = {}
+
+    def copied(preset: str, place: Path) -> Path:
+        if preset not in runs:
+            runs[preset] = tmp_path_factory.mktemp("runs") / preset
+            train_policy(tiny(preset, timesteps=64), runs[preset], progress=False)
+        return Path(shutil.copytree(runs[preset], place / "run"))
+
+    return copied
+
+
+@pytest.fixture
+def run(finished: Finished, tmp_path: Path) -> Path:
+    """A finished run of PPO."""
+    return finished("ppo-shot-coords", tmp_path)
+
+
+def go_on(run: Path, preset: str = "ppo-shot-coords", **changes: Any) -> Path:
+    return train_policy(
+        tiny(preset, **{"timesteps": 128, **changes}), run, resume=True, progress=False
+    )
 
 
 # -- runs ----------------------------------------------------------------------------------------
@@ -141,13 +165,6 @@ def test_balls_at_rest_lie_still() -> None:
         shown: Any = make_env(tiny("ppo-shot-coords", start="rest"), held_out).reset()
         frames = shown.reshape(-1, 4, 4)
         assert np.array_equal(frames[:, 0], frames[:, 3])
-
-
-def test_an_unknown_world_model_leaves_nothing_behind(tmp_path: Path) -> None:
-    config = tiny("ppo-shot-coords", inside="fold-billiards3d")
-    with pytest.raises(ValueError, match="did you mean 'fold-billiards2d'"):
-        train_policy(config, tmp_path / "run", progress=False)
-    assert not (tmp_path / "run").exists()
 
 
 def test_the_best_policy_is_kept(tmp_path: Path) -> None:
@@ -258,75 +275,85 @@ def test_a_folder_trains_one_policy_at_a_time(
                 train_policy(replace(config, seed=1), tmp_path / "run", progress=False)
         return make_algorithm(config, *arguments)
 
-    monkeypatch.setattr("jumpy_mbrl.agents.policy_training.make_algorithm", make)
+    monkeypatch.setattr(train, "make_algorithm", make)
     train_policy(config, tmp_path / "run", progress=False)
     assert refused
     assert json.loads((tmp_path / "run/config.json").read_text())["training"]["seed"] == 0
 
 
-def test_far_too_many_threads_leave_nothing_behind(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="threads must be at most"):
-        train_policy(tiny("ppo-shot-coords", threads=100_000), tmp_path / "run", progress=False)
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"inside": "fold-billiards3d"}, "did you mean 'fold-billiards2d'"),
+        ({"threads": 100_000}, "threads must be at most"),
+        ({}, "too large for this machine"),
+    ],
+)
+def test_a_start_that_fails_leaves_nothing_behind(
+    changes: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise ValueError("too large for this machine")
+
+    monkeypatch.setattr(train, "make_algorithm", fail)
+    with pytest.raises(ValueError, match=message):
+        train_policy(tiny("ppo-shot-coords", **changes), tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()
 
 
-def test_interrupted_before_the_first_checkpoint(tmp_path: Path) -> None:
-    config = tiny("ppo-shot-coords")
-    train_policy(config, tmp_path, progress=False)
-    (tmp_path / "checkpoint.zip").unlink()
-    train_policy(config, tmp_path, resume=True, progress=False)
-    assert [point.timesteps for point in read_curve(tmp_path)] == [64, 128]
+def test_interrupted_before_the_first_checkpoint(run: Path) -> None:
+    (run / "checkpoint.zip").unlink()
+    go_on(run)
+    assert [point.timesteps for point in read_curve(run)] == [64, 128]
 
 
-def test_folders_that_do_not_fit(tmp_path: Path) -> None:
+def test_folders_that_do_not_fit(run: Path, tmp_path: Path) -> None:
     config = tiny("ppo-shot-coords", timesteps=64)
     with pytest.raises(ValueError, match="expected a run to resume in"):
-        train_policy(config, tmp_path, resume=True, progress=False)
-    train_policy(config, tmp_path, progress=False)
+        train_policy(config, tmp_path / "none", resume=True, progress=False)
     with pytest.raises(ValueError, match="already holds a run"):
-        train_policy(config, tmp_path, progress=False)
+        train_policy(config, run, progress=False)
     with pytest.raises(ValueError, match=r"got gamma=0\.5 instead of 0\.99"):
-        train_policy(replace(config, gamma=0.5), tmp_path, resume=True, progress=False)
+        go_on(run, gamma=0.5)
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", '{"training": 3}', "{", "[" * 100_000])
 def test_a_foreign_folder_is_not_resumed(text: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(ValueError, match=r"config\.json to be of a run of train_sb3\.py"):
-        train_policy(tiny("ppo-shot-coords"), tmp_path, resume=True, progress=False)
+        go_on(tmp_path)
     assert (tmp_path / "config.json").read_text() == text
 
 
 @pytest.mark.parametrize(
-    ("line", "got"),
+    ("text", "got"),
     [
         ("timesteps,frames,success\n64,9,0.1", "columns .'timesteps', 'frames', 'success'"),
-        (None, "'abc'"),
         ("", "None"),
+        (f"{HEADER}abc,9,1.0,0.5,10", "'abc'"),
+        (f"{HEADER}64,9,nan,0.5,10", "seconds=nan"),
+        (f"{HEADER}64,9,1.0,-0.5,10", "success=-0.5"),
+        (f"{HEADER}-64,9,1.0,0.5,10", "timesteps=-64"),
+        (f"{HEADER}64,9,inf,0.5,10", "seconds=inf"),
     ],
 )
-def test_a_damaged_curve_is_named(line: str | None, got: str, tmp_path: Path) -> None:
-    config = tiny("ppo-shot-coords", timesteps=64)
-    train_policy(config, tmp_path, progress=False)
-    path = tmp_path / "curve.csv"
-    path.write_text(path.read_text().replace("64,", "abc,") if line is None else line)
-    with pytest.raises(ValueError, match=rf"validations in .*curve\.csv, .*{got}"):
-        train_policy(replace(config, timesteps=128), tmp_path, resume=True, progress=False)
+def test_a_damaged_curve_is_named(text: str, got: str, run: Path) -> None:
+    (run / "curve.csv").write_text(text)
+    with pytest.raises(ValueError, match=rf"validations in .*curve\.csv, numbers in .*{got}"):
+        go_on(run)
 
 
-def test_a_best_policy_without_figures_is_named(tmp_path: Path) -> None:
-    config = tiny("ppo-shot-coords", timesteps=64)
-    path = train_policy(config, tmp_path, progress=False) / "config.json"
+def test_a_best_policy_without_figures_is_named(run: Path) -> None:
+    path = run / "best" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"metrics": {"frames": 3}}))
     with pytest.raises(ValueError, match=r"metrics of a validation, lacks .'timesteps', 'sec"):
-        train_policy(replace(config, timesteps=128), tmp_path, resume=True, progress=False)
+        go_on(run)
 
 
 @pytest.mark.parametrize("torn", ["policy.zip", "config.json", "neither fits"])
 @pytest.mark.parametrize("timesteps", [64, 128])
-def test_half_a_best_policy_counts_as_none(torn: str, timesteps: int, tmp_path: Path) -> None:
-    config = tiny("ppo-shot-coords", timesteps=64)
-    best = train_policy(config, tmp_path, progress=False)
+def test_half_a_best_policy_counts_as_none(torn: str, timesteps: int, run: Path) -> None:
+    best = run / "best"
     record = json.loads((best / "config.json").read_text())
     record["metrics"]["success"] = 1.0  # No policy to come could be better.
     (best / "config.json").write_text(json.dumps(record))
@@ -334,9 +361,9 @@ def test_half_a_best_policy_counts_as_none(torn: str, timesteps: int, tmp_path: 
         (best / "policy.zip").write_bytes(b"of another validation")
     else:
         (best / torn).unlink()
-    train_policy(replace(config, timesteps=timesteps), tmp_path, resume=True, progress=False)
+    go_on(run, timesteps=timesteps)
     assert load_policy(best, trust=True).num_timesteps == timesteps
-    curve = read_curve(tmp_path)
+    curve = read_curve(run)
     assert CurvePoint(**policy_info(best)["metrics"]) == curve[-1]
     assert [point.timesteps for point in curve] == [64, 128][: timesteps // 64]
 
@@ -351,37 +378,31 @@ def test_a_best_policy_that_is_not_ours_is_not_replaced(tmp_path: Path) -> None:
     assert not (tmp_path / "run" / "curve.csv").exists()
 
 
-def test_a_changed_replay_buffer_is_named_and_one_without_checksum_goes_on(tmp_path: Path) -> None:
-    config = tiny("sac-shot-coords", timesteps=64)
-    train_policy(config, tmp_path, progress=False)
-    path = tmp_path / "replay_buffer.pkl"
+def test_a_changed_replay_buffer_is_named_and_one_without_checksum_goes_on(
+    finished: Finished, tmp_path: Path
+) -> None:
+    run = finished("sac-shot-coords", tmp_path)
+    path = run / "replay_buffer.pkl"
     sealed = path.read_bytes()
     damaged = bytearray(sealed)
     damaged[len(sealed) // 2] ^= 1  # in the numbers, which the pickle has not checked
     path.write_bytes(damaged)
-    longer = replace(config, timesteps=128)
     with pytest.raises(ValueError, match=r"replay_buffer\.pkl .*checksum is that of other"):
-        train_policy(longer, tmp_path, resume=True, progress=False)
+        go_on(run, "sac-shot-coords")
     path.write_bytes(sealed[: -len(b"jumpy-mbrl sha256") - 32])
-    train_policy(longer, tmp_path, resume=True, progress=False)
+    go_on(run, "sac-shot-coords")
     assert path.read_bytes()[:-32].endswith(b"jumpy-mbrl sha256")
 
 
 @pytest.mark.parametrize("name", ["checkpoint.zip", "replay_buffer.pkl"])
 @pytest.mark.parametrize("keep", [0, 1000])
-def test_a_truncated_checkpoint_is_named(name: str, keep: int, tmp_path: Path) -> None:
-    config = tiny("sac-shot-coords", timesteps=64)
-    train_policy(config, tmp_path, progress=False)
-    (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:keep])
+def test_a_truncated_checkpoint_is_named(
+    name: str, keep: int, finished: Finished, tmp_path: Path
+) -> None:
+    run = finished("sac-shot-coords", tmp_path)
+    (run / name).write_bytes((run / name).read_bytes()[:keep])
     with pytest.raises(ValueError, match=rf"expected .*{name} as it was written, but it cannot be"):
-        train_policy(replace(config, timesteps=128), tmp_path, resume=True, progress=False)
-
-
-def test_a_curve_of_impossible_numbers_is_named(tmp_path: Path) -> None:
-    for row in ("64,9,nan,0.5,10", "64,9,1.0,-0.5,10", "-64,9,1.0,0.5,10", "64,9,inf,0.5,10"):
-        (tmp_path / "curve.csv").write_text(f"timesteps,frames,seconds,success,n\n{row}\n")
-        with pytest.raises(ValueError, match=r"expected validations in .*curve\.csv, numbers in"):
-            read_curve(tmp_path)
+        go_on(run, "sac-shot-coords")
 
 
 def test_entries_of_a_run_that_cannot_be_are_named(
@@ -393,31 +414,17 @@ def test_entries_of_a_run_that_cannot_be_are_named(
 
     def read() -> None:
         try:
-            policy_training._check_folder(tmp_path, record, resume=True)
+            train._check_folder(tmp_path, record, resume=True)
         except ValueError as error:
             raise ValueError(f"config: {error}") from None  # Other settings are named by name.
 
     assert refusals(tmp_path / "config.json", read) > 300
 
 
-def test_the_record_of_a_run_that_goes_on_is_of_its_last_part(tmp_path: Path) -> None:
-    config = tiny("ppo-shot-coords", timesteps=64)
-    train_policy(config, tmp_path, progress=False)
-    train_policy(replace(config, timesteps=128, threads=1), tmp_path, resume=True, progress=False)
-    training = json.loads((tmp_path / "config.json").read_text())["training"]
+def test_the_record_of_a_run_that_goes_on_is_of_its_last_part(run: Path) -> None:
+    go_on(run, threads=1)
+    training = json.loads((run / "config.json").read_text())["training"]
     assert (training["timesteps"], training["threads"]) == (128, 1)
-
-
-def test_a_start_that_fails_leaves_nothing_behind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: Any) -> None:
-        raise ValueError("too large for this machine")
-
-    monkeypatch.setattr("jumpy_mbrl.agents.policy_training.make_algorithm", fail)
-    with pytest.raises(ValueError, match="too large for this machine"):
-        train_policy(tiny("ppo-shot-coords"), tmp_path / "run", progress=False)
-    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_knows_the_model_it_is_inside_of_wherever_that_lies(tmp_path: Path) -> None:

@@ -1,30 +1,39 @@
-"""What defines a training run of Stable-Baselines3, and the runs with a name."""
+"""What defines a training run, and the runs with a name."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from jumpy_mbrl.checks import unknown_name
 from jumpy_mbrl.data.seeds import training_table_seeds, validation_table_seeds
 from jumpy_mbrl.envs import BILLIARDS_2D, BILLIARDS_2D_SHOT
 from jumpy_mbrl.envs.config import Start, check_start
-from jumpy_mbrl.envs.rules import plane_task
+from jumpy_mbrl.envs.rules import Reward, plane_task
 
 Form = Literal["shot", "frame"]
 Shown = Literal["coords", "state", "pixels"]
 Activation = Literal["relu", "tanh"]
 Schedule = Literal["constant", "linear"]
 
-_CHOICES: dict[str, tuple[str, ...]] = {
-    "form": ("shot", "frame"),
-    "obs_type": ("coords", "state", "pixels"),
-    "reward": ("sparse", "dense"),
-    "activation": ("relu", "tanh"),
-    "schedule": ("constant", "linear"),
+_CHOICES = {
+    "form": get_args(Form),
+    "obs_type": get_args(Shown),
+    "reward": get_args(Reward),
+    "activation": get_args(Activation),
+    "schedule": get_args(Schedule),
+}
+_SPANS: dict[str, Callable[[float], bool]] = {
+    "at least 0": lambda value: value >= 0,
+    "at least 1": lambda value: value >= 1,
+    "at least 2": lambda value: value >= 2,
+    "in [0, 1]": lambda value: 0.0 <= value <= 1.0,
+    "finite": math.isfinite,
+    "finite and not negative": lambda value: 0.0 <= value < math.inf,
+    "positive and finite": lambda value: 0.0 < value < math.inf,
 }
 _FREE_ON_RESUME = ("timesteps", "device", "threads")
 _STACKED = 4
@@ -44,9 +53,6 @@ class PPOConfig:
         clip_range: how far the probability of an action may change, as a ratio.
         gae_lambda: of the advantages.
         log_std_init: logarithm of the actions' first standard deviation.
-
-    Raises:
-        ValueError: for a bad value, by name.
     """
 
     n_steps: int = 4
@@ -57,13 +63,11 @@ class PPOConfig:
     log_std_init: float = -0.7
 
     def __post_init__(self) -> None:
-        _check_at_least(1, n_steps=self.n_steps, n_epochs=self.n_epochs)
-        _check_real(ent_coef=self.ent_coef)
-        if not 0.0 < self.clip_range < math.inf:
-            raise ValueError(f"clip_range must be positive and finite, got {self.clip_range}")
-        _check_fraction(gae_lambda=self.gae_lambda)
-        if not math.isfinite(self.log_std_init):
-            raise ValueError(f"log_std_init must be finite, got {self.log_std_init}")
+        _check(self, "at least 1", "n_steps", "n_epochs")
+        _check(self, "finite and not negative", "ent_coef")
+        _check(self, "positive and finite", "clip_range")
+        _check(self, "in [0, 1]", "gae_lambda")
+        _check(self, "finite", "log_std_init")
 
 
 @dataclass(frozen=True)
@@ -81,9 +85,6 @@ class SACConfig:
         n_steps: steps whose rewards are counted before the critic's own value of what follows. As
             many as an episode has, and hardly any value is learned from another: those of episodes
             alone that are still played when they are replayed.
-
-    Raises:
-        ValueError: for a bad value, by name.
     """
 
     buffer_size: int = 1_000_000
@@ -94,15 +95,14 @@ class SACConfig:
     n_steps: int = 1
 
     def __post_init__(self) -> None:
-        _check_at_least(1, buffer_size=self.buffer_size, gradient_steps=self.gradient_steps)
-        _check_at_least(1, n_critics=self.n_critics, n_steps=self.n_steps)
-        _check_at_least(0, learning_starts=self.learning_starts)
-        _check_real(ent_coef=self.ent_coef)
+        _check(self, "at least 1", "buffer_size", "gradient_steps", "n_critics", "n_steps")
+        _check(self, "at least 0", "learning_starts")
+        _check(self, "finite and not negative", "ent_coef")
 
 
 @dataclass(frozen=True)
 class PolicyConfig:
-    """Everything that decides what policy a run ends with.
+    """Everything that decides what policy a run ends with; `ValueError` for a bad value, by name.
 
     Attributes:
         algorithm: PPO or SAC, by the class of its settings.
@@ -136,9 +136,6 @@ class PolicyConfig:
         validation_tables: held-out tables of a validation; always the same.
         device: "auto" (CUDA if there is one), "cpu" or "cuda".
         threads: CPU threads of torch; 0 leaves them as they are.
-
-    Raises:
-        ValueError: for a bad value, by name.
     """
 
     algorithm: PPOConfig | SACConfig
@@ -147,7 +144,7 @@ class PolicyConfig:
     terminal: bool = False
     start: Start = "moving"
     random_target: bool = False
-    reward: Literal["sparse", "dense"] = "sparse"
+    reward: Reward = "sparse"
     inside: str | None = None
     timesteps: int = 1_000_000
     n_envs: int = 1024
@@ -171,11 +168,10 @@ class PolicyConfig:
             if getattr(self, name) not in known:
                 raise ValueError(unknown_name(name, getattr(self, name), known))
         check_start(self.start)
-        sizes = ("timesteps", "n_envs", "batch_size", "features", "validation_interval")
-        _check_at_least(1, **{name: getattr(self, name) for name in sizes})
-        if not 0.0 < self.learning_rate < math.inf:
-            raise ValueError(f"learning_rate must be positive and finite, got {self.learning_rate}")
-        _check_fraction(gamma=self.gamma)
+        _check(self, "at least 1", "timesteps", "n_envs", "batch_size", "features")
+        _check(self, "at least 1", "validation_interval")
+        _check(self, "positive and finite", "learning_rate")
+        _check(self, "in [0, 1]", "gamma")
         if not self.net or min(self.net) < 1:
             raise ValueError(f"net must be sizes of at least 1, got {self.net}")
         if self.threads < 0:
@@ -225,7 +221,7 @@ class PolicyConfig:
                 f"n_envs * n_steps must be at least 2, as PPO compares steps with their mean, got "
                 f"{self.n_envs} * {ppo.n_steps}"
             )
-        _check_at_least(2, batch_size=self.batch_size)
+        _check(self, "at least 2", "batch_size")
         if steps % self.batch_size:
             raise ValueError(
                 f"batch_size must divide the {steps} steps (n_envs * n_steps) between two updates "
@@ -251,22 +247,10 @@ def folder_name(path: str) -> str:
     return Path(path).resolve().name
 
 
-def _check_at_least(low: int, **values: int) -> None:
-    for name, value in values.items():
-        if value < low:
-            raise ValueError(f"{name} must be at least {low}, got {value}")
-
-
-def _check_fraction(**values: float) -> None:
-    for name, value in values.items():
-        if not 0.0 <= value <= 1.0:
-            raise ValueError(f"{name} must be in [0, 1], got {value}")
-
-
-def _check_real(**values: float) -> None:
-    for name, value in values.items():
-        if not 0.0 <= value < math.inf:
-            raise ValueError(f"{name} must be finite and not negative, got {value}")
+def _check(config: PPOConfig | SACConfig | PolicyConfig, must_be: str, *names: str) -> None:
+    for name in names:
+        if not _SPANS[must_be](getattr(config, name)):
+            raise ValueError(f"{name} must be {must_be}, got {getattr(config, name)}")
 
 
 _USUAL: dict[str, PPOConfig | SACConfig] = {"ppo": PPOConfig(), "sac": SACConfig()}
@@ -275,10 +259,8 @@ _USUAL: dict[str, PPOConfig | SACConfig] = {"ppo": PPOConfig(), "sac": SACConfig
 def completed(settings: Mapping[str, Any]) -> dict[str, Any]:
     """A result of ``to_dict``, maybe of an earlier version, with all settings of this one.
 
-    A setting that is new has the default that does as earlier versions did.
-
-    Raises:
-        KeyError: unless it names its algorithm.
+    A setting that is new has the default that does as earlier versions did. `KeyError` unless it
+    names its algorithm.
     """
     usual = PolicyConfig(_USUAL[settings["algorithm"]["name"]]).to_dict()
     own = {**usual["algorithm"], **settings["algorithm"]}
@@ -422,11 +404,7 @@ POLICY_PRESETS: dict[str, PolicyConfig] = {
 
 
 def policy_preset(name: str) -> PolicyConfig:
-    """The training run called ``name``.
-
-    Raises:
-        ValueError: if there is none, with the nearest name.
-    """
+    """The training run called ``name``; `ValueError` if there is none, with the nearest name."""
     if name not in POLICY_PRESETS:
         raise ValueError(unknown_name("preset", name, POLICY_PRESETS))
     return POLICY_PRESETS[name]
