@@ -11,18 +11,18 @@ import torch
 from numpy.typing import NDArray
 
 from jumpy_mbrl.agents.base import Agent, OtherGameError
-from jumpy_mbrl.agents.gradient import PROTOCOLS, GradientPlanner, PlannerConfig
-from jumpy_mbrl.agents.objectives import ReachPointAtTime, ReachRegion
+from jumpy_mbrl.agents.planning.gradient import PROTOCOLS, GradientPlanner, PlannerConfig
 from jumpy_mbrl.agents.simple import NoShot, RandomShot
 from jumpy_mbrl.arrays import as_tensor
 from jumpy_mbrl.checks import unknown_name
 from jumpy_mbrl.devices import resolve_device
 from jumpy_mbrl.envs.rules import Task, plane_task
 from jumpy_mbrl.models.base import WorldModel
-from jumpy_mbrl.models.placement import LineSimulator, PlacementModel
+from jumpy_mbrl.models.bodies.placement import LineSimulator, PlacementModel
+from jumpy_mbrl.models.bodies.simulator import SimulatorModel
 from jumpy_mbrl.models.pretrained import from_pretrained, pretrained_text
-from jumpy_mbrl.models.simulator import SimulatorModel
 from jumpy_mbrl.models.world import learned_a_line, warn_of_other_world
+from jumpy_mbrl.objectives import ReachPointAtTime, ReachRegion
 
 
 @dataclass(frozen=True)

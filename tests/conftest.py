@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
 import os
-import sys
+import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, redirect_stdout, suppress
 from itertools import islice
@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 import torch
+
+from jumpy_mbrl.commands.main import COMMANDS
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 
@@ -38,15 +40,11 @@ def read_board() -> Callable[[Path], dict[str, list[tuple[int, float]]]]:
 
 @pytest.fixture(scope="session")
 def load_script() -> Callable[[str], ModuleType]:
-    """Imports a file of scripts/ by its name without the suffix, anew each time."""
+    """Imports the module that a file of scripts/ runs, by the file's name without the suffix."""
 
     def load(name: str) -> ModuleType:
-        spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module  # dataclasses look their module up
-        spec.loader.exec_module(module)
-        return module
+        (command,) = re.findall(r'script\("(.+)"\)', (SCRIPTS / f"{name}.py").read_text())
+        return importlib.import_module(f"jumpy_mbrl.{COMMANDS[command][0]}")
 
     return load
 

@@ -44,9 +44,9 @@ from jumpy_mbrl.models import (
     save_pretrained,
     shipped_models,
 )
-from jumpy_mbrl.models.placement import LineSimulator, PlacementModel
+from jumpy_mbrl.models.bodies.placement import LineSimulator, PlacementModel
+from jumpy_mbrl.models.bodies.simulator import SimulatorModel
 from jumpy_mbrl.models.registry import ModelConfig
-from jumpy_mbrl.models.simulator import SimulatorModel
 
 LEARNED = [name for name, entry in AGENTS.items() if entry.checkpoint]
 

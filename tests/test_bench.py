@@ -15,13 +15,13 @@ import pytest
 import torch
 
 from jumpy_mbrl.agents.baselines.presets import policy_preset
-from jumpy_mbrl.benchmarks import Clock, envs, format_row, policies, train
-from jumpy_mbrl.benchmarks.clock import make_row, ratio_row
 from jumpy_mbrl.data.events import EventTable
 from jumpy_mbrl.data.recording import Recording
 from jumpy_mbrl.data.sampling import make_sampler
 from jumpy_mbrl.data.tasks import TaskConfig, TaskDataset, make_task
-from jumpy_mbrl.models.event_jump import EventJumpConfig
+from jumpy_mbrl.lab.bench import Clock, envs, format_row, policies, train
+from jumpy_mbrl.lab.bench.clock import make_row, ratio_row
+from jumpy_mbrl.models.bodies.event_jump import EventJumpConfig
 from jumpy_mbrl.models.registry import make_model
 
 

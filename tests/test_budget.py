@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jumpy_mbrl.agents.budget import Budget, Cost, Turns
+from jumpy_mbrl.agents.planning.budget import Budget, Cost, Turns
 
 
 class Clock:

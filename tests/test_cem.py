@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from jumpy_mbrl.agents import CEMConfig, CEMPlanner, FunctionObjective
-from jumpy_mbrl.agents.points import normal_spread
+from jumpy_mbrl.agents.planning.points import normal_spread
 from jumpy_mbrl.models.base import Imagined, State, WorldModel
 
 SEARCH_ALONE: dict[str, Any] = {"finalists": 0, "perturbations": 0}

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from jumpy_mbrl.evaluation import wilson_interval
-from jumpy_mbrl.figures.tables import save_tables_figure
+from jumpy_mbrl.lab.tables_figure import save_tables_figure
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from jumpy_mbrl.console import escape_output, output_may_close
+from jumpy_mbrl.commands.console import escape_output, output_may_close
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted(path.name for path in (ROOT / "scripts").glob("*.py"))
@@ -62,7 +62,10 @@ def test_help_is_given_in_any_locale(name: str, ends: dict[str, object]) -> None
 
 
 def test_what_cannot_be_printed_is_escaped() -> None:
-    program = "from jumpy_mbrl.console import escape_output; escape_output(); print('1 \\xb1 0.1')"
+    program = (
+        "from jumpy_mbrl.commands.console import escape_output; "
+        "escape_output(); print('1 \\xb1 0.1')"
+    )
     done = run_in_ascii(program)
     assert (done.stdout, done.stderr) == ("1 \\xb1 0.1\n", "")
 
@@ -75,7 +78,7 @@ def test_a_stream_of_another_kind_is_left_alone(capsys: pytest.CaptureFixture[st
 
 WORKS = """
 import pathlib, sys
-from jumpy_mbrl.console import output_may_close
+from jumpy_mbrl.commands.console import output_may_close
 @output_may_close()
 def main():
     for _ in range(3000):

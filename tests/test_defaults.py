@@ -18,8 +18,8 @@ from jumpy_mbrl.adapters.mpc import CostModel
 from jumpy_mbrl.agents import AGENTS, CEMConfig, CEMPlanner, PlannerConfig, ReachRegion, load_agent
 from jumpy_mbrl.agents.baselines.presets import POLICY_PRESETS
 from jumpy_mbrl.agents.baselines.train import train_policy
-from jumpy_mbrl.agents.ideas import think
 from jumpy_mbrl.agents.model_free import policy_agent
+from jumpy_mbrl.agents.planning.trace import think
 from jumpy_mbrl.arrays import as_array
 from jumpy_mbrl.data.dataset import DatasetConfig, make_dataset
 from jumpy_mbrl.data.sampling import make_sampler
@@ -29,7 +29,7 @@ from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.envs.rules import line_task
 from jumpy_mbrl.evaluation import evaluate_agent, make_tables
 from jumpy_mbrl.evaluation.recording import record_shot
-from jumpy_mbrl.evaluation.rollouts import imagined_rollout, watch_shot
+from jumpy_mbrl.lab.rollouts import imagined_rollout, watch_shot
 from jumpy_mbrl.models import JumpyRNNConfig, RNNConfig, from_pretrained, shipped_models
 from jumpy_mbrl.training import TrainingConfig, train
 

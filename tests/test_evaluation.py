@@ -45,7 +45,7 @@ from jumpy_mbrl.evaluation import (
 )
 from jumpy_mbrl.models import RNN, RNNConfig, save_pretrained
 from jumpy_mbrl.models.base import State
-from jumpy_mbrl.models.simulator import SimulatorModel
+from jumpy_mbrl.models.bodies.simulator import SimulatorModel
 
 QUICK = PlannerConfig(candidates=16, refined=2, gradient_steps=1, finalists=2, perturbations=4)
 

@@ -13,8 +13,8 @@ from jumpy_mbrl.data.events import EventSampler
 from jumpy_mbrl.data.sampling import make_sampler
 from jumpy_mbrl.data.tasks import TaskConfig, make_task
 from jumpy_mbrl.envs.config import TableConfig
-from jumpy_mbrl.models.event_driven import EventState
-from jumpy_mbrl.models.event_jump import EventJump, EventJumpConfig
+from jumpy_mbrl.models.bodies.event_driven import EventState
+from jumpy_mbrl.models.bodies.event_jump import EventJump, EventJumpConfig
 from jumpy_mbrl.training import validate
 
 WALL = 0.4

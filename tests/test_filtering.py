@@ -13,9 +13,9 @@ from jumpy_mbrl.data.dataset import DatasetConfig, make_dataset
 from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.envs.starts import sample_tables
 from jumpy_mbrl.models.base import Imagined, State
-from jumpy_mbrl.models.event_jump import EventJump, EventJumpConfig
-from jumpy_mbrl.models.filtering import bounded, smooth
-from jumpy_mbrl.models.simulator import SimulatorModel
+from jumpy_mbrl.models.bodies.event_jump import EventJump, EventJumpConfig
+from jumpy_mbrl.models.bodies.filtering import bounded, smooth
+from jumpy_mbrl.models.bodies.simulator import SimulatorModel
 
 
 class Line(SimulatorModel):

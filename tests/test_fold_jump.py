@@ -13,9 +13,9 @@ from torch import Tensor
 from jumpy_mbrl.data.sampling import make_sampler
 from jumpy_mbrl.data.tasks import TaskConfig, TaskDataset, make_task
 from jumpy_mbrl.envs import torch_physics
-from jumpy_mbrl.models.fold_jump import FoldJump, FoldJumpConfig
+from jumpy_mbrl.models.bodies.fold_jump import FoldJump, FoldJumpConfig
+from jumpy_mbrl.models.bodies.simulator import SimulatorModel
 from jumpy_mbrl.models.pretrained import from_pretrained, save_pretrained
-from jumpy_mbrl.models.simulator import SimulatorModel
 from jumpy_mbrl.training.loop import validate
 
 WALL = 0.4

@@ -10,7 +10,7 @@ import pytest
 import jumpy_mbrl  # noqa: F401  (registers the environments)
 from jumpy_mbrl.agents import NoShot, PlannerConfig, load_agent
 from jumpy_mbrl.envs.rendering import draw_view
-from jumpy_mbrl.game import FULL_PULL, TARGETS, Game, Phase, Score
+from jumpy_mbrl.play.game import FULL_PULL, TARGETS, Game, Phase, Score
 
 TICK = 1 / 60
 

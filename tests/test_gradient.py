@@ -16,7 +16,7 @@ from jumpy_mbrl.agents import (
     PlannerConfig,
     ReachRegion,
 )
-from jumpy_mbrl.agents.points import spread
+from jumpy_mbrl.agents.planning.points import spread
 from jumpy_mbrl.models.base import Imagined, State, WorldModel
 
 NO_SEARCH: dict[str, Any] = {"candidates": 1, "refined": 1, "finalists": 0}

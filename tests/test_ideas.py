@@ -9,8 +9,8 @@ import torch
 
 import jumpy_mbrl  # noqa: F401  (registers the environments)
 from jumpy_mbrl.agents import NoShot, PlannerConfig, load_agent
-from jumpy_mbrl.agents.ideas import Idea, think
 from jumpy_mbrl.agents.model_free import PolicyAgent
+from jumpy_mbrl.agents.planning.trace import Idea, think
 from jumpy_mbrl.envs.config import TableConfig
 
 QUICK = PlannerConfig(candidates=64, refined=2, gradient_steps=2, finalists=2, perturbations=4)

@@ -27,12 +27,10 @@ from jumpy_mbrl.agents.baselines.presets import (
 )
 from jumpy_mbrl.agents.baselines.train import CurvePoint, train_policy
 from jumpy_mbrl.agents.model_free import policy_agent, policy_info
-from jumpy_mbrl.agents.policy_labels import policy_labels, told_apart
-from jumpy_mbrl.agents.policy_runs import read_policy_runs
 from jumpy_mbrl.data.dataset import make_dataset
 from jumpy_mbrl.data.seeds import validation_table_seeds
 from jumpy_mbrl.evaluation import evaluate_agent, find_variant, make_tables, wilson_interval
-from jumpy_mbrl.evaluation.curves import (
+from jumpy_mbrl.lab.learning.curves import (
     Curve,
     MeanPoint,
     format_curves,
@@ -41,7 +39,10 @@ from jumpy_mbrl.evaluation.curves import (
     policy_curve,
     report_curves,
 )
-from jumpy_mbrl.evaluation.learning import (
+from jumpy_mbrl.lab.learning.figure import FRAMES, mark_logarithmically, save_learning_figure
+from jumpy_mbrl.lab.learning.kinds import read_policy_runs
+from jumpy_mbrl.lab.learning.labels import policy_labels, told_apart
+from jumpy_mbrl.lab.learning.points import (
     LearningRun,
     PlannerPoint,
     find_point,
@@ -49,7 +50,6 @@ from jumpy_mbrl.evaluation.learning import (
     merge_points,
     score_of,
 )
-from jumpy_mbrl.figures.learning import FRAMES, mark_logarithmically, save_learning_figure
 from jumpy_mbrl.training import preset, train
 from jumpy_mbrl.training.loop import CHECKPOINT
 
@@ -738,7 +738,7 @@ def test_the_picture_is_called_as_the_page(
 ) -> None:
     titles = []
     monkeypatch.setattr(
-        "jumpy_mbrl.figures.learning.save_learning_figure",
+        "jumpy_mbrl.lab.learning.figure.save_learning_figure",
         lambda *args, title, rivals: titles.append((title, rivals)),
     )
     rest = POLICY_PRESETS["ppo-rest-coords"]

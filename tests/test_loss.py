@@ -24,8 +24,8 @@ from jumpy_mbrl.models import (
     RNNConfig,
     from_pretrained,
 )
+from jumpy_mbrl.models.bodies.sprite_jump import SpriteJumpConfig
 from jumpy_mbrl.models.registry import ModelConfig, make_model
-from jumpy_mbrl.models.sprite_jump import SpriteJumpConfig
 from jumpy_mbrl.training import TrainingConfig, train
 from jumpy_mbrl.training import loop as training_loop
 from jumpy_mbrl.training.checkpoint import Checkpoint

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jumpy_mbrl.evaluation.rollouts import Shot
+from jumpy_mbrl.lab.rollouts import Shot
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "world_models.md"

@@ -27,8 +27,8 @@ from jumpy_mbrl.models import (
     State,
     WorldModel,
 )
-from jumpy_mbrl.models.placement import LineSimulator, PlacementModel
-from jumpy_mbrl.models.simulator import SimulatorModel
+from jumpy_mbrl.models.bodies.placement import LineSimulator, PlacementModel
+from jumpy_mbrl.models.bodies.simulator import SimulatorModel
 
 PLANE = "Billiards2D-v0"
 AnyVectorEnv = VectorEnv[Any, Any, Any]

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from jumpy_mbrl.adapters.mpc import CostModel
-from jumpy_mbrl.agents.objectives import FunctionObjective, ReachRegion
 from jumpy_mbrl.models import RNN, Imagined, RNNConfig, State, WorldModel
-from jumpy_mbrl.models.simulator import SimulatorModel
+from jumpy_mbrl.models.bodies.simulator import SimulatorModel
+from jumpy_mbrl.objectives import FunctionObjective, ReachRegion
 
 TABLES = torch.tensor([[0.3, 0.5, 0.65, 0.58], [0.2, 0.2, 0.5, 0.4]])
 FRAMES = TABLES.unsqueeze(1).expand(-1, 4, -1)  # two tables at rest

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from jumpy_mbrl.agents import FunctionObjective, ReachPointAtTime, ReachRegion, objectives
+from jumpy_mbrl import objectives
+from jumpy_mbrl.agents import FunctionObjective, ReachPointAtTime, ReachRegion
 
 REGION = (0.6, 1.0, 0.0, 0.2)
 

@@ -14,8 +14,8 @@ import jumpy_mbrl  # noqa: F401  (registers the environments)
 from jumpy_mbrl.envs.config import LINE_CONFIG, TableConfig
 from jumpy_mbrl.envs.physics import place
 from jumpy_mbrl.models import EventJump, EventJumpConfig, WorldModel, from_pretrained
-from jumpy_mbrl.models.placement import LineSimulator, PlacementModel
-from jumpy_mbrl.models.simulator import SimulatorModel
+from jumpy_mbrl.models.bodies.placement import LineSimulator, PlacementModel
+from jumpy_mbrl.models.bodies.simulator import SimulatorModel
 
 
 def simulator(table: TableConfig = LINE_CONFIG) -> PlacementModel:

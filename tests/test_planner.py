@@ -27,11 +27,11 @@ from jumpy_mbrl.agents import (
     ReachRegion,
     SearchConfig,
 )
-from jumpy_mbrl.agents.points import normal_spread
+from jumpy_mbrl.agents.planning.points import normal_spread
 from jumpy_mbrl.models import RNN, RNNConfig
 from jumpy_mbrl.models.base import Imagined, State, WorldModel
-from jumpy_mbrl.models.event_driven import EventState
-from jumpy_mbrl.models.simulator import SimulatorModel
+from jumpy_mbrl.models.bodies.event_driven import EventState
+from jumpy_mbrl.models.bodies.simulator import SimulatorModel
 
 CONFIGS: list[SearchConfig] = [PlannerConfig(), CEMConfig()]
 

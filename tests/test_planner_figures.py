@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from jumpy_mbrl.evaluation import wilson_interval
-from jumpy_mbrl.figures.planners import save_calibration_figure, save_frontier_figure
+from jumpy_mbrl.lab.planner.figures import save_calibration_figure, save_frontier_figure
 
 OURS, RNN = "#2f7d5e", "#b5483a"
 

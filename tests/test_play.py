@@ -14,7 +14,7 @@ import pytest
 
 from jumpy_mbrl.agents import NoShot
 from jumpy_mbrl.envs.rendering import Window, draw_view
-from jumpy_mbrl.game import FULL_PULL, TARGETS, Game, Phase
+from jumpy_mbrl.play.game import FULL_PULL, TARGETS, Game, Phase
 
 SCRIPT = Path(__file__).parent.parent / "scripts" / "play.py"
 
@@ -151,7 +151,7 @@ def test_main_prints_the_score(
     play: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(play.App, "run", lambda self: self.game.close())
-    play.main(play.Args(seed=1))
+    play.play(play.Args(seed=1))
     assert capsys.readouterr().out == "you: 0 of 0\nagent: 0 of 0\n"
 
 

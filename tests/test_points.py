@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from jumpy_mbrl.agents.points import normal_spread, spread
+from jumpy_mbrl.agents.planning.points import normal_spread, spread
 
 
 def test_spread_covers_the_space_evenly() -> None:

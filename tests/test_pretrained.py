@@ -33,9 +33,9 @@ from jumpy_mbrl.models import (
     shipped_models,
 )
 from jumpy_mbrl.models.action_sequence import ActionSequence
+from jumpy_mbrl.models.bodies.simulator import SimulatorModel
 from jumpy_mbrl.models.pretrained import is_whole, pretrained_text
 from jumpy_mbrl.models.registry import ModelConfig, describe_model, model_config_from
-from jumpy_mbrl.models.simulator import SimulatorModel
 
 CONFIGS: list[ModelConfig] = [
     RNNConfig(hidden_size=6, mlp_size=5),
@@ -287,9 +287,9 @@ def test_figures_of_shipped_models_are_updated(
     told = pretrained_info(name)
     edit(tmp_path / name, metrics={**told["metrics"], "validation_mse": 7.0})
     script = load_script("score_shipped")
-    script.main(script.Args())
+    script.score(script.Args())
     assert pretrained_info(name)["metrics"]["validation_mse"] == 7.0
-    script.main(script.Args(models=(name,), update=True))
+    script.score(script.Args(models=(name,), update=True))
     assert pretrained_info(name)["metrics"] == pytest.approx(told["metrics"], rel=0.2)
     assert f"{name}: validation_mse 7 now " in capsys.readouterr().out
 

@@ -31,8 +31,8 @@ MAKE_DATA = """
 """
 MAKE_RUNS = """
     from pathlib import Path
-    from jumpy_mbrl.reproduction.runs import Job
-    from jumpy_mbrl.reproduction.workers import run_all
+    from jumpy_mbrl.lab.reproduce.runs import Job
+    from jumpy_mbrl.lab.reproduce.workers import run_all
     from jumpy_mbrl.training import task_preset
     jobs = [Job(task_preset("lines", "rnn"), name) for name in ("a", "b")]
     list(run_all(jobs, Path(sys.argv[1]), workers=2))

@@ -19,8 +19,8 @@ import pytest
 
 from jumpy_mbrl.data.tasks import TASKS, TaskConfig, make_task
 from jumpy_mbrl.data.weather import make_weather
+from jumpy_mbrl.lab.reproduce import runs
 from jumpy_mbrl.models import from_pretrained
-from jumpy_mbrl.reproduction import runs
 from jumpy_mbrl.training import TrainingConfig, TrainingDivergedError, task_preset, validate
 from jumpy_mbrl.training import loop as training_loop
 from jumpy_mbrl.training.presets import TASK_MODELS, network_of

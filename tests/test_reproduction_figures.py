@@ -13,14 +13,14 @@ import torch
 from numpy.typing import NDArray
 
 from jumpy_mbrl.data.tasks import TASKS, TaskConfig, make_task
-from jumpy_mbrl.models import RNN, JumpyRNN, JumpyRNNConfig, RNNConfig
-from jumpy_mbrl.reproduction.figures import (
+from jumpy_mbrl.lab.reproduce.figures import (
     save_capacity_figure,
     save_jumps_figure,
     save_samples_figure,
     save_task_figures,
 )
-from jumpy_mbrl.reproduction.samples import record_samples
+from jumpy_mbrl.lab.reproduce.samples import record_samples
+from jumpy_mbrl.models import RNN, JumpyRNN, JumpyRNNConfig, RNNConfig
 
 pytest.importorskip("matplotlib")
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from jumpy_mbrl.reproduction.results import CAPACITY, PAGE, SAMPLES, TABLE, Results
-from jumpy_mbrl.reproduction.table import DEFINITIONS, PAPERS
+from jumpy_mbrl.lab.reproduce.results import CAPACITY, PAGE, SAMPLES, TABLE, Results
+from jumpy_mbrl.lab.reproduce.table import DEFINITIONS, PAPERS
 
 FAILED: dict[str, Any] = {"entry": {"error": "OSError: disk full", "seed": 0}, "samples": None}
 GOOD: dict[str, Any] = {"entry": {"error": None, "seed": 0}, "samples": {"truth": [[0.5]]}}

@@ -14,10 +14,8 @@ import torch
 
 from jumpy_mbrl.data.dataset import DatasetConfig
 from jumpy_mbrl.data.tasks import TASKS, TaskConfig, make_task
-from jumpy_mbrl.locks import own
-from jumpy_mbrl.models import RNN, JumpyRNN, JumpyRNNConfig, RNNConfig, from_pretrained
-from jumpy_mbrl.reproduction import runs
-from jumpy_mbrl.reproduction.runs import (
+from jumpy_mbrl.lab.reproduce import runs
+from jumpy_mbrl.lab.reproduce.runs import (
     Job,
     _with_files,
     failure,
@@ -28,6 +26,8 @@ from jumpy_mbrl.reproduction.runs import (
     run_job,
     run_job_apart,
 )
+from jumpy_mbrl.locks import own
+from jumpy_mbrl.models import RNN, JumpyRNN, JumpyRNNConfig, RNNConfig, from_pretrained
 from jumpy_mbrl.training import (
     TrainingConfig,
     TrainingDivergedError,

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from jumpy_mbrl.data.tasks import TaskConfig, make_task
+from jumpy_mbrl.lab.reproduce.samples import FILM_FRAMES, record_samples
 from jumpy_mbrl.models import RNN, RNNConfig
-from jumpy_mbrl.reproduction.samples import FILM_FRAMES, record_samples
 
 
 def test_samples_of_coordinates() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from jumpy_mbrl.data.tasks import TASKS
-from jumpy_mbrl.reproduction.table import (
+from jumpy_mbrl.lab.reproduce.table import (
     PAPERS,
     format_report,
     in_order,

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from jumpy_mbrl.lab.reproduce import workers
+from jumpy_mbrl.lab.reproduce.runs import Job
 from jumpy_mbrl.locks import own
-from jumpy_mbrl.reproduction import workers
-from jumpy_mbrl.reproduction.runs import Job
 from jumpy_mbrl.training import task_preset
 
 JOBS = [Job(task_preset(task, "rnn"), f"{task}/rnn") for task in ("lines", "circles")]

@@ -14,9 +14,9 @@ from jumpy_mbrl.agents import load_agent
 from jumpy_mbrl.data.seeds import EVALUATION_SEEDS_FROM
 from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.envs.physics import advance, shoot
-from jumpy_mbrl.evaluation.rollouts import Shot, imagined_rollout, real_rollout, watch_shot
+from jumpy_mbrl.lab.rollouts import Shot, imagined_rollout, real_rollout, watch_shot
 from jumpy_mbrl.models import RNN, RNNConfig, WorldModel, from_pretrained
-from jumpy_mbrl.models.simulator import SimulatorModel
+from jumpy_mbrl.models.bodies.simulator import SimulatorModel
 
 SEED = 23
 WHOLE = np.arange(3.0, 45.0)

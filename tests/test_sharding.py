@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from jumpy_mbrl.agents import OtherWorldWarning, PlannerConfig, load_agent
-from jumpy_mbrl.evaluation import Variant, evaluate_agent, make_tables, sharding
+from jumpy_mbrl.evaluation import Variant, evaluate_agent, make_tables
+from jumpy_mbrl.lab import sharding
 
 NAMES = ("random", "jumpy")
 SEARCH = PlannerConfig(candidates=8, refined=2, gradient_steps=1, finalists=2, perturbations=2)

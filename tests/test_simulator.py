@@ -9,8 +9,8 @@ import torch
 
 from jumpy_mbrl.data.dataset import DatasetConfig, make_dataset
 from jumpy_mbrl.envs.config import TableConfig
-from jumpy_mbrl.models.event_driven import EventDrivenModel
-from jumpy_mbrl.models.simulator import SimulatorModel
+from jumpy_mbrl.models.bodies.event_driven import EventDrivenModel
+from jumpy_mbrl.models.bodies.simulator import SimulatorModel
 
 
 def test_it_foretells_whole_shots_from_four_frames() -> None:

@@ -13,7 +13,7 @@ from jumpy_mbrl.data.loading import as_frames
 from jumpy_mbrl.data.sampling import make_sampler
 from jumpy_mbrl.data.tasks import TaskConfig, TaskDataset, make_task
 from jumpy_mbrl.models import from_pretrained
-from jumpy_mbrl.models.sprite_jump import SpriteJump, SpriteJumpConfig
+from jumpy_mbrl.models.bodies.sprite_jump import SpriteJump, SpriteJumpConfig
 from jumpy_mbrl.training import TrainingConfig, train
 from jumpy_mbrl.training.checkpoint import Checkpoint
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from jumpy_mbrl.envs.pixels import PRESETS, draw_pixels
-from jumpy_mbrl.models.sprites import Sprites
+from jumpy_mbrl.models.bodies.sprites import Sprites
 
 SIZE = 28
 

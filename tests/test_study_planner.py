@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from jumpy_mbrl.agents import CEMConfig, CEMPlanner, GradientPlanner, PlannerConfig, studies
-from jumpy_mbrl.agents.studies import Entry, ablation, frontier
+from jumpy_mbrl.agents import CEMConfig, CEMPlanner, GradientPlanner, PlannerConfig
+from jumpy_mbrl.lab.planner import studies
+from jumpy_mbrl.lab.planner.studies import Entry, ablation, frontier
 
 SMALL = PlannerConfig(candidates=4, refined=2, gradient_steps=1, finalists=2, perturbations=4)
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from jumpy_mbrl.adapters.mpc import CostModel
-from jumpy_mbrl.agents.objectives import FunctionObjective, ReachRegion
 from jumpy_mbrl.models import RNN, JumpyRNN, JumpyRNNConfig, RNNConfig, WorldModel
-from jumpy_mbrl.models.simulator import SimulatorModel
+from jumpy_mbrl.models.bodies.simulator import SimulatorModel
+from jumpy_mbrl.objectives import FunctionObjective, ReachRegion
 
 pytest.importorskip("torchrl")
 

@@ -38,7 +38,7 @@ from jumpy_mbrl.models import (
     from_pretrained,
     pretrained_info,
 )
-from jumpy_mbrl.models.event_jump import EventJumpConfig
+from jumpy_mbrl.models.bodies.event_jump import EventJumpConfig
 from jumpy_mbrl.models.latent_jump import LatentJump, LatentJumpConfig
 from jumpy_mbrl.training import (
     PRESETS,

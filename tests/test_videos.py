@@ -13,12 +13,12 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageSequence
 
-from jumpy_mbrl import videos
 from jumpy_mbrl.agents import load_agent
 from jumpy_mbrl.envs.pixels import TAN
-from jumpy_mbrl.evaluation.rollouts import Shot, imagined_rollout, real_rollout, watch_shot
+from jumpy_mbrl.lab import films as videos
+from jumpy_mbrl.lab.films import MAX_MODELS, MIN_SIZE, Film, film_interpolation, film_panels
+from jumpy_mbrl.lab.rollouts import Shot, imagined_rollout, real_rollout, watch_shot
 from jumpy_mbrl.models import RNN, RNNConfig, WorldModel, from_pretrained
-from jumpy_mbrl.videos import MAX_MODELS, MIN_SIZE, Film, film_interpolation, film_panels
 
 SEED = 23
 SIZE = 200

@@ -22,14 +22,14 @@ from jumpy_mbrl.agents import (
     PlannerConfig,
     load_agent,
 )
-from jumpy_mbrl.agents.ideas import think
 from jumpy_mbrl.agents.model_free import PolicyAgent
+from jumpy_mbrl.agents.planning.trace import think
 from jumpy_mbrl.agents.registry import objective_of
 from jumpy_mbrl.data import DatasetConfig, TaskConfig
 from jumpy_mbrl.envs.config import LINE_CONFIG, TableConfig
 from jumpy_mbrl.envs.rules import Task, line_task, plane_task
 from jumpy_mbrl.evaluation import VARIANTS, Variant, evaluate_agent, make_tables, record_shot
-from jumpy_mbrl.evaluation.rollouts import imagined_rollout, watch_shot
+from jumpy_mbrl.lab.rollouts import imagined_rollout, watch_shot
 from jumpy_mbrl.models import (
     RNN,
     EventJump,
@@ -40,7 +40,7 @@ from jumpy_mbrl.models import (
     pretrained_info,
     save_pretrained,
 )
-from jumpy_mbrl.models.simulator import SimulatorModel
+from jumpy_mbrl.models.bodies.simulator import SimulatorModel
 from jumpy_mbrl.models.world import warn_of_other_world
 
 QUICK = PlannerConfig(candidates=2, gradient_steps=0, finalists=0)

@@ -52,14 +52,14 @@ from torch import Tensor, nn
 from jumpy_mbrl.checks import unknown_name
 from jumpy_mbrl.files import atomic_write
 from jumpy_mbrl.models.base import WorldModel
-from jumpy_mbrl.models.event_driven import EventDrivenModel
+from jumpy_mbrl.models.bodies.event_driven import EventDrivenModel
+from jumpy_mbrl.models.bodies.sprite_jump import SpriteJump
+from jumpy_mbrl.models.bodies.sprites import Sprites
 from jumpy_mbrl.models.jumpy_rnn import JumpyRNN
 from jumpy_mbrl.models.latent_jump import LatentJump
 from jumpy_mbrl.models.ode_rnn import ODERNN
 from jumpy_mbrl.models.piecewise import PiecewiseLinearModel
 from jumpy_mbrl.models.rnn import RNN
-from jumpy_mbrl.models.sprite_jump import SpriteJump
-from jumpy_mbrl.models.sprites import Sprites
 
 Part = Literal["observe", "act", "leap", "tick", "encoder", "decoder"]
 

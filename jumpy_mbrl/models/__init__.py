@@ -2,8 +2,9 @@
 
 from jumpy_mbrl.models.action_sequence import ActionSequence
 from jumpy_mbrl.models.base import Imagined, State, WorldModel
-from jumpy_mbrl.models.event_jump import EventJump, EventJumpConfig
-from jumpy_mbrl.models.fold_jump import FoldJump, FoldJumpConfig
+from jumpy_mbrl.models.bodies.event_jump import EventJump, EventJumpConfig
+from jumpy_mbrl.models.bodies.fold_jump import FoldJump, FoldJumpConfig
+from jumpy_mbrl.models.bodies.sprite_jump import SpriteJump, SpriteJumpConfig
 from jumpy_mbrl.models.jumpy_rnn import JumpyRNN, JumpyRNNConfig
 from jumpy_mbrl.models.latent_jump import LatentJump, LatentJumpConfig
 from jumpy_mbrl.models.losses import LossConfig
@@ -16,7 +17,6 @@ from jumpy_mbrl.models.pretrained import (
 )
 from jumpy_mbrl.models.registry import MODELS, make_model
 from jumpy_mbrl.models.rnn import RNN, RNNConfig
-from jumpy_mbrl.models.sprite_jump import SpriteJump, SpriteJumpConfig
 
 __all__ = [
     "MODELS",

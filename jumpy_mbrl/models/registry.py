@@ -9,13 +9,13 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from jumpy_mbrl.checks import check_names, unknown_name
 from jumpy_mbrl.models.base import WorldModel
-from jumpy_mbrl.models.event_jump import EventJump, EventJumpConfig
-from jumpy_mbrl.models.fold_jump import FoldJump, FoldJumpConfig
+from jumpy_mbrl.models.bodies.event_jump import EventJump, EventJumpConfig
+from jumpy_mbrl.models.bodies.fold_jump import FoldJump, FoldJumpConfig
+from jumpy_mbrl.models.bodies.sprite_jump import SpriteJump, SpriteJumpConfig
 from jumpy_mbrl.models.jumpy_rnn import JumpyRNN, JumpyRNNConfig
 from jumpy_mbrl.models.latent_jump import LatentJump, LatentJumpConfig
 from jumpy_mbrl.models.ode_rnn import ODERNN, ODERNNConfig
 from jumpy_mbrl.models.rnn import RNN, RNNConfig
-from jumpy_mbrl.models.sprite_jump import SpriteJump, SpriteJumpConfig
 
 ModelConfig = (
     RNNConfig

@@ -14,9 +14,9 @@ from jumpy_mbrl.data.tasks import TASKS
 from jumpy_mbrl.envs.config import LINE_CONFIG, Start, TableConfig
 from jumpy_mbrl.envs.rules import Task
 from jumpy_mbrl.models.base import WorldModel
-from jumpy_mbrl.models.event_driven import EventDrivenModel
-from jumpy_mbrl.models.placement import PlacementModel
-from jumpy_mbrl.models.simulator import SimulatorModel
+from jumpy_mbrl.models.bodies.event_driven import EventDrivenModel
+from jumpy_mbrl.models.bodies.placement import PlacementModel
+from jumpy_mbrl.models.bodies.simulator import SimulatorModel
 
 Differences = dict[str, tuple[Any, Any]]
 """What was learned and what is played, by the name of the setting."""

@@ -12,6 +12,7 @@ from jumpy_mbrl.data.dataset import DatasetConfig
 from jumpy_mbrl.data.loading import DataConfig
 from jumpy_mbrl.data.recording import RecordingConfig
 from jumpy_mbrl.data.tasks import TaskConfig
+from jumpy_mbrl.models.bodies.sprite_jump import SpriteJumpConfig
 from jumpy_mbrl.models.jumpy_rnn import JumpyRNNConfig
 from jumpy_mbrl.models.networks import check_sizes
 from jumpy_mbrl.models.registry import (
@@ -21,7 +22,6 @@ from jumpy_mbrl.models.registry import (
     model_name,
     of_today,
 )
-from jumpy_mbrl.models.sprite_jump import SpriteJumpConfig
 from jumpy_mbrl.training.optimizer import OptimizerName
 
 Schedule = Literal["exponential", "cosine"]

@@ -29,14 +29,14 @@ from jumpy_mbrl.checks import unknown_name
 from jumpy_mbrl.data.dataset import DatasetConfig
 from jumpy_mbrl.data.tasks import TASKS, TaskConfig
 from jumpy_mbrl.envs.config import LINE_CONFIG
-from jumpy_mbrl.models.event_jump import EventJumpConfig
-from jumpy_mbrl.models.fold_jump import FoldJumpConfig
+from jumpy_mbrl.models.bodies.event_jump import EventJumpConfig
+from jumpy_mbrl.models.bodies.fold_jump import FoldJumpConfig
+from jumpy_mbrl.models.bodies.sprite_jump import SpriteJumpConfig
 from jumpy_mbrl.models.jumpy_rnn import JumpyRNNConfig
 from jumpy_mbrl.models.latent_jump import LatentJumpConfig
 from jumpy_mbrl.models.ode_rnn import ODERNNConfig
 from jumpy_mbrl.models.registry import ModelConfig
 from jumpy_mbrl.models.rnn import RNNConfig
-from jumpy_mbrl.models.sprite_jump import SpriteJumpConfig
 from jumpy_mbrl.training.config import TrainingConfig
 
 NETWORKS = ("rnn", "ode-rnn", "jump-1", "jump-2", "jump-4", "jump-8", "jumpy-rnn")

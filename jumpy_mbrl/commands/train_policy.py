@@ -1,0 +1,103 @@
+"""Trains PPO or SAC of Stable-Baselines3: on the environment itself, or inside a world model.
+
+python scripts/train_sb3.py --preset sac-shot-coords --run-dir runs/sac-shot-coords
+python scripts/train_sb3.py --preset ppo-rest-coords --inside fold-billiards2d --run-dir runs/inside
+
+Every setting of the preset can be changed by an option. A run that was interrupted goes on from its
+last validation with --resume and the options it was started with, or more --timesteps. Success on
+held-out tables against steps, frames of experience and seconds is in RUN_DIR/curve.csv, the best
+policy in RUN_DIR/best.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from jumpy_mbrl.agents.baselines.policies import policy_info
+from jumpy_mbrl.agents.baselines.presets import (
+    POLICY_PRESETS,
+    PolicyConfig,
+    folder_name,
+    policy_preset,
+)
+from jumpy_mbrl.agents.baselines.train import train_policy
+from jumpy_mbrl.commands.console import output_may_close
+
+_DEFAULT_PRESET = "sac-shot-coords"
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """See the module; ``config`` starts from the preset."""
+
+    run_dir: Path
+    """Folder for all that is written. A new run needs a new one."""
+    config: Annotated[PolicyConfig, tyro.conf.arg(name="")]
+    preset: str = _DEFAULT_PRESET
+    """The run that the settings below start from."""
+    resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Go on with the run in --run-dir, which has to be your own: it holds pickles."""
+
+
+@output_may_close()
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code (2 after a one-line error)."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    try:
+        arguments = parse(argv)
+        best = train_policy(
+            arguments.config, arguments.run_dir, resume=arguments.resume, command=record(argv)
+        )
+    except (ValueError, OSError) as error:
+        print(f"train_sb3: {error}", file=sys.stderr)
+        return 2
+    figures = policy_info(best)["metrics"]
+    print(
+        f"best policy: {best}, which won {100 * figures['success']:.1f} % of {figures['n']} "
+        f"validation tables after {figures['frames']:,} frames"
+    )
+    return 0
+
+
+def parse(argv: Sequence[str]) -> Arguments:
+    """Reads the command line: the preset first, then what changes it.
+
+    Raises:
+        ValueError: for an unknown preset, or a bad setting.
+    """
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--preset", default=_DEFAULT_PRESET)
+    name = first.parse_known_args(list(argv))[0].preset
+    return tyro.cli(
+        Arguments,
+        args=list(argv),
+        default=Arguments(run_dir=tyro.MISSING, config=policy_preset(name), preset=name),
+        description=f"{__doc__}\n\nPresets: {', '.join(POLICY_PRESETS)}.",
+        config=(tyro.conf.AvoidSubcommands,),
+    )
+
+
+def record(argv: Sequence[str]) -> str:
+    """The command that repeats the run anywhere: without this machine's folders and --resume."""
+    places = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    places.add_argument("--run-dir")
+    places.add_argument("--inside")
+    places.add_argument("--resume", action="store_true")
+    found, rest = places.parse_known_args([_hyphened(word) for word in argv])
+    inside = [] if found.inside is None else ["--inside", folder_name(found.inside)]
+    run_dir = ["--run-dir", folder_name(found.run_dir)]
+    return shlex.join(["python", "scripts/train_sb3.py", *rest, *inside, *run_dir])
+
+
+def _hyphened(word: str) -> str:
+    """An option as it is documented; tyro takes underscores too."""
+    name, equals, value = word.partition("=")
+    return name.replace("_", "-") + equals + value if word.startswith("--") else word

@@ -1,1 +1,0 @@
-"""Pictures of results. All need matplotlib (the ``viz`` extra), imported only to draw."""

@@ -1,0 +1,1 @@
+"""How success grows with what is learned from: points, curves and their figure."""

@@ -1,0 +1,1 @@
+"""What the parts of planning are worth: searches compared, and their figures."""

@@ -1,0 +1,296 @@
+"""Trains every model on every task of the papers' table 1, and writes the table and its figures.
+
+    python scripts/reproduce.py --workers 2                  # the table, two runs at a time
+    python scripts/reproduce.py --tasks circles --models rnn-tuned ours --seeds 0 1 2
+    python scripts/reproduce.py --tasks circles --models rnn-printed rnn rnn-2021
+    python scripts/reproduce.py --capacity                   # figure 4: hidden sizes on circles
+    python scripts/reproduce.py --quick                      # the whole path, budgets tiny
+    python scripts/reproduce.py --figures-only               # redraw, from the results alone
+
+A run that was interrupted goes on exactly where it was; a finished one is scored again and not
+trained again. Results of other tasks, models and seeds that --out already holds are kept, also
+where another process writes them at the same time, and so are those of a run that fails. A run that
+another process is training is refused. Written to --out: table1.json, table1.md, samples.json,
+capacity.json (with --capacity), and the figures.
+
+The weather of Jena is not ours to ship. Without its file, given by --csv, the seventh task is
+synthetic-weather, which is made up, and which the papers have no figures for.
+
+With --ray ADDRESS the runs are tasks of a Ray cluster ("local" starts one here). Every machine
+needs this package, and the weather file at the same path. No shared file system is needed, as every
+task returns its run; but only where --runs-dir is shared can an interrupted run be resumed.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+# Read when torch is loaded: threads that wait sleep, as several runs share the cores.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import tyro
+
+from jumpy_mbrl.checks import check_names
+from jumpy_mbrl.commands.console import output_may_close
+from jumpy_mbrl.data.tasks import TASKS, TaskConfig, make_task
+from jumpy_mbrl.files import check_writable
+from jumpy_mbrl.lab.reproduce.results import CAPACITY, PAGE, SAMPLES, TABLE, Results
+from jumpy_mbrl.lab.reproduce.runs import SEQUENCES, Job
+from jumpy_mbrl.lab.reproduce.table import QUICK_WARNING
+from jumpy_mbrl.lab.reproduce.workers import run_all
+from jumpy_mbrl.locks import take_turns
+from jumpy_mbrl.models.bodies.fold_jump import FoldJumpConfig
+from jumpy_mbrl.models.bodies.sprite_jump import SpriteJumpConfig
+from jumpy_mbrl.processes import check_at_once
+from jumpy_mbrl.training import TrainingConfig, task_preset
+from jumpy_mbrl.training.config import Precision
+from jumpy_mbrl.training.presets import NETWORKS, TASK_MODELS
+
+MODELS = (*(f"{network}-tuned" for network in NETWORKS), "ours")
+QUICK_MODELS = ("rnn-tuned", "jumpy-rnn-tuned", "ours")
+CAPACITIES = (4, 8, 16, 32, 64, 128, 256)
+"""Hidden sizes of figure 4."""
+CAPACITY_TASK, CAPACITY_MODELS = "circles", ("jumpy-rnn-tuned", "ours")
+QUICK_SEQUENCES = 50
+QUICK_TIME = "about five minutes on two cores"
+
+
+@dataclass(frozen=True)
+class Args:
+    """What to run, and where."""
+
+    tasks: tuple[str, ...] = ()
+    """Tasks by name; by default the papers' seven, with made-up weather (synthetic-weather)
+    unless --csv is given."""
+    models: tuple[str, ...] = ()
+    """Models by name: rnn, ode-rnn, jump-1, jump-2, jump-4, jump-8 or jumpy-rnn with the papers'
+    settings of 2020, followed by -2021 with those of 2021 or by -tuned with ours (the default);
+    rnn-printed or jumpy-rnn-printed; or ours. With --capacity jumpy-rnn-tuned or ours."""
+    out: Path | None = None
+    """Folder for the results; by default results/tasks, or runs/tasks-quick/results if quick."""
+    runs_dir: Path | None = None
+    """Folder for the runs, TASK/MODEL/SEED each; by default runs/tasks, or runs/tasks-quick if
+    quick."""
+    workers: int = 1
+    """How many runs are made side by side, as processes on this machine (or by a local Ray)."""
+    threads: int = 1
+    """CPU threads of torch in each run."""
+    ray: str | None = None
+    """Address of a Ray cluster, "auto", or "local" to start one on this machine."""
+    ray_gpus: float = 0.0
+    """GPUs, or the share of one, that each run takes on a Ray cluster."""
+    csv: str | None = None
+    """Path of jena_climate_2009_2016.csv (or its .zip), for the task weather."""
+    capacity: bool = False
+    """Figure 4 instead of the table: jumpy models of hidden sizes from 4 to 256 on circles."""
+    steps: int | None = None
+    """Make this many steps instead of the presets', where those would take too long; the table
+    tells how many were made."""
+    precision: Precision | None = None
+    """Of the training, instead of the presets'; the table tells."""
+    quick: bool = False
+    """Tiny budgets: the whole path in about five minutes on two cores. The figures then mean
+    nothing."""
+    figures_only: bool = False
+    """Train and score nothing: write the table and draw the figures from --out again."""
+    seeds: tuple[int, ...] = (0,)
+    """Of first weights and batches, a run each. The data are always the same."""
+
+    def check(self) -> None:
+        """Raises ValueError for settings that cannot be run."""
+        for name in ("workers", "threads"):
+            check_at_once(f"--{name}", getattr(self, name), least=1)
+        if self.steps is not None and (self.steps < 1 or self.quick):
+            raise ValueError(
+                f"--steps must be at least 1, and not be given with --quick, got {self.steps}"
+            )
+        if self.capacity and self.tasks:
+            raise ValueError(f"--capacity is for {CAPACITY_TASK} alone; leave --tasks out")
+        told = " ".join(map(str, self.seeds)) or "none"
+        if not self.seeds or not all(0 <= seed < 2**63 for seed in self.seeds):
+            raise ValueError(f"--seeds must be one or more, in [0, 2**63), got {told}")
+        if self.capacity and len(set(self.seeds)) > 1:
+            raise ValueError(f"--capacity takes a single seed, got {told}; give one of them")
+        if not self.ray_gpus >= 0.0:
+            raise ValueError(f"--ray-gpus must not be negative, got {self.ray_gpus}")
+        check_names("task", self.tasks, TASKS)
+        check_names("model", self.models, CAPACITY_MODELS if self.capacity else TASK_MODELS)
+        if self.csv is not None:
+            if self.capacity or "weather" not in self.task_names():
+                raise ValueError("--csv is for the task weather, which is not asked for")
+            make_task(TaskConfig("weather", csv=self.csv))  # Raises if the file is no weather.
+
+    def task_names(self) -> list[str]:
+        """The tasks, once each; by default the papers', with made-up weather if need be."""
+        left_out = "weather" if self.csv is None else "synthetic-weather"
+        papers = [task for task in TASKS if task != left_out]
+        return list(dict.fromkeys(self.tasks or papers))
+
+    def model_names(self) -> list[str]:
+        """The models, once each."""
+        default = QUICK_MODELS if self.quick else MODELS
+        return list(dict.fromkeys(self.models or (CAPACITY_MODELS if self.capacity else default)))
+
+    def out_dir(self) -> Path:
+        """Where the results go; those of a quick run never where real ones lie by default."""
+        if self.out is not None:
+            return self.out
+        return Path("runs/tasks-quick/results" if self.quick else "results/tasks")
+
+    def folder_of_runs(self) -> Path:
+        """Where the runs go."""
+        return self.runs_dir or Path("runs/tasks-quick" if self.quick else "runs/tasks")
+
+
+@output_may_close()
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command line; returns the exit code: 1 if a run failed, 2 for bad input."""
+    args = tyro.cli(Args, args=argv, description=__doc__)
+    try:
+        args.check()
+        if args.figures_only:
+            finish(Results.load(args.out_dir()))
+            return 0
+        return reproduce(args)
+    except (ValueError, OSError, ImportError) as error:
+        print(f"reproduce: {error}", file=sys.stderr)
+        return 2
+
+
+def reproduce(args: Args) -> int:
+    """Runs all jobs, keeps every result at once, and writes table and figures."""
+    jobs = make_capacity_jobs(args) if args.capacity else make_jobs(args)
+    results = Results.open(args.out_dir(), args.quick)
+    check_writable(*(results.out / name for name in (TABLE, PAGE, SAMPLES, CAPACITY)))
+    keep: Callable[[str, str, Mapping[str, Any]], None]
+    keep = results.add_capacity if args.capacity else results.add
+    places = {job.folder: place[:2] for place, job in jobs.items()}
+    if args.quick:
+        print(f"{QUICK_WARNING} All of it takes {QUICK_TIME}.", flush=True)
+    failed = []
+    runs_dir = args.folder_of_runs()
+    runs_dir.mkdir(parents=True, exist_ok=True)
+    finished = run_all(
+        list(jobs.values()), runs_dir, args.workers, args.threads, args.ray, args.ray_gpus
+    )
+    with closing(finished):
+        for number, (job, result) in enumerate(finished, start=1):
+            keep(*places[job.folder], result)
+            results.save()
+            if result["entry"]["error"] is not None:
+                failed.append(job.folder)
+            print(f"[{number}/{len(jobs)}] {_line(job, result['entry'])}", flush=True)
+    finish(results)
+    if failed:
+        print(
+            f"reproduce: {len(failed)} of {len(jobs)} runs failed: {', '.join(failed)}; what they "
+            "gave before is kept",
+            file=sys.stderr,
+        )
+    return int(bool(failed))
+
+
+def finish(results: Results) -> None:
+    """Writes the Markdown table and the figures, and says where."""
+    paths, told = [], []
+    with take_turns(results.out / TABLE):  # Printed after it, as a pager may keep us waiting.
+        results.refresh()
+        if results.report["tasks"]:
+            told.append(results.write_page())
+            paths += [results.out / TABLE, results.out / PAGE]
+        try:
+            paths += results.draw()
+        except ImportError as error:
+            told.append(f"the figures were not drawn: {error}")
+    told.append("wrote " + ", ".join(str(path) for path in paths))
+    print(*told, sep="\n")
+
+
+def _line(job: Job, entry: Mapping[str, Any]) -> str:
+    if entry["error"] is not None:
+        return f"{job.folder}: failed: {' '.join(entry['error'].split())}"
+    test = entry["test"]
+    error = "not finite" if test["sample_mse"] is None else f"{test['sample_mse']:.3g}"
+    return f"{job.folder}: sample MSE {error}, mean jump {test['mean_jump']:.3g}"
+
+
+# -- what to run -----------------------------------------------------------------------------
+
+
+def make_jobs(args: Args) -> dict[tuple[str, str, int], Job]:
+    """The runs of the table, by task, model and seed; all of the first seed come first.
+
+    Raises:
+        ValueError: for an unknown task or model, or weather without its file.
+    """
+    return {
+        (task, model, seed): _job(args, f"{task}/{model}/{seed}", _config(args, task, model, seed))
+        for seed in dict.fromkeys(args.seeds)
+        for task in args.task_names()
+        for model in args.model_names()
+    }
+
+
+def make_capacity_jobs(args: Args) -> dict[tuple[str, str, int], Job]:
+    """The runs of figure 4, by model, hidden size and seed."""
+    jobs, seed = {}, args.seeds[0]
+    for model in args.model_names():
+        config = _config(args, CAPACITY_TASK, model, seed)
+        for size in CAPACITIES:
+            sized = replace(config, model=replace(config.model, hidden_size=size))
+            jobs[model, str(size), seed] = _job(args, f"capacity/{model}/{size}", sized)
+    return jobs
+
+
+def _config(args: Args, task: str, model: str, seed: int) -> TrainingConfig:
+    config = task_preset(task, model, args.csv if task == "weather" else None)
+    config = replace(
+        config,
+        seed=seed,
+        steps=args.steps or config.steps,
+        precision=args.precision or config.precision,
+    )
+    return quick_budget(config) if args.quick else config
+
+
+def _job(args: Args, folder: str, config: TrainingConfig) -> Job:
+    task, model, _ = folder.split("/")
+    what = f"--capacity --models {model}" if args.capacity else f"--tasks {task} --models {model}"
+    options = f" --csv {Path(args.csv).name}" if args.csv and task == "weather" else ""
+    options += f" --seeds {config.seed}" if config.seed else ""
+    options += f" --steps {args.steps}" if args.steps else ""
+    options += f" --precision {args.precision}" if args.precision else ""
+    options += " --quick" if args.quick else ""
+    sequences = QUICK_SEQUENCES if args.quick else SEQUENCES
+    return Job(config, folder, sequences, f"python scripts/reproduce.py {what}{options}")
+
+
+def quick_budget(config: TrainingConfig) -> TrainingConfig:
+    """The run with few steps, small batches and few sequences; the model stays as it is.
+
+    Models of events get larger budgets. Their steps are cheap, but one that has hardly learned
+    foresees so many events that scoring it takes minutes, and its errors are not finite.
+    """
+    train_data, validation_data = config.train_data, config.validation_data
+    if not isinstance(train_data, TaskConfig) or not isinstance(validation_data, TaskConfig):
+        raise ValueError("expected the data of a task")
+    steps, batch_size = 20, 32
+    if isinstance(config.model, FoldJumpConfig):
+        steps, batch_size = 300, 256
+    if isinstance(config.model, SpriteJumpConfig):
+        steps += config.model.looking_steps  # Only after these are events learned.
+    return replace(
+        config,
+        train_data=replace(train_data, num_sequences=200),
+        validation_data=replace(validation_data, num_sequences=QUICK_SEQUENCES),
+        steps=steps,
+        batch_size=batch_size,
+        validation_interval=steps // 2,
+        checkpoint_interval=steps // 2,
+    )

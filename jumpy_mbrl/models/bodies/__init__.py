@@ -1,0 +1,1 @@
+"""World models of bodies that move straight between events, and the true simulator."""

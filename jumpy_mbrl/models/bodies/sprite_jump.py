@@ -1,0 +1,148 @@
+"""SpriteJump: a jumpy model of pictures, which sees bodies and leaps as a ``FoldJump`` does.
+
+Pictures teach what the bodies look like (``Sprites``); these then say where the bodies are in
+every picture, and from the events among those places the ``FoldJump`` learns how they move. The
+latent is that of the ``FoldJump``: a straight line between ticks, in a row of mirrored rooms.
+
+Letters: B batch, T frames, N bodies, K query times, P pixels, C channels, D = P * C.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from jumpy_mbrl.models.base import Imagined, State, WorldModel, check_frames
+from jumpy_mbrl.models.bodies.event_driven import EventState
+from jumpy_mbrl.models.bodies.filtering import smooth
+from jumpy_mbrl.models.bodies.fold_jump import FoldJump, FoldJumpConfig
+from jumpy_mbrl.models.bodies.sprites import Sprites
+
+S = TypeVar("S", bound=State)
+
+
+@dataclass(frozen=True)
+class SpriteJumpConfig(FoldJumpConfig):
+    """Sizes of a ``SpriteJump``; see ``FoldJumpConfig``.
+
+    Attributes:
+        size: height and width of the pictures, in pixels.
+        channels: C, 1 (grey) or 3 (colour).
+        looking_steps: first updates of the weights, in which pictures teach the sprites. After
+            them the sprites stay as they are, and events are learned.
+    """
+
+    size: int = 28
+    channels: int = 1
+    looking_steps: int = 400
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("size", "channels", "looking_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+
+class SpriteJump(WorldModel):
+    """Learned sprites around a ``FoldJump``."""
+
+    batch_kind = "picture-events"
+    built_in = (*FoldJump.built_in, "pictures of round bodies on a background")
+
+    def __init__(self, config: SpriteJumpConfig) -> None:
+        super().__init__()
+        self.config = config
+        inner = {field.name: getattr(config, field.name) for field in fields(FoldJumpConfig)}
+        self.bodies = FoldJump(FoldJumpConfig(**inner))
+        self.sprites = Sprites(config.num_balls, config.size, config.channels, config.axes)
+        self.obs_size = config.size**2 * config.channels
+        self.action_size = config.action_size
+        self.axes = config.axes
+        self.register_buffer("looked", torch.zeros((), dtype=torch.int64))
+        self.looked: Tensor
+
+    @property
+    def batch_settings(self) -> dict[str, Any]:
+        """The sampler reads pictures with this model's sprites."""
+        return {"model": self}
+
+    @property
+    def is_looking(self) -> bool:
+        """Whether the sprites are still being learned."""
+        return int(self.looked) < self.config.looking_steps
+
+    def initial_state(self, batch_size: int) -> EventState:
+        """Bodies at rest in the middle, where nothing has been seen yet."""
+        return self._with_picture(self.bodies.initial_state(batch_size))
+
+    def observe(self, obs: Tensor, action: Tensor | None = None) -> EventState:
+        """See ``WorldModel.observe``; the motion is that which explains all places seen best."""
+        check_frames(obs, self.obs_size, min_frames=2)
+        places = self.read(obs)
+        state = self.bodies.observe(places, action)
+        if action is None or not bool(action[:, :-1].any()):
+            state = smooth(self.bodies, places, state)
+        return replace(state, obs=obs[:, -1])
+
+    def read(self, obs: Tensor) -> Tensor:
+        """Where the bodies are in pictures (..., D): (..., axes * N), in sides of the picture."""
+        places: Tensor = self.sprites.read(obs.flatten(0, -2))
+        return places.view(*obs.shape[:-1], places.shape[1])
+
+    def tick(self, state: State, action: Tensor | None = None) -> EventState:
+        """See ``PiecewiseLinearModel.tick``."""
+        return self._with_picture(self.bodies.tick(state, action))
+
+    def leap(self, state: State, duration: Tensor) -> State:
+        """See ``PiecewiseLinearModel.leap``."""
+        return self._with_picture(self.bodies.leap(self._with_places(state), duration))
+
+    def decode(self, hidden: Tensor) -> Tensor:
+        """Latents (..., H) to pictures (..., D)."""
+        return self.sprites.draw(self.bodies.decode(hidden))
+
+    def places_of(self, state: State) -> Tensor:
+        """Where the bodies are in a state, (B, axes * N)."""
+        return self.bodies.decode(state.hidden)
+
+    def imagine_places(
+        self,
+        state: State,
+        times: Tensor | Sequence[float],
+        action: Tensor | None = None,
+        action_times: Sequence[float] = (0.0,),
+    ) -> Imagined:
+        """``imagine`` without drawing: ``obs`` are the bodies' places (B, K, axes * N)."""
+        return self.bodies.imagine(self._with_places(state), times, action, action_times)
+
+    def _rollout(self, state: State, times: Tensor, end: float, action: Tensor | None) -> Imagined:
+        imagined = self.bodies._rollout(self._with_places(state), times, end, action)
+        return replace(
+            imagined,
+            obs=self.sprites.draw(imagined.obs),
+            state=self._with_picture(imagined.state),
+        )
+
+    def _with_places(self, state: S) -> S:
+        return replace(state, obs=self.places_of(state))
+
+    def _with_picture(self, state: S) -> S:
+        return replace(state, obs=self.decode(state.hidden))
+
+    # -- learning --------------------------------------------------------------------------
+
+    def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Squared error of redrawn ``pictures`` (B, D), or the loss of a batch of events."""
+        if "pictures" not in batch:
+            return self.bodies.loss(batch)
+        pictures = batch["pictures"]
+        with torch.no_grad():  # Where things are is found, not learned.
+            places = self.sprites.read(pictures)
+        error = (self.sprites.draw(places) - pictures).square().mean()
+        if self.training:
+            self.looked += 1
+        return error, {"redrawn": error}

@@ -1,0 +1,1 @@
+"""The game for a person: rules of a session, and the window."""
