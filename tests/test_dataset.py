@@ -237,7 +237,7 @@ def test_evaluation_seeds_are_reserved_and_never_shared() -> None:
             lambda: data_rng(0, cast(Any, "training")),
             "unknown split 'training'.*did you mean 'train'",
         ),
-        (lambda: data_rng(0, "train", 2**32), r"block in \[0, 2\*\*32\), got 4294967296"),
+        (lambda: data_rng(0, "train", 2**32), r"block in .* got 4294967296"),
         (lambda: evaluation_table_seeds(-1, 5), "evaluation seed in .* got -1"),
         (lambda: evaluation_table_seeds(0, 0), r"evaluation tables in \[1, 1048576\], got 0"),
         (lambda: evaluation_table_seeds(0, 2**20 + 1), "got 1048577"),
@@ -289,7 +289,7 @@ def test_names_of_files_stay_what_they_are() -> None:
 
 
 def test_no_workers_are_refused() -> None:
-    with pytest.raises(ValueError, match="workers to be at least 1, got 0"):
+    with pytest.raises(ValueError, match="workers to be an integer of at least 1, got 0"):
         make_dataset(SMALL, workers=0)
     with pytest.raises(ValueError, match="workers must be at most"):
         make_dataset(SMALL, workers=100_000)
@@ -592,7 +592,7 @@ def test_the_script_makes_lines(tmp_path: Path) -> None:
     [
         (["--path", "x.npy"], "error: expected --path to end in .npz, got 'x.npy'"),
         (["--path", "x.npz", "--num-trajectories", "0"], "at least 1, got 0"),
-        (["--path", "x.npz", "--workers", "0"], "workers to be at least 1, got 0"),
+        (["--path", "x.npz", "--workers", "0"], "workers to be an integer of at least 1, got 0"),
         (["--path", "x.npz", "--shot", "place"], "expected target to be (0, 1, y_low, y_high)"),
     ],
 )

@@ -22,7 +22,6 @@ from jumpy_mbrl.agents.model_free import policy_agent
 from jumpy_mbrl.agents.planning.trace import think
 from jumpy_mbrl.arrays import as_array
 from jumpy_mbrl.data.dataset import DatasetConfig, make_dataset
-from jumpy_mbrl.data.sampling import make_sampler
 from jumpy_mbrl.data.tasks import TaskConfig, make_task
 from jumpy_mbrl.devices import plain_defaults
 from jumpy_mbrl.envs.config import TableConfig
@@ -106,7 +105,7 @@ def batches() -> Iterator[tuple[str, Any]]:
     for name, data in kinds.items():
         model = from_pretrained(name)
         generator = torch.Generator("cpu").manual_seed(0)
-        sampler = make_sampler(model.batch_kind, data, **model.batch_settings)
+        sampler = model.sampler(data)
         loss, _ = model.loss(sampler.sample(8, generator))
         loss.backward()
         grads = [part.grad for part in model.parameters() if part.grad is not None]

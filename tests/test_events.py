@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from jumpy_mbrl.data.dataset import DatasetConfig, TrajectoryDataset, make_dataset
-from jumpy_mbrl.data.events import EventSampler, EventTable, LineEventSampler
+from jumpy_mbrl.data.events import EventSampler, EventTable
 from jumpy_mbrl.data.recording import Recording
 from jumpy_mbrl.data.tasks import TaskConfig, make_task
 from jumpy_mbrl.envs.config import TableConfig
@@ -140,7 +140,7 @@ def test_events_end_with_their_trajectories() -> None:
             row[end:] = row[end - 1] if frame is None else frame
         rest = data.action, np.zeros((300, 44)), 4, length
         tables.append(EventTable.from_dataset(Recording(obs, *rest)))
-        sampler = LineEventSampler(Recording(obs[..., 1::2], *rest))
+        sampler = EventSampler(Recording(obs[..., 1::2], *rest), on_line=True)
         lines.append(sampler.sample(50, torch.Generator().manual_seed(0)))
     whole = EventTable.from_dataset(data)
     for name in ("single", "pair", "shot"):
@@ -186,7 +186,7 @@ def test_a_world_without_actions_has_batches_without_shots() -> None:
 
 
 def test_events_on_a_line_are_those_of_balls_at_the_middle_of_a_table() -> None:
-    sampler = LineEventSampler(make_task(TaskConfig("billiards1d", 500)))
+    sampler = EventSampler(make_task(TaskConfig("billiards1d", 500)), on_line=True)
     batch = sampler.sample(2000, torch.Generator().manual_seed(0))
     assert "shot" not in batch
     position, before, after = batch["single"].unbind(1)

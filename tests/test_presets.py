@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from jumpy_mbrl.data import DatasetConfig, make_dataset
-from jumpy_mbrl.data.sampling import make_sampler
 from jumpy_mbrl.data.tasks import TASKS, TaskConfig, make_task
 from jumpy_mbrl.envs import LINE_CONFIG
 from jumpy_mbrl.models import JumpyRNNConfig, RNNConfig, from_pretrained, make_model
@@ -154,7 +153,7 @@ def test_one_update_and_a_validation_of_every_kind(task: str, model: str) -> Non
     config = run_of(task, model)
     net = make_model(config.model)
     data = make_task(TaskConfig(task, 60))
-    sampler = make_sampler(net.batch_kind, data, **net.batch_settings)
+    sampler = net.sampler(data)
     loss, _ = net.loss(sampler.sample(4, torch.Generator().manual_seed(0)))
     loss.backward()
     gradients = [p.grad for p in net.parameters() if p.grad is not None]

@@ -41,9 +41,8 @@ def load_data(config: DataConfig, folder: str | os.PathLike[str]) -> SequenceDat
     """The data of a config: trajectories are kept in ``folder``, tasks are made anew each time,
     recordings lie where they were saved.
 
-    Raises:
-        FileNotFoundError: for a recording that is missing.
-        ValueError: for a weather file that is missing or malformed, or a changed recording.
+    `FileNotFoundError` for a missing recording; `ValueError` for one that was changed, or a weather
+    file that is missing or malformed.
     """
     if isinstance(config, TaskConfig):
         return make_task(config)
@@ -62,15 +61,9 @@ def lengths(data: SequenceData) -> NDArray[np.int64]:
 def as_frames(obs: Any, like: Tensor | None = None) -> Tensor:
     """Frames as a model reads them: bytes are pictures, 0 to 255 meaning 0 to 1.
 
-    All other numbers are taken as they are, whole ones too.
-
-    Args:
-        obs: a tensor or an array.
-        like: of the type and on the device that the frames are to have; by default they stay where
-            they are, and what is not floating becomes float32.
-
-    Raises:
-        ValueError: for what is no array of numbers.
+    All other numbers are taken as they are, whole ones too. The frames get the type and device of
+    `like`; without it they stay where they are, and what is not floating becomes float32.
+    `ValueError` for what is no array of numbers.
     """
     if not isinstance(obs, Tensor):
         obs = np.asarray(obs)
@@ -80,10 +73,8 @@ def as_frames(obs: Any, like: Tensor | None = None) -> Tensor:
             except (TypeError, ValueError):
                 raise ValueError(f"expected frames of numbers, got {obs.dtype}: {obs!r}") from None
     frames = as_tensor(obs, device=None if like is None else like.device)
-    if frames.dtype == torch.uint8:
-        frames = frames.to(torch.float32) / 255.0
-    elif not frames.is_floating_point():
-        frames = frames.to(torch.float32)
+    if not frames.is_floating_point():
+        frames = frames.to(torch.float32) / (255.0 if frames.dtype == torch.uint8 else 1.0)
     return frames if like is None else frames.to(like.dtype)
 
 

@@ -16,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from jumpy_mbrl.data.loading import SequenceData, actions_ahead, as_frames, lengths, load_data
-from jumpy_mbrl.data.sampling import Sampler, make_sampler
+from jumpy_mbrl.data.sampling import Sampler
 from jumpy_mbrl.devices import cpu_threads, plain_defaults
 from jumpy_mbrl.files import check_ours, check_writable, entries_of, write_json
 from jumpy_mbrl.locks import own
@@ -169,9 +169,7 @@ class _Run:
             ]
         )
         _check_fit(self.model, data)
-        self.sampler: Sampler = make_sampler(
-            self.model.batch_kind, data, workers.device, **self.model.batch_settings
-        )
+        self.sampler: Sampler = self.model.sampler(data, workers.device)
 
     def advance(self, board: _Board, progress: bool) -> None:
         """Trains from the current step to the last."""
