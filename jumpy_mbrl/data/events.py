@@ -173,8 +173,8 @@ def _segment(
     for balls in combinations(range(D // 2), 2):
         two = np.s_[:, :, balls]
         pairs.append(_contacts(positions[two], moves[two], instants[two], known[two], tolerance))
-        broken = acted[:, :-1] if 0 in balls else np.zeros_like(acted[:, :-1])
-        passing, lasting = _passings(positions[two], moves[two], straight[two].all(axis=2), broken)
+        broken = np.where(0 in balls, acted[:, :-1], False)
+        passing, lasting = _passings(positions[two], moves[two], straight[two], broken)
         passings.append(passing)
         frames.append(lasting)
     pair, passing, lasting = (np.concatenate(parts) for parts in (pairs, passings, frames))
@@ -220,8 +220,9 @@ def _contacts(
     return contacts
 
 
-def _passings(positions: Array, moves: Array, run: Mask, broken: Mask) -> tuple[Array, Array]:
+def _passings(positions: Array, moves: Array, straight: Mask, broken: Mask) -> tuple[Array, Array]:
     """The passings of two balls, given all of these two, and how long they last."""
+    run = straight[:, :, 0] & straight[:, :, 1]
     # Straight intervals from each frame on (n, T-1), and at which frames a run begins.
     left, begins = np.zeros(run.shape), np.zeros_like(run)
     length = np.zeros(run.shape[0])
