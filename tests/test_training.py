@@ -783,7 +783,7 @@ def test_sets_of_one_task_may_differ_in_all_else() -> None:
 
 @pytest.mark.parametrize("name", ["rnn", "jumpy-rnn", "latent-jump", "event-jump"])
 def test_a_model_that_does_not_fit_the_data_is_refused(name: str, run: Any, tmp_path: Path) -> None:
-    model, still = MODELS[name].config(), MODELS[name].config(action_size=0)
+    model, still = (MODELS[name].config(action_size=size) for size in (2, 0))
     for config, message in (
         (replace(RUN, model=still), "actions of size 0, but those of the dataset have size 2"),
         (on_task(model, "billiards2d"), "actions of size 2, but those of the dataset have size 0"),
