@@ -9,10 +9,11 @@ Letters: B tables, D = 2N numbers an observation.
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -146,17 +147,11 @@ class AgentResult:
     beliefs: NDArray[np.float64] | None = field(repr=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """The figures, without the arrays, as a dictionary that JSON can hold."""
+        """The figures, without the arrays, as JSON gives them back."""
         arrays = ("actions", "is_success", "beliefs")
-        values = {name: value for name, value in vars(self).items() if name not in arrays}
-        values["ci95"] = list(self.ci95)
-        if self.contested is not None:
-            values["contested"] = {**vars(self.contested), "ci95": list(self.contested.ci95)}
-        values["given"] = self.given.to_dict()
-        for name in ("calibration", "by_contacts", "by_ball_hits"):
-            if values[name] is not None:
-                values[name] = [dict(vars(entry)) for entry in values[name]]
-        return values
+        figures = {name: value for name, value in asdict(self).items() if name not in arrays}
+        plain: dict[str, Any] = json.loads(json.dumps(figures))
+        return plain
 
 
 @runtime_checkable
@@ -293,19 +288,12 @@ def calibration(
     beliefs: NDArray[np.float64], is_success: NDArray[np.bool_]
 ) -> tuple[CalibrationBin, ...]:
     """Belief (B,) against reality (B,), in four bins of equal width; empty ones are left out."""
-    number = np.digitize(beliefs, _BELIEF_EDGES[1:-1])
+    edges, number = _BELIEF_EDGES, np.digitize(beliefs, _BELIEF_EDGES[1:-1])
     bins = []
     for index in np.unique(number).tolist():
         rows = number == index
-        bins.append(
-            CalibrationBin(
-                low=_BELIEF_EDGES[index],
-                high=_BELIEF_EDGES[index + 1],
-                n=int(rows.sum()),
-                belief=float(beliefs[rows].mean()),
-                success=float(is_success[rows].mean()),
-            )
-        )
+        means = float(beliefs[rows].mean()), float(is_success[rows].mean())
+        bins.append(CalibrationBin(edges[index], edges[index + 1], int(rows.sum()), *means))
     return tuple(bins)
 
 
