@@ -24,14 +24,16 @@ import numpy as np
 import pytest
 
 import jumpy_mbrl
-from jumpy_mbrl.data import DatasetConfig, TrajectoryDataset, dataset, load_or_make, make_dataset
-from jumpy_mbrl.data.dataset import BLOCK, dataset_name, manifest_path
-from jumpy_mbrl.data.seeds import (
-    EVALUATION_SEEDS_FROM,
-    SPLITS,
-    data_rng,
-    evaluation_table_seeds,
+from jumpy_mbrl.data import (
+    DatasetConfig,
+    TrajectoryDataset,
+    dataset,
+    load_or_make,
+    make_dataset,
+    seeds,
 )
+from jumpy_mbrl.data.dataset import BLOCK, dataset_name, manifest_path
+from jumpy_mbrl.data.seeds import SPLITS, data_rng, evaluation_table_seeds
 from jumpy_mbrl.envs import LINE_CONFIG
 from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.envs.physics import Backend
@@ -118,23 +120,6 @@ def test_lines_go_on_as_in_the_environment(table: TableConfig, backend: Backend)
     assert met > 20
 
 
-def test_balls_on_lines_begin_as_in_the_environment() -> None:
-    """Ball A anywhere; ball B anywhere it has room; each up or down at unit speed."""
-    config = replace(LINES, num_trajectories=4000, table=LINE_CONFIG.replace(dt=1e-3))
-    obs = make_dataset(config).obs.astype(float)
-    a, b = obs[:, 0].T
-    counts = np.histogram(a, bins=4, range=(0.1, 0.9))[0]
-    assert counts.min() > 880 and counts.max() < 1120  # 1000 each
-    rows = (np.abs(a - 0.5) < 0.1) & (b > a)  # There ball B has room from a + 0.2 to 0.9.
-    share = (b[rows] - a[rows] - 0.2) / (0.7 - a[rows])
-    assert np.histogram(share, bins=2, range=(0, 1))[0] == pytest.approx(rows.sum() / 2, rel=0.15)
-    free = ((obs[:, :2] > 0.11) & (obs[:, :2] < 0.89)).all((1, 2)) & (np.abs(a - b) > 0.21)
-    speed = (obs[free, 1] - obs[free, 0]) / 1e-3
-    np.testing.assert_allclose(np.abs(speed), 1.0, atol=1e-3)
-    ways = np.unique(np.sign(speed), axis=0, return_counts=True)[1]
-    assert len(ways) == 4 and ways.min() > 0.2 * free.sum()
-
-
 # -- the same bytes ------------------------------------------------------------------------------
 
 
@@ -189,7 +174,7 @@ def test_streams_of_splits_seeds_and_blocks_all_differ() -> None:
 def test_evaluation_seeds_are_reserved_and_never_shared() -> None:
     first, second = evaluation_table_seeds(0, 1000), evaluation_table_seeds(1, 1000)
     assert len(first) == 1000 and not set(first) & set(second)
-    assert min(first) == EVALUATION_SEEDS_FROM > 2**32
+    assert min(first) == seeds.EVALUATION_SEEDS_FROM > 2**32
     assert list(evaluation_table_seeds(1, 10)) == list(second)[:10]
     assert max(evaluation_table_seeds(2**31 - 1, 2**20)) < 2**53  # exact in JSON
     np.random.default_rng(first[0])

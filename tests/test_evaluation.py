@@ -13,6 +13,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from jumpy_mbrl import evaluation
 from jumpy_mbrl.agents import GradientPlanner, NoShot, Plan, PlannerConfig, RandomShot, ReachRegion
 from jumpy_mbrl.agents.registry import objective_of
 from jumpy_mbrl.data.seeds import evaluation_table_seeds
@@ -20,23 +21,7 @@ from jumpy_mbrl.envs import LINE_CONFIG
 from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.envs.physics import advance, shoot, simulate
 from jumpy_mbrl.envs.rules import plane_task
-from jumpy_mbrl.evaluation import (
-    VARIANTS,
-    Contested,
-    HeldOut,
-    Outcomes,
-    Variant,
-    by_count,
-    calibration,
-    evaluate_agent,
-    find_variant,
-    given_to,
-    make_tables,
-    play,
-    record_shot,
-    scoring,
-    wilson_interval,
-)
+from jumpy_mbrl.evaluation import HeldOut, evaluate_agent, find_variant, make_tables, play, scoring
 from jumpy_mbrl.models import RNN, RNNConfig, save_pretrained
 from jumpy_mbrl.models.bodies.simulator import SimulatorModel
 
@@ -63,7 +48,10 @@ def planner(checkpoint: Path | None = None, oracle: bool = False) -> GradientPla
 # -- the games by name ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("env_id", "table"), [(e, name) for e in VARIANTS for name in VARIANTS[e]])
+GAMES = [(env_id, table) for env_id, tables in evaluation.VARIANTS.items() for table in tables]
+
+
+@pytest.mark.parametrize(("env_id", "table"), GAMES)
 def test_a_variant_plays_what_its_environment_plays(env_id: str, table: str) -> None:
     variant = find_variant(table, env_id)
     assert variant.env_id == env_id
@@ -73,7 +61,7 @@ def test_a_variant_plays_what_its_environment_plays(env_id: str, table: str) -> 
 
 
 def test_the_names_and_what_they_change() -> None:
-    tables = VARIANTS["Billiards2D-v0"]
+    tables = evaluation.VARIANTS["Billiards2D-v0"]
     assert tables["default"].task.config == TableConfig() and find_variant() is tables["default"]
     assert tables["random_target"].task.random_target
     assert tables["rest"].task.start == "rest"
@@ -81,15 +69,15 @@ def test_the_names_and_what_they_change() -> None:
     assert tables["last_frame"].task.success == "last"
     balls = [tables[f"{word}_balls"].task.config.num_balls for word in ("three", "four", "five")]
     assert balls == [3, 4, 5]
-    assert list(VARIANTS["Billiards1D-v0"]) == ["default"]
-    line = VARIANTS["Billiards1D-v0"]["default"].task
+    assert list(evaluation.VARIANTS["Billiards1D-v0"]) == ["default"]
+    line = evaluation.VARIANTS["Billiards1D-v0"]["default"].task
     assert line.line and line.config == LINE_CONFIG
 
 
 def test_the_small_target_has_half_the_side_also_where_a_ball_can_be() -> None:
     radius = TableConfig().radius
 
-    def sides(variant: Variant) -> list[float]:
+    def sides(variant: evaluation.Variant) -> list[float]:
         target = variant.task.config.target
         whole = [target[1] - target[0], target[3] - target[2]]
         x_low, x_high, y_low, y_high = (min(max(t, radius), 1.0 - radius) for t in target)
@@ -266,18 +254,18 @@ def test_an_agent_sees_four_frames_and_nothing_else(tables: HeldOut) -> None:
     np.testing.assert_array_equal(result.actions, actions)
     assert (result.n, result.successes) == (40, int(outcomes.is_success.sum()))
     assert result.success == result.successes / 40
-    assert result.ci95 == wilson_interval(result.successes, 40)
+    assert result.ci95 == evaluation.wilson_interval(result.successes, 40)
     assert result.wall_hits == outcomes.wall_hits.mean()
     assert result.ball_hits == outcomes.ball_hits.mean()
-    assert result.by_ball_hits == by_count(outcomes.ball_hits, outcomes.is_success)
+    assert result.by_ball_hits == evaluation.by_count(outcomes.ball_hits, outcomes.is_success)
     contacts = outcomes.wall_hits + outcomes.ball_hits
-    assert result.by_contacts == by_count(contacts, outcomes.is_success)
+    assert result.by_contacts == evaluation.by_count(contacts, outcomes.is_success)
     assert result.ticks is None and result.belief is None
     assert result.calibration is None and result.training_frames is None
 
 
 def test_time_is_that_of_the_choice_alone(tables: HeldOut, monkeypatch: pytest.MonkeyPatch) -> None:
-    def slow_play(*args: Any) -> Outcomes:
+    def slow_play(*args: Any) -> evaluation.Outcomes:
         time.sleep(0.2)
         return play(*args)
 
@@ -378,7 +366,7 @@ def test_a_planner_is_given_the_target_where_every_table_has_its_own() -> None:
     low_x, high_x, low_y, high_y = tables.targets[:, :, None].transpose(1, 0, 2)
     inside = (low_x <= x) & (x <= high_x) & (low_y <= y) & (y <= high_y)
     np.testing.assert_array_equal(inside.any(axis=1), result.is_success)
-    shot = record_shot(true, tables[3:4], result.actions[3])
+    shot = evaluation.record_shot(true, tables[3:4], result.actions[3])
     assert shot.config.target == tuple(tables.targets[3]) and shot.is_success
     np.testing.assert_allclose(shot.imagined, shot.real, atol=2e-3)
 
@@ -393,7 +381,7 @@ def test_a_line_is_played_like_a_table() -> None:
     np.testing.assert_array_equal(result.is_success, np.abs(end - 0.33) <= 0.1)
     assert 0 < result.successes < 30
     with pytest.raises(ValueError, match="expected a table, got a line"):
-        record_shot(Believer(), tables[:1], result.actions[0])  # type: ignore[arg-type]
+        evaluation.record_shot(Believer(), tables[:1], result.actions[0])  # type: ignore[arg-type]
 
 
 # -- figures -------------------------------------------------------------------------------------
@@ -411,22 +399,22 @@ def test_a_line_is_played_like_a_table() -> None:
 def test_wilson_interval_has_the_published_values(
     successes: int, n: int, low: float, high: float
 ) -> None:
-    assert wilson_interval(successes, n) == pytest.approx((low, high), abs=5e-5)
-    opposite = wilson_interval(n - successes, n)
+    assert evaluation.wilson_interval(successes, n) == pytest.approx((low, high), abs=5e-5)
+    opposite = evaluation.wilson_interval(n - successes, n)
     assert opposite == pytest.approx((1 - high, 1 - low), abs=5e-5)
-    assert successes or (wilson_interval(0, n)[0] == 0.0 and opposite[1] == 1.0)
+    assert successes or (evaluation.wilson_interval(0, n)[0] == 0.0 and opposite[1] == 1.0)
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 0), (-1, 5), (6, 5)])
 def test_impossible_counts_are_refused(successes: int, n: int) -> None:
     with pytest.raises(ValueError, match=f"got {successes} of {n}"):
-        wilson_interval(successes, n)
+        evaluation.wilson_interval(successes, n)
 
 
 def test_calibration_bins() -> None:
     beliefs = np.array([0.0, 0.2, 0.25, 0.75, 0.9, 1.0, 1.0, 1.0])
     success = np.array([0, 1, 1, 0, 0, 1, 1, 1], dtype=np.bool_)
-    bins = [tuple(vars(entry).values()) for entry in calibration(beliefs, success)]
+    bins = [tuple(vars(entry).values()) for entry in evaluation.calibration(beliefs, success)]
     expected = [(0.0, 0.25, 2, 0.1, 0.5), (0.25, 0.5, 1, 0.25, 1.0), (0.75, 1.0, 5, 0.93, 0.6)]
     assert bins == [pytest.approx(entry) for entry in expected]
 
@@ -434,7 +422,7 @@ def test_calibration_bins() -> None:
 def test_success_by_the_number_of_contacts() -> None:
     contacts = np.array([3, 0, 3, 1, 3, 0])
     success = np.array([1, 0, 0, 1, 1, 0], dtype=np.bool_)
-    counts = [tuple(vars(entry).values()) for entry in by_count(contacts, success)]
+    counts = [tuple(vars(entry).values()) for entry in evaluation.by_count(contacts, success)]
     assert counts == [(0, 2, 0, 0.0), (1, 1, 1, 1.0), (3, 3, 2, 2 / 3)]
 
 
@@ -447,10 +435,14 @@ def test_tables_that_doing_nothing_wins_are_told_apart(tables: HeldOut) -> None:
     assert result.contested is not None
     assert result.contested.n == 40 - idle.sum()
     assert result.contested.successes == (result.is_success & ~idle).sum()
-    assert result.contested.ci95 == wilson_interval(result.contested.successes, result.contested.n)
+    assert result.contested.ci95 == evaluation.wilson_interval(
+        result.contested.successes, result.contested.n
+    )
     won = np.array([True, False, True])
-    assert Contested.of(won, ~won) == Contested(2, 2, 1.0, wilson_interval(2, 2))
-    assert Contested.of(won, np.ones(3, np.bool_)) is None
+    assert evaluation.Contested.of(won, ~won) == evaluation.Contested(
+        2, 2, 1.0, evaluation.wilson_interval(2, 2)
+    )
+    assert evaluation.Contested.of(won, np.ones(3, np.bool_)) is None
 
 
 @pytest.mark.parametrize(
@@ -466,7 +458,7 @@ def test_trainings_that_cannot_be_are_named(
 ) -> None:
     save_pretrained(RNN(TINY), tmp_path, training=record)
     with pytest.raises(ValueError, match=f"expected the training in config.json of .*{message}"):
-        given_to(planner(tmp_path))
+        evaluation.given_to(planner(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -496,7 +488,7 @@ def test_the_truth_imagines_what_happens(tables: HeldOut) -> None:
     agent = planner(oracle=True)
     result = evaluate_agent(agent, tables[:10])
     for row in range(10):
-        shot = record_shot(agent, tables[row : row + 1], result.actions[row], 0.5)
+        shot = evaluation.record_shot(agent, tables[row : row + 1], result.actions[row], 0.5)
         np.testing.assert_allclose(shot.start, tables.positions[row].reshape(2, 2))
         assert shot.real.shape == shot.imagined.shape and shot.real.shape[1:] == (2, 2)
         np.testing.assert_allclose(shot.imagined, shot.real, atol=2e-3)
@@ -508,13 +500,13 @@ def test_the_truth_imagines_what_happens(tables: HeldOut) -> None:
             assert x >= 0.8 - 2e-3 and y <= 0.2 + 2e-3
         np.testing.assert_allclose(shot.ticks[0], shot.start, atol=1e-6)  # the shot itself
     with pytest.raises(ValueError, match="expected a single table, got 2"):
-        record_shot(agent, tables[:2], np.zeros(2, dtype=np.float32))
+        evaluation.record_shot(agent, tables[:2], np.zeros(2, dtype=np.float32))
 
 
 def test_a_shot_without_hope_is_shown_to_the_end(tables: HeldOut) -> None:
     nowhere = ReachRegion((2e6, 3e6, 2e6, 3e6), range(1, 42))  # no untrained model drifts there
     agent = GradientPlanner(RNN(TINY), nowhere, QUICK)
     row = int(np.argmin(tables.idle_wins))
-    shot = record_shot(agent, tables[row : row + 1], np.zeros(2, dtype=np.float32))
+    shot = evaluation.record_shot(agent, tables[row : row + 1], np.zeros(2, dtype=np.float32))
     assert shot.real.shape == shot.imagined.shape == (41 * 8 + 1, 2, 2)
     assert shot.ticks.shape == (41, 2, 2) and shot.belief is None and not shot.is_success

@@ -15,7 +15,7 @@ from jumpy_mbrl.envs import torch_physics
 from jumpy_mbrl.models.bodies.fold_jump import FoldJump, FoldJumpConfig
 from jumpy_mbrl.models.bodies.simulator import SimulatorModel
 from jumpy_mbrl.models.pretrained import from_pretrained, save_pretrained
-from jumpy_mbrl.training.loop import validate
+from jumpy_mbrl.training import validate
 
 WALL = 0.4
 """Distance of a ball's turning point from the middle of the table."""

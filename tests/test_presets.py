@@ -128,19 +128,6 @@ def test_one_update_and_a_validation_of_every_kind(task: str, model: str) -> Non
         assert figures["mean_jump"] == pytest.approx(frames / -(-frames // jump))
 
 
-@pytest.mark.parametrize("model", ["rnn", "jump-2", "ours"])
-def test_a_short_run_is_trained_saved_and_loaded(model: str, tmp_path: Path) -> None:
-    sets: Any = {
-        "train_data": TaskConfig("lines", 50),
-        "validation_data": TaskConfig("lines", 10, split="validation"),
-    }
-    quick: Any = {"steps": 3, "batch_size": 4, "device": "cpu", "threads": 1}
-    config = replace(task_preset("lines", model), **sets, **quick)
-    best = training.train(config, tmp_path / "run", data_dir=tmp_path / "data", progress=False)
-    assert models.from_pretrained(best).config == config.model
-    assert not (tmp_path / "data").exists(), "tasks are made anew, not kept"
-
-
 @pytest.mark.parametrize("name", ["line-rnn", "line-jumpy-rnn"])
 def test_runs_on_lines_learn_the_shots_of_the_game(name: str, tmp_path: Path) -> None:
     config = preset(name)

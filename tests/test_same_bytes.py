@@ -310,7 +310,7 @@ def make_old() -> None:
     OLD.mkdir(parents=True, exist_ok=True)
     if not (OLD / "recording.npz").exists():
         data.record(gym.make_vec("Billiards1D-v0", 2), 3, 9, seed=4).save(OLD / "recording.npz")
-    stops: Found = {"wraps": loop.validate, "side_effect": [mock.DEFAULT, EOFError] * len(RUNS)}
+    stops: Found = {"wraps": training.validate, "side_effect": [mock.DEFAULT, EOFError] * len(RUNS)}
     for name, config in RUNS.items():
         if (OLD / name).exists():
             continue

@@ -22,29 +22,19 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from jumpy_mbrl import models
 from jumpy_mbrl.data import DatasetConfig, Recording, TaskConfig, make_dataset, make_task
 from jumpy_mbrl.data.loading import load_data
 from jumpy_mbrl.envs import LINE_CONFIG
 from jumpy_mbrl.envs.config import TableConfig
-from jumpy_mbrl.models import (
-    MODELS,
-    RNN,
-    JumpyRNN,
-    JumpyRNNConfig,
-    LatentJump,
-    LatentJumpConfig,
-    RNNConfig,
-    from_pretrained,
-    pretrained_info,
-)
+from jumpy_mbrl.models import RNN, JumpyRNN, JumpyRNNConfig, LatentJumpConfig, RNNConfig
 from jumpy_mbrl.training import (
-    PRESETS,
     TrainingConfig,
     TrainingDivergedError,
     loop,
-    train,
-    training_seconds,
-    validate,
+    presets,
+    stopwatch,
+    validation,
 )
 from jumpy_mbrl.training.checkpoint import Checkpoint
 from jumpy_mbrl.training.config import differences
@@ -76,13 +66,16 @@ def on_task(model: Any, task: str, **settings: Any) -> TrainingConfig:
     return replace(RUN, model=model, **{**sets, **settings})
 
 
+EVENTS = presets.PRESETS["event-jump-tiny"]
 AVERAGED = replace(RUN, optimizer="muon", average=0.9)
 RUNS = {
     "rnn": RUN,
     "rnn in bfloat16": replace(RUN, precision="bfloat16"),
     "rnn by muon, averaged": AVERAGED,
     "jumpy-rnn": replace(RUN, model=JumpyRNNConfig(hidden_size=8, mlp_size=8, epsilon=0.05)),
-    "event-jump": replace(PRESETS["event-jump-tiny"], steps=23, checkpoint_interval=5, threads=1),
+    "event-jump": replace(
+        presets.PRESETS["event-jump-tiny"], steps=23, checkpoint_interval=5, threads=1
+    ),
     "latent-jump": on_task(LatentJumpConfig(2, 0, 1, 4, 8, noise=0.01), "circles"),
 }
 
@@ -106,7 +99,7 @@ def run(data_dir: Path) -> Callable[..., Path]:
     """Trains, with data that are made once."""
 
     def start(config: TrainingConfig, folder: Path, **options: Any) -> Path:
-        return train(config, folder, data_dir=data_dir, progress=False, **options)
+        return loop.train(config, folder, data_dir=data_dir, progress=False, **options)
 
     return start
 
@@ -127,7 +120,7 @@ def copied(whole: Path, tmp_path: Path) -> Path:
 def assert_same_run(first: Path, second: Path) -> None:
     for name in (CHECKPOINT, WEIGHTS):
         assert (first / name).read_bytes() == (second / name).read_bytes(), name
-    records = [pretrained_info(folder / "best") for folder in (first, second)]
+    records = [models.pretrained_info(folder / "best") for folder in (first, second)]
     assert all(record["training"].pop("seconds") > 0.0 for record in records)
     assert records[0] == records[1]
 
@@ -161,8 +154,8 @@ def test_a_run_leaves_a_model_with_its_record(run: Any, tmp_path: Path) -> None:
     config = RUNS["jumpy-rnn"]
     best = run(config, tmp_path / "run", command="python train it")
     assert best == tmp_path / "run" / "best"
-    assert from_pretrained(best).config == config.model
-    info = pretrained_info(best)
+    assert models.from_pretrained(best).config == config.model
+    info = models.pretrained_info(best)
     assert info["training"]["command"] == "python train it"
     assert info["training"]["config"] == json.loads(json.dumps(config.to_dict()))
     assert info["data"] == config.train_data.to_dict()
@@ -188,9 +181,11 @@ def test_the_best_weights_are_those_of_the_best_validation(
     lowest = min(checkpoint.history, key=lambda entry: entry["mse"])
     assert lowest["step"] < 40, "the problem must be one whose last weights are not the best"
     assert checkpoint.best == lowest
-    figures = validate(from_pretrained(folder), load_data(config.validation_data, data_dir))
+    figures = validation.validate(
+        models.from_pretrained(folder), load_data(config.validation_data, data_dir)
+    )
     assert figures == {name: lowest[name] for name in ("mse", "mean_jump")}
-    assert pretrained_info(folder)["metrics"]["validation_step"] == lowest["step"]
+    assert models.pretrained_info(folder)["metrics"]["validation_step"] == lowest["step"]
 
 
 def test_a_run_leaves_torch_alone_and_does_without_tensorboard(
@@ -239,7 +234,7 @@ def test_validation_is_the_open_loop_error_after_the_shot() -> None:
         else:
             now = now + change
             errors.append((now - obs[:, t + 1]).square())
-    figures = validate(model, data)
+    figures = validation.validate(model, data)
     assert figures["mse"] == pytest.approx(float(torch.stack(errors).mean()), rel=1e-5)
     assert figures["mean_jump"] == 1.0
 
@@ -257,7 +252,9 @@ def test_validation_is_the_open_loop_error_after_the_shot() -> None:
 @torch.no_grad()
 def test_validation_is_the_error_of_all_frames_not_shown(data: Any, acts: list[int]) -> None:
     torch.manual_seed(0)
-    model = LatentJump(LatentJumpConfig(data.obs.shape[2], data.action.shape[2], 2, 6, 8, 2, 7))
+    model = models.LatentJump(
+        LatentJumpConfig(data.obs.shape[2], data.action.shape[2], 2, 6, 8, 2, 7)
+    )
     torch.nn.init.normal_(model.encoder.last.weight)
     torch.nn.init.normal_(model.hazard.last.weight)
     shown, (n, T) = data.warm_up, data.obs.shape[:2]
@@ -275,7 +272,7 @@ def test_validation_is_the_error_of_all_frames_not_shown(data: Any, acts: list[i
         lines += int(imagined.lines())
     expected = float(torch.stack(errors).mean())
     for batch_size in (1000, n, 3, 1):
-        figures = validate(model, data, batch_size)
+        figures = validation.validate(model, data, batch_size)
         assert figures["mse"] == pytest.approx(expected, rel=1e-5)
         assert figures["mean_jump"] == pytest.approx(n * len(ahead) / lines)
     if acts:
@@ -310,7 +307,7 @@ def test_a_run_on_recordings_resumes_with_the_same_data(
     with pytest.raises(ValueError, match="or one task, got recorded and TableConfig"):
         replace(config, validation_data=DatasetConfig(split="validation"))
     best = run(config, tmp_path / "whole")
-    assert pretrained_info(best)["data"] == config.train_data.to_dict()
+    assert models.pretrained_info(best)["data"] == config.train_data.to_dict()
     crash(13, config, tmp_path / "cut")
     run(config, tmp_path / "cut", resume=True)
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
@@ -418,7 +415,7 @@ def test_seconds_are_those_of_the_whole_run_without_pauses(
     with first.paused():
         now[0] += 60.0
     first.save(tmp_path)
-    assert training_seconds(tmp_path) == 5.0 and second.seconds == 65.0
+    assert stopwatch.training_seconds(tmp_path) == 5.0 and second.seconds == 65.0
     second.restore(tmp_path)
     now[0] += 1.0
     assert second.seconds == 71.0
@@ -429,12 +426,12 @@ def test_seconds_are_those_of_the_whole_run_without_pauses(
     checkpoint = Checkpoint.load(copied / CHECKPOINT)
     replace(checkpoint, step=5).save(copied / CHECKPOINT)
     run(RUN, copied, resume=True)
-    assert 5000.0 < training_seconds(copied) < 5060.0
+    assert 5000.0 < stopwatch.training_seconds(copied) < 5060.0
 
 
 @pytest.mark.parametrize("text", ["", "[]", "3", "{", "[" * 100_000, "{}", '{"seconds": NaN}'])
 def test_damaged_seconds_are_named(text: str, copied: Path, refusals: Any) -> None:
-    assert refusals(copied / SECONDS, lambda: training_seconds(copied)) == 11
+    assert refusals(copied / SECONDS, lambda: stopwatch.training_seconds(copied)) == 11
     (copied / SECONDS).write_text(text)
     with pytest.raises(ValueError, match=r"expected .*seconds\.json as it was written.*remove it"):
         Stopwatch().restore(copied)
@@ -493,7 +490,7 @@ def test_a_best_model_that_cannot_be_written_is_noticed_before_the_run(
     assert [path.name for path in folder.iterdir()] == ["best"]
     (other / "config.json").unlink()
     run(RUN, folder)
-    assert (folder / "best").is_symlink() and from_pretrained(other).config == SMALL
+    assert (folder / "best").is_symlink() and models.from_pretrained(other).config == SMALL
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "foreign", "changed"])
@@ -767,7 +764,7 @@ def test_sets_of_one_task_may_differ_in_all_else() -> None:
 
 @pytest.mark.parametrize("name", ["rnn", "jumpy-rnn", "latent-jump", "event-jump"])
 def test_a_model_that_does_not_fit_the_data_is_refused(name: str, run: Any, tmp_path: Path) -> None:
-    model, still = (MODELS[name].config(action_size=size) for size in (2, 0))
+    model, still = (models.MODELS[name].config(action_size=size) for size in (2, 0))
     for config, message in (
         (replace(RUN, model=still), "actions of size 0, but those of the dataset have size 2"),
         (on_task(model, "billiards2d"), "actions of size 2, but those of the dataset have size 0"),

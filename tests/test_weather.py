@@ -340,14 +340,6 @@ def test_the_features_of_time(month: Weather) -> None:
     np.testing.assert_allclose(rows[:, 1], np.sin(2 * np.pi * time / YEAR), atol=1e-6)
 
 
-def test_a_year_is_a_period() -> None:
-    weather = synthetic(800)
-    rows = np.concatenate([restored(weather, part) for part in SPLITS]).reshape(-1, 5)
-    year = round(365.2425 * 48)
-    np.testing.assert_allclose(rows[year:, 1], rows[:-year, 1], atol=1e-3)
-    assert np.ptp(rows[:, 1]) == pytest.approx(2, abs=1e-3)
-
-
 def test_training_is_standardised_and_scaling_is_undone(month: Weather) -> None:
     rows = weather_sequences(month, "train").reshape(-1, 5)
     assert rows.dtype == np.float32
