@@ -79,15 +79,10 @@ def as_frames(obs: Any, like: Tensor | None = None) -> Tensor:
 
 
 def actions_ahead(action: Tensor, now: int) -> tuple[Tensor | None, list[float]]:
-    """The actions from frame ``now`` on, as ``WorldModel.imagine`` wants them.
+    """Of ``action`` (B, T, A), zeros where nothing was done, what ``WorldModel.imagine`` wants.
 
-    Args:
-        action: (B, T, A), zeros where nothing was done.
-        now: the frame that the future is imagined from.
-
-    Returns:
-        The actions (B, M, A), that at ``now`` and those of later frames where any of the B rows
-        acts, or None for a world without actions; and their M times in frames from now.
+    Those are the actions (B, M, A) at frame ``now`` and at later ones where any of the B rows acts,
+    or None for a world without actions; and their M times in frames from now.
     """
     if action.shape[2] == 0:
         return None, [0.0]

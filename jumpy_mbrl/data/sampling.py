@@ -54,11 +54,8 @@ class SequenceSampler:
 class WindowSampler:
     """Draws moments: one frame of one sequence, with what came before and what followed.
 
-    Args:
-        dataset: n sequences of T frames. Of those that end early as many moments are drawn as they
-            have, in proportion: none of those with W frames or fewer.
-        device: where batches go.
-        window: W, frames before and including the moment's own.
+    ``window`` is W, frames before and including the moment's own. Of sequences that end early as
+    many moments are drawn as they have, in proportion: none of those with W frames or fewer.
     """
 
     def __init__(
@@ -107,12 +104,8 @@ class WindowSampler:
 class PictureEventSampler:
     """Draws single pictures while a model learns to see, then events among the places it sees.
 
-    Args:
-        dataset: n sequences of T pictures.
-        device: where batches go.
-        read: gives the places (..., D) of what is in pictures (..., D).
-        is_looking: whether the model still learns to see.
-        on_line: whether it sees balls on a line.
+    ``read`` gives the places (..., D) of what is in pictures (..., D), ``is_looking`` tells whether
+    the model still learns to see, ``on_line`` whether it sees balls on a line.
     """
 
     def __init__(

@@ -108,16 +108,12 @@ def _frames(data: Mapping[str, Any]) -> int | None:
 def _training(record: Mapping[str, Any]) -> tuple[int | None, int | None, float | None]:
     """Samples in all and up to the best weights, and seconds, as far as they are on record."""
     training, metrics = record.get("training") or {}, record.get("metrics") or {}
-    config = training.get("config") or {}
+    config, seconds = training.get("config") or {}, training.get("seconds")
     batch, steps = config.get("batch_size"), training.get("steps", config.get("steps"))
-    seconds = training.get("seconds")
     if seconds is not None and not (math.isfinite(seconds) and seconds >= 0.0):
         raise ValueError(f"its seconds are {seconds!r}")
-    return (
-        _product(batch, steps),
-        _product(batch, metrics.get("validation_step")),
-        None if seconds is None else float(seconds),
-    )
+    samples, best = _product(batch, steps), _product(batch, metrics.get("validation_step"))
+    return samples, best, None if seconds is None else float(seconds)
 
 
 def _product(first: Any, second: Any) -> int | None:

@@ -295,14 +295,15 @@ class _Run:
 
 
 def _check_fit(model: WorldModel, data: SequenceData) -> None:
-    for name, made_for, array in (
-        ("observations", model.obs_size, data.obs),
-        ("actions", model.action_size, data.action),
-    ):
-        if array.shape[2] != made_for:
+    sizes = {
+        "observations": (model.obs_size, data.obs),
+        "actions": (model.action_size, data.action),
+    }
+    for name, (size, array) in sizes.items():
+        if array.shape[2] != size:
             raise ValueError(
-                f"the model is made for {name} of size {made_for}, but those of the dataset have "
-                f"size {array.shape[2]}; change the model's sizes or the data"
+                f"the model is made for {name} of size {size}, but those of the dataset have size "
+                f"{array.shape[2]}; change the model's sizes or the data"
             )
 
 

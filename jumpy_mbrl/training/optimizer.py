@@ -16,13 +16,9 @@ OptimizerName = Literal["adamw", "muon"]
 
 
 class Optimizer:
-    """Optimizers of torch that share the parameters of a module.
+    """Optimizers of torch that share the parameters of a module, with one rate and decoupled decay.
 
-    Args:
-        module: whose parameters they change.
-        name: "adamw" or "muon".
-        learning_rate: of all; steps of Muon are scaled to the size of AdamW's.
-        weight_decay: of all, decoupled.
+    Steps of Muon are scaled to the size of AdamW's.
     """
 
     def __init__(

@@ -13,23 +13,14 @@ from jumpy_mbrl.models.base import WorldModel, like_of
 
 
 class OpenLoop(NamedTuple):
-    """A batch of sequences, and what was imagined after the frames that are shown.
+    """A batch of sequences, and what was imagined after the frames that are shown."""
 
-    Attributes:
-        obs: real frames, (B, T, D).
-        action: (B, T, A).
-        ahead: how many frames after those shown are real, (B,); 0 or less where there are none.
-        missed: imagined less real frames, (B, T - shown, D), 0 beyond the end.
-        ticks: of each prediction up to its end, (B,).
-        lines: likewise (see ``Imagined.lines``), 0 where no frame is real.
-    """
-
-    obs: Tensor
-    action: Tensor
-    ahead: Tensor
-    missed: Tensor
-    ticks: Tensor
-    lines: Tensor
+    obs: Tensor  # (B, T, D) real frames
+    action: Tensor  # (B, T, A)
+    ahead: Tensor  # (B,) how many frames after those shown are real, not above 0 for none
+    missed: Tensor  # (B, T - shown, D) imagined less real frames, 0 beyond the end
+    ticks: Tensor  # (B,) of each prediction up to its end
+    lines: Tensor  # (B,) likewise (see Imagined.lines), 0 where no frame is real
 
 
 def open_loop(model: WorldModel, data: SequenceData, batch_size: int) -> Iterator[OpenLoop]:
@@ -57,17 +48,10 @@ def validate(model: WorldModel, dataset: SequenceData, batch_size: int = 1000) -
     """Open-loop error after the frames that are shown, and how far the model jumps.
 
     The model observes the first ``warm_up`` frames of every sequence and imagines all later ones,
-    given the actions from the last frame shown (that of the shot) on. Of sequences that end early
-    real frames alone are compared, and lines that began before their ends are counted.
-
-    Args:
-        model: the model.
-        dataset: n sequences of T frames.
-        batch_size: how many sequences are imagined at once.
-
-    Returns:
-        ``mse``, the mean squared error of the observations, and ``mean_jump``, predicted frames
-        per line (see ``Imagined.lines``).
+    given the actions from the last frame shown (that of the shot) on, ``batch_size`` sequences at
+    once. Of those that end early real frames alone are compared, and lines that began before their
+    ends are counted. Returns ``mse``, the mean squared error of the observations, and
+    ``mean_jump``, predicted frames per line (see ``Imagined.lines``).
     """
     n, T = dataset.obs.shape[:2]
     later = T - dataset.warm_up
