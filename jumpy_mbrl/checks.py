@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -67,3 +67,24 @@ def check_number(
     ):
         raise ValueError(f"expected {name} to be a number in {span}, got {value!r}")
     return float(value)
+
+
+def differences(expected: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+    """In what two nested mappings differ: "A.B=GIVEN instead of EXPECTED" for each entry."""
+    before, after = flat(expected), flat(given)
+    return [
+        f"{name}={after.get(name)!r} instead of {before.get(name)!r}"
+        for name in {**before, **after}
+        if before.get(name) != after.get(name)
+    ]
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, whose names have dots, with lists for tuples, as in JSON."""
+    entries: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            entries.update(flat(value, f"{prefix}{name}."))
+        else:
+            entries[f"{prefix}{name}"] = list(value) if isinstance(value, tuple) else value
+    return entries

@@ -15,9 +15,8 @@ import pytest
 import torch
 
 from jumpy_mbrl.agents.baselines.presets import policy_preset
-from jumpy_mbrl.data.events import EventTable
+from jumpy_mbrl.data.events import EventSampler, EventTable
 from jumpy_mbrl.data.recording import Recording
-from jumpy_mbrl.data.sampling import make_sampler
 from jumpy_mbrl.data.tasks import TaskConfig, TaskDataset, make_task
 from jumpy_mbrl.lab.bench import Clock, envs, format_row, policies, train
 from jumpy_mbrl.lab.bench.clock import make_row, ratio_row
@@ -133,7 +132,7 @@ def test_windows_supervise_the_known_frames_up_to_the_horizon(data: TaskDataset)
 def test_events_share_the_frames_of_the_dataset(name: str, data: TaskDataset) -> None:
     table = EventTable.from_dataset(data)
     events = len(table.single) + len(table.pair) + len(table.passing)
-    batch = make_sampler("events", data).sample(8, torch.Generator().manual_seed(0))
+    batch = EventSampler(data).sample(8, torch.Generator().manual_seed(0))
     drawn = sum(len(batch[kind]) for kind in ("single", "pair", "passing"))
     model = make_model(train.MODELS[name])
     frames = train.supervised_frames(model, data, 8)

@@ -22,7 +22,6 @@ from jumpy_mbrl.agents.model_free import policy_agent
 from jumpy_mbrl.agents.planning.trace import think
 from jumpy_mbrl.arrays import as_array
 from jumpy_mbrl.data.dataset import DatasetConfig, make_dataset
-from jumpy_mbrl.data.sampling import make_sampler
 from jumpy_mbrl.data.tasks import TaskConfig, make_task
 from jumpy_mbrl.devices import plain_defaults
 from jumpy_mbrl.envs.config import TableConfig
@@ -33,12 +32,8 @@ from jumpy_mbrl.lab.rollouts import imagined_rollout, watch_shot
 from jumpy_mbrl.models import JumpyRNNConfig, RNNConfig, from_pretrained, shipped_models
 from jumpy_mbrl.training import TrainingConfig, train
 
-FRAMES: Any = np.array([[0.3, 0.5, 0.65, 0.58]]) + 0.02 * np.arange(4)[:, None] * [
-    1.0,
-    -1.0,
-    1.0,
-    0.5,
-]
+STEPS: Any = 0.02 * np.arange(4)[:, None] * [1.0, -1.0, 1.0, 0.5]
+FRAMES = np.array([[0.3, 0.5, 0.65, 0.58]]) + STEPS
 QUICK: dict[str, Any] = {"finalists": 2, "perturbations": 4, "state_noise": 0.01}
 """Of a search."""
 
@@ -69,9 +64,8 @@ def models() -> Iterator[tuple[str, Any]]:
     rng = np.random.default_rng(0)
     for name in shipped_models():
         model = from_pretrained(name)
-        seen = (
-            rng.uniform(0.2, 0.8, (1, 4, model.obs_size)) if model.obs_size != 4 else FRAMES[None]
-        )
+        random = rng.uniform(0.2, 0.8, (1, 4, model.obs_size)) if model.obs_size != 4 else None
+        seen = FRAMES[None] if random is None else random
         state = model.observe(torch.from_numpy(seen.astype(np.float32)))
         yield name, model.imagine(state, [0.0, 1.5, 4.0]).obs[0]
     model = from_pretrained("rnn-billiards2d")
@@ -106,7 +100,7 @@ def batches() -> Iterator[tuple[str, Any]]:
     for name, data in kinds.items():
         model = from_pretrained(name)
         generator = torch.Generator("cpu").manual_seed(0)
-        sampler = make_sampler(model.batch_kind, data, **model.batch_settings)
+        sampler = model.sampler(data)
         loss, _ = model.loss(sampler.sample(8, generator))
         loss.backward()
         grads = [part.grad for part in model.parameters() if part.grad is not None]
@@ -131,21 +125,13 @@ def runs(folder: Path) -> Iterator[tuple[str, Any]]:
 
 def policies(folder: Path) -> Iterator[tuple[str, Any]]:
     """What a policy plays that has learned a little."""
-    for name, own in {
-        "ppo-shot-coords": {"n_steps": 4},
-        "sac-shot-coords": {"buffer_size": 1024, "learning_starts": 8, "gradient_steps": 1},
-    }.items():
+    quick: Any = {"timesteps": 32, "n_envs": 8, "batch_size": 16, "net": (8,)}
+    quick |= {"validation_interval": 32, "validation_tables": 2}
+    sac: Any = {"buffer_size": 1024, "learning_starts": 8, "gradient_steps": 1}
+    for name, own in {"ppo-shot-coords": {"n_steps": 4}, "sac-shot-coords": sac}.items():
         config = POLICY_PRESETS[name]
-        config = replace(
-            config,
-            algorithm=replace(config.algorithm, **own),  # type: ignore[arg-type]
-            timesteps=32,
-            n_envs=8,
-            batch_size=16,
-            net=(8,),
-            validation_interval=32,
-            validation_tables=2,
-        )
+        algorithm: Any = replace(config.algorithm, **own)
+        config = replace(config, algorithm=algorithm, **quick)
         best = train_policy(config, folder / name, progress=False)
         yield name, policy_agent(best, trust=True).predict(FRAMES)[0]
 

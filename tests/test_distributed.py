@@ -5,7 +5,7 @@ Launched by torchrun, this file is itself the program that the workers run; see 
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
 import os
 import socket
@@ -13,25 +13,21 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from jumpy_mbrl.data.dataset import DatasetConfig
-from jumpy_mbrl.data.tasks import TaskConfig
+from jumpy_mbrl.data import DatasetConfig, TaskConfig
 from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.models import EventJumpConfig, JumpyRNNConfig, RNNConfig, pretrained_info
-from jumpy_mbrl.models.registry import ModelConfig
-from jumpy_mbrl.training import TrainingConfig, train
-from jumpy_mbrl.training import loop as training_loop
+from jumpy_mbrl.training import TrainingConfig, loop, train
 from jumpy_mbrl.training.checkpoint import Checkpoint
 from jumpy_mbrl.training.distributed import Workers, WorkersLostError, join, launched
+from jumpy_mbrl.training.loop import CHECKPOINT
 
 ROOT = Path(__file__).resolve().parent.parent
-SCRIPT = ROOT / "scripts" / "train_world_model.py"
 CPU = torch.device("cpu")
 TABLE = TableConfig(num_frames=8)
 OPTIONS = (
@@ -40,23 +36,6 @@ OPTIONS = (
     # Muon and bfloat16 would enlarge what the order of summation changes.
     *("--optimizer", "adamw", "--precision", "float32", "--learning-rate", "1e-3"),
 )
-
-
-def run_of(model: ModelConfig) -> TrainingConfig:
-    """A short run on the papers' Billiards2D, without actions."""
-    return TrainingConfig(
-        model=model,
-        train_data=TaskConfig("billiards2d", 200),
-        validation_data=TaskConfig("billiards2d", 10, split="validation"),
-        steps=6,
-        batch_size=32,
-        validation_interval=3,
-        checkpoint_interval=2,
-        device="cpu",
-        threads=1,
-    )
-
-
 SHOTS = TrainingConfig(
     model=RNNConfig(hidden_size=8, mlp_size=8),
     train_data=DatasetConfig(TABLE, 64),
@@ -68,8 +47,14 @@ SHOTS = TrainingConfig(
     device="cpu",
     threads=1,
 )
-CONSTANT = run_of(JumpyRNNConfig(4, 0, 8, 8, constant_jump=4))
-EVENTS = run_of(EventJumpConfig(action_size=0, hidden_size=8))
+BALLS: Any = {  # the papers' Billiards2D, without actions
+    "train_data": TaskConfig("billiards2d", 200),
+    "validation_data": TaskConfig("billiards2d", 10, split="validation"),
+    "batch_size": 32,
+    "steps": 6,
+}
+CONSTANT = replace(SHOTS, model=JumpyRNNConfig(4, 0, 8, 8, constant_jump=4), **BALLS)
+EVENTS = replace(SHOTS, model=EventJumpConfig(action_size=0, hidden_size=8), **BALLS)
 
 
 # -- what the workers run ----------------------------------------------------------------------
@@ -91,28 +76,23 @@ def work(folder: Path) -> None:
 
 def fail(folder: Path) -> None:
     """Runs the command line until the second worker fails in the eighth step."""
-    update = training_loop._Run._update
+    update = loop._Run._update
 
     def failing(self: Any) -> Any:
         if self.step == 7 and self.workers.rank == 1:
             raise ValueError("the lights went out")
         return update(self)
 
-    training_loop._Run._update = failing  # type: ignore[method-assign]
-    program: Any = script()
+    loop._Run._update = failing  # type: ignore[method-assign]
+    program = script()
     program.parse = lambda argv: program.Arguments(
         folder / "failed", data_dir=folder / "data", config=SHOTS
     )
     raise SystemExit(program.main(["--run-dir", "failed"]))
 
 
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("train_world_model", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+def script() -> Any:
+    return importlib.import_module("jumpy_mbrl.commands.train")
 
 
 # -- launching them ----------------------------------------------------------------------------
@@ -129,12 +109,8 @@ def launch(folder: Path) -> subprocess.CompletedProcess[str]:
             *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", *address),
             *(__file__, str(folder)),
         ],
-        env={
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            "OMP_NUM_THREADS": "1",
-            "GLOO_SOCKET_IFNAME": "lo",
-        },
+        env=os.environ
+        | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
         capture_output=True,
         text=True,
         timeout=60,
@@ -143,31 +119,25 @@ def launch(folder: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    """What two workers left, and what they printed."""
+    """What two workers left, and what they printed; a run that one worker began is there before."""
     folder = tmp_path_factory.mktemp("two")
-    with pytest.MonkeyPatch.context() as patch:
-        crash(patch, 7)
-        with pytest.raises(KeyboardInterrupt):
-            alone(SHOTS, folder / "begun", folder)
-    return folder, launch(folder)
-
-
-def crash(patch: pytest.MonkeyPatch, step: int) -> None:
-    """Lets a run stop before the update from ``step`` on."""
-    update = training_loop._Run._update
+    update = loop._Run._update
 
     def crashing(self: Any) -> Any:
-        if self.step == step:
+        if self.step == 7:
             raise KeyboardInterrupt
         return update(self)
 
-    patch.setattr(training_loop._Run, "_update", crashing)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(loop._Run, "_update", crashing)
+        alone(SHOTS, folder / "begun", folder)
+    return folder, launch(folder)
 
 
 def alone(config: TrainingConfig, folder: Path, data: Path, **options: Any) -> Checkpoint:
     """The end of the same run in this process."""
     train(config, folder, data_dir=data / "data", progress=False, **options)
-    return Checkpoint.load(folder / "checkpoint.safetensors")
+    return Checkpoint.load(folder / CHECKPOINT)
 
 
 def assert_same(first: Checkpoint, second: Checkpoint) -> None:
@@ -188,23 +158,25 @@ def assert_same(first: Checkpoint, second: Checkpoint) -> None:
 def test_two_workers_end_with_the_weights_of_one(two: Any, tmp_path: Path) -> None:
     folder, _ = two
     config = script().parse([*OPTIONS, "--run-dir", "unused"]).config
-    both = Checkpoint.load(folder / "rnn" / "checkpoint.safetensors")
+    both = Checkpoint.load(folder / "rnn" / CHECKPOINT)
     one = alone(config, tmp_path / "run", folder)
     assert both.step == 12
     assert_same(both, one)
-    first = training_loop._first_weights(config).state_dict()
+    first = loop._first_weights(config).state_dict()
     moved = max(float((both.model[name] - first[name]).abs().max()) for name in first)
     assert moved > 5e-3, "the tolerance must be small beside what was learned"
 
 
-def test_constant_jumps_are_the_same_too(two: Any, tmp_path: Path) -> None:
-    both = Checkpoint.load(two[0] / "constant" / "checkpoint.safetensors")
-    assert_same(both, alone(CONSTANT, tmp_path / "run", two[0]))
+@pytest.mark.parametrize(("name", "config"), [("constant", CONSTANT), ("begun", SHOTS)])
+def test_constant_jumps_and_runs_that_one_began_are_the_same_too(
+    name: str, config: TrainingConfig, two: Any, tmp_path: Path
+) -> None:
+    assert_same(Checkpoint.load(two[0] / name / CHECKPOINT), alone(config, tmp_path, two[0]))
 
 
 def test_a_network_that_no_loss_uses_stays_as_it_is(two: Any) -> None:
-    end = Checkpoint.load(two[0] / "events" / "checkpoint.safetensors")
-    first = training_loop._first_weights(EVENTS)
+    end = Checkpoint.load(two[0] / "events" / CHECKPOINT)
+    first = loop._first_weights(EVENTS)
     assert end.step == EVENTS.steps
     for number, (name, weight) in enumerate(first.named_parameters()):
         used = not name.startswith("shot_jump")
@@ -232,17 +204,9 @@ def test_one_set_of_files_is_written(two: Any) -> None:
     assert process.stderr.count("| 0/12 [") == 1, "one progress bar"
 
 
-# -- a world of another size -------------------------------------------------------------------
-
-
-def test_two_workers_go_on_where_one_stopped(two: Any, tmp_path: Path) -> None:
-    both = Checkpoint.load(two[0] / "begun" / "checkpoint.safetensors")
-    assert_same(both, alone(SHOTS, tmp_path / "run", two[0]))
-
-
 def test_one_worker_goes_on_where_two_stopped(two: Any, tmp_path: Path) -> None:
     folder, _ = two
-    assert Checkpoint.load(folder / "failed" / "checkpoint.safetensors").step == 5
+    assert Checkpoint.load(folder / "failed" / CHECKPOINT).step == 5
     resumed = alone(SHOTS, folder / "failed", folder, resume=True)
     assert_same(resumed, alone(SHOTS, tmp_path / "run", folder))
 
@@ -250,34 +214,28 @@ def test_one_worker_goes_on_where_two_stopped(two: Any, tmp_path: Path) -> None:
 # -- errors ------------------------------------------------------------------------------------
 
 
-def test_an_error_in_one_worker_ends_all(two: Any) -> None:
-    _, process = two
-    assert process.returncode != 0
-    assert "train_world_model: worker 1 of 2: the lights went out" in process.stderr
-
-
-def test_what_cannot_be_run_is_refused_by_all(two: Any) -> None:
+def test_an_error_in_one_worker_ends_all_and_what_cannot_be_run_is_refused_by_all(two: Any) -> None:
     folder, process = two
-    for rank in (0, 1):
-        who = f"train_world_model: worker {rank} of 2: "
-        assert f"{who}batch_size must be divisible by the number of workers, got 7" in (
-            process.stderr
-        )
-        assert f"{who}{folder / 'rnn'} already holds a run" in process.stderr
+    assert process.returncode != 0
+    said = process.stderr
+    assert "train_world_model: worker 1 of 2: the lights went out" in said
+    for who in (f"train_world_model: worker {rank} of 2: " for rank in (0, 1)):
+        assert f"{who}batch_size must be divisible by the number of workers, got 7" in said
+        assert f"{who}{folder / 'rnn'} already holds a run" in said
     assert not (folder / "odd").exists()
 
 
-def test_a_lost_connection_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    environment = {
-        "TORCHELASTIC_RUN_ID": "test",
-        "RANK": "1",
-        "WORLD_SIZE": "2",
-        "LOCAL_RANK": "1",
-    }
+@pytest.fixture
+def launched_by_torchrun(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    environment = {"TORCHELASTIC_RUN_ID": "test", "RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
+    return monkeypatch
+
+
+def test_a_lost_connection_is_named(launched_by_torchrun: pytest.MonkeyPatch) -> None:
     made: list[str] = []
-    monkeypatch.setattr(torch.distributed, "init_process_group", made.append)
+    launched_by_torchrun.setattr(torch.distributed, "init_process_group", made.append)
     assert launched() == (1, 2)
     with (
         pytest.raises(WorkersLostError, match="another worker ended or does not answer"),
@@ -291,22 +249,19 @@ def test_a_lost_connection_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("device", "local", "message"),
+    ("device", "message"),
     [
-        ("cuda:0", 0, r"expected device 'cuda' for 2 workers, got 'cuda:0'"),
-        ("cuda", 1, r"for every worker, but torch sees 1 here and this is worker 1"),
-        ("auto", 1, r"start fewer workers, or use 'cpu'"),
-        ("tpu", 0, r"unknown device 'tpu'"),
+        ("cuda:0", r"expected device 'cuda' for 2 workers, got 'cuda:0'"),
+        ("cuda", r"for every worker, but torch sees 1 here and this is worker 1"),
+        ("auto", r"start fewer workers, or use 'cpu'"),
+        ("tpu", r"unknown device 'tpu'"),
     ],
 )
 def test_every_worker_needs_a_device(
-    device: str, local: int, message: str, monkeypatch: pytest.MonkeyPatch
+    device: str, message: str, launched_by_torchrun: pytest.MonkeyPatch
 ) -> None:
-    for name, value in {"RANK": local, "WORLD_SIZE": 2, "LOCAL_RANK": local}.items():
-        monkeypatch.setenv(name, str(value))
-    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "test")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    launched_by_torchrun.setattr(torch.cuda, "is_available", lambda: True)
+    launched_by_torchrun.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(ValueError, match=message), join(device):
         pass
 
@@ -329,18 +284,14 @@ def test_shares_are_equal_and_cover_the_batch() -> None:
     batch = {"obs": torch.arange(12.0).view(6, 2), "u": torch.arange(6)}
     shares = [Workers(CPU, rank, 3).share(batch) for rank in range(3)]
     for name, whole in batch.items():
-        parts: list[Tensor] = [share[name] for share in shares]
-        assert {len(part) for part in parts} == {2}
-        assert torch.equal(torch.cat(parts), whole)
+        assert {len(share[name]) for share in shares} == {2}
+        assert torch.equal(torch.cat([share[name] for share in shares]), whole)
     with pytest.raises(ValueError, match=r"got 8 for 3 workers; change one of them"):
         Workers(CPU, 0, 3).check_batch(8)
     Workers(CPU, 0, 3).check_batch(9)
     with pytest.raises(ValueError, match=r"expected obs in a batch .* got 6 for 4 workers"):
         Workers(CPU, 0, 4).share(batch)
-
-
-def test_settings_of_workers_are_no_part_of_a_run() -> None:
-    assert "workers" not in json.dumps(replace(SHOTS, threads=2).to_dict())
+    assert "workers" not in json.dumps(SHOTS.to_dict()), "they are no part of a run"
 
 
 if __name__ == "__main__":

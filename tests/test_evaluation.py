@@ -1,10 +1,9 @@
-"""The shot protocol: tables, play, figures; against the physics and worked-out values."""
+"""The shot protocol: games, tables, play, figures; against the physics and worked-out values."""
 
 from __future__ import annotations
 
 import json
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,44 +13,24 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from jumpy_mbrl.agents import (
-    GradientPlanner,
-    NoShot,
-    Objective,
-    Plan,
-    PlannerConfig,
-    RandomShot,
-    ReachRegion,
-)
+from jumpy_mbrl import evaluation
+from jumpy_mbrl.agents import GradientPlanner, NoShot, Plan, PlannerConfig, RandomShot, ReachRegion
 from jumpy_mbrl.agents.registry import objective_of
 from jumpy_mbrl.data.seeds import evaluation_table_seeds
+from jumpy_mbrl.envs import LINE_CONFIG
 from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.envs.physics import advance, shoot, simulate
 from jumpy_mbrl.envs.rules import plane_task
-from jumpy_mbrl.evaluation import (
-    Contested,
-    Outcomes,
-    Tables,
-    by_count,
-    calibration,
-    evaluate_agent,
-    find_variant,
-    given_to,
-    make_tables,
-    play,
-    record_shot,
-    scoring,
-    wilson_interval,
-)
+from jumpy_mbrl.evaluation import HeldOut, evaluate_agent, find_variant, make_tables, play, scoring
 from jumpy_mbrl.models import RNN, RNNConfig, save_pretrained
-from jumpy_mbrl.models.base import State
 from jumpy_mbrl.models.bodies.simulator import SimulatorModel
 
 QUICK = PlannerConfig(candidates=16, refined=2, gradient_steps=1, finalists=2, perturbations=4)
+TINY = RNNConfig(hidden_size=4, mlp_size=4)
 
 
 @pytest.fixture(scope="module")
-def tables() -> Tables:
+def tables() -> HeldOut:
     return make_tables(40, seed=902)
 
 
@@ -59,56 +38,100 @@ def random_shots(count: int) -> NDArray[np.float32]:
     return np.random.default_rng(0).uniform(-1, 1, (count, 2)).astype(np.float32)
 
 
-# -- the interval ----------------------------------------------------------------------------
+def planner(checkpoint: Path | None = None, oracle: bool = False) -> GradientPlanner:
+    model = SimulatorModel() if oracle else RNN(TINY)
+    source, config = (None if checkpoint is None else str(checkpoint)), None if oracle else QUICK
+    objective = objective_of(plane_task())
+    return GradientPlanner(model, objective, config, checkpoint=source, oracle=oracle)
+
+
+# -- the games by name ---------------------------------------------------------------------------
+
+
+GAMES = [(env_id, table) for env_id, tables in evaluation.VARIANTS.items() for table in tables]
+
+
+@pytest.mark.parametrize(("env_id", "table"), GAMES)
+def test_a_variant_plays_what_its_environment_plays(env_id: str, table: str) -> None:
+    variant = find_variant(table, env_id)
+    assert variant.env_id == env_id
+    assert variant.description and "\n" not in variant.description
+    env = gym.make(env_id, **variant.arguments)
+    assert env.get_wrapper_attr("task") == variant.task
+
+
+def test_the_names_and_what_they_change() -> None:
+    tables = evaluation.VARIANTS["Billiards2D-v0"]
+    assert tables["default"].task.config == TableConfig() and find_variant() is tables["default"]
+    assert tables["random_target"].task.random_target
+    assert tables["rest"].task.start == "rest"
+    assert tables["long"].task.config.num_frames == 90
+    assert tables["last_frame"].task.success == "last"
+    balls = [tables[f"{word}_balls"].task.config.num_balls for word in ("three", "four", "five")]
+    assert balls == [3, 4, 5]
+    assert list(evaluation.VARIANTS["Billiards1D-v0"]) == ["default"]
+    line = evaluation.VARIANTS["Billiards1D-v0"]["default"].task
+    assert line.line and line.config == LINE_CONFIG
+
+
+def test_the_small_target_has_half_the_side_also_where_a_ball_can_be() -> None:
+    radius = TableConfig().radius
+
+    def sides(variant: evaluation.Variant) -> list[float]:
+        target = variant.task.config.target
+        whole = [target[1] - target[0], target[3] - target[2]]
+        x_low, x_high, y_low, y_high = (min(max(t, radius), 1.0 - radius) for t in target)
+        return [*whole, x_high - x_low, y_high - y_low]
+
+    usual, small = sides(find_variant()), sides(find_variant("small_target"))
+    assert small == pytest.approx([0.5 * side for side in usual])
 
 
 @pytest.mark.parametrize(
-    ("successes", "n", "low", "high"),
-    [  # Newcombe (1998), Statistics in Medicine 17, table I, method 3
-        (81, 263, 0.2553, 0.3662),
-        (15, 148, 0.0624, 0.1605),
-        (0, 20, 0.0, 0.1611),
-        (1, 29, 0.0061, 0.1718),
+    ("table", "env_id", "message"),
+    [
+        ("rests", "Billiards2D-v0", r"unknown table of Billiards2D-v0 'rests'.*mean 'rest'\?"),
+        ("rest", "Billiards1D-v0", r"unknown table of Billiards1D-v0 'rest'.*\['default'\]"),
+        ("rest", "Billiards3D-v0", r"unknown environment 'Billiards3D-v0'.*mean 'Billiards"),
     ],
 )
-def test_wilson_interval_has_the_published_values(
-    successes: int, n: int, low: float, high: float
-) -> None:
-    assert wilson_interval(successes, n) == pytest.approx((low, high), abs=5e-5)
+def test_unknown_names_are_refused(table: str, env_id: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        find_variant(table, env_id)
 
 
-def test_wilson_interval_is_symmetric_and_stays_within_bounds() -> None:
-    assert wilson_interval(20, 20) == pytest.approx((1 - 0.1611, 1.0), abs=5e-5)
-    assert wilson_interval(20, 20)[1] == 1.0 and wilson_interval(0, 7)[0] == 0.0
-    low, high = wilson_interval(3, 10)
-    assert wilson_interval(7, 10) == pytest.approx((1 - high, 1 - low))
-    assert 0.0 < low < 0.3 < high < 1.0
+# -- tables and play -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("successes", "n"), [(0, 0), (-1, 5), (6, 5)])
-def test_impossible_counts_are_refused(successes: int, n: int) -> None:
-    with pytest.raises(ValueError, match=f"got {successes} of {n}"):
-        wilson_interval(successes, n)
-
-
-# -- tables and play -------------------------------------------------------------------------
-
-
-def test_tables_are_what_the_environment_shows(tables: Tables) -> None:
-    assert tables.observations.shape == (40, 4, 4) and tables.observations.dtype == np.float32
-    assert list(tables.reset_seeds) == list(evaluation_table_seeds(902, 40))
-    env = gym.make("Billiards2D-v0")
-    for row in (0, 17, 39):
+@pytest.mark.parametrize(
+    ("table", "size", "frames"),
+    [
+        *(("default", 4, 45), ("random_target", 4, 45), ("rest", 4, 45), ("long", 4, 90)),
+        ("five_balls", 10, 45),
+    ],
+)
+def test_tables_are_what_the_environment_shows(table: str, size: int, frames: int) -> None:
+    variant = find_variant(table)
+    tables = make_tables(3, 902, variant)
+    assert tables.observations.dtype == np.float32 and tables.observations.shape[:2] == (3, 4)
+    assert list(tables.reset_seeds) == list(evaluation_table_seeds(902, 3))
+    env = gym.make(variant.env_id, disable_env_checker=True, **variant.arguments)
+    for row in range(3):
         obs, info = env.reset(seed=tables.reset_seeds[row])
-        np.testing.assert_array_equal(tables.observations[row, 0], obs)
-        for frame in (1, 2, 3):
-            obs, _, _, _, info = env.step(env.action_space.sample())  # ignored
+        for frame in range(4):
             np.testing.assert_array_equal(tables.observations[row, frame], obs)
+            np.testing.assert_array_equal(tables.frames[row, frame], obs[:size])
+            if frame < 3:
+                obs, _, _, _, info = env.step(env.action_space.sample())  # ignored
         np.testing.assert_array_equal(tables.positions[row], info["positions"].ravel())
         np.testing.assert_array_equal(tables.velocities[row], info["velocities"].ravel())
+        assert tuple(tables.targets[row]) == env.get_wrapper_attr("target")
+    paths = play(tables, np.zeros((3, 2))).paths
+    assert paths.shape == (3, frames - 3, size)
+    np.testing.assert_array_equal(paths[:, 0], tables.frames[:, -1])
 
 
-def test_fewer_tables_are_the_first_and_other_seeds_are_others(tables: Tables) -> None:
+def test_fewer_tables_are_the_first_and_other_seeds_are_others(tables: HeldOut) -> None:
     np.testing.assert_array_equal(make_tables(5, 902).observations, tables.observations[:5])
     assert not set(make_tables(5, 903).reset_seeds) & set(tables.reset_seeds)
     part = tables[10:12]
@@ -116,13 +139,21 @@ def test_fewer_tables_are_the_first_and_other_seeds_are_others(tables: Tables) -
     np.testing.assert_array_equal(part.velocities, tables.velocities[10:12])
 
 
-@pytest.mark.parametrize(("episodes", "seed"), [(0, 0), (-3, 0), (5, -1)])
-def test_impossible_tables_are_refused(episodes: int, seed: int) -> None:
-    with pytest.raises(ValueError, match="expected"):
-        make_tables(episodes, seed)
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((0, 0), "expected a number of evaluation tables in .* got 0"),
+        ((-3, 0), "expected a number of evaluation tables in .* got -3"),
+        ((5, -1), "expected the evaluation seed in .* got -1"),
+        ((5, 0, find_variant(), "train"), "unknown split of tables 'train'"),
+    ],
+)
+def test_impossible_tables_are_refused(arguments: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_tables(*arguments)
 
 
-def test_play_agrees_with_the_physics(tables: Tables) -> None:
+def test_play_agrees_with_the_physics(tables: HeldOut) -> None:
     actions = random_shots(40)
     outcomes = play(tables, actions)
     env = gym.make("Billiards2D-v0")
@@ -142,27 +173,29 @@ def test_play_agrees_with_the_physics(tables: Tables) -> None:
         length = 2 + int(inside[row].argmax()) if inside[row].any() else 42
         np.testing.assert_array_equal(outcomes.paths[row, :length], frames[row, 3 : 3 + length])
         assert np.isnan(outcomes.paths[row, length:]).all()
-
-
-def test_play_counts_contacts_after_the_shot_alone(tables: Tables) -> None:
-    actions = random_shots(40)
-    outcomes = play(tables, actions)
-    for row in range(40):
+        # Contacts after the shot alone are counted.
         x, v = tables.positions[row].tolist(), tables.velocities[row].tolist()
         shoot(v, float(actions[row, 0]), float(actions[row, 1]), 1.2, 1.8)
-        played = int(np.isfinite(outcomes.paths[row, :, 0]).sum()) - 1
-        counts = np.sum([advance(x, v, 0.05, 0.1) for _ in range(played)], axis=0)
+        counts = np.sum([advance(x, v, 0.05, 0.1) for _ in range(length - 1)], axis=0)
         assert (outcomes.wall_hits[row], outcomes.ball_hits[row]) == tuple(counts)
     assert outcomes.ball_hits.any()
 
 
+def test_where_the_last_frame_counts_no_other_does() -> None:
+    outcomes = play(make_tables(40, 902, find_variant("last_frame")), random_shots(40))
+    x, y = outcomes.paths[:, :, 2:].transpose(2, 0, 1)
+    inside = (x >= 0.8) & (y <= 0.2)
+    np.testing.assert_array_equal(outcomes.is_success, inside[:, -1])
+    assert outcomes.is_success.sum() < inside[:, 1:].any(axis=1).sum()
+
+
 @pytest.mark.parametrize("shape", [(39, 2), (40, 3), (40,)])
-def test_play_refuses_other_shapes(tables: Tables, shape: tuple[int, ...]) -> None:
+def test_play_refuses_other_shapes(tables: HeldOut, shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"actions of shape \(40, 2\), got"):
         play(tables, np.zeros(shape))
 
 
-# -- evaluation ------------------------------------------------------------------------------
+# -- evaluation ----------------------------------------------------------------------------------
 
 
 class Watched:
@@ -184,24 +217,19 @@ class Watched:
 
 
 class Believer:
-    """A planner that shoots nowhere and believes what it is told."""
+    """A planner that shoots nowhere and believes what it is told; its plans have a graph."""
 
     def __init__(self, oracle: bool = False) -> None:
         self.oracle, self.device = oracle, torch.device("cpu")
         self.model = SimulatorModel()
-        self.frames: list[Any] = []
-        self.states: list[State | None] = []
-        self.objectives: list[Objective | None] = []
+        self.asked: list[tuple[Any, Any, Any]] = []
 
-    def plan(
-        self, frames: Any, state: State | None = None, objective: Objective | None = None
-    ) -> Plan:
-        self.frames.append(frames)
-        self.states.append(state)
-        self.objectives.append(objective)
+    def plan(self, frames: Any, state: Any = None, objective: Any = None) -> Plan:
+        self.asked.append((frames, state, objective))
         size = len(frames)
-        belief = torch.linspace(0.0, 1.0, size)
-        return Plan(torch.zeros(size, 2), belief, belief, torch.full((size,), 3))
+        belief = torch.linspace(0.0, 1.0, size).requires_grad_()
+        shots = torch.zeros(size, 2, requires_grad=True)
+        return Plan(shots, belief, belief, torch.full((size,), 3))
 
     def predict(
         self,
@@ -213,7 +241,7 @@ class Believer:
         raise AssertionError("plan tells more")
 
 
-def test_an_agent_sees_four_frames_and_nothing_else(tables: Tables) -> None:
+def test_an_agent_sees_four_frames_and_nothing_else(tables: HeldOut) -> None:
     actions, before = random_shots(40), tables.observations.copy()
     agent, done = Watched(actions), list[int]()
     result = evaluate_agent(agent, tables, batch_size=15, progress=done.append)
@@ -226,18 +254,18 @@ def test_an_agent_sees_four_frames_and_nothing_else(tables: Tables) -> None:
     np.testing.assert_array_equal(result.actions, actions)
     assert (result.n, result.successes) == (40, int(outcomes.is_success.sum()))
     assert result.success == result.successes / 40
-    assert result.ci95 == wilson_interval(result.successes, 40)
+    assert result.ci95 == evaluation.wilson_interval(result.successes, 40)
     assert result.wall_hits == outcomes.wall_hits.mean()
     assert result.ball_hits == outcomes.ball_hits.mean()
-    assert result.by_ball_hits == by_count(outcomes.ball_hits, outcomes.is_success)
+    assert result.by_ball_hits == evaluation.by_count(outcomes.ball_hits, outcomes.is_success)
     contacts = outcomes.wall_hits + outcomes.ball_hits
-    assert result.by_contacts == by_count(contacts, outcomes.is_success)
+    assert result.by_contacts == evaluation.by_count(contacts, outcomes.is_success)
     assert result.ticks is None and result.belief is None
     assert result.calibration is None and result.training_frames is None
 
 
-def test_time_is_that_of_the_choice_alone(tables: Tables, monkeypatch: pytest.MonkeyPatch) -> None:
-    def slow_play(*args: Any) -> Outcomes:
+def test_time_is_that_of_the_choice_alone(tables: HeldOut, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow_play(*args: Any) -> evaluation.Outcomes:
         time.sleep(0.2)
         return play(*args)
 
@@ -247,230 +275,100 @@ def test_time_is_that_of_the_choice_alone(tables: Tables, monkeypatch: pytest.Mo
     assert evaluate_agent(slow, tables, batch_size=20).ms_per_shot >= 4.0
 
 
-def test_random_agent_does_not_depend_on_batches(tables: Tables) -> None:
-    whole = evaluate_agent(RandomShot(3), tables, batch_size=40)
-    parts = evaluate_agent(RandomShot(3), tables, batch_size=7)
+def test_random_agent_does_not_depend_on_batches(tables: HeldOut) -> None:
+    whole, parts = (evaluate_agent(RandomShot(3), tables, batch_size=size) for size in (40, 7))
     np.testing.assert_array_equal(whole.actions, parts.actions)
 
 
-def test_planners_are_warmed_up_and_report_beliefs_and_ticks(tables: Tables) -> None:
+def test_planners_are_warmed_up_and_report_beliefs_and_ticks(tables: HeldOut) -> None:
     agent = Believer()
     result = evaluate_agent(agent, tables, batch_size=20)
-    assert agent.states == [None] * 3 and agent.objectives == [None] * 3
+    assert [asked[1:] for asked in agent.asked] == [(None, None)] * 3
     assert result.ticks == 3.0 and result.belief == pytest.approx(0.5)
     assert result.beliefs is not None and result.beliefs.shape == (40,)
     assert result.calibration is not None and sum(entry.n for entry in result.calibration) == 40
+    assert np.isfinite(result.actions).all()
 
 
-@pytest.mark.parametrize(
-    ("answer", "got"),
-    [
-        (np.zeros((2, 2), np.float32), r"ndarray of shape \(2, 2\)"),
-        ([np.zeros((2, 2)), None], "list"),
-        ((np.zeros((2, 2)),), "a tuple of 1"),
-        (None, "NoneType"),
-    ],
-)
-def test_agents_that_return_no_state_are_told_so(tables: Tables, answer: Any, got: str) -> None:
-    class Forgetful:
-        def predict(self, observation: Any, **options: Any) -> Any:
-            return answer
+def test_the_oracle_alone_is_told_the_true_state(tables: HeldOut) -> None:
+    agent = Believer(oracle=True)
+    evaluate_agent(agent, tables, batch_size=40)
+    expected = np.concatenate([tables.positions, tables.velocities * 0.05], axis=1)
+    np.testing.assert_allclose(agent.asked[-1][1].hidden.numpy(), expected, atol=1e-6)
 
-    agent: Any = Forgetful()
-    message = rf"to return \(actions, state\) as that of Stable-Baselines3 does, got {got} from For"
-    with pytest.raises(ValueError, match=message):
-        evaluate_agent(agent, tables[:2])
+
+class Answering(NoShot):
+    """Answers what it was made with, or what that makes of a number of tables."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+
+    def predict(self, observation: Any, *args: Any, **options: Any) -> Any:
+        return self.answer(len(observation)) if callable(self.answer) else self.answer
 
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.bfloat16])
-def test_actions_may_be_tensors_with_a_graph(tables: Tables, kind: torch.dtype) -> None:
-    class Learner(NoShot):
-        def predict(self, observation: Any, *args: Any, **options: Any) -> tuple[Any, Any]:
-            weight = torch.full((2,), 0.25, dtype=kind, requires_grad=True)
-            return weight.expand(len(observation), 2) * 2.0, None
-
-    result = evaluate_agent(Learner(), tables)
+def test_actions_may_be_tensors_with_a_graph(tables: HeldOut, kind: torch.dtype) -> None:
+    weight = torch.full((2,), 0.25, dtype=kind, requires_grad=True)
+    result = evaluate_agent(Answering(lambda n: (weight.expand(n, 2) * 2.0, None)), tables)
     assert result.actions.dtype == np.float32 and bool((result.actions == 0.5).all())
 
 
-def test_plans_may_have_a_graph(tables: Tables) -> None:
-    class Open(Believer):
-        def plan(self, *args: Any) -> Plan:
-            plan = super().plan(*args)
-            return replace(plan, action=plan.action.requires_grad_(), belief=plan.belief + 0.0)
-
-    assert np.isfinite(evaluate_agent(Open(), tables).actions).all()
+STATELESS = r"to return \(actions, state\) as that of Stable-Baselines3 does, got"
 
 
-def test_the_oracle_alone_is_told_the_true_state(tables: Tables) -> None:
-    agent = Believer(oracle=True)
-    evaluate_agent(agent, tables, batch_size=40)
-    state = agent.states[-1]
-    assert state is not None
-    expected = np.concatenate([tables.positions, tables.velocities * 0.05], axis=1)
-    np.testing.assert_allclose(state.hidden.numpy(), expected, atol=1e-6)
-
-
-@pytest.mark.parametrize("shape", [(40, 3), (39, 2), (2,)])
-def test_agents_that_return_other_shapes_are_refused(
-    tables: Tables, shape: tuple[int, ...]
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (np.zeros((40, 2)), rf"{STATELESS} ndarray of shape \(40, 2\) from Answering"),
+        ([np.zeros((40, 2)), None], f"{STATELESS} list"),
+        ((np.zeros((40, 2)),), f"{STATELESS} a tuple of 1"),
+        (None, f"{STATELESS} NoneType"),
+        *(
+            ((np.zeros(shape), None), r"actions of shape \(40, 2\), got .* from Answering")
+            for shape in ((40, 3), (39, 2), (2,))
+        ),
+        ((np.full((40, 2), np.nan), None), "two finite numbers"),
+    ],
+)
+def test_agents_that_answer_otherwise_are_told_so(
+    tables: HeldOut, answer: Any, message: str
 ) -> None:
-    class Odd(NoShot):
-        def predict(self, *args: Any, **options: Any) -> tuple[Any, Any]:
-            return np.zeros(shape, dtype=np.float32), None
-
-    with pytest.raises(ValueError, match=r"actions of shape \(40, 2\), got .* from Odd"):
-        evaluate_agent(Odd(), tables)
+    with pytest.raises(ValueError, match=message):
+        evaluate_agent(Answering(answer), tables)
 
 
-def test_agents_that_return_no_numbers_are_refused(tables: Tables) -> None:
-    with pytest.raises(ValueError, match="two finite numbers"):
-        evaluate_agent(Watched(np.full((40, 2), np.nan, dtype=np.float32)), tables)
-
-
-def test_batches_of_nothing_are_refused(tables: Tables) -> None:
-    with pytest.raises(ValueError, match="batch_size to be at least 1, got 0"):
+def test_batches_of_nothing_are_refused(tables: HeldOut) -> None:
+    with pytest.raises(ValueError, match="batch_size to be an integer of at least 1, got 0"):
         evaluate_agent(NoShot(), tables, batch_size=0)
 
 
-def test_calibration_bins() -> None:
-    beliefs = np.array([0.0, 0.2, 0.25, 0.75, 0.9, 1.0, 1.0, 1.0])
-    success = np.array([0, 1, 1, 0, 0, 1, 1, 1], dtype=np.bool_)
-    first, second, last = calibration(beliefs, success)
-    assert (first.low, first.high, first.n, first.success) == (0.0, 0.25, 2, 0.5)
-    assert first.belief == pytest.approx(0.1)
-    assert (second.low, second.high, second.n, second.success) == (0.25, 0.5, 1, 1.0)
-    assert (last.low, last.high, last.n, last.success) == (0.75, 1.0, 5, 0.6)
-    assert last.belief == pytest.approx(0.93)
-
-
-def test_success_by_the_number_of_contacts() -> None:
-    contacts = np.array([3, 0, 3, 1, 3, 0])
-    success = np.array([1, 0, 0, 1, 1, 0], dtype=np.bool_)
-    none, one, three = by_count(contacts, success)
-    assert (none.contacts, none.n, none.successes, none.success) == (0, 2, 0, 0.0)
-    assert (one.contacts, one.n, one.successes, one.success) == (1, 1, 1, 1.0)
-    assert (three.contacts, three.n, three.successes, three.success) == (3, 3, 2, 2 / 3)
-
-
-def test_tables_that_doing_nothing_wins_are_told_apart(tables: Tables) -> None:
-    idle = play(tables, np.zeros((40, 2), np.float32)).is_success
-    assert 3 < idle.sum() < 20
-    np.testing.assert_array_equal(tables.idle_wins, idle)
-    np.testing.assert_array_equal(tables[5:9].idle_wins, idle[5:9])
-    result = evaluate_agent(RandomShot(0), tables)
-    assert result.contested is not None
-    assert result.contested.n == 40 - idle.sum()
-    assert result.contested.successes == (result.is_success & ~idle).sum()
-    assert result.contested.ci95 == wilson_interval(result.contested.successes, result.contested.n)
-    won = np.array([True, False, True])
-    assert Contested.of(won, ~won) == Contested(2, 2, 1.0, wilson_interval(2, 2))
-    assert Contested.of(won, np.ones(3, np.bool_)) is None
-
-
-@pytest.mark.parametrize(
-    ("training", "message"),
-    [
-        ({"seconds": -1.0}, "its seconds are -1.0; save the model again"),
-        ({"seconds": "long"}, "must be real number, not str"),
-        ({"config": {"batch_size": 2.5, "steps": 3}}, "'float' object cannot be interpreted as an"),
-    ],
-)
-def test_trainings_that_cannot_be_are_named(
-    training: dict[str, Any], message: str, tmp_path: Path
-) -> None:
-    model = RNN(RNNConfig(hidden_size=4, mlp_size=4))
-    folder = save_pretrained(model, tmp_path, training=training)
-    agent = GradientPlanner(model, objective_of(plane_task()), QUICK, checkpoint=str(folder))
-    with pytest.raises(ValueError, match=f"expected the training in config.json of .*{message}"):
-        given_to(agent)
-
-
-def test_figures_fit_json(tables: Tables, tmp_path: Path) -> None:
-    model = RNN(RNNConfig(hidden_size=4, mlp_size=4))
-    data = {"num_trajectories": 300, "table": {"num_frames": 45}}
-    folder = save_pretrained(model, tmp_path / "tiny", data=data)
-    agent = GradientPlanner(model, objective_of(plane_task()), QUICK, checkpoint=str(folder))
-    figures = json.loads(json.dumps(evaluate_agent(agent, tables[:6]).to_dict(), allow_nan=False))
-    assert figures["training_frames"] == 13_500 and figures["checkpoint"] == str(folder)
-    assert figures["n"] == 6 and figures["seed"] == 902 and figures["ticks"] == 41.0
-    assert {"success", "ci95", "ms_per_shot", "ticks", "belief", "calibration"} <= set(figures)
-    for name in ("by_contacts", "by_ball_hits"):
-        assert sum(entry["n"] for entry in figures[name]) == 6
-        assert sum(entry["successes"] for entry in figures[name]) == figures["successes"]
-    assert "actions" not in figures
-    unknown = save_pretrained(model, tmp_path / "unknown")
-    agent = GradientPlanner(model, objective_of(plane_task()), QUICK, checkpoint=str(unknown))
-    assert evaluate_agent(agent, tables[:2]).training_frames is None
-    sequences = {"task": "billiards2d", "num_sequences": 20}
-    seen = save_pretrained(model, tmp_path / "seen", data=sequences)
-    agent = GradientPlanner(model, objective_of(plane_task()), QUICK, checkpoint=str(seen))
-    assert evaluate_agent(agent, tables[:2]).training_frames == 900
-
-
-# -- other games -----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("table", "size", "frames"),
-    [("random_target", 4, 45), ("rest", 4, 45), ("long", 4, 90), ("five_balls", 10, 45)],
-)
-def test_other_tables_are_what_the_environment_shows(table: str, size: int, frames: int) -> None:
-    variant = find_variant(table)
-    tables = make_tables(3, 902, variant)
-    env = gym.make(variant.env_id, disable_env_checker=True, **variant.arguments)
-    for row in range(3):
-        obs, info = env.reset(seed=tables.reset_seeds[row])
-        np.testing.assert_array_equal(tables.observations[row, 0], obs)
-        np.testing.assert_array_equal(tables.frames[row, 0], obs[:size])
-        for _ in range(3):
-            obs, _, _, _, info = env.step(np.zeros(2, dtype=np.float32))
-        np.testing.assert_array_equal(tables.positions[row], info["positions"].ravel())
-        assert tuple(tables.targets[row]) == env.get_wrapper_attr("target")
-    paths = play(tables, np.zeros((3, 2))).paths
-    assert paths.shape == (3, frames - 3, size)
-    np.testing.assert_array_equal(paths[:, 0], tables.frames[:, -1])
-
-
 def test_a_planner_is_given_the_target_where_every_table_has_its_own() -> None:
-    tables = make_tables(12, 902, find_variant("random_target"))
+    tables = make_tables(20, 902, find_variant("random_target"))
     agent = Believer(oracle=True)
     evaluate_agent(agent, tables, batch_size=8)
-    assert [frames.shape for frames in agent.frames] == [(8, 4, 4), (8, 4, 4), (4, 4, 4)]
-    objective = agent.objectives[-1]
+    shapes = [asked[0].shape for asked in agent.asked]
+    assert shapes == [(8, 4, 4), (8, 4, 4), (8, 4, 4), (4, 4, 4)]
+    objective = agent.asked[-1][2]
     assert isinstance(objective, ReachRegion) and objective.region is not None
-    np.testing.assert_allclose(objective.region.numpy(), tables.targets[8:], atol=1e-7)
+    np.testing.assert_allclose(objective.region.numpy(), tables.targets[16:], atol=1e-7)
     assert objective.times.tolist() == list(range(1, 42))
-    assert len(np.unique(tables.targets, axis=0)) == 12
-    watched = Watched(random_shots(12))
+    assert len(np.unique(tables.targets, axis=0)) == 20
+    watched = Watched(random_shots(20))
     evaluate_agent(watched, tables)
     shown = watched.asked[0][..., 4:]  # by the environment, to agents without an objective
     np.testing.assert_allclose(shown, tables.targets[:, None].repeat(4, axis=1), atol=1e-7)
-
-
-def test_the_truth_reaches_drawn_targets_and_no_others() -> None:
-    tables = make_tables(20, 902, find_variant("random_target"))
-    agent = GradientPlanner(SimulatorModel(), objective_of(plane_task()), oracle=True)
-    result = evaluate_agent(agent, tables)
+    # The truth reaches these targets and no others.
+    true = planner(oracle=True)
+    result = evaluate_agent(true, tables)
     assert result.success >= 0.9
     x, y = play(tables, result.actions).paths[:, :, 2:].transpose(2, 0, 1)
     low_x, high_x, low_y, high_y = tables.targets[:, :, None].transpose(1, 0, 2)
     inside = (low_x <= x) & (x <= high_x) & (low_y <= y) & (y <= high_y)
     np.testing.assert_array_equal(inside.any(axis=1), result.is_success)
-    shot = record_shot(agent, tables[3:4], result.actions[3])
+    shot = evaluation.record_shot(true, tables[3:4], result.actions[3])
     assert shot.config.target == tuple(tables.targets[3]) and shot.is_success
     np.testing.assert_allclose(shot.imagined, shot.real, atol=2e-3)
-
-
-def test_where_the_last_frame_counts_no_other_does() -> None:
-    variant = find_variant("last_frame")
-    tables = make_tables(40, 902, variant)
-    actions = random_shots(40)
-    outcomes = play(tables, actions)
-    x, y = outcomes.paths[:, :, 2:].transpose(2, 0, 1)
-    inside = (x >= 0.8) & (y <= 0.2)
-    np.testing.assert_array_equal(outcomes.is_success, inside[:, -1])
-    assert outcomes.is_success.sum() < inside[:, 1:].any(axis=1).sum()
 
 
 def test_a_line_is_played_like_a_table() -> None:
@@ -483,17 +381,114 @@ def test_a_line_is_played_like_a_table() -> None:
     np.testing.assert_array_equal(result.is_success, np.abs(end - 0.33) <= 0.1)
     assert 0 < result.successes < 30
     with pytest.raises(ValueError, match="expected a table, got a line"):
-        record_shot(Believer(), tables[:1], result.actions[0])  # type: ignore[arg-type]
+        evaluation.record_shot(Believer(), tables[:1], result.actions[0])  # type: ignore[arg-type]
 
 
-# -- one shot, for the picture ---------------------------------------------------------------
+# -- figures -------------------------------------------------------------------------------------
 
 
-def test_the_truth_imagines_what_happens(tables: Tables) -> None:
-    agent = GradientPlanner(SimulatorModel(), objective_of(plane_task()), oracle=True)
+@pytest.mark.parametrize(
+    ("successes", "n", "low", "high"),
+    [  # Newcombe (1998), Statistics in Medicine 17, table I, method 3
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
+)
+def test_wilson_interval_has_the_published_values(
+    successes: int, n: int, low: float, high: float
+) -> None:
+    assert evaluation.wilson_interval(successes, n) == pytest.approx((low, high), abs=5e-5)
+    opposite = evaluation.wilson_interval(n - successes, n)
+    assert opposite == pytest.approx((1 - high, 1 - low), abs=5e-5)
+    assert successes or (evaluation.wilson_interval(0, n)[0] == 0.0 and opposite[1] == 1.0)
+
+
+@pytest.mark.parametrize(("successes", "n"), [(0, 0), (-1, 5), (6, 5)])
+def test_impossible_counts_are_refused(successes: int, n: int) -> None:
+    with pytest.raises(ValueError, match=f"got {successes} of {n}"):
+        evaluation.wilson_interval(successes, n)
+
+
+def test_calibration_bins() -> None:
+    beliefs = np.array([0.0, 0.2, 0.25, 0.75, 0.9, 1.0, 1.0, 1.0])
+    success = np.array([0, 1, 1, 0, 0, 1, 1, 1], dtype=np.bool_)
+    bins = [tuple(vars(entry).values()) for entry in evaluation.calibration(beliefs, success)]
+    expected = [(0.0, 0.25, 2, 0.1, 0.5), (0.25, 0.5, 1, 0.25, 1.0), (0.75, 1.0, 5, 0.93, 0.6)]
+    assert bins == [pytest.approx(entry) for entry in expected]
+
+
+def test_success_by_the_number_of_contacts() -> None:
+    contacts = np.array([3, 0, 3, 1, 3, 0])
+    success = np.array([1, 0, 0, 1, 1, 0], dtype=np.bool_)
+    counts = [tuple(vars(entry).values()) for entry in evaluation.by_count(contacts, success)]
+    assert counts == [(0, 2, 0, 0.0), (1, 1, 1, 1.0), (3, 3, 2, 2 / 3)]
+
+
+def test_tables_that_doing_nothing_wins_are_told_apart(tables: HeldOut) -> None:
+    idle = play(tables, np.zeros((40, 2), np.float32)).is_success
+    assert 3 < idle.sum() < 20
+    np.testing.assert_array_equal(tables.idle_wins, idle)
+    np.testing.assert_array_equal(tables[5:9].idle_wins, idle[5:9])
+    result = evaluate_agent(RandomShot(0), tables)
+    assert result.contested is not None
+    assert result.contested.n == 40 - idle.sum()
+    assert result.contested.successes == (result.is_success & ~idle).sum()
+    assert result.contested.ci95 == evaluation.wilson_interval(
+        result.contested.successes, result.contested.n
+    )
+    won = np.array([True, False, True])
+    assert evaluation.Contested.of(won, ~won) == evaluation.Contested(
+        2, 2, 1.0, evaluation.wilson_interval(2, 2)
+    )
+    assert evaluation.Contested.of(won, np.ones(3, np.bool_)) is None
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ({"seconds": -1.0}, "its seconds are -1.0; save the model again"),
+        ({"seconds": "long"}, "must be real number, not str"),
+        ({"config": {"batch_size": 2.5, "steps": 3}}, "'float' object cannot be interpreted as an"),
+    ],
+)
+def test_trainings_that_cannot_be_are_named(
+    record: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    save_pretrained(RNN(TINY), tmp_path, training=record)
+    with pytest.raises(ValueError, match=f"expected the training in config.json of .*{message}"):
+        evaluation.given_to(planner(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("data", "frames"),
+    [
+        ({"num_trajectories": 300, "table": {"num_frames": 45}}, 13_500),
+        ({"task": "billiards2d", "num_sequences": 20}, 900),
+        (None, None),
+    ],
+)
+def test_figures_fit_json(data: Any, frames: int | None, tables: HeldOut, tmp_path: Path) -> None:
+    agent = planner(save_pretrained(RNN(TINY), tmp_path, data=data))
+    figures = json.loads(json.dumps(evaluate_agent(agent, tables[:6]).to_dict(), allow_nan=False))
+    assert figures["training_frames"] == frames and figures["checkpoint"] == str(tmp_path)
+    assert figures["n"] == 6 and figures["seed"] == 902 and figures["ticks"] == 41.0
+    assert {"success", "ci95", "ms_per_shot", "ticks", "belief", "calibration"} <= set(figures)
+    for name in ("by_contacts", "by_ball_hits"):
+        assert sum(entry["n"] for entry in figures[name]) == 6
+        assert sum(entry["successes"] for entry in figures[name]) == figures["successes"]
+    assert "actions" not in figures
+
+
+# -- one shot, for the picture -------------------------------------------------------------------
+
+
+def test_the_truth_imagines_what_happens(tables: HeldOut) -> None:
+    agent = planner(oracle=True)
     result = evaluate_agent(agent, tables[:10])
     for row in range(10):
-        shot = record_shot(agent, tables[row : row + 1], result.actions[row], 0.5)
+        shot = evaluation.record_shot(agent, tables[row : row + 1], result.actions[row], 0.5)
         np.testing.assert_allclose(shot.start, tables.positions[row].reshape(2, 2))
         assert shot.real.shape == shot.imagined.shape and shot.real.shape[1:] == (2, 2)
         np.testing.assert_allclose(shot.imagined, shot.real, atol=2e-3)
@@ -504,18 +499,14 @@ def test_the_truth_imagines_what_happens(tables: Tables) -> None:
             x, y = shot.real[-1, 1]
             assert x >= 0.8 - 2e-3 and y <= 0.2 + 2e-3
         np.testing.assert_allclose(shot.ticks[0], shot.start, atol=1e-6)  # the shot itself
+    with pytest.raises(ValueError, match="expected a single table, got 2"):
+        evaluation.record_shot(agent, tables[:2], np.zeros(2, dtype=np.float32))
 
 
-def test_a_shot_without_hope_is_shown_to_the_end(tables: Tables) -> None:
+def test_a_shot_without_hope_is_shown_to_the_end(tables: HeldOut) -> None:
     nowhere = ReachRegion((2e6, 3e6, 2e6, 3e6), range(1, 42))  # no untrained model drifts there
-    agent = GradientPlanner(RNN(RNNConfig(hidden_size=4, mlp_size=4)), nowhere, QUICK)
-    row = int(np.argmin(play(tables, np.zeros((40, 2))).is_success))
-    shot = record_shot(agent, tables[row : row + 1], np.zeros(2, dtype=np.float32))
+    agent = GradientPlanner(RNN(TINY), nowhere, QUICK)
+    row = int(np.argmin(tables.idle_wins))
+    shot = evaluation.record_shot(agent, tables[row : row + 1], np.zeros(2, dtype=np.float32))
     assert shot.real.shape == shot.imagined.shape == (41 * 8 + 1, 2, 2)
     assert shot.ticks.shape == (41, 2, 2) and shot.belief is None and not shot.is_success
-
-
-def test_one_shot_is_one_table(tables: Tables) -> None:
-    agent = GradientPlanner(SimulatorModel(), objective_of(plane_task()), QUICK, oracle=True)
-    with pytest.raises(ValueError, match="expected a single table, got 2"):
-        record_shot(agent, tables[:2], np.zeros(2, dtype=np.float32))

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from jumpy_mbrl.data.dataset import DatasetConfig, make_dataset
 from jumpy_mbrl.data.events import EventSampler
-from jumpy_mbrl.data.sampling import make_sampler
 from jumpy_mbrl.data.tasks import TaskConfig, make_task
 from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.models.bodies.event_driven import EventState
@@ -252,7 +251,7 @@ def test_sizes_on_a_line() -> None:
 def test_without_actions_nothing_is_learned_of_shots(axes: int) -> None:
     data = make_task(TaskConfig(f"billiards{axes}d", 200))
     model = EventJump(EventJumpConfig(axes=axes, action_size=0, hidden_size=8))
-    batch = make_sampler(model.batch_kind, data).sample(32, torch.Generator().manual_seed(0))
+    batch = model.sampler(data).sample(32, torch.Generator().manual_seed(0))
     loss, log = model.loss(batch)
     assert set(log) == {
         *("single_time", "single_jump", "pair_time", "pair_jump", "pair_meets", "pair_passes")
@@ -263,7 +262,7 @@ def test_without_actions_nothing_is_learned_of_shots(axes: int) -> None:
 def test_a_batch_that_asks_for_no_meeting_ahead_has_a_loss() -> None:
     data = make_task(TaskConfig("billiards2d", 200))
     model = EventJump(EventJumpConfig(action_size=0, hidden_size=8))
-    batch = make_sampler(model.batch_kind, data).sample(4, torch.Generator().manual_seed(0))
+    batch = model.sampler(data).sample(4, torch.Generator().manual_seed(0))
     batch["u"] = torch.zeros_like(batch["u"])
     loss, log = model.loss(batch)
     assert float(log["pair_meets"].detach()) == 0.0 and bool(loss.isfinite())
@@ -273,7 +272,7 @@ def test_it_learns_balls_on_a_line() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = EventJump(EventJumpConfig(axes=1, action_size=0, hidden_size=32))
-    sampler = make_sampler(model.batch_kind, make_task(TaskConfig("billiards1d", 1500)))
+    sampler = model.sampler(make_task(TaskConfig("billiards1d", 1500)))
     generator = torch.Generator().manual_seed(0)
     optimiser = torch.optim.Adam(model.parameters(), lr=5e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, 600)

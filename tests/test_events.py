@@ -2,72 +2,97 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
-from jumpy_mbrl.data.dataset import DatasetConfig, TrajectoryDataset, make_dataset
-from jumpy_mbrl.data.events import EventSampler, EventTable, LineEventSampler
-from jumpy_mbrl.data.recording import Recording
-from jumpy_mbrl.data.tasks import TaskConfig, make_task
+from jumpy_mbrl import data
+from jumpy_mbrl.data.events import EventSampler, EventTable
 from jumpy_mbrl.envs.config import TableConfig
 
-
-def dataset_of(obs: np.ndarray, action: np.ndarray | None = None) -> TrajectoryDataset:
-    obs = np.asarray(obs, dtype=np.float32)
-    if action is None:
-        action = np.zeros((*obs.shape[:2], 2), dtype=np.float32)
-    table = TableConfig(num_frames=obs.shape[1])
-    config = DatasetConfig(table=table, num_trajectories=len(obs))
-    return TrajectoryDataset(obs=obs, action=action, config=config)
+STILL = np.full(8, 0.3)
 
 
-def line(start: float, speed: float, frames: int) -> np.ndarray:
+def line(start: float, speed: float, frames: int = 8) -> np.ndarray:
     return start + speed * np.arange(frames)
 
 
+def table_of(*coordinates: np.ndarray, action: Any = None) -> EventTable:
+    """What is found in one trajectory x0, y0, x1, y1."""
+    obs = np.stack(coordinates, axis=1)[None].astype(np.float32)
+    return EventTable.from_arrays(obs, np.zeros((1, 8, 2)) if action is None else action)
+
+
 @pytest.fixture(scope="module")
-def table() -> EventTable:
-    return EventTable.from_dataset(make_dataset(DatasetConfig(num_trajectories=3000, seed=3)))
+def shots() -> data.TrajectoryDataset:
+    return data.make_dataset(data.DatasetConfig(num_trajectories=3000, seed=3))
+
+
+@pytest.fixture(scope="module")
+def table(shots: data.TrajectoryDataset) -> EventTable:
+    return EventTable.from_dataset(shots)
+
+
+# -- trajectories by hand ------------------------------------------------------------------------
 
 
 def test_a_wall_hit_between_frames_is_found_where_it_was() -> None:
     # Ball 0 goes right at 0.03 per frame from 0.809 and turns at 0.9, at frame 91 / 30.
-    free = line(0.809, 0.03, 8)
-    x = np.where(free <= 0.9, free, 1.8 - free)
-    obs = np.stack([x, np.full(8, 0.5), np.full(8, 0.3), np.full(8, 0.3)], axis=1)
-    found = EventTable.from_dataset(dataset_of(obs[None])).single
-    assert found.shape == (1, 3, 2)
-    np.testing.assert_allclose(found[0], [[0.9, 0.5], [0.03, 0], [-0.03, 0]], atol=2e-6)
+    free = line(0.809, 0.03)
+    found = table_of(np.where(free <= 0.9, free, 1.8 - free), STILL + 0.2, STILL, STILL).single
+    np.testing.assert_allclose(found, [[[0.9, 0.5], [0.03, 0], [-0.03, 0]]], atol=2e-6)
 
 
 def test_two_balls_that_break_together_are_one_event() -> None:
     # Head-on at equal speed: they touch at 0.4 and 0.6, at frame 10 / 3, and swap velocities.
-    first, second = line(0.3, 0.03, 8), line(0.7, -0.03, 8)
+    first, second = line(0.3, 0.03), line(0.7, -0.03)
     hit = np.arange(8) > 10 / 3
-    x0 = np.where(hit, 0.8 - first, first)
-    x1 = np.where(hit, 1.2 - second, second)
-    obs = np.stack([x0, np.full(8, 0.5), x1, np.full(8, 0.5)], axis=1)
-    found = EventTable.from_dataset(dataset_of(obs[None]))
+    x0, x1 = np.where(hit, 0.8 - first, first), np.where(hit, 1.2 - second, second)
+    found = table_of(x0, STILL, x1, STILL)
     assert len(found.single) == 0
     expected = [[0.2, 0], [0.03, 0], [-0.03, 0], [-0.03, 0], [0.03, 0]]
-    np.testing.assert_allclose(found.pair[0], expected, atol=2e-6)
+    np.testing.assert_allclose(found.pair, [expected], atol=2e-6)
+
+
+def test_balls_that_turn_at_once_but_far_apart_did_not_meet() -> None:
+    # Both at 0.03 a frame outwards, to walls at 0.1 and 0.9, which they reach at frame 91 / 30.
+    left = 0.1 + np.abs(line(0.091, -0.03))
+    found = table_of(left, STILL, 1.0 - left, STILL)
+    assert len(found.pair) == 0 and len(found.single) == 0
+    # One frame's delay, and they are two events of one ball each.
+    assert len(table_of(left, STILL, 0.9 - np.abs(line(0.121, -0.03)), STILL).single) == 2
 
 
 def test_a_shot_is_not_an_event_but_a_shot() -> None:
     x = np.concatenate([line(0.3, 0.01, 4), line(0.33, 0.03, 5)[1:]])
-    obs = np.stack([x, np.full(8, 0.5), np.full(8, 0.8), np.full(8, 0.8)], axis=1)[None]
-    action = np.zeros((1, 8, 2), dtype=np.float32)
+    action = np.zeros((1, 8, 2))
     action[0, 3] = [0.4, 0.0]
-    found = EventTable.from_dataset(dataset_of(obs, action))
+    found = table_of(x, STILL, STILL + 0.5, STILL + 0.5, action=action)
     assert len(found.single) == 0
     np.testing.assert_allclose(found.shot, [[[0.01, 0], [0.4, 0], [0.03, 0]]], atol=1e-6)
 
 
+@pytest.mark.parametrize(("axis", "events"), [(0, 1), (1, 0)])
+def test_events_lie_where_balls_are_seen_along_each_axis(axis: int, events: int) -> None:
+    # Ball 0 turns at 0.615, between frames where it is at 0.6; the other runs from 0.3 to 0.9.
+    first = [0.615 - np.abs(line(0.105, -0.03)), STILL]
+    found = table_of(first[axis], first[1 - axis], 0.3 + line(0.0, 0.6 / 7), STILL)
+    assert len(found.single) == events
+
+
+def test_balls_at_rest_say_nothing_about_noise() -> None:
+    found = table_of(STILL, STILL, STILL + 0.4, STILL + 0.4)
+    assert len(found.single) == len(found.pair) == 0
+
+
+# -- trajectories of the physics -----------------------------------------------------------------
+
+
 def test_single_events_are_mirror_reflections_at_the_walls(table: EventTable) -> None:
     position, before, after = np.moveaxis(table.single, 1, 0)
-    axis = np.abs(after - before).argmax(axis=1)
-    rows = np.arange(len(position))
+    rows, axis = np.arange(len(position)), np.abs(after - before).argmax(axis=1)
     assert len(position) > 5000
     distance = np.abs(np.abs(position[rows, axis] - 0.5) - 0.4)
     assert np.quantile(distance, 0.999) < 1e-5
@@ -83,8 +108,7 @@ def test_pair_events_are_elastic_contacts_of_equal_balls(table: EventTable) -> N
     push = ((second - first) * normal).sum(axis=1, keepdims=True) * normal
     error = np.abs(first_after - first - push).max(axis=1) / np.linalg.norm(push, axis=1)
     assert np.mean(error > 1e-2) < 5e-3
-    momentum = first + second - first_after - second_after
-    assert np.mean(np.abs(momentum) > 1e-5) < 5e-3
+    assert np.mean(np.abs(first + second - first_after - second_after) > 1e-5) < 5e-3
 
 
 def test_passing_pairs_never_come_within_touch(table: EventTable) -> None:
@@ -101,48 +125,36 @@ def test_shots_obey_the_impulse_and_its_limit(table: EventTable) -> None:
     assert np.quantile(np.abs(after - expected), 0.999) < 1e-6
 
 
-def test_balls_that_turn_at_once_but_far_apart_did_not_meet() -> None:
-    # Both at 0.03 a frame outwards, to walls at 0.1 and 0.9, which they reach at frame 91 / 30.
-    left = 0.1 + np.abs(line(0.091, -0.03, 8))
-    obs = np.stack([left, np.full(8, 0.5), 1.0 - left, np.full(8, 0.5)], axis=1)
-    found = EventTable.from_dataset(dataset_of(obs[None]))
-    assert len(found.pair) == 0 and len(found.single) == 0
-    # One frame's delay, and they are two events of one ball each.
-    obs[:, 2] = 0.9 - np.abs(line(0.121, -0.03, 8))
-    assert len(EventTable.from_dataset(dataset_of(obs[None])).single) == 2
-
-
-@pytest.mark.parametrize(("axis", "events"), [(0, 1), (1, 0)])
-def test_events_lie_where_balls_are_seen_along_each_axis(axis: int, events: int) -> None:
-    # Ball 0 turns at 0.615, between frames where it is at 0.6; the other runs from 0.3 to 0.9.
-    turning, still = 0.615 - np.abs(line(0.105, -0.03, 8)), np.full(8, 0.3)
-    first = np.stack([turning, still], axis=1)[:, [axis, 1 - axis]]
-    second = np.stack([0.3 + line(0.0, 0.6 / 7, 8), still], axis=1)
-    found = EventTable.from_dataset(dataset_of(np.concatenate([first, second], axis=1)[None]))
-    assert len(found.single) == events
-
-
 def test_three_balls_are_segmented_too() -> None:
-    config = DatasetConfig(table=TableConfig(num_balls=3), num_trajectories=500, seed=1)
-    found = EventTable.from_dataset(make_dataset(config))
+    config = data.DatasetConfig(table=TableConfig(num_balls=3), num_trajectories=500, seed=1)
+    found = EventTable.from_dataset(data.make_dataset(config))
     distance = np.linalg.norm(found.pair[:, 0], axis=1)
     assert len(distance) > 200
     assert np.quantile(np.abs(distance - 0.2), 0.99) < 1e-4
 
 
-def test_events_end_with_their_trajectories() -> None:
-    data = make_dataset(DatasetConfig(num_trajectories=300, seed=3))
+def test_arrays_without_actions_have_no_shots() -> None:
+    made = data.make_dataset(data.DatasetConfig(num_trajectories=300, shot="none"))
+    with_zeros = EventTable.from_dataset(made)
+    without = EventTable.from_arrays(made.obs, np.zeros((300, 45, 0), dtype=np.float32))
+    assert without.shot.shape == with_zeros.shot.shape == (0, 3, 2)
+    for name in ("single", "pair", "passing", "passing_frames"):
+        assert len(getattr(without, name)) > 50
+        assert np.array_equal(getattr(without, name), getattr(with_zeros, name))
+
+
+def test_events_end_with_their_trajectories(shots: data.TrajectoryDataset) -> None:
     length = np.random.default_rng(0).integers(6, 45, 300)
     tables, lines = [], []
     for frame in (0.9, None):  # what is beyond the end: anything, or the last frame again
-        obs = data.obs.copy()
+        obs = shots.obs[:300].copy()
         for row, end in zip(obs, length, strict=True):
             row[end:] = row[end - 1] if frame is None else frame
-        rest = data.action, np.zeros((300, 44)), 4, length
-        tables.append(EventTable.from_dataset(Recording(obs, *rest)))
-        sampler = LineEventSampler(Recording(obs[..., 1::2], *rest))
+        rest = shots.action[:300], np.zeros((300, 44)), 4, length
+        tables.append(EventTable.from_dataset(data.Recording(obs, *rest)))
+        sampler = EventSampler(data.Recording(obs[..., 1::2], *rest), on_line=True)
         lines.append(sampler.sample(50, torch.Generator().manual_seed(0)))
-    whole = EventTable.from_dataset(data)
+    whole = EventTable.from_arrays(shots.obs[:300], shots.action[:300])
     for name in ("single", "pair", "shot"):
         found, other, known = (getattr(table, name) for table in (*tables, whole))
         np.testing.assert_array_equal(found, other)
@@ -153,42 +165,50 @@ def test_events_end_with_their_trajectories() -> None:
     assert all(torch.equal(lines[0][name], lines[1][name]) for name in lines[0])
 
 
-def test_too_short_trajectories_are_refused() -> None:
-    with pytest.raises(ValueError, match="at least 6 frames to be segmented, got 5"):
-        EventTable.from_dataset(dataset_of(np.full((1, 5, 4), 0.5)))
+# -- positions that are not exact ----------------------------------------------------------------
 
 
-def test_a_dataset_without_some_kind_of_event_is_refused() -> None:
-    with pytest.raises(ValueError, match="holds no event of kind 'single'"):
-        EventSampler(dataset_of(np.full((1, 8, 4), 0.5)))
+def test_noise_is_measured_and_events_are_found_in_spite_of_it(
+    shots: data.TrajectoryDataset, table: EventTable
+) -> None:
+    def shaken(size: float) -> EventTable:
+        noise = np.random.default_rng(0).normal(0.0, size, shots.obs.shape)
+        return EventTable.from_arrays((shots.obs + noise).astype(np.float32), shots.action)
+
+    found = shaken(2e-4)
+    assert 0.5 * len(table.pair) < len(found.pair) < 1.1 * len(table.pair)
+    assert 0.5 * len(table.single) < len(found.single) < 1.1 * len(table.single)
+    # Two balls touch at two radii, and keep their momentum.
+    distance = np.linalg.norm(found.pair[:, 0], axis=1)
+    assert np.median(np.abs(distance - 0.2)) < 2e-3
+    momentum = found.pair[:, 1] + found.pair[:, 2] - found.pair[:, 3] - found.pair[:, 4]
+    assert np.median(np.abs(momentum)) < 1.5e-3
+    # The more noise, the fewer events are sure.
+    assert len(table.pair) > len(shaken(1e-4).pair) > len(shaken(1e-3).pair) > 0
 
 
-def test_arrays_without_actions_have_no_shots() -> None:
-    data = make_dataset(DatasetConfig(num_trajectories=300, shot="none"))
-    with_zeros = EventTable.from_dataset(data)
-    without = EventTable.from_arrays(data.obs, np.zeros((300, 45, 0), dtype=np.float32))
-    assert without.shot.shape == with_zeros.shot.shape == (0, 3, 2)
-    for name in ("single", "pair", "passing", "passing_frames"):
-        assert len(getattr(without, name)) > 50
-        assert np.array_equal(getattr(without, name), getattr(with_zeros, name))
+# -- batches -------------------------------------------------------------------------------------
 
 
 def test_a_world_without_actions_has_batches_without_shots() -> None:
-    sampler = EventSampler(make_task(TaskConfig("billiards2d", 200)))
-    batch = sampler.sample(9, torch.Generator().manual_seed(0))
-    assert {name: tuple(rows.shape) for name, rows in batch.items()} == {
+    sampler = EventSampler(data.make_task(data.TaskConfig("billiards2d", 200)))
+    first, again, other = (
+        sampler.sample(9, torch.Generator().manual_seed(seed)) for seed in (5, 5, 6)
+    )
+    assert {name: tuple(rows.shape) for name, rows in first.items()} == {
         "u": (9, 4),
         "single": (9, 3, 2),
         "pair": (9, 5, 2),
         "passing": (9, 2, 2),
         "passing_frames": (9,),
     }
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not any(torch.equal(first[name], other[name]) for name in first)
 
 
 def test_events_on_a_line_are_those_of_balls_at_the_middle_of_a_table() -> None:
-    sampler = LineEventSampler(make_task(TaskConfig("billiards1d", 500)))
+    sampler = EventSampler(data.make_task(data.TaskConfig("billiards1d", 500)), on_line=True)
     batch = sampler.sample(2000, torch.Generator().manual_seed(0))
-    assert "shot" not in batch
     position, before, after = batch["single"].unbind(1)
     assert bool((position[:, 0] == 0.5).all()) and not batch["single"][:, 1:, 0].any()
     wall = torch.where(before[:, 1] > 0, 0.9, 0.1)
@@ -202,42 +222,11 @@ def test_events_on_a_line_are_those_of_balls_at_the_middle_of_a_table() -> None:
     torch.testing.assert_close(second_after, first, rtol=0, atol=2e-7)
 
 
-def test_the_sampler_is_a_function_of_its_generator() -> None:
-    sampler = EventSampler(make_dataset(DatasetConfig(num_trajectories=300)))
-    draws = [sampler.sample(16, torch.Generator().manual_seed(seed)) for seed in (5, 5, 6)]
-    for name in draws[0]:
-        assert draws[0][name].shape[0] == 16
-        assert torch.equal(draws[0][name], draws[1][name])
-    assert not torch.equal(draws[0]["pair"], draws[2]["pair"])
-
-
-# -- positions that are not exact ----------------------------------------------------------------
-
-
-def shaken(size: float, number: int = 2000) -> TrajectoryDataset:
-    data = make_dataset(DatasetConfig(num_trajectories=number, seed=3))
-    noise = np.random.default_rng(0).normal(0.0, size, data.obs.shape)
-    return dataset_of(data.obs + noise, data.action)
-
-
-def test_noise_is_measured_and_events_are_found_in_spite_of_it() -> None:
-    exact = EventTable.from_dataset(make_dataset(DatasetConfig(num_trajectories=2000, seed=3)))
-    found = EventTable.from_dataset(shaken(2e-4))
-    assert 0.5 * len(exact.pair) < len(found.pair) < 1.1 * len(exact.pair)
-    assert 0.5 * len(exact.single) < len(found.single) < 1.1 * len(exact.single)
-    # Two balls touch at two radii, and keep their momentum.
-    distance = np.linalg.norm(found.pair[:, 0], axis=1)
-    assert np.median(np.abs(distance - 0.2)) < 2e-3
-    momentum = found.pair[:, 1] + found.pair[:, 2] - found.pair[:, 3] - found.pair[:, 4]
-    assert np.median(np.abs(momentum)) < 1.5e-3
-
-
-def test_the_more_noise_the_fewer_events_are_sure() -> None:
-    pairs = [len(EventTable.from_dataset(shaken(size, 1000)).pair) for size in (0.0, 1e-4, 1e-3)]
-    assert pairs[0] > pairs[1] > pairs[2] > 0
-
-
-def test_balls_at_rest_say_nothing_about_noise() -> None:
-    obs = np.broadcast_to(np.array([0.3, 0.3, 0.7, 0.7]), (2, 8, 4))
-    found = EventTable.from_dataset(dataset_of(obs))
-    assert len(found.single) == len(found.pair) == 0
+@pytest.mark.parametrize(
+    ("frames", "words"),
+    [(5, "at least 6 frames to be segmented, got 5"), (8, "holds no event of kind 'single'")],
+)
+def test_what_has_no_events_is_refused(frames: int, words: str) -> None:
+    obs, action = np.full((1, frames, 4), 0.5, np.float32), np.zeros((1, frames, 2), np.float32)
+    with pytest.raises(ValueError, match=words):
+        EventSampler(data.Recording(obs, action, np.zeros((1, frames - 1))))

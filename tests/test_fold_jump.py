@@ -10,13 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from jumpy_mbrl.data.sampling import make_sampler
 from jumpy_mbrl.data.tasks import TaskConfig, TaskDataset, make_task
 from jumpy_mbrl.envs import torch_physics
 from jumpy_mbrl.models.bodies.fold_jump import FoldJump, FoldJumpConfig
 from jumpy_mbrl.models.bodies.simulator import SimulatorModel
 from jumpy_mbrl.models.pretrained import from_pretrained, save_pretrained
-from jumpy_mbrl.training.loop import validate
+from jumpy_mbrl.training import validate
 
 WALL = 0.4
 """Distance of a ball's turning point from the middle of the table."""
@@ -141,7 +140,7 @@ def test_it_learns_the_line_in_seconds() -> None:
     held_out = make_task(TaskConfig("billiards1d", 200, split="validation"))
     torch.manual_seed(0)
     model = FoldJump(FoldJumpConfig(axes=1, action_size=0, hidden_size=32))
-    sampler = make_sampler(model.batch_kind, data)
+    sampler = model.sampler(data)
     generator = torch.Generator().manual_seed(0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3, weight_decay=0.0)
     for step in range(300):

@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from jumpy_mbrl.data.sampling import make_sampler
 from jumpy_mbrl.data.tasks import TaskConfig, make_task
 from jumpy_mbrl.models import from_pretrained, save_pretrained
 from jumpy_mbrl.models.base import State
@@ -428,7 +427,7 @@ def test_it_learns_lines() -> None:
         )
     )
     data = make_task(TaskConfig("lines", 2000))
-    sampler = make_sampler(model.batch_kind, data, **model.batch_settings)
+    sampler = model.sampler(data)
     generator = torch.Generator().manual_seed(0)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 400)
@@ -452,7 +451,7 @@ def test_saved_models_come_back_the_same(tmp_path: Path) -> None:
     loaded = from_pretrained(save_pretrained(model, tmp_path / "model"))
     assert isinstance(loaded, LatentJump)
     assert loaded.config == config
-    assert loaded.batch_kind == "windows" and loaded.batch_settings == {"window": 3}
+    assert loaded.batch_kind == "windows" and loaded.config.window == 3
     obs, action = frames().float(), frames(seed=7)[:, 0].float()
     before = model.imagine(model.observe(obs), [0.5, 9.0], action)
     after = loaded.imagine(loaded.observe(obs), [0.5, 9.0], action)

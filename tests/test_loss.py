@@ -13,7 +13,7 @@ from torch import Tensor
 
 from jumpy_mbrl.data.loading import SequenceData
 from jumpy_mbrl.data.recording import Recording
-from jumpy_mbrl.data.sampling import make_sampler
+from jumpy_mbrl.data.sampling import SequenceSampler
 from jumpy_mbrl.data.tasks import TaskConfig, TaskDataset, make_task
 from jumpy_mbrl.models import (
     EventJumpConfig,
@@ -67,7 +67,7 @@ def differentiated(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = make_model(config)
-    sampler = make_sampler(model.batch_kind, data, **model.batch_settings)
+    sampler = model.sampler(data)
     module = Loss(model, precision, compile)
     loss, log = module(sampler.sample(16, torch.Generator().manual_seed(0)))
     loss.backward()
@@ -108,7 +108,7 @@ def test_what_is_beyond_the_end_of_a_sequence_teaches_nothing(name: str, data: T
 def test_every_real_frame_counts_alike(name: str, data: TaskDataset) -> None:
     recording = ended(data, "random")
     model = make_model(MODELS[name])
-    batch = make_sampler("sequences", recording).sample(16, torch.Generator().manual_seed(0))
+    batch = SequenceSampler(recording).sample(16, torch.Generator().manual_seed(0))
     weights = batch["length"] - 1
     assert len(weights.unique()) > 8
     alone = [

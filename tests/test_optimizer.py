@@ -10,9 +10,8 @@ from jumpy_mbrl.training.optimizer import Optimizer, OptimizerName
 
 def network() -> nn.Module:
     torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Linear(6, 32), nn.Tanh(), nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 16)
-    )
+    layers = nn.Linear(6, 32), nn.Tanh(), nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 16)
+    return nn.Sequential(*layers)
 
 
 def changes(name: OptimizerName, rate: float = 1e-3) -> list[torch.Tensor]:

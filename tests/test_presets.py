@@ -10,21 +10,11 @@ from typing import Any
 import pytest
 import torch
 
-from jumpy_mbrl.data import DatasetConfig, make_dataset
-from jumpy_mbrl.data.sampling import make_sampler
-from jumpy_mbrl.data.tasks import TASKS, TaskConfig, make_task
+from jumpy_mbrl import data, models, training
+from jumpy_mbrl.data.tasks import TASKS, TaskConfig
 from jumpy_mbrl.envs import LINE_CONFIG
-from jumpy_mbrl.models import JumpyRNNConfig, RNNConfig, from_pretrained, make_model
-from jumpy_mbrl.models.ode_rnn import ODERNNConfig
-from jumpy_mbrl.training import (
-    PRESETS,
-    TrainingConfig,
-    preset,
-    presets,
-    task_preset,
-    train,
-    validate,
-)
+from jumpy_mbrl.models import JumpyRNNConfig
+from jumpy_mbrl.training import TrainingConfig, preset, presets, task_preset, validate
 from jumpy_mbrl.training.presets import NETWORKS, TASK_MODELS, network_of
 
 CSV = "jena.csv"
@@ -39,6 +29,19 @@ PAPER = {
     "weather": (256, 10_000, 1e-5),
     "synthetic-weather": (256, 10_000, 1e-5),
 }
+# Errors at the end of training: table 1 (section 2.2). Lines alone need it larger to jump.
+EPSILON = {
+    "lines": 1e-2,
+    "circles": 3e-4,
+    "billiards1d": 2.5e-5,
+    "billiards2d": 3e-5,
+    "pixel-billiards1d": 1.3e-4,
+    "pixel-billiards2d": 3e-3,
+    "weather": 1.6e-3,
+    "synthetic-weather": 1.6e-3,
+}
+LONGER = ("billiards2d", "jumpy-rnn-tuned")
+JUMPS = {"jump-1": 1, "jump-2": 2, "jump-4": 4, "jump-8": 8}
 
 
 def run_of(task: str, model: str) -> TrainingConfig:
@@ -47,162 +50,98 @@ def run_of(task: str, model: str) -> TrainingConfig:
 
 def test_every_task_has_every_model() -> None:
     assert set(PAPER) == set(TASKS)
-    networks = ["rnn", "ode-rnn", "jump-1", "jump-2", "jump-4", "jump-8", "jumpy-rnn"]
-    assert list(NETWORKS) == networks
-    by_settings = {name + settings for name in networks for settings in ("", "-2021", "-tuned")}
+    assert ("rnn", "ode-rnn", *JUMPS, "jumpy-rnn") == NETWORKS
+    by_settings = {name + settings for name in NETWORKS for settings in ("", "-2021", "-tuned")}
     printed = {"rnn-printed", "jumpy-rnn-printed"}
     assert sorted(TASK_MODELS) == sorted({*by_settings, *printed, "ours"})
-    assert [network_of(name) for name in ("jump-1-2021", "rnn", "jumpy-rnn-printed", "ours")] == [
-        ("jump-1", "-2021"),
-        ("rnn", ""),
-        ("jumpy-rnn", "-printed"),
-        ("ours", ""),
-    ]
+    parts = {network_of(name) for name in ("jump-1-2021", "rnn", "jumpy-rnn-printed", "ours")}
+    assert parts == {("jump-1", "-2021"), ("rnn", ""), ("jumpy-rnn", "-printed"), ("ours", "")}
 
 
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("model", TASK_MODELS)
 def test_every_run_can_be_built_and_fits_its_task(task: str, model: str) -> None:
-    config = run_of(task, model)
-    made = make_model(config.model)
-    assert made.obs_size == TASKS[task].obs_size
-    assert made.action_size == 0
+    config, about = run_of(task, model), TASKS[task]
+    made = models.make_model(config.model)
+    assert (made.obs_size, made.action_size) == (about.obs_size, 0)
     assert json.loads(json.dumps(config.to_dict()))["train_data"]["task"] == task
-    shown = torch.rand(2, TASKS[task].warm_up, made.obs_size)
+    shown = torch.rand(2, about.warm_up, made.obs_size)
     assert made.imagine(made.observe(shown), [0.5, 3.0]).obs.shape == (2, 2, made.obs_size)
-
-
-@pytest.mark.parametrize("task", TASKS)
-def test_all_models_of_a_task_are_chosen_by_the_same_data(task: str) -> None:
+    # All models of a task are chosen by the same data.
     csv = CSV if task == "weather" else None
-    for model in TASK_MODELS:
-        config = run_of(task, model)
-        assert isinstance(config.train_data, TaskConfig)
-        assert config.validation_data == TaskConfig(task, 1000, split="validation", csv=csv)
-        assert (config.train_data.task, config.train_data.split) == (task, "train")
-        many = model == "ours" and task.startswith("billiards")
-        if network_of(model)[1] == "-tuned":
-            many = TASKS[task].source in ("formula", "table")
-        assert config.train_data == TaskConfig(task, 100_000 if many else 9000, csv=csv)
-
-
-LONGER = ("billiards2d", "jumpy-rnn-tuned")
+    assert config.validation_data == TaskConfig(task, 1000, split="validation", csv=csv)
+    many = model == "ours" and task.startswith("billiards")
+    if network_of(model)[1] == "-tuned":
+        many = about.source in ("formula", "table")
+    assert config.train_data == TaskConfig(task, 100_000 if many else 9000, csv=csv)
 
 
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("model", [name for name in TASK_MODELS if name != "ours"])
 def test_the_papers_networks_have_the_papers_sizes(task: str, model: str) -> None:
-    config, net = run_of(task, model), run_of(task, model).model
+    config, about = run_of(task, model), TASKS[task]
+    net: Any = config.model
     network, settings = network_of(model)
     hidden, steps, weight_decay = PAPER[task]
-    assert isinstance(net, (RNNConfig, ODERNNConfig, JumpyRNNConfig))
+    kinds: Any = {"rnn": models.RNNConfig, "ode-rnn": models.ODERNNConfig}
+    assert type(net) is kinds.get(network, JumpyRNNConfig)
     assert net.hidden_size == hidden
     assert (net.mlp_size, net.mlp_layers, net.action_size, net.scale) == (128, 4, 0, (1.0,))
     assert net.residual == (settings != "-printed"), "the programs decode displacements"
     assert (config.batch_size, config.weight_decay) == (256, weight_decay)
-    assert net.burn_in == (TASKS[task].warm_up if settings == "-tuned" else 1)
+    assert net.burn_in == (about.warm_up if settings == "-tuned" else 1)
     rates = (config.steps, config.learning_rate, config.schedule, config.decay, config.decay_every)
     if settings == "-tuned":
         # All networks are given the same, but for one that goes on improving.
-        longer: dict[str, Any] = (
-            {"steps": 20_000, "grad_clip": 3e-3} if (task, model) == LONGER else {}
-        )
+        longer: Any = {"steps": 20_000, "grad_clip": 3e-3} if (task, model) == LONGER else {}
         assert config == replace(run_of(task, "rnn-tuned"), model=net, **longer)
     elif settings == "-2021":
         assert rates == (25_000, 1e-3, "exponential", 0.75, 1000)
     else:
         assert rates == (steps, 1e-3, "exponential", 0.9, 1000)
     if isinstance(net, JumpyRNNConfig):
-        about = TASKS[task]
         assert (net.duration_weight, net.forced_jumps) == (1e-5, 0.01)
-        assert net.priming == about.warm_up
-        assert net.horizon == about.frames - about.warm_up
-        jumps = {"jump-1": 1, "jump-2": 2, "jump-4": 4, "jump-8": 8}
-        assert net.constant_jump == jumps.get(network, 0)
-        assert net.whole_jumps == (network not in jumps and task in ("lines", "circles"))
-        assert (net.own_jumps, net.first_epsilon) == (
-            (0.5, 5e-4) if (task, model) == LONGER else (0.0, 0.0)
-        )
-    else:
-        assert network in ("rnn", "ode-rnn")
-        assert isinstance(net, ODERNNConfig) == (network == "ode-rnn")
-
-
-def test_a_jumpy_models_tolerance_is_an_error_of_the_papers_table() -> None:
-    """Table 1, errors at the end of training (section 2.2)."""
-    reported = {
-        "circles": 3e-4,
-        "billiards1d": 2.5e-5,
-        "billiards2d": 3e-5,
-        "pixel-billiards1d": 1.3e-4,
-        "pixel-billiards2d": 3e-3,
-        "weather": 1.6e-3,
-        "synthetic-weather": 1.6e-3,
-    }
-    for task, epsilon in reported.items():
-        net = run_of(task, "jumpy-rnn").model
-        assert isinstance(net, JumpyRNNConfig) and net.epsilon == epsilon
-        assert run_of(task, "jumpy-rnn-2021").model == net
-    lines = run_of("lines", "jumpy-rnn").model
-    assert isinstance(lines, JumpyRNNConfig)
-    assert lines.epsilon == 1e-2, "lines alone need it larger to jump"
+        assert (net.priming, net.horizon) == (about.warm_up, about.frames - about.warm_up)
+        assert net.constant_jump == JUMPS.get(network, 0)
+        assert net.whole_jumps == (network not in JUMPS and task in ("lines", "circles"))
+        falling = (0.5, 5e-4) if (task, model) == LONGER else (0.0, 0.0)
+        assert (net.own_jumps, net.first_epsilon) == falling
+        assert settings == "-tuned" or net.epsilon == EPSILON[task]
 
 
 @pytest.mark.parametrize("task", ["lines", "circles", "billiards1d", "billiards2d"])
 @pytest.mark.parametrize("model", ["jump-4", "jumpy-rnn", "rnn", "ode-rnn", "ours"])
 def test_one_update_and_a_validation_of_every_kind(task: str, model: str) -> None:
-    config = run_of(task, model)
-    net = make_model(config.model)
-    data = make_task(TaskConfig(task, 60))
-    sampler = make_sampler(net.batch_kind, data, **net.batch_settings)
+    net = models.make_model(run_of(task, model).model)
+    sampler = net.sampler(data.make_task(TaskConfig(task, 60)))
     loss, _ = net.loss(sampler.sample(4, torch.Generator().manual_seed(0)))
     loss.backward()
     gradients = [p.grad for p in net.parameters() if p.grad is not None]
     assert gradients and all(bool(g.isfinite().all()) for g in gradients)
     if model == "ours" and task.startswith("billiards"):
         return  # Untrained, its balls speed each other up beyond all numbers.
-    figures = validate(net, make_task(TaskConfig(task, 3, split="validation")))
+    figures = validate(net, data.make_task(TaskConfig(task, 3, split="validation")))
     assert figures["mse"] > 0.0
-    if model == "jump-4":
-        # 20, 24 and 41 frames in jumps of 4, the last one cut by the end.
-        frames = TASKS[task].frames - TASKS[task].warm_up
-        assert figures["mean_jump"] == pytest.approx(frames / -(-frames // 4))
-    if model in ("rnn", "ode-rnn"):
-        assert figures["mean_jump"] == 1.0
-
-
-@pytest.mark.parametrize("model", ["rnn", "jump-2", "ours"])
-def test_a_short_run_is_trained_saved_and_loaded(model: str, tmp_path: Path) -> None:
-    config = replace(
-        task_preset("lines", model),
-        train_data=TaskConfig("lines", 50),
-        validation_data=TaskConfig("lines", 10, split="validation"),
-        steps=3,
-        batch_size=4,
-        device="cpu",
-        threads=1,
-    )
-    best = train(config, tmp_path / "run", data_dir=tmp_path / "data", progress=False)
-    assert from_pretrained(best).config == config.model
-    assert not (tmp_path / "data").exists(), "tasks are made anew, not kept"
-
-
-def test_the_module_tells_of_every_preset() -> None:
-    for name in PRESETS:
-        assert name.endswith("-tiny") or f'"{name}"' in (presets.__doc__ or "")
+    if model in ("rnn", "ode-rnn", "jump-4"):
+        # 20, 24 and 41 frames in jumps of 1 or 4, the last one cut by the end.
+        frames, jump = TASKS[task].frames - TASKS[task].warm_up, JUMPS.get(model, 1)
+        assert figures["mean_jump"] == pytest.approx(frames / -(-frames // jump))
 
 
 @pytest.mark.parametrize("name", ["line-rnn", "line-jumpy-rnn"])
 def test_runs_on_lines_learn_the_shots_of_the_game(name: str, tmp_path: Path) -> None:
     config = preset(name)
-    assert config.train_data == DatasetConfig(LINE_CONFIG, 100_000, shot="place")
-    few = replace(config.train_data, num_trajectories=1000, split="validation")
-    assert config.validation_data == few
+    many = data.DatasetConfig(LINE_CONFIG, 100_000, shot="place")
+    few = replace(many, num_trajectories=1000, split="validation")
+    assert (config.train_data, config.validation_data) == (many, few)
+    net, shown = config.model, LINE_CONFIG.lead_in + 1
+    if isinstance(net, JumpyRNNConfig):  # Jumps reach to the end of the game.
+        assert (net.priming, net.horizon) == (shown, LINE_CONFIG.num_frames - shown)
     small: Any = {"hidden_size": 16, "mlp_size": 16}
     quick = replace(
         config,
-        model=replace(config.model, **small),
-        train_data=replace(config.train_data, num_trajectories=200),
+        model=replace(net, **small),
+        train_data=replace(many, num_trajectories=200),
         validation_data=replace(few, num_trajectories=20),
         steps=80,
         batch_size=32,
@@ -211,43 +150,36 @@ def test_runs_on_lines_learn_the_shots_of_the_game(name: str, tmp_path: Path) ->
         device="cpu",
         threads=1,
     )
-    model = from_pretrained(train(quick, tmp_path / "run", data_dir=tmp_path, progress=False))
+    best = training.train(quick, tmp_path / "run", data_dir=tmp_path, progress=False)
+    model = models.from_pretrained(best)
     assert (model.obs_size, model.action_size) == (2, 2)
-    data = make_dataset(replace(few, num_trajectories=200, split="evaluation"))
+    unseen = data.make_dataset(replace(few, num_trajectories=200, split="evaluation"))
     torch.manual_seed(0)
-    learned, untrained = (validate(m, data) for m in (model, make_model(quick.model)))
+    learned, untrained = (validate(m, unseen) for m in (model, models.make_model(quick.model)))
     assert learned["mse"] < 0.7 * untrained["mse"]
-
-
-def test_jumps_on_lines_reach_to_the_end_of_the_game() -> None:
-    net = preset("line-jumpy-rnn").model
-    assert isinstance(net, JumpyRNNConfig)
-    shown = LINE_CONFIG.lead_in + 1
-    assert (net.priming, net.horizon) == (shown, LINE_CONFIG.num_frames - shown)
 
 
 def test_presets_by_name() -> None:
     assert preset("lines/jump-4") == task_preset("lines", "jump-4")
     assert preset("weather/ours", csv="a.csv") == task_preset("weather", "ours", "a.csv")
     assert preset("synthetic-weather/ours").model == preset("weather/ours", csv="a.csv").model
+    for name in training.PRESETS:
+        assert name.endswith("-tiny") or f'"{name}"' in (presets.__doc__ or "")
 
 
 @pytest.mark.parametrize(
-    ("name", "message"),
+    ("name", "csv", "message"),
     [
-        ("line/rnn", "unknown task 'line'.*did you mean 'lines'"),
-        ("lines/jump-3", "unknown model 'jump-3'.*did you mean 'jump-"),
-        ("lines/", "unknown model ''"),
-        ("weather/rnn", "needs csv, .*'synthetic-weather'"),
-        ("weather/ours", "needs csv, .*'synthetic-weather'"),
-        ("lines", "unknown preset 'lines'"),
+        ("line/rnn", None, "unknown task 'line'.*did you mean 'lines'"),
+        ("lines/jump-3", None, "unknown model 'jump-3'.*did you mean 'jump-"),
+        ("lines/", None, "unknown model ''"),
+        ("weather/rnn", None, "needs csv, .*'synthetic-weather'"),
+        ("weather/ours", None, "needs csv, .*'synthetic-weather'"),
+        ("lines/rnn", "a.csv", "csv for the task 'weather' only, got it for 'lines'"),
+        ("lines", None, "unknown preset 'lines'"),
+        ("jumpy-rn", None, "unknown preset 'jumpy-rn'.*did you mean 'jumpy-rnn'"),
     ],
 )
-def test_unknown_names_are_refused(name: str, message: str) -> None:
+def test_unknown_names_are_refused(name: str, csv: str | None, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        preset(name)
-
-
-def test_a_weather_file_is_for_the_weather_only() -> None:
-    with pytest.raises(ValueError, match="csv for the task 'weather' only, got it for 'lines'"):
-        task_preset("lines", "rnn", "a.csv")
+        preset(name, csv)

@@ -40,7 +40,7 @@ import tyro
 from jumpy_mbrl import agents, data, envs, evaluation, models, training
 from jumpy_mbrl.agents.baselines import policies, presets
 from jumpy_mbrl.agents.baselines import train as baselines
-from jumpy_mbrl.data import dataset, loading, sampling
+from jumpy_mbrl.data import dataset, loading
 from jumpy_mbrl.training import checkpoint, loop
 
 Found = dict[str, Any]
@@ -110,7 +110,7 @@ def losses(folder: Path) -> Found:
     for name, config in {**MADE, "seeing": None}.items():
         model = loop._first_weights(training.TrainingConfig(config)) if config else seeing
         sequences = loading.load_data(PICTURES if name[0] == "s" else PLANE, folder)
-        sampler = sampling.make_sampler(model.batch_kind, sequences, **model.batch_settings)
+        sampler = model.sampler(sequences)
         batch = sampler.sample(16, torch.Generator().manual_seed(5))
         loss, log = model.loss(batch)
         loss.backward()
@@ -310,7 +310,7 @@ def make_old() -> None:
     OLD.mkdir(parents=True, exist_ok=True)
     if not (OLD / "recording.npz").exists():
         data.record(gym.make_vec("Billiards1D-v0", 2), 3, 9, seed=4).save(OLD / "recording.npz")
-    stops: Found = {"wraps": loop.validate, "side_effect": [mock.DEFAULT, EOFError] * len(RUNS)}
+    stops: Found = {"wraps": training.validate, "side_effect": [mock.DEFAULT, EOFError] * len(RUNS)}
     for name, config in RUNS.items():
         if (OLD / name).exists():
             continue

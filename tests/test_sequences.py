@@ -10,16 +10,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from jumpy_mbrl.data.dataset import DatasetConfig, make_dataset
-from jumpy_mbrl.data.recording import Recording
-from jumpy_mbrl.data.tasks import TaskConfig, TaskDataset, make_task
+from jumpy_mbrl import data, models
+from jumpy_mbrl.data import DatasetConfig, Recording, TaskConfig, TaskDataset
 from jumpy_mbrl.envs import LINE_CONFIG
 from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.evaluation.sequences import TaskScore, one_step_moments, sample, score
-from jumpy_mbrl.models import RNN, JumpyRNN, JumpyRNNConfig, RNNConfig
-from jumpy_mbrl.models.base import Imagined, State, WorldModel
-from jumpy_mbrl.models.latent_jump import LatentJump, LatentJumpConfig
+from jumpy_mbrl.models import Imagined, State, WorldModel
 from jumpy_mbrl.training import validate
+
+KINDS = ("rnn", "jumpy-rnn", "latent-jump")
 
 
 class Still(WorldModel):
@@ -45,27 +44,29 @@ class Still(WorldModel):
         raise NotImplementedError
 
 
-def small(kind: str, obs_size: int) -> WorldModel:
+def small(kind: str, obs_size: int, action_size: int = 0) -> WorldModel:
     torch.manual_seed(0)
-    if kind == "rnn":
-        return RNN(RNNConfig(obs_size, 0, 8, 8, residual=False)).eval()
+    own: Any = {"window": 2} if kind == "latent-jump" else {}
+    config = models.MODELS[kind].config(obs_size, action_size, hidden_size=8, mlp_size=8, **own)
+    model: Any = models.make_model(config)
     if kind == "jumpy-rnn":
-        model = JumpyRNN(JumpyRNNConfig(obs_size, 0, 8, 8))
         nn.init.constant_(model.duration.bias, 2.3)  # Otherwise it starts with single frames.
-        return model.eval()
-    return LatentJump(LatentJumpConfig(obs_size, 0, 2, 8, 8)).eval()
+    return model.eval()  # type: ignore[no-any-return]
 
 
 def data_of(task: str, count: int = 12) -> TaskDataset:
-    return make_task(TaskConfig(task, num_sequences=count, split="evaluation"))
+    return data.make_task(TaskConfig(task, num_sequences=count, split="evaluation"))
 
 
-# -- score -----------------------------------------------------------------------------------
+def frames_of(task: str, count: int) -> Tensor:
+    return torch.from_numpy(data_of(task, count).obs)
+
+
+# -- score ---------------------------------------------------------------------------------------
 
 
 def test_errors_known_by_hand() -> None:
-    data = data_of("lines", 5)
-    found = score(Still(2), data)
+    found = score(Still(2), data_of("lines", 5))
     # The first coordinate is the time itself, the second never changes.
     assert found.sample_mse == pytest.approx(np.mean(np.arange(1, 21) ** 2) / 200)
     assert found.all_frames_mse == pytest.approx(np.mean(np.arange(21) ** 2) / 200)
@@ -76,38 +77,38 @@ def test_errors_known_by_hand() -> None:
 
 
 def test_standard_error_is_that_of_the_mean_over_sequences() -> None:
-    data = data_of("circles", 9)
-    errors = (data.obs[:, 1:] - data.obs[:, :1]) ** 2
+    circles = data_of("circles", 9)
+    errors = (circles.obs[:, 1:] - circles.obs[:, :1]) ** 2
     each = errors.astype(np.float64).mean(axis=(1, 2))
-    found = score(Still(2), data)
+    found = score(Still(2), circles)
     assert found.sample_mse == pytest.approx(each.mean(), rel=1e-6)
     assert found.sample_se == pytest.approx(each.std(ddof=1) / 3.0, rel=1e-5)
+    alone = score(Still(2), data_of("circles", 1))
+    assert alone.sample_se is None and alone.to_dict()["sample_se"] is None
 
 
-@pytest.mark.parametrize("kind", ["rnn", "jumpy-rnn", "latent-jump"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("batch_size", [5, 1000])
 def test_it_agrees_with_validate(kind: str, batch_size: int) -> None:
-    data = data_of("billiards2d")
-    model = small(kind, 4)
-    expected = validate(model, data)
-    found = score(model, data, batch_size)
+    sequences, model = data_of("billiards2d"), small(kind, 4)
+    expected = validate(model, sequences)
+    found = score(model, sequences, batch_size)
     assert found.sample_mse == pytest.approx(expected["mse"], rel=1e-5)
-    assert found.mean_jump == expected["mean_jump"]
-    assert found.mean_jump == 41 / found.ticks
+    assert found.mean_jump == expected["mean_jump"] == 41 / found.ticks
 
 
-@pytest.mark.parametrize("kind", ["rnn", "jumpy-rnn", "latent-jump"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("batch_size", [5, 1000])
 @torch.no_grad()
 def test_sequences_that_end_early_are_compared_up_to_their_ends(kind: str, batch_size: int) -> None:
-    data, model = data_of("billiards2d"), small(kind, 4)
+    whole, model = data_of("billiards2d"), small(kind, 4)
     length = np.array([45, 44, 40, 31, 30, 20, 9, 7, 6, 5, 4, 3])  # the last two are only shown
-    obs = data.obs.copy()
+    obs = whole.obs.copy()
     for row, end in zip(obs, length, strict=True):
         row[end:] = 7.0
-    recording = Recording(obs, data.action, np.zeros((12, 44)), 4, length)
+    recording = Recording(obs, whole.action, np.zeros((12, 44)), 4, length)
     errors, lines, first = [], 0, []
-    for row, end in zip(torch.from_numpy(data.obs), length, strict=True):
+    for row, end in zip(torch.from_numpy(whole.obs), length, strict=True):
         if end > 4:
             imagined = sample(model, row[None], None, 4, [float(t) for t in range(4, end)])
             errors.append((imagined.obs[0] - row[4:end]).square().mean(dim=1))
@@ -132,39 +133,28 @@ def test_sequences_that_end_early_are_compared_up_to_their_ends(kind: str, batch
 
 
 def test_pictures_are_compared_from_0_to_1() -> None:
-    data = data_of("pixel-billiards1d", 3)
-    found = score(Still(784), data)
-    assert data.obs.dtype == np.uint8
-    assert found.sample_mse == pytest.approx(validate(Still(784), data)["mse"], rel=1e-5)
+    pictures = data_of("pixel-billiards1d", 3)
+    found = score(Still(784), pictures)
+    assert pictures.obs.dtype == np.uint8
+    assert found.sample_mse == pytest.approx(validate(Still(784), pictures)["mse"], rel=1e-5)
     assert 0.0 < found.one_step_mse < found.sample_mse < 1.0
 
 
-def test_shots_are_given_where_they_are_taken() -> None:
-    data = make_dataset(DatasetConfig(table=TableConfig(num_frames=9), num_trajectories=6))
-    torch.manual_seed(0)
-    model = RNN(RNNConfig(hidden_size=8, mlp_size=8)).eval()
-    expected = validate(model, data)
-    assert score(model, data).sample_mse == pytest.approx(expected["mse"], rel=1e-5)
-    unshot = replace(data, action=np.zeros_like(data.action))
-    assert score(model, unshot).sample_mse != pytest.approx(expected["mse"], rel=1e-5)
-
-
-@pytest.mark.parametrize("kind", [RNN, JumpyRNN])
-def test_shots_on_a_line_are_given_where_they_are_taken(kind: Any) -> None:
-    data = make_dataset(DatasetConfig(LINE_CONFIG, 6, split="evaluation", shot="place"))
-    torch.manual_seed(0)
-    config = RNNConfig if kind is RNN else JumpyRNNConfig
-    model = kind(config(obs_size=2, hidden_size=8, mlp_size=8)).eval()
-    found = score(model, data)
+@pytest.mark.parametrize("kind", ["rnn", "jumpy-rnn"])
+@pytest.mark.parametrize(
+    ("config", "size"),
+    [
+        (DatasetConfig(TableConfig(num_frames=9), 6), 4),
+        (DatasetConfig(LINE_CONFIG, 6, split="evaluation", shot="place"), 2),
+    ],
+)
+def test_shots_are_given_where_they_are_taken(kind: str, config: Any, size: int) -> None:
+    shots, model = data.make_dataset(config), small(kind, size, 2)
+    found = score(model, shots)
     assert found.n == 6 and found.mean_jump >= 1.0
-    assert found.sample_mse == pytest.approx(validate(model, data)["mse"], rel=1e-5)
-    unshot = replace(data, action=np.zeros_like(data.action))
+    assert found.sample_mse == pytest.approx(validate(model, shots)["mse"], rel=1e-5)
+    unshot = replace(shots, action=np.zeros_like(shots.action))
     assert score(model, unshot).sample_mse != pytest.approx(found.sample_mse, rel=1e-5)
-
-
-def test_a_single_sequence_has_no_standard_error() -> None:
-    found = score(small("rnn", 2), data_of("circles", 1))
-    assert found.sample_se is None and found.to_dict()["sample_se"] is None
 
 
 def test_json_has_no_nan() -> None:
@@ -182,24 +172,23 @@ def test_moments_of_one_step_errors(warm_up: int, frames: int, expected: list[in
 
 
 def test_scores_that_cannot_be_computed_are_refused() -> None:
-    data = data_of("lines", 2)
-    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
-        score(Still(2), data, 0)
+    lines = data_of("lines", 2)
+    with pytest.raises(ValueError, match="batch_size to be an integer of at least 1, got 0"):
+        score(Still(2), lines, 0)
 
     class AllShown:
-        obs, action, config, warm_up = data.obs, data.action, data.config, 21
+        obs, action, config, warm_up = lines.obs, lines.action, lines.config, 21
 
     with pytest.raises(ValueError, match="more frames than the 21 that are shown"):
         score(Still(2), AllShown())
 
 
-# -- sample ----------------------------------------------------------------------------------
+# -- sample --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["rnn", "jumpy-rnn", "latent-jump"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_times_and_ticks_are_on_the_clock_of_the_sequence(kind: str) -> None:
-    obs = torch.from_numpy(data_of("billiards2d", 3).obs)
-    model = small(kind, 4)
+    obs, model = frames_of("billiards2d", 3), small(kind, 4)
     times = [3.0, 3.25, 7.0, 9.75, 60.0]  # Beyond the last frame too.
     found = sample(model, obs, None, 4, times)
     expected = model.imagine(model.observe(obs[:, :4]), [time - 3.0 for time in times])
@@ -207,31 +196,23 @@ def test_times_and_ticks_are_on_the_clock_of_the_sequence(kind: str) -> None:
     assert torch.equal(found.ticks, expected.ticks)
     assert float(found.tick_times.detach().min()) == 3.0
     assert torch.equal(found.tick_times, expected.tick_times + 3.0)
-
-
-@pytest.mark.parametrize("warm_up", [2, 3, 10, 45])
-def test_any_warm_up_that_the_model_can_use(warm_up: int) -> None:
-    obs = torch.from_numpy(data_of("billiards2d", 3).obs)
-    for kind in ("rnn", "jumpy-rnn", "latent-jump"):
-        found = sample(small(kind, 4), obs, None, warm_up, [warm_up - 1.0, warm_up + 0.5])
-        assert found.obs.shape == (3, 2, 4) and bool(found.obs.isfinite().all())
-        assert torch.allclose(found.state.obs, found.obs[:, -1], atol=1e-5)
-
-
-def test_only_the_frames_shown_are_read() -> None:
-    obs = torch.from_numpy(data_of("billiards2d", 3).obs)
     spoilt = obs.clone()
-    spoilt[:, 6:] = torch.nan
-    model = small("jumpy-rnn", 4)
-    times = [5.5, 8.0]
-    assert torch.equal(
-        sample(model, obs, None, 6, times).obs, sample(model, spoilt, None, 6, times).obs
-    )
+    spoilt[:, 4:] = torch.nan
+    assert torch.equal(sample(model, spoilt, None, 4, times).obs, found.obs), "what is not shown"
 
 
-@pytest.mark.parametrize("kind", ["rnn", "jumpy-rnn", "latent-jump"])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("warm_up", [2, 3, 10, 45])
+def test_any_warm_up_that_the_model_can_use(warm_up: int, kind: str) -> None:
+    obs, times = frames_of("billiards2d", 3), [warm_up - 1.0, warm_up + 0.5]
+    found = sample(small(kind, 4), obs, None, warm_up, times)
+    assert found.obs.shape == (3, 2, 4) and bool(found.obs.isfinite().all())
+    assert torch.allclose(found.state.obs, found.obs[:, -1], atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_gradients_lead_to_the_frames_shown_alone(kind: str) -> None:
-    obs = torch.from_numpy(data_of("circles", 2).obs).requires_grad_()
+    obs = frames_of("circles", 2).requires_grad_()
     sample(small(kind, 2), obs, None, 2, [4.0]).obs.sum().backward()
     assert obs.grad is not None and bool((obs.grad[:, 1] != 0).any())
     assert bool((obs.grad[:, 2:] == 0).all())
@@ -240,11 +221,11 @@ def test_gradients_lead_to_the_frames_shown_alone(kind: str) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"warm_up": 0}, "warm_up must be from 1 to 25, the number of frames"),
-        ({"warm_up": -3}, "warm_up must be from 1 to 25"),
-        ({"warm_up": 26}, "warm_up must be from 1 to 25, .* got 26"),
-        ({"warm_up": 2.0}, "warm_up must be an integer, got 2.0"),
-        ({"warm_up": True}, "warm_up must be an integer, got True"),
+        ({"warm_up": 0}, "warm_up to be an integer of at least 1, got 0"),
+        ({"warm_up": 26}, "warm_up must be from 1 to 25, the number of frames .* got 26"),
+        ({"warm_up": 2.0}, "warm_up to be an integer of at least 1, got 2.0"),
+        ({"warm_up": True}, "warm_up to be an integer of at least 1, got True"),
+        ({"warm_up": 1}, "at least 2 frames, got 1"),
         ({"times": [2.9]}, "must not lie before the last frame shown, which is 3, got 2.9"),
         ({"times": [-1.0, 5.0]}, "must not lie before the last frame shown"),
         ({"times": [4.0, float("nan")]}, "times must be finite"),
@@ -258,17 +239,6 @@ def test_gradients_lead_to_the_frames_shown_alone(kind: str) -> None:
     ],
 )
 def test_bad_input_is_refused(change: dict[str, Any], message: str) -> None:
-    values = {
-        "obs": torch.zeros(1, 25, 2),
-        "action": None,
-        "warm_up": 4,
-        "times": [4.0],
-        **change,
-    }
+    values = {"obs": torch.zeros(1, 25, 2), "action": None, "warm_up": 4, "times": [4.0]}
     with pytest.raises(ValueError, match=message):
-        sample(small("jumpy-rnn", 2), **values)
-
-
-def test_too_few_frames_for_the_model_are_refused() -> None:
-    with pytest.raises(ValueError, match="at least 2 frames, got 1"):
-        sample(small("latent-jump", 2), torch.zeros(1, 25, 2), None, 1, [4.0])
+        sample(small("latent-jump", 2), **{**values, **change})

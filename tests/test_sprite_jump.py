@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from jumpy_mbrl.data.loading import as_frames
-from jumpy_mbrl.data.sampling import make_sampler
 from jumpy_mbrl.data.tasks import TaskConfig, TaskDataset, make_task
 from jumpy_mbrl.models import from_pretrained
 from jumpy_mbrl.models.bodies.sprite_jump import SpriteJump, SpriteJumpConfig
@@ -143,7 +142,7 @@ def test_pictures_come_first_then_events(finished: Path) -> None:
     assert isinstance(model, SpriteJump)
     assert int(model.looked) == 50 and not model.is_looking
     data = pictures(2, 30)
-    sampler = make_sampler(model.batch_kind, data, **model.batch_settings)
+    sampler = model.sampler(data)
     generator = torch.Generator().manual_seed(0)
     batch = sampler.sample(16, generator)
     assert batch["pair"].shape == (16, 5, 2)

@@ -6,11 +6,14 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
 from jumpy_mbrl.data.tasks import TaskConfig
 from jumpy_mbrl.models import pretrained_info
+
+TINY = "--preset rnn-tiny"
 
 
 @pytest.fixture
@@ -18,9 +21,9 @@ def script(load_script: Callable[[str], ModuleType]) -> ModuleType:
     return load_script("train_world_model")
 
 
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("data")
+@pytest.fixture
+def places(tmp_path: Path) -> list[str]:
+    return ["--run-dir", str(tmp_path / "run"), "--data-dir", str(tmp_path / "data")]
 
 
 def test_presets_on_weather_take_the_file(script: ModuleType) -> None:
@@ -34,55 +37,36 @@ def test_presets_on_weather_take_the_file(script: ModuleType) -> None:
     )
 
 
-def test_weather_without_its_file_is_one_line(
-    script: ModuleType, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert script.main(["--preset", "weather/ours", "--run-dir", "w"]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("train_world_model: ") and "needs csv" in error
-    assert len(error.splitlines()) == 1
-
-
 def test_command_line_trains_and_records_itself(
-    script: ModuleType, tmp_path: Path, data_dir: Path, capsys: pytest.CaptureFixture[str]
+    script: ModuleType, tmp_path: Path, places: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ["--preset=rnn-tiny", "--steps", "3", "--model.hidden-size", "5", "--device", "cpu"]
-    places = ["--run-dir", str(tmp_path / "run"), "--data-dir", str(data_dir)]
-    assert script.main([*options, *places]) == 0
+    words = "--preset=rnn-tiny --steps 3 --model.hidden-size 5 --device cpu"
+    assert script.main([*words.split(), *places]) == 0
     assert "best weights:" in capsys.readouterr().out
     info = pretrained_info(tmp_path / "run" / "best")
-    assert info["training"]["command"] == (
-        "python scripts/train_world_model.py --preset=rnn-tiny --steps 3 "
-        "--model.hidden-size 5 --device cpu --run-dir run"
-    )
+    command = f"python scripts/train_world_model.py {words} --run-dir run"
+    assert info["training"]["command"] == command
     assert info["model"]["config"]["hidden_size"] == 5
     assert str(tmp_path) not in (tmp_path / "run" / "best" / "config.json").read_text()
-    assert script.main([*options, *places, "--resume"]) == 0
+    assert script.main([*words.split(), *places, "--resume"]) == 0
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--preset", "jumpy"], "unknown preset 'jumpy'"),
-        (["--preset", "rnn-tiny", "--device", "tpu"], "unknown device 'tpu'"),
-        (["--preset", "rnn-tiny", "--steps", "0"], "steps must be an integer of at least 1, got 0"),
-        (["--preset", "rnn-tiny", "--resume"], "expected a run to resume in"),
-        (
-            ["--preset", "rnn-tiny", "--learning-rate", "1e30", "--grad-clip", "1e30"],
-            "expected a finite loss and gradient",
-        ),
+        ("--preset jumpy", "unknown preset 'jumpy'"),
+        ("--preset weather/ours", "needs csv"),
+        (f"{TINY} --device tpu", "unknown device 'tpu'"),
+        (f"{TINY} --device cuda:99", "but torch sees"),
+        (f"{TINY} --steps 0", "steps to be an integer of at least 1, got 0"),
+        (f"{TINY} --resume", "expected a run to resume in"),
+        (f"{TINY} --learning-rate 1e30 --grad-clip 1e30", "expected a finite loss and gradient"),
     ],
 )
 def test_command_line_reports_errors_in_one_line(
-    options: list[str],
-    message: str,
-    script: ModuleType,
-    tmp_path: Path,
-    data_dir: Path,
-    capsys: pytest.CaptureFixture[str],
+    options: str, message: str, script: ModuleType, places: list[str], capsys: Any
 ) -> None:
-    places = ["--run-dir", str(tmp_path / "run"), "--data-dir", str(data_dir)]
-    assert script.main([*options, *places]) == 2
+    assert script.main([*options.split(), *places]) == 2
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith("train_world_model: ") and message in last
 
@@ -98,19 +82,19 @@ def test_workers_of_torchrun_end_with_it(
     assert parents == ([os.getppid()] if workers > 1 else [])
 
 
-def test_command_line_refuses_unknown_options(
-    script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        ("--stepz 3", 2, ["--stepz"]),
+        ("--help", 0, ["--preset", "--run-dir", "--resume", "--device", "--model.epsilon"]),
+        ("--help", 0, ["eq. 7"]),
+    ],
+)
+def test_unknown_options_and_help(
+    options: str, code: int, words: list[str], script: ModuleType, places: list[str], capsys: Any
 ) -> None:
     with pytest.raises(SystemExit) as stop:
-        script.main(["--run-dir", str(tmp_path / "run"), "--stepz", "3"])
-    assert stop.value.code == 2
-    assert "--stepz" in capsys.readouterr().err
-
-
-def test_help_explains_the_settings(script: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stop:
-        script.main(["--help"])
-    assert stop.value.code == 0
-    text = capsys.readouterr().out
-    for words in ("--preset", "--run-dir", "--resume", "--device", "--model.epsilon", "eq. 7"):
-        assert words in text
+        script.main([*options.split(), *places])
+    assert stop.value.code == code
+    printed = "".join(capsys.readouterr())
+    assert all(word in printed for word in words)

@@ -10,10 +10,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -23,78 +22,71 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from jumpy_mbrl.data.dataset import DatasetConfig, make_dataset
+from jumpy_mbrl import models
+from jumpy_mbrl.data import DatasetConfig, Recording, TaskConfig, make_dataset, make_task
 from jumpy_mbrl.data.loading import load_data
-from jumpy_mbrl.data.recording import Recording
-from jumpy_mbrl.data.tasks import TaskConfig, make_task
-from jumpy_mbrl.devices import resolve_device
 from jumpy_mbrl.envs import LINE_CONFIG
 from jumpy_mbrl.envs.config import TableConfig
-from jumpy_mbrl.models import (
-    RNN,
-    JumpyRNN,
-    JumpyRNNConfig,
-    RNNConfig,
-    from_pretrained,
-    pretrained_info,
-)
-from jumpy_mbrl.models.bodies.event_jump import EventJumpConfig
-from jumpy_mbrl.models.latent_jump import LatentJump, LatentJumpConfig
+from jumpy_mbrl.models import RNN, JumpyRNN, JumpyRNNConfig, LatentJumpConfig, RNNConfig
 from jumpy_mbrl.training import (
-    PRESETS,
     TrainingConfig,
     TrainingDivergedError,
-    preset,
-    train,
-    training_seconds,
-    validate,
+    loop,
+    presets,
+    stopwatch,
+    validation,
 )
-from jumpy_mbrl.training import loop as training_loop
 from jumpy_mbrl.training.checkpoint import Checkpoint
 from jumpy_mbrl.training.config import differences
+from jumpy_mbrl.training.loop import CHECKPOINT
 from jumpy_mbrl.training.stopwatch import SECONDS, Stopwatch
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "scripts" / "train_world_model.py"
-CHECKPOINT = "checkpoint.safetensors"
+WEIGHTS = "best/model.safetensors"
 
 TABLE = TableConfig(num_frames=12)
-SHORT: dict[str, Any] = {
-    "train_data": DatasetConfig(table=TABLE, num_trajectories=200),
-    "validation_data": DatasetConfig(table=TABLE, num_trajectories=20, split="validation"),
-    "steps": 23,
-    "batch_size": 8,
-    "validation_interval": 4,
-    "checkpoint_interval": 5,
-    "device": "cpu",
-    "threads": 1,
-}
+SMALL = RNNConfig(hidden_size=8, mlp_size=8)
+RUN = TrainingConfig(
+    model=SMALL,
+    train_data=DatasetConfig(table=TABLE, num_trajectories=200),
+    validation_data=DatasetConfig(table=TABLE, num_trajectories=20, split="validation"),
+    steps=23,
+    batch_size=8,
+    validation_interval=4,
+    checkpoint_interval=5,
+    device="cpu",
+    threads=1,
+)
+
+
+def on_task(model: Any, task: str, **settings: Any) -> TrainingConfig:
+    validation = TaskConfig(task, 20, split="validation")
+    sets: Any = {"train_data": TaskConfig(task, 50), "validation_data": validation}
+    return replace(RUN, model=model, **{**sets, **settings})
+
+
+EVENTS = presets.PRESETS["event-jump-tiny"]
+AVERAGED = replace(RUN, optimizer="muon", average=0.9)
 RUNS = {
-    "rnn": TrainingConfig(model=RNNConfig(hidden_size=8, mlp_size=8), **SHORT),
-    "rnn in bfloat16": TrainingConfig(
-        model=RNNConfig(hidden_size=8, mlp_size=8), precision="bfloat16", **SHORT
+    "rnn": RUN,
+    "rnn in bfloat16": replace(RUN, precision="bfloat16"),
+    "rnn by muon, averaged": AVERAGED,
+    "jumpy-rnn": replace(RUN, model=JumpyRNNConfig(hidden_size=8, mlp_size=8, epsilon=0.05)),
+    "event-jump": replace(
+        presets.PRESETS["event-jump-tiny"], steps=23, checkpoint_interval=5, threads=1
     ),
-    "rnn by muon, averaged": TrainingConfig(
-        model=RNNConfig(hidden_size=8, mlp_size=8), optimizer="muon", average=0.9, **SHORT
-    ),
-    "jumpy-rnn": TrainingConfig(
-        model=JumpyRNNConfig(hidden_size=8, mlp_size=8, epsilon=0.05), **SHORT
-    ),
-    "event-jump": replace(PRESETS["event-jump-tiny"], steps=23, checkpoint_interval=5, threads=1),
-    "latent-jump": TrainingConfig(
-        model=LatentJumpConfig(2, 0, window=1, hidden_size=4, mlp_size=8, noise=0.01),
-        **{
-            **SHORT,
-            "train_data": TaskConfig("circles", 50),
-            "validation_data": TaskConfig("circles", 20, split="validation"),
-        },
-    ),
+    "latent-jump": on_task(LatentJumpConfig(2, 0, 1, 4, 8, noise=0.01), "circles"),
 }
 
 
-@pytest.fixture(scope="module")
-def script(load_script: Callable[[str], ModuleType]) -> ModuleType:
-    return load_script("train_world_model")
+def pushed(seed: int = 0) -> Recording:
+    """Random walks that are pushed at every third frame."""
+    rng = np.random.default_rng(seed)
+    action = np.zeros((30, 14, 1), np.float32)
+    action[:, 1:-1:3] = rng.uniform(-1.0, 1.0, (30, 4, 1))
+    places = np.cumsum(0.1 * action, axis=1) - 0.1 * action
+    return Recording(places.repeat(2, axis=2), action, np.zeros((30, 13)), warm_up=2)
 
 
 @pytest.fixture(scope="module")
@@ -102,14 +94,33 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("data")
 
 
-def run(config: TrainingConfig, folder: Path, data_dir: Path, **options: Any) -> Path:
-    return train(config, folder, data_dir=data_dir, progress=False, **options)
+@pytest.fixture(scope="module")
+def run(data_dir: Path) -> Callable[..., Path]:
+    """Trains, with data that are made once."""
+
+    def start(config: TrainingConfig, folder: Path, **options: Any) -> Path:
+        return loop.train(config, folder, data_dir=data_dir, progress=False, **options)
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def whole(run: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing interrupted; tests that change something copy it."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    run(RUN, folder)
+    return folder
+
+
+@pytest.fixture
+def copied(whole: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(whole, tmp_path / "copy"))
 
 
 def assert_same_run(first: Path, second: Path) -> None:
-    for name in (CHECKPOINT, "best/model.safetensors"):
+    for name in (CHECKPOINT, WEIGHTS):
         assert (first / name).read_bytes() == (second / name).read_bytes(), name
-    records = [pretrained_info(run / "best") for run in (first, second)]
+    records = [models.pretrained_info(folder / "best") for folder in (first, second)]
     assert all(record["training"].pop("seconds") > 0.0 for record in records)
     assert records[0] == records[1]
 
@@ -119,154 +130,99 @@ class CrashError(Exception):
 
 
 @pytest.fixture
-def crash_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A function that lets the given update (counted from 1) crash, or none."""
-    update = training_loop._Run._update
+def crash(run: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Trains until the given update (counted from 1) crashes."""
+    update = loop._Run._update
 
-    def set_step(step: int | None) -> None:
+    def start(step: int, *arguments: Any, **options: Any) -> None:
         def crashing(self: Any) -> Any:
             if self.step + 1 == step:
                 raise CrashError
             return update(self)
 
-        monkeypatch.setattr(training_loop._Run, "_update", crashing)
+        with monkeypatch.context() as patch, pytest.raises(CrashError):
+            patch.setattr(loop._Run, "_update", crashing)
+            run(*arguments, **options)
 
-    yield set_step
+    return start
 
 
-# -- what a run leaves -----------------------------------------------------------------------
+# -- what a run leaves ---------------------------------------------------------------------------
 
 
-def test_a_run_leaves_a_model_with_its_record(tmp_path: Path, data_dir: Path) -> None:
-    best = run(RUNS["jumpy-rnn"], tmp_path / "run", data_dir, command="python train it")
+def test_a_run_leaves_a_model_with_its_record(run: Any, tmp_path: Path) -> None:
+    config = RUNS["jumpy-rnn"]
+    best = run(config, tmp_path / "run", command="python train it")
     assert best == tmp_path / "run" / "best"
-    assert from_pretrained(best).config == RUNS["jumpy-rnn"].model
-    info = pretrained_info(best)
+    assert models.from_pretrained(best).config == config.model
+    info = models.pretrained_info(best)
     assert info["training"]["command"] == "python train it"
-    assert info["training"]["config"] == json.loads(json.dumps(RUNS["jumpy-rnn"].to_dict()))
-    assert info["data"] == RUNS["jumpy-rnn"].train_data.to_dict()
+    assert info["training"]["config"] == json.loads(json.dumps(config.to_dict()))
+    assert info["data"] == config.train_data.to_dict()
     assert info["metrics"]["validation_mse"] > 0
     assert info["metrics"]["validation_mean_jump"] >= 1.0
     assert list((tmp_path / "run").glob("events.out.tfevents.*"))
+    # Twice the same run gives the same bytes, whatever torch's own generator.
+    torch.manual_seed(5)
+    run(config, tmp_path / "again", command="python train it")
+    assert_same_run(tmp_path / "run", tmp_path / "again")
+    run(replace(config, seed=1), tmp_path / "other")
+    first, other = ((tmp_path / name / CHECKPOINT).read_bytes() for name in ("run", "other"))
+    assert first != other
 
 
-def test_the_best_weights_are_those_of_the_best_validation(tmp_path: Path, data_dir: Path) -> None:
-    config = replace(RUNS["rnn"], learning_rate=0.1, steps=40)
-    folder = run(config, tmp_path / "run", data_dir)
-    checkpoint = Checkpoint.load(tmp_path / "run" / CHECKPOINT)
+def test_the_best_weights_are_those_of_the_best_validation(
+    run: Any, tmp_path: Path, data_dir: Path
+) -> None:
+    config = replace(RUN, learning_rate=0.1, steps=40)
+    folder = run(config, tmp_path)
+    checkpoint = Checkpoint.load(tmp_path / CHECKPOINT)
     assert [entry["step"] for entry in checkpoint.history] == [4.0 * k for k in range(1, 11)]
     lowest = min(checkpoint.history, key=lambda entry: entry["mse"])
     assert lowest["step"] < 40, "the problem must be one whose last weights are not the best"
     assert checkpoint.best == lowest
-    figures = validate(from_pretrained(folder), load_data(config.validation_data, data_dir))
+    figures = validation.validate(
+        models.from_pretrained(folder), load_data(config.validation_data, data_dir)
+    )
     assert figures == {name: lowest[name] for name in ("mse", "mean_jump")}
-    assert pretrained_info(folder)["metrics"]["validation_step"] == lowest["step"]
+    assert models.pretrained_info(folder)["metrics"]["validation_step"] == lowest["step"]
 
 
-def test_training_lowers_the_error_of_standing_still(tmp_path: Path, data_dir: Path) -> None:
-    config = replace(RUNS["rnn"], model=RNNConfig(hidden_size=24, mlp_size=24), steps=500)
-    config = replace(config, batch_size=32, learning_rate=1e-2, schedule="cosine")
-    folder = run(config, tmp_path / "run", data_dir)
-    data = load_data(config.validation_data, data_dir)
-    still = float(np.mean((data.obs[:, 4:] - data.obs[:, 3:4]) ** 2))
-    assert pretrained_info(folder)["metrics"]["validation_mse"] < 0.8 * still
-
-
-def test_twice_the_same_run_gives_the_same_bytes(tmp_path: Path, data_dir: Path) -> None:
-    for name in ("a", "b"):
-        torch.manual_seed(len(name) + ord(name))
-        run(RUNS["jumpy-rnn"], tmp_path / name, data_dir)
-    assert_same_run(tmp_path / "a", tmp_path / "b")
-    run(replace(RUNS["jumpy-rnn"], seed=1), tmp_path / "c", data_dir)
-    assert (tmp_path / "a" / CHECKPOINT).read_bytes() != (tmp_path / "c" / CHECKPOINT).read_bytes()
-
-
-def test_global_random_state_and_threads_are_left_alone(tmp_path: Path, data_dir: Path) -> None:
-    before, threads = torch.get_rng_state(), torch.get_num_threads()
-    run(replace(RUNS["rnn"], steps=2, threads=threads + 1), tmp_path / "run", data_dir)
-    assert torch.equal(torch.get_rng_state(), before)
-    assert torch.get_num_threads() == threads
-
-
-def test_a_run_does_without_tensorboard(
-    tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_run_leaves_torch_alone_and_does_without_tensorboard(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    run(replace(RUNS["rnn"], steps=2), tmp_path / "run", data_dir)
-    assert not list((tmp_path / "run").glob("events.out.tfevents.*"))
+    before, threads = torch.get_rng_state(), torch.get_num_threads()
+    run(replace(RUN, steps=2, threads=threads + 1), tmp_path)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.get_num_threads() == threads
+    assert not list(tmp_path.glob("events.out.tfevents.*"))
 
 
-@pytest.mark.parametrize("name", [name for name in PRESETS if name.endswith("-tiny")])
-def test_tiny_presets_run(name: str, tmp_path: Path, data_dir: Path) -> None:
-    config = replace(PRESETS[name], steps=2, device="cpu")
-    assert from_pretrained(run(config, tmp_path / "run", data_dir)).config == config.model
-
-
-def recorded(seed: int = 0) -> Recording:
-    """Random walks that are pushed at every third frame."""
-    rng = np.random.default_rng(seed)
-    action = np.zeros((30, 14, 1), np.float32)
-    action[:, 1:-1:3] = rng.uniform(-1.0, 1.0, (30, 4, 1))
-    pushed = np.cumsum(0.1 * action, axis=1) - 0.1 * action
-    return Recording(pushed.repeat(2, axis=2), action, np.zeros((30, 13)), warm_up=2)
-
-
-def recorded_run(folder: Path) -> TrainingConfig:
-    return TrainingConfig(
-        model=LatentJumpConfig(2, 1, window=2, hidden_size=4, mlp_size=8),
-        **{
-            **SHORT,
-            "train_data": recorded().save(folder / "train.npz"),
-            "validation_data": recorded(seed=1).save(folder / "validation.npz"),
-        },
-    )
-
-
-def test_a_run_on_recordings_resumes_with_the_same_data(
-    tmp_path: Path, data_dir: Path, crash_at: Any
+def test_a_loss_is_told_how_far_the_training_is(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = recorded_run(tmp_path)
-    whole = run(config, tmp_path / "whole", data_dir)
-    assert pretrained_info(whole)["data"] == config.train_data.to_dict()
-    crash_at(13)
-    with pytest.raises(CrashError):
-        run(config, tmp_path / "killed", data_dir)
-    crash_at(None)
-    run(config, tmp_path / "killed", data_dir, resume=True)
-    assert_same_run(tmp_path / "whole", tmp_path / "killed")
-    other = recorded(seed=2).save(tmp_path / "train.npz")
-    with pytest.raises(ValueError, match=r"train_data\.sha256="):
-        run(replace(config, train_data=other), tmp_path / "killed", data_dir, resume=True)
-    with pytest.raises(ValueError, match="changed or recorded anew"):
-        run(config, tmp_path / "killed", data_dir, resume=True)
+    told = list[float]()
+    tolerance = JumpyRNN.epsilon_at
+
+    def told_tolerance(model: JumpyRNN, progress: Tensor | None = None) -> Tensor | float:
+        assert progress is not None
+        told.append(float(progress))
+        return tolerance(model, progress)
+
+    monkeypatch.setattr(JumpyRNN, "epsilon_at", told_tolerance)
+    model = JumpyRNNConfig(hidden_size=8, mlp_size=8, epsilon=1e-4, first_epsilon=1.0)
+    run(replace(RUN, model=model, steps=4, checkpoint_interval=2), tmp_path)
+    assert told == [0.0, 0.25, 0.5, 0.75]
 
 
-def test_recordings_are_validated_on_recordings(tmp_path: Path) -> None:
-    config = recorded_run(tmp_path)
-    with pytest.raises(ValueError, match="or one task, got recorded and TableConfig"):
-        replace(config, validation_data=DatasetConfig(split="validation"))
-
-
-def test_validation_gives_all_later_actions() -> None:
-    data = recorded()
-    torch.manual_seed(0)
-    model = RNN(RNNConfig(2, 1, hidden_size=8, mlp_size=8))
-    obs, action = torch.from_numpy(data.obs), torch.from_numpy(data.action)
-    times = [float(t) for t in range(1, 13)]
-    with torch.no_grad():
-        state = model.observe(obs[:, :2], action[:, :2])
-        imagined = model.imagine(state, times, action[:, [1, 4, 7, 10]], (0.0, 3.0, 6.0, 9.0))
-    wanted = float((imagined.obs - obs[:, 2:]).square().mean())
-    assert validate(model, data)["mse"] == pytest.approx(wanted, rel=1e-5)
-    action[:, 4:] = 0.0
-    first_alone = Recording(data.obs, action.numpy(), data.reward, data.warm_up)
-    assert validate(model, first_alone)["mse"] != pytest.approx(wanted, rel=1e-3)
+# -- validation ----------------------------------------------------------------------------------
 
 
 def test_validation_is_the_open_loop_error_after_the_shot() -> None:
     data = make_dataset(DatasetConfig(num_trajectories=7, split="validation"))
     torch.manual_seed(0)
-    model = RNN(RNNConfig(hidden_size=8, mlp_size=8))
+    model = RNN(SMALL)
     obs, action = torch.from_numpy(data.obs), torch.from_numpy(data.action)
     hidden, now = torch.zeros(7, 8), obs[:, 0]
     errors = []
@@ -278,126 +234,93 @@ def test_validation_is_the_open_loop_error_after_the_shot() -> None:
         else:
             now = now + change
             errors.append((now - obs[:, t + 1]).square())
-    figures = validate(model, data)
+    figures = validation.validate(model, data)
     assert figures["mse"] == pytest.approx(float(torch.stack(errors).mean()), rel=1e-5)
     assert figures["mean_jump"] == 1.0
 
 
-def small_latent_jump(obs_size: int, action_size: int) -> LatentJump:
+@pytest.mark.parametrize(
+    ("data", "acts"),
+    [
+        (make_dataset(DatasetConfig(TableConfig(num_frames=15), 9, split="validation")), [3]),
+        (make_dataset(DatasetConfig(TableConfig(num_frames=12, lead_in=6), 5)), [6]),
+        (make_task(TaskConfig("billiards1d", 7, split="validation")), []),
+        (make_task(TaskConfig("pixel-billiards1d", 7, split="validation")), []),
+        (pushed(), [1, 4, 7, 10]),
+    ],
+)
+@torch.no_grad()
+def test_validation_is_the_error_of_all_frames_not_shown(data: Any, acts: list[int]) -> None:
     torch.manual_seed(0)
-    model = LatentJump(LatentJumpConfig(obs_size, action_size, 4, 6, 8, 2, 7))
+    model = models.LatentJump(
+        LatentJumpConfig(data.obs.shape[2], data.action.shape[2], 2, 6, 8, 2, 7)
+    )
     torch.nn.init.normal_(model.encoder.last.weight)
     torch.nn.init.normal_(model.hazard.last.weight)
-    return model
-
-
-@pytest.mark.parametrize("task", ["billiards1d", "pixel-billiards1d"])
-def test_validation_of_a_task_is_the_error_of_all_frames_not_shown(task: str) -> None:
-    data = make_task(TaskConfig(task, 7, split="validation"))
-    model = small_latent_jump(data.obs.shape[2], 0)
-    scale = 255.0 if task.startswith("pixel") else 1.0
-    obs = torch.from_numpy(data.obs.astype(np.float32) / np.float32(scale))
-    errors, ticks = [], 0
-    with torch.no_grad():
-        for row in obs:
-            state = model.observe(row[None, :4])
-            imagined = model.imagine(state, [float(t) for t in range(1, 42)])
-            errors.append((imagined.obs[0] - row[4:]).square())
-            ticks += int(imagined.ticks)
+    shown, (n, T) = data.warm_up, data.obs.shape[:2]
+    obs = torch.from_numpy(data.obs / np.float32(255.0 if data.obs.dtype == np.uint8 else 1.0))
+    action, ahead = torch.from_numpy(data.action), [float(t) for t in range(1, T - shown + 1)]
+    errors, blind, lines = [], [], 0
+    for row in range(n):
+        state = model.observe(obs[row : row + 1, :shown], action[row : row + 1, :shown])
+        imagined = idle = model.imagine(state, ahead)
+        if acts:
+            times = [float(t - shown + 1) for t in acts]
+            imagined = model.imagine(state, ahead, action[row : row + 1, acts], times)
+        errors.append((imagined.obs[0] - obs[row, shown:]).square())
+        blind.append((idle.obs[0] - obs[row, shown:]).square())
+        lines += int(imagined.lines())
     expected = float(torch.stack(errors).mean())
-    # One batch, uneven batches, and one sequence at a time.
-    for batch_size in (1000, 7, 3, 1):
-        figures = validate(model, data, batch_size)
+    for batch_size in (1000, n, 3, 1):
+        figures = validation.validate(model, data, batch_size)
         assert figures["mse"] == pytest.approx(expected, rel=1e-5)
-        assert figures["mean_jump"] == pytest.approx(7 * 41 / ticks)
-    assert 1.0 < figures["mean_jump"] < 7.0
+        assert figures["mean_jump"] == pytest.approx(n * len(ahead) / lines)
+    if acts:
+        unacted = pytest.approx(float(torch.stack(blind).mean()), rel=1e-3)
+        assert expected != unacted, "the actions should matter to the model"
 
 
-def test_validation_of_shots_in_several_batches() -> None:
-    data = make_dataset(DatasetConfig(TableConfig(num_frames=15), 9, split="validation"))
-    model = small_latent_jump(4, 2)
-    whole = validate(model, data)
-    pieces = validate(model, data, batch_size=4)
-    assert pieces["mse"] == pytest.approx(whole["mse"], rel=1e-5)
-    assert pieces["mean_jump"] == whole["mean_jump"]
-    obs, action = torch.from_numpy(data.obs), torch.from_numpy(data.action)
-    times = [float(t) for t in range(1, 12)]
-    imagined = model.imagine(model.observe(obs[:, :4]), times, action[:, 3])
-    mse = float((imagined.obs - obs[:, 4:]).square().mean().detach())
-    assert whole["mse"] == pytest.approx(mse, rel=1e-6)
-    blind = model.imagine(model.observe(obs[:, :4]), times)
-    assert not torch.allclose(blind.obs, imagined.obs), "the shot should matter to the model"
-
-
-def test_the_frames_shown_are_the_datas_own() -> None:
-    table = TableConfig(num_frames=12, lead_in=6)
-    data = make_dataset(DatasetConfig(table, 5, split="validation"))
-    model = small_latent_jump(4, 2)
-    obs, action = torch.from_numpy(data.obs), torch.from_numpy(data.action)
-    times = [float(t) for t in range(1, 6)]
-    imagined = model.imagine(model.observe(obs[:, :7]), times, action[:, 6])
-    mse = float((imagined.obs - obs[:, 7:]).square().mean().detach())
-    assert validate(model, data)["mse"] == pytest.approx(mse, rel=1e-6)
-
-
-# -- resuming --------------------------------------------------------------------------------
+# -- resuming ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", RUNS)
 def test_resumed_run_ends_with_the_same_bytes(
-    kind: str, tmp_path: Path, data_dir: Path, crash_at: Any
+    kind: str, run: Any, crash: Any, tmp_path: Path
 ) -> None:
-    config = RUNS[kind]
-    crash_at(None)
-    run(config, tmp_path / "whole", data_dir)
+    config, cut = RUNS[kind], tmp_path / "cut"
+    run(config, tmp_path / "whole")
     # Before any checkpoint, right after one, between two, and at the last step.
     for step in (3, 6, 14, config.steps):
-        crash_at(step)
-        with pytest.raises(CrashError):
-            run(config, tmp_path / "cut", data_dir, resume=step > 3)
-    crash_at(None)
-    run(config, tmp_path / "cut", data_dir, resume=True)
+        crash(step, config, cut, resume=step > 3)
+    run(config, cut, resume=True)
+    assert_same_run(tmp_path / "whole", cut)
+    run(config, cut, resume=True)
+    assert_same_run(tmp_path / "whole", cut)
+
+
+def test_a_run_on_recordings_resumes_with_the_same_data(
+    run: Any, crash: Any, tmp_path: Path
+) -> None:
+    validation = pushed(seed=1).save(tmp_path / "validation.npz")
+    train_data, model = pushed().save(tmp_path / "train.npz"), LatentJumpConfig(2, 1, 2, 4, 8)
+    config = on_task(model, "lines", train_data=train_data, validation_data=validation)
+    with pytest.raises(ValueError, match="or one task, got recorded and TableConfig"):
+        replace(config, validation_data=DatasetConfig(split="validation"))
+    best = run(config, tmp_path / "whole")
+    assert models.pretrained_info(best)["data"] == config.train_data.to_dict()
+    crash(13, config, tmp_path / "cut")
+    run(config, tmp_path / "cut", resume=True)
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
-
-
-def test_seconds_are_those_of_the_whole_run_without_pauses(tmp_path: Path) -> None:
-    now = [100.0]
-    first, second = Stopwatch(lambda: now[0]), Stopwatch(lambda: now[0])
-    now[0] += 5.0
-    with first.paused():
-        now[0] += 60.0
-    first.save(tmp_path)
-    assert training_seconds(tmp_path) == 5.0 and second.seconds == 65.0
-    second.restore(tmp_path)
-    now[0] += 1.0
-    assert second.seconds == 71.0
-    second.restore(tmp_path / "nothing saved")
-    assert second.seconds == 71.0
-
-
-def test_a_resumed_run_counts_on(tmp_path: Path, data_dir: Path) -> None:
-    run(RUNS["rnn"], tmp_path, data_dir)
-    (tmp_path / SECONDS).write_text('{"seconds": 5000.0}')
-    # As if it had been killed long before its end.
-    checkpoint = Checkpoint.load(tmp_path / CHECKPOINT)
-    replace(checkpoint, step=5).save(tmp_path / CHECKPOINT)
-    run(RUNS["rnn"], tmp_path, data_dir, resume=True)
-    assert 5000.0 < training_seconds(tmp_path) < 5060.0
-
-
-def test_resuming_a_finished_run_changes_nothing(tmp_path: Path, data_dir: Path) -> None:
-    run(RUNS["rnn"], tmp_path / "run", data_dir)
-    before = (tmp_path / "run" / CHECKPOINT).read_bytes()
-    best = (tmp_path / "run" / "best" / "model.safetensors").read_bytes()
-    run(RUNS["rnn"], tmp_path / "run", data_dir, resume=True)
-    assert (tmp_path / "run" / CHECKPOINT).read_bytes() == before
-    assert (tmp_path / "run" / "best" / "model.safetensors").read_bytes() == best
+    other = pushed(seed=2).save(tmp_path / "train.npz")
+    with pytest.raises(ValueError, match=r"train_data\.sha256="):
+        run(replace(config, train_data=other), tmp_path / "cut", resume=True)
+    with pytest.raises(ValueError, match="changed or recorded anew"):
+        run(config, tmp_path / "cut", resume=True)
 
 
 def test_crash_while_a_checkpoint_is_written_leaves_the_one_before(
-    tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+    run: Any, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run(RUNS["rnn"], tmp_path / "whole", data_dir)
     write = Path.write_bytes
     checkpoints = 0
 
@@ -409,50 +332,40 @@ def test_crash_while_a_checkpoint_is_written_leaves_the_one_before(
             raise CrashError
         return write(path, content)
 
-    monkeypatch.setattr(Path, "write_bytes", half_write)
-    with pytest.raises(CrashError):
-        run(RUNS["rnn"], tmp_path / "cut", data_dir)
-    monkeypatch.undo()
-    assert Checkpoint.load(tmp_path / "cut" / CHECKPOINT).step == 10
-    run(RUNS["rnn"], tmp_path / "cut", data_dir, resume=True)
-    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+    with monkeypatch.context() as patch, pytest.raises(CrashError):
+        patch.setattr(Path, "write_bytes", half_write)
+        run(RUN, tmp_path)
+    assert Checkpoint.load(tmp_path / CHECKPOINT).step == 10
+    run(RUN, tmp_path, resume=True)
+    assert_same_run(whole, tmp_path)
 
 
 def test_a_resumed_run_has_the_log_of_one_that_was_not_interrupted(
-    tmp_path: Path,
-    data_dir: Path,
-    crash_at: Any,
-    read_board: Any,
-    monkeypatch: pytest.MonkeyPatch,
+    run: Any, crash: Any, read_board: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training_loop, "_LOG_INTERVAL", 1)
-    run(RUNS["rnn"], tmp_path / "whole", data_dir)
+    monkeypatch.setattr(loop, "_LOG_INTERVAL", 1)
+    run(RUN, tmp_path / "whole")
     for step in (4, 14, 14):  # Before the first checkpoint, and twice after the second.
-        crash_at(step)
-        with pytest.raises(CrashError):
-            run(RUNS["rnn"], tmp_path / "cut", data_dir, resume=step > 4)
+        crash(step, RUN, tmp_path / "cut", resume=step > 4)
         for path in (tmp_path / "cut").glob("events.*"):  # TensorBoard reads by name, by the second
             path.rename(path.with_name(f"events.out.tfevents.0.{path.name}"))
-    crash_at(None)
-    run(RUNS["rnn"], tmp_path / "cut", data_dir, resume=True)
+    run(RUN, tmp_path / "cut", resume=True)
     shown = read_board(tmp_path / "cut")
     assert [step for step, _ in shown["train/loss"]] == list(range(1, 24))
     assert shown == read_board(tmp_path / "whole")
 
 
 def test_killed_process_resumes_exactly(
-    script: ModuleType, tmp_path: Path, data_dir: Path, read_board: Any
+    load_script: Any, run: Any, tmp_path: Path, data_dir: Path, read_board: Any
 ) -> None:
     """kill -9 on the real command line, at whatever moment it then is; then --resume to the end."""
-    steps = 150
+    steps, cut = 150, tmp_path / "cut"
     options = [
         *("--preset", "jumpy-rnn-tiny", "--steps", str(steps), "--checkpoint-interval", "51"),
         *("--train-data.table.num-frames", "12", "--validation-data.table.num-frames", "12"),
-        *("--data-dir", str(data_dir), "--device", "cpu"),
+        *("--data-dir", str(data_dir), "--device", "cpu", "--run-dir", str(cut)),
     ]
-    config = script.parse([*options, "--run-dir", "unused"]).config
-    cut = tmp_path / "cut"
-    command = [sys.executable, str(SCRIPT), *options, "--run-dir", str(cut)]
+    command = [sys.executable, str(SCRIPT), *options]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
     try:
@@ -466,77 +379,145 @@ def test_killed_process_resumes_exactly(
         process.wait()
     assert process.returncode == -signal.SIGKILL
     assert 0 < Checkpoint.load(cut / CHECKPOINT).step < steps
-
     subprocess.run([*command, "--resume"], env=environment, check=True, capture_output=True)
-    run(config, tmp_path / "whole", data_dir)
-    for name in (CHECKPOINT, "best/model.safetensors"):
+    run(load_script("train_world_model").parse(options).config, tmp_path / "whole")
+    for name in (CHECKPOINT, WEIGHTS):
         assert (tmp_path / "whole" / name).read_bytes() == (cut / name).read_bytes(), name
     assert read_board(tmp_path / "whole") == read_board(cut)
 
 
 def test_a_folder_trains_one_run_at_a_time(
-    tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = replace(RUNS["rnn"], steps=2)
-    update = training_loop._Run._update
+    config = replace(RUN, steps=2)
+    update = loop._Run._update
 
     def with_another(self: Any) -> Any:
         busy = f"cut is in use by process {os.getpid()} on "
         for resume in (True, False):
             with pytest.raises(BlockingIOError, match=busy):
-                run(config, tmp_path / "cut", data_dir, resume=resume)
+                run(config, tmp_path / "cut", resume=resume)
         return update(self)
 
-    run(config, tmp_path / "whole", data_dir)
-    monkeypatch.setattr(training_loop._Run, "_update", with_another)
-    run(config, tmp_path / "cut", data_dir)
+    run(config, tmp_path / "whole")
+    monkeypatch.setattr(loop._Run, "_update", with_another)
+    run(config, tmp_path / "cut")
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
     assert not list((tmp_path / "cut").glob(".*"))
 
 
-def test_far_too_many_threads_leave_nothing_behind(tmp_path: Path, data_dir: Path) -> None:
-    with pytest.raises(ValueError, match=r"threads must be at most \d+, got 100000; more than one"):
-        run(replace(RUNS["rnn"], threads=100_000), tmp_path / "run", data_dir)
-    assert not (tmp_path / "run").exists()
+def test_seconds_are_those_of_the_whole_run_without_pauses(
+    run: Any, copied: Path, tmp_path: Path
+) -> None:
+    now = [100.0]
+    first, second = Stopwatch(lambda: now[0]), Stopwatch(lambda: now[0])
+    now[0] += 5.0
+    with first.paused():
+        now[0] += 60.0
+    first.save(tmp_path)
+    assert stopwatch.training_seconds(tmp_path) == 5.0 and second.seconds == 65.0
+    second.restore(tmp_path)
+    now[0] += 1.0
+    assert second.seconds == 71.0
+    second.restore(tmp_path / "nothing saved")
+    assert second.seconds == 71.0
+    # A run that goes on counts on, as if it had been killed long before its end.
+    (copied / SECONDS).write_text('{"seconds": 5000.0}')
+    checkpoint = Checkpoint.load(copied / CHECKPOINT)
+    replace(checkpoint, step=5).save(copied / CHECKPOINT)
+    run(RUN, copied, resume=True)
+    assert 5000.0 < stopwatch.training_seconds(copied) < 5060.0
 
 
-def test_resume_refuses_other_settings(tmp_path: Path, data_dir: Path) -> None:
-    config = RUNS["rnn"]
-    run(replace(config, steps=5), tmp_path / "run", data_dir)
-    with pytest.raises(ValueError, match=r"got batch_size=9 instead of 8, steps=6 instead of 5;"):
-        run(replace(config, steps=6, batch_size=9), tmp_path / "run", data_dir, resume=True)
-    other = replace(config, steps=5, model=RNNConfig(hidden_size=9, mlp_size=8))
-    with pytest.raises(ValueError, match=r"model\.config\.hidden_size=9 instead of 8"):
-        run(other, tmp_path / "run", data_dir, resume=True)
-    run(replace(config, steps=5, threads=2), tmp_path / "run", data_dir, resume=True)
+@pytest.mark.parametrize("text", ["", "[]", "3", "{", "[" * 100_000, "{}", '{"seconds": NaN}'])
+def test_damaged_seconds_are_named(text: str, copied: Path, refusals: Any) -> None:
+    assert refusals(copied / SECONDS, lambda: stopwatch.training_seconds(copied)) == 11
+    (copied / SECONDS).write_text(text)
+    with pytest.raises(ValueError, match=r"expected .*seconds\.json as it was written.*remove it"):
+        Stopwatch().restore(copied)
 
 
-def test_resume_needs_a_run_and_a_new_run_an_empty_folder(tmp_path: Path, data_dir: Path) -> None:
-    config = replace(RUNS["rnn"], steps=1)
-    with pytest.raises(ValueError, match=r"expected a run to resume in .*nowhere"):
-        run(config, tmp_path / "nowhere", data_dir, resume=True)
-    assert not (tmp_path / "nowhere").exists()
-    run(config, tmp_path / "run", data_dir)
-    with pytest.raises(ValueError, match="already holds a run; resume it, remove it, or choose"):
-        run(config, tmp_path / "run", data_dir)
+# -- what cannot be resumed, or begun ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"steps": 24, "batch_size": 9}, r"got batch_size=9 instead of 8, steps=24 instead of 23;"),
+        ({"model": replace(SMALL, hidden_size=9)}, r"model\.config\.hidden_size=9 instead of 8"),
+    ],
+)
+def test_resume_refuses_other_settings(
+    change: dict[str, Any], message: str, run: Any, copied: Path
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        run(replace(RUN, **change), copied, resume=True)
+    run(replace(RUN, threads=2), copied, resume=True)
+
+
+def test_resume_needs_a_run_and_a_new_run_an_empty_folder(
+    run: Any, whole: Path, tmp_path: Path
+) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match=r"expected a folder for the run, but .* is a file"):
-        run(config, tmp_path / "file", data_dir)
+    for folder, options, message in (
+        (tmp_path / "nowhere", {"resume": True}, r"expected a run to resume in .*nowhere"),
+        (whole, {}, "already holds a run; resume it, remove it, or choose"),
+        (tmp_path / "file", {}, r"expected a folder for the run, but .* is a file"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            run(RUN, folder, **options)
+    assert not (tmp_path / "nowhere").exists()
+    words = r"threads must be at most \d+, got 100000; more than one"
+    with pytest.raises(ValueError, match=words):
+        run(replace(RUN, threads=100_000), tmp_path / "many")
+    assert not (tmp_path / "many").exists()
 
 
-@pytest.mark.parametrize("damage", ["truncated", "empty", "foreign"])
-def test_resume_refuses_a_damaged_checkpoint(damage: str, tmp_path: Path, data_dir: Path) -> None:
-    config = replace(RUNS["rnn"], steps=1)
-    best = run(config, tmp_path / "run", data_dir)
-    path = tmp_path / "run" / CHECKPOINT
-    content = {
-        "truncated": path.read_bytes()[:-9],
-        "empty": b"",
-        "foreign": (best / "model.safetensors").read_bytes(),
-    }
-    path.write_bytes(content[damage])
-    with pytest.raises(ValueError, match=r"(is damaged or no checkpoint|so it is not ours)"):
-        run(config, tmp_path / "run", data_dir, resume=True)
+def test_a_best_model_that_cannot_be_written_is_noticed_before_the_run(
+    run: Any, tmp_path: Path
+) -> None:
+    other, folder = tmp_path / "other", tmp_path / "run"
+    other.mkdir()
+    folder.mkdir()
+    (folder / "best").write_text("")
+    with pytest.raises(OSError, match=r"able to write .*/run/best/config\.json: Not a directory"):
+        run(RUN, folder)
+    (folder / "best").unlink()
+    (folder / "best").symlink_to(other)
+    (other / "config.json").write_text('{"architectures": ["Other"]}')
+    with pytest.raises(ValueError, match=r"best/config\.json to be free or to hold format 'jumpy"):
+        run(RUN, folder)
+    assert [path.name for path in folder.iterdir()] == ["best"]
+    (other / "config.json").unlink()
+    run(RUN, folder)
+    assert (folder / "best").is_symlink() and models.from_pretrained(other).config == SMALL
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "foreign", "changed"])
+def test_resume_refuses_a_damaged_checkpoint(damage: str, run: Any, copied: Path) -> None:
+    path = copied / CHECKPOINT
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1  # in a tensor
+    contents: dict[str, Any] = {"truncated": content[:-9], "empty": b"", "changed": content}
+    path.write_bytes(contents.get(damage, (copied / WEIGHTS).read_bytes()))
+    words = r"its checksum is that of other contents; .* anew in another folder"
+    other = r"(is damaged or no checkpoint|so it is not ours)"
+    with pytest.raises(ValueError, match=words if damage == "changed" else other):
+        run(RUN, copied, resume=True)
+
+
+def test_no_flipped_bit_of_a_checkpoint_is_overlooked(run: Any, tmp_path: Path) -> None:
+    run(replace(RUN, steps=1, model=RNNConfig(hidden_size=1, mlp_size=1)), tmp_path)
+    path = tmp_path / CHECKPOINT
+    content = path.read_bytes()
+    places = range(3, len(content), 41)
+    for place in places:
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"safetensors"):
+            Checkpoint.load(path)
+    assert len(places) > 150
 
 
 def rewritten(path: Path, **changes: Any) -> None:
@@ -555,71 +536,32 @@ def rewritten(path: Path, **changes: Any) -> None:
     save_file(tensors, path, {"checkpoint": json.dumps(header)})
 
 
-def test_no_flipped_bit_of_a_checkpoint_is_overlooked(tmp_path: Path, data_dir: Path) -> None:
-    config = replace(RUNS["rnn"], steps=1, model=RNNConfig(hidden_size=1, mlp_size=1))
-    run(config, tmp_path / "run", data_dir)
-    path = tmp_path / "run" / CHECKPOINT
-    whole = path.read_bytes()
-    places = range(3, len(whole), 41)
-    for place in places:
-        damaged = bytearray(whole)
-        damaged[place] ^= 1 << place % 8
-        path.write_bytes(damaged)
-        with pytest.raises(ValueError, match=r"safetensors"):
-            Checkpoint.load(path)
-    assert len(places) > 150
-
-
-def test_a_changed_tensor_is_named_and_says_what_to_do(tmp_path: Path, data_dir: Path) -> None:
-    config = replace(RUNS["rnn"], steps=1)
-    run(config, tmp_path / "run", data_dir)
-    path = tmp_path / "run" / CHECKPOINT
-    content = bytearray(path.read_bytes())
-    content[-1] ^= 1  # in a tensor
-    path.write_bytes(content)
-    with pytest.raises(
-        ValueError, match=r"its checksum is that of other contents; .* anew in another folder"
-    ):
-        run(config, tmp_path / "run", data_dir, resume=True)
-
-
-def test_checkpoints_without_a_checksum_go_on(tmp_path: Path, data_dir: Path) -> None:
-    run(RUNS["rnn"], tmp_path / "run", data_dir)
-    before = (tmp_path / "run" / CHECKPOINT).read_bytes()
-    rewritten(tmp_path / "run" / CHECKPOINT)
-    assert b"sha256" not in (tmp_path / "run" / CHECKPOINT).read_bytes()
-    run(RUNS["rnn"], tmp_path / "run", data_dir, resume=True)
-    Checkpoint.load(tmp_path / "run" / CHECKPOINT).save(tmp_path / "again")
-    assert (tmp_path / "again").read_bytes() == before
-
-
-@pytest.fixture(scope="module")
-def short_run(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Path:
-    folder = tmp_path_factory.mktemp("short") / "run"
-    run(replace(RUNS["rnn"], steps=8), folder, data_dir)
-    return folder
-
-
-def test_entries_of_a_checkpoint_that_cannot_be_are_named(
-    short_run: Path, tmp_path: Path, refusals: Callable[..., int]
+def test_checkpoints_without_a_checksum_go_on(
+    run: Any, whole: Path, copied: Path, tmp_path: Path
 ) -> None:
-    path = tmp_path / CHECKPOINT
-    shutil.copy(short_run / CHECKPOINT, path)
+    rewritten(copied / CHECKPOINT)
+    assert b"sha256" not in (copied / CHECKPOINT).read_bytes()
+    run(RUN, copied, resume=True)
+    Checkpoint.load(copied / CHECKPOINT).save(tmp_path / "again")
+    assert (tmp_path / "again").read_bytes() == (whole / CHECKPOINT).read_bytes()
+
+
+def test_entries_of_a_checkpoint_that_cannot_be_are_named(copied: Path, refusals: Any) -> None:
+    path = copied / CHECKPOINT
     rewritten(path)
+    header = path.with_name(f"{CHECKPOINT}.json")
     with safe_open(path, framework="pt") as file:
-        header = tmp_path / f"header of {CHECKPOINT}"
         header.write_text(file.metadata()["checkpoint"])
-    config = replace(RUNS["rnn"], steps=8).to_dict()
 
     def write(content: Any) -> None:
         save_file({"generator": torch.zeros(1)}, path, {"checkpoint": json.dumps(content)})
 
     def read() -> None:
-        changed = differences(Checkpoint.load(path).config, config)
+        changed = differences(Checkpoint.load(path).config, RUN.to_dict())
         if changed:
             raise ValueError(f"header of {CHECKPOINT}: {changed}")
 
-    assert refusals(header.rename(path.with_name(CHECKPOINT + ".json")), read, write) > 500
+    assert refusals(header, read, write) > 500
 
 
 @pytest.mark.parametrize(
@@ -638,30 +580,15 @@ def test_entries_of_a_checkpoint_that_cannot_be_are_named(
         ("optimizer/x.step", torch.zeros(())),
         ("optimizer/0", torch.zeros(())),
         ("best", None),
-        ("step", 9),
+        ("step", 24),
     ],
 )
 def test_a_checkpoint_that_does_not_fit_is_named(
-    name: str, value: Any, short_run: Path, tmp_path: Path, data_dir: Path
+    name: str, value: Any, run: Any, copied: Path
 ) -> None:
-    folder = tmp_path / "run"
-    shutil.copytree(short_run, folder)
-    rewritten(folder / CHECKPOINT, **{name: value})
+    rewritten(copied / CHECKPOINT, **{name: value})
     with pytest.raises(ValueError, match=rf"expected .*{CHECKPOINT} as it was written, but .*anew"):
-        run(replace(RUNS["rnn"], steps=8), folder, data_dir, resume=True)
-
-
-@pytest.mark.parametrize("text", ["", "[]", "3", "{", "[" * 100_000, "{}", '{"seconds": NaN}'])
-def test_damaged_seconds_are_named(
-    text: str, short_run: Path, refusals: Callable[..., int]
-) -> None:
-    path = short_run / SECONDS
-    assert refusals(path, lambda: training_seconds(short_run)) == 11
-    whole = path.read_text()
-    path.write_text(text)
-    with pytest.raises(ValueError, match=r"expected .*seconds\.json as it was written.*remove it"):
-        Stopwatch().restore(short_run)
-    path.write_text(whole)
+        run(RUN, copied, resume=True)
 
 
 @pytest.mark.parametrize(
@@ -672,46 +599,27 @@ def test_damaged_seconds_are_named(
     ],
 )
 def test_a_run_goes_on_with_its_own_optimizer_and_average(
-    change: dict[str, Any], message: str, tmp_path: Path, data_dir: Path
+    change: dict[str, Any], message: str, run: Any, tmp_path: Path
 ) -> None:
-    config = replace(RUNS["rnn by muon, averaged"], steps=8)
-    run(config, tmp_path / "run", data_dir)
-    other = replace(config, **change)
-    path = tmp_path / "run" / CHECKPOINT
+    config = replace(AVERAGED, steps=8)
+    run(config, tmp_path)
+    other, path = replace(config, **change), tmp_path / CHECKPOINT
     replace(Checkpoint.load(path), config=other.to_dict()).save(path)
     with pytest.raises(ValueError, match=message):
-        run(other, tmp_path / "run", data_dir, resume=True)
+        run(other, tmp_path, resume=True)
 
 
-def test_a_loss_is_told_how_far_the_training_is(
-    tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    told = list[float]()
-    tolerance = JumpyRNN.epsilon_at
-
-    def told_tolerance(model: JumpyRNN, progress: Tensor | None = None) -> Tensor | float:
-        assert progress is not None
-        told.append(float(progress))
-        return tolerance(model, progress)
-
-    monkeypatch.setattr(JumpyRNN, "epsilon_at", told_tolerance)
-    model = JumpyRNNConfig(hidden_size=8, mlp_size=8, epsilon=1e-4, first_epsilon=1.0)
-    config = replace(RUNS["rnn"], model=model, steps=4, checkpoint_interval=2)
-    run(config, tmp_path, data_dir)
-    assert told == [0.0, 0.25, 0.5, 0.75]
-
-
-# -- averaged weights, and patience ----------------------------------------------------------
+# -- averaged weights, patience, divergence ------------------------------------------------------
 
 
 @pytest.mark.parametrize("keep", [0.2, 0.9])
-def test_weights_are_averaged_over_steps(keep: float, tmp_path: Path, data_dir: Path) -> None:
-    config = replace(RUNS["rnn"], steps=3, validation_interval=1, checkpoint_interval=1)
+def test_weights_are_averaged_over_steps(keep: float, run: Any, tmp_path: Path) -> None:
+    config = replace(RUN, steps=3, validation_interval=1, checkpoint_interval=1)
     steps = []
     for number in (1, 2, 3):
-        run(replace(config, steps=number), tmp_path / f"{number}", data_dir)
+        run(replace(config, steps=number), tmp_path / f"{number}")
         steps.append(Checkpoint.load(tmp_path / f"{number}" / CHECKPOINT).model)
-    run(replace(config, average=keep), tmp_path / "run", data_dir)
+    run(replace(config, average=keep), tmp_path / "run")
     found = Checkpoint.load(tmp_path / "run" / CHECKPOINT)
     for name, weights in found.model.items():
         assert weights.equal(steps[2][name])  # What learns is not averaged.
@@ -719,23 +627,21 @@ def test_weights_are_averaged_over_steps(keep: float, tmp_path: Path, data_dir: 
         expected = torch.lerp(two, steps[2][name], 1.0 - min(keep, 3 / 12))
         torch.testing.assert_close(found.averaged[f"module.{name}"], expected, rtol=1e-6, atol=1e-7)
     assert found.best is not None
-    last = {name.removeprefix("module."): w for name, w in found.averaged.items()}
     if found.best["step"] == 3:
+        last = {name.removeprefix("module."): w for name, w in found.averaged.items()}
         assert all(found.best_model[name].equal(last[name]) for name in found.best_model)
 
 
-def test_a_run_ends_where_it_no_longer_improves(tmp_path: Path, data_dir: Path) -> None:
-    config = replace(RUNS["rnn"], learning_rate=1e-9, steps=1000, patience=2)
-    run(config, tmp_path / "run", data_dir)
-    path = tmp_path / "run" / CHECKPOINT
-    end = Checkpoint.load(path)
+def test_a_run_ends_where_it_no_longer_improves(run: Any, tmp_path: Path) -> None:
+    config = replace(RUN, learning_rate=1e-9, steps=1000, patience=2)
+    run(config, tmp_path)
+    end = Checkpoint.load(tmp_path / CHECKPOINT)
     errors = [entry["mse"] for entry in end.history]
-    assert end.step < 1000
-    assert end.step == 4 * len(errors)
+    assert end.step == 4 * len(errors) < 1000
     assert min(errors[-2:]) >= min(errors[:-2])
-    before = path.read_bytes()
-    run(config, tmp_path / "run", data_dir, resume=True)
-    assert path.read_bytes() == before
+    before = (tmp_path / CHECKPOINT).read_bytes()
+    run(config, tmp_path, resume=True)
+    assert (tmp_path / CHECKPOINT).read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -751,46 +657,13 @@ def test_a_run_ends_where_it_no_longer_improves(tmp_path: Path, data_dir: Path) 
     ],
 )
 def test_patience(step: int, errors: list[float], patience: int, ended: bool) -> None:
-    config = replace(RUNS["rnn"], steps=100, patience=patience)
+    config = replace(RUN, steps=100, patience=patience)
     assert config.has_ended(step, [{"mse": error} for error in errors]) is ended
-
-
-# -- the best weights ------------------------------------------------------------------------
-
-
-def test_a_best_model_that_is_not_ours_is_noticed_before_the_run(
-    tmp_path: Path, data_dir: Path
-) -> None:
-    other = tmp_path / "other"
-    other.mkdir()
-    (other / "config.json").write_text('{"architectures": ["Other"]}')
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "best").symlink_to(other)
-    with pytest.raises(ValueError, match=r"best/config\.json to be free or to hold format 'jumpy"):
-        run(RUNS["rnn"], tmp_path / "run", data_dir)
-    assert not (tmp_path / "run" / "config.json").exists()
-    (other / "config.json").unlink()
-    run(RUNS["rnn"], tmp_path / "run", data_dir)
-    assert (tmp_path / "run" / "best").is_symlink()
-    assert from_pretrained(other).config == RUNS["rnn"].model
-
-
-def test_a_best_model_that_cannot_be_written_is_noticed_before_the_run(
-    tmp_path: Path, data_dir: Path
-) -> None:
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "best").write_text("")
-    with pytest.raises(OSError, match=r"able to write .*/run/best/config\.json: Not a directory"):
-        run(RUNS["rnn"], tmp_path / "run", data_dir)
-    assert [path.name for path in (tmp_path / "run").iterdir()] == ["best"]
-
-
-# -- divergence ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("fault", ["loss", "gradient"])
 def test_divergence_names_the_step_and_the_last_good_checkpoint(
-    fault: str, tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+    fault: str, run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loss_of = RNN.loss
     calls = 0
@@ -805,140 +678,97 @@ def test_divergence_names_the_step_and_the_last_good_checkpoint(
             loss = loss * torch.nan if fault == "loss" else loss + (0.0 * weight).sqrt()
         return loss, log
 
-    monkeypatch.setattr(RNN, "loss", failing)
-    with pytest.raises(TrainingDivergedError, match=r"at step 12; the last good .*\(step 10\)"):
-        run(RUNS["rnn"], tmp_path / "run", data_dir)
-    monkeypatch.undo()
-    checkpoint = Checkpoint.load(tmp_path / "run" / CHECKPOINT)
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(TrainingDivergedError, match=r"at step 12; the last good .*\(step 10\)"),
+    ):
+        patch.setattr(RNN, "loss", failing)
+        run(RUN, tmp_path)
+    checkpoint = Checkpoint.load(tmp_path / CHECKPOINT)
     assert all(bool(value.isfinite().all()) for value in checkpoint.model.values())
-    run(RUNS["rnn"], tmp_path / "run", data_dir, resume=True)
-
-
-def test_divergence_before_any_checkpoint_says_so(tmp_path: Path, data_dir: Path) -> None:
-    config = replace(RUNS["rnn"], learning_rate=1e30, grad_clip=1e30)
+    run(RUN, tmp_path, resume=True)
+    config = replace(RUN, learning_rate=1e30, grad_clip=1e30)
     with pytest.raises(TrainingDivergedError, match=r"there is no checkpoint yet; try a learning_"):
-        run(config, tmp_path / "run", data_dir)
+        run(config, tmp_path / "other")
 
 
-# -- configs ---------------------------------------------------------------------------------
+# -- configs -------------------------------------------------------------------------------------
 
 
 def test_learning_rate_schedules() -> None:
-    config = RUNS["rnn"]
-    assert config.learning_rate_at(0) == config.learning_rate_at(999) == 1e-3
-    assert config.learning_rate_at(1000) == pytest.approx(0.9e-3)
-    assert config.learning_rate_at(9999) == pytest.approx(1e-3 * 0.9**9)
-    cosine = replace(config, schedule="cosine", steps=200)
+    assert RUN.learning_rate_at(0) == RUN.learning_rate_at(999) == 1e-3
+    assert RUN.learning_rate_at(1000) == pytest.approx(0.9e-3)
+    assert RUN.learning_rate_at(9999) == pytest.approx(1e-3 * 0.9**9)
+    cosine = replace(RUN, schedule="cosine", steps=200)
     rates = [cosine.learning_rate_at(step) for step in (0, 50, 100, 200)]
     expected = [1e-3, 1e-3 * (0.5 + 0.5 * math.sqrt(0.5)), 0.5e-3, 0.0]
     assert rates == pytest.approx(expected, abs=1e-12)
 
 
+def both(train_data: Any, validation_data: Any) -> dict[str, Any]:
+    return {"train_data": train_data, "validation_data": validation_data}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"steps": 1.5}, "steps must be an integer of at least 1, got 1.5"),
-        ({"steps": 0}, "steps must be an integer of at least 1, got 0"),
-        ({"batch_size": -1}, "batch_size must be an integer of at least 1, got -1"),
-        ({"learning_rate": math.nan}, "learning_rate must be positive and finite, got nan"),
-        ({"grad_clip": 0.0}, r"grad_clip must be positive and finite, got 0\.0"),
-        ({"seed": -1}, "seed must not be negative, got -1"),
+        ({"steps": 1.5}, "steps to be an integer of at least 1, got 1.5"),
+        ({"steps": 0}, "steps to be an integer of at least 1, got 0"),
+        ({"batch_size": -1}, "batch_size to be an integer of at least 1, got -1"),
+        ({"learning_rate": math.nan}, r"learning_rate to be a number in \(0, inf\), got nan"),
+        ({"grad_clip": 0.0}, r"grad_clip to be a number in \(0, inf\), got 0\.0"),
+        ({"weight_decay": -1.0}, r"weight_decay to be a number in \[0, inf\), got -1\.0"),
+        ({"seed": -1}, "seed to be an integer of at least 0, got -1"),
         ({"optimizer": "moun"}, "unknown optimizer 'moun'.*did you mean 'muon'"),
-        ({"average": 1.0}, r"average must lie in \[0, 1\), got 1\.0"),
-        ({"average": math.nan}, r"average must lie in \[0, 1\), got nan"),
-        ({"patience": -1}, "patience must not be negative, got -1"),
+        ({"average": 1.0}, r"average to be below 1, got 1\.0"),
+        ({"average": math.nan}, r"average to be a number in \[0, 1\], got nan"),
+        ({"patience": -1}, "patience to be an integer of at least 0, got -1"),
         ({"schedule": "cosin"}, "unknown schedule 'cosin'.*did you mean 'cosine'"),
+        ({"precision": "float16"}, "unknown precision 'float16'.*did you mean"),
         ({"train_data": DatasetConfig(num_trajectories=5)}, "must be recorded, of one table"),
         ({"train_data": TaskConfig("lines")}, "must be recorded, of .*, got .*lines"),
         (
-            {
-                "train_data": DatasetConfig(LINE_CONFIG, 5),
-                "validation_data": DatasetConfig(LINE_CONFIG, 5, shot="place"),
-            },
+            both(DatasetConfig(LINE_CONFIG, 5), DatasetConfig(LINE_CONFIG, 5, shot="place")),
             r"must be .*of one table, .*, got TableConfig.* and \('on a line', TableConfig",
+        ),
+        (
+            both(TaskConfig("lines"), TaskConfig("circles")),
+            r"one task, got \('lines', None\) and \('circles', None\)",
+        ),
+        (
+            both(TaskConfig("weather", csv="a.csv"), TaskConfig("weather", csv="b.csv")),
+            r"got \('weather', 'a.csv'\) and \('weather', 'b.csv'\)",
         ),
     ],
 )
 def test_impossible_settings_are_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        replace(RUNS["rnn"], **change)
-
-
-@pytest.mark.parametrize(
-    ("validation", "message"),
-    [
-        (TaskConfig("circles"), r"one task, got \('lines', None\) and \('circles', None\)"),
-        (DatasetConfig(), r"one task, got \('lines', None\) and TableConfig"),
-    ],
-)
-def test_a_run_has_one_task(validation: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        TrainingConfig(RNNConfig(2, 0), train_data=TaskConfig("lines"), validation_data=validation)
-
-
-def test_a_run_has_one_weather_file() -> None:
-    first, second = (TaskConfig("weather", csv=f"{name}.csv") for name in "ab")
-    with pytest.raises(ValueError, match=r"got \('weather', 'a.csv'\) and \('weather', 'b.csv'\)"):
-        TrainingConfig(RNNConfig(5, 0), train_data=first, validation_data=second)
+        replace(RUN, **change)
 
 
 def test_sets_of_one_task_may_differ_in_all_else() -> None:
     validation = TaskConfig("lines", 3, seed=9, split="validation")
-    config = TrainingConfig(
-        RNNConfig(2, 0), train_data=TaskConfig("lines", 7), validation_data=validation
-    )
+    config = on_task(RNNConfig(2, 0), "lines", validation_data=validation)
     values = json.loads(json.dumps(config.to_dict()))
     assert TaskConfig.from_dict(values["train_data"]) == config.train_data
     assert TaskConfig.from_dict(values["validation_data"]) == validation
     other = replace(config, train_data=TaskConfig("lines", 8))
-    assert differences(config.to_dict(), other.to_dict()) == [
-        "train_data.num_sequences=8 instead of 7"
-    ]
-
-
-def test_unknown_presets_and_devices_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"unknown preset 'jumpy-rn'.*did you mean 'jumpy-rnn'"):
-        preset("jumpy-rn")
-    with pytest.raises(ValueError, match=r"unknown device 'cpuu'.*did you mean 'cpu'"):
-        resolve_device("cpuu")
-    with pytest.raises(ValueError, match=r"torch sees .* CUDA devices here"):
-        resolve_device("cuda:99")
-    assert resolve_device("cpu") == torch.device("cpu")
-    assert resolve_device("auto").type in ("cpu", "cuda")
-
-
-def test_differences_ignore_where_it_runs() -> None:
-    config = RUNS["rnn"]
+    changed = ["train_data.num_sequences=8 instead of 50"]
+    assert differences(config.to_dict(), other.to_dict()) == changed
     moved = replace(config, device="auto", threads=5)
-    assert differences(config.to_dict(), moved.to_dict()) == []
+    assert differences(config.to_dict(), moved.to_dict()) == [], "where it runs"
     assert differences(config.to_dict(), replace(moved, seed=4).to_dict()) == [
         "seed=4 instead of 0"
     ]
 
 
-def test_a_model_that_does_not_fit_the_data_is_refused(tmp_path: Path, data_dir: Path) -> None:
-    config = replace(RUNS["rnn"], model=RNNConfig(obs_size=6, hidden_size=8, mlp_size=8))
-    with pytest.raises(ValueError, match=r"observations of size 6, .* have size 4"):
-        run(config, tmp_path / "run", data_dir)
-
-
-@pytest.mark.parametrize("shots", [True, False])
-@pytest.mark.parametrize(
-    "model",
-    [RNNConfig, JumpyRNNConfig, LatentJumpConfig, EventJumpConfig],
-    ids=lambda m: m.__name__,
-)
-def test_models_with_shots_and_data_without_do_not_fit(
-    model: Any, shots: bool, tmp_path: Path, data_dir: Path
-) -> None:
-    config = replace(RUNS["rnn"], model=model(action_size=0 if shots else 2))
-    if not shots:
-        sets: dict[str, Any] = {
-            "train_data": TaskConfig("billiards2d", 20),
-            "validation_data": TaskConfig("billiards2d", 5, split="validation"),
-        }
-        config = replace(config, **sets)
-    sizes = (0, 2) if shots else (2, 0)
-    message = "actions of size {}, but those of the dataset have size {}".format(*sizes)
-    with pytest.raises(ValueError, match=message):
-        run(config, tmp_path / "run", data_dir)
+@pytest.mark.parametrize("name", ["rnn", "jumpy-rnn", "latent-jump", "event-jump"])
+def test_a_model_that_does_not_fit_the_data_is_refused(name: str, run: Any, tmp_path: Path) -> None:
+    model, still = (models.MODELS[name].config(action_size=size) for size in (2, 0))
+    for config, message in (
+        (replace(RUN, model=still), "actions of size 0, but those of the dataset have size 2"),
+        (on_task(model, "billiards2d"), "actions of size 2, but those of the dataset have size 0"),
+        (on_task(SMALL, "billiards1d"), "observations of size 4, .* have size 2"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            run(config, tmp_path / message[:18])

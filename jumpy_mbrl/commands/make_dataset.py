@@ -40,9 +40,8 @@ class Args:
 @output_may_close()
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code (2 after a one-line error)."""
-    args = tyro.cli(Args, args=argv, description=__doc__)
     try:
-        make(args)
+        make(tyro.cli(Args, args=argv, description=__doc__))
     except (ValueError, ImportError, OSError) as error:
         print(f"make_dataset: {error}", file=sys.stderr)
         return 2

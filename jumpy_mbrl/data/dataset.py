@@ -15,8 +15,9 @@ import os
 import platform
 import warnings
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -25,21 +26,14 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from jumpy_mbrl.checks import check_names, unknown_name
+from jumpy_mbrl import __version__, files
+from jumpy_mbrl.checks import check_choice, check_count, check_names, differences
 from jumpy_mbrl.data.seeds import Split, check_seed, check_split, data_rng
 from jumpy_mbrl.envs.config import Start, TableConfig, check_start
 from jumpy_mbrl.envs.physics import Backend, resolve_backend, simulate
 from jumpy_mbrl.envs.rules import line_task
 from jumpy_mbrl.envs.starts import sample_tables
 from jumpy_mbrl.envs.vector import Tables
-from jumpy_mbrl.files import (
-    atomic_write,
-    check_writable,
-    entries_of,
-    read_json,
-    sha256_of,
-    write_json,
-)
 from jumpy_mbrl.processes import check_at_once, process_pool
 
 Shot = Literal["uniform", "none", "place"]
@@ -50,6 +44,7 @@ FORMAT = "jumpy-mbrl trajectories"
 FORMAT_VERSION = 1
 
 _ARRAYS = ("obs", "action")
+_REMEDY = "make the dataset again"
 _HEADER_READERS: dict[tuple[int, int], Callable[[Any], tuple[tuple[int, ...], bool, Any]]] = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
@@ -60,7 +55,7 @@ _MOST_INFLATED = 1032
 
 @dataclass(frozen=True)
 class DatasetConfig:
-    """Everything that defines a dataset.
+    """Everything that defines a dataset; `ValueError` for an impossible value, by its field.
 
     Attributes:
         table: the table that the trajectories are played on.
@@ -73,9 +68,6 @@ class DatasetConfig:
             still clipped to `max_speed`, seldom felt). "place" is the game of `Billiards1D-v0`,
             dealt and played as there: two balls on a line, and an action uniform in [-1, 1]^2 at
             frame `lead_in` that puts ball A somewhere. Its table is `jumpy_mbrl.envs.LINE_CONFIG`.
-
-    Raises:
-        ValueError: if a value is impossible, naming the field, what was expected and the value.
     """
 
     table: TableConfig = field(default_factory=TableConfig)
@@ -88,18 +80,12 @@ class DatasetConfig:
     def __post_init__(self) -> None:
         if not isinstance(self.table, TableConfig):
             raise ValueError(f"expected table to be a TableConfig, got {self.table!r}")
-        number = self.num_trajectories
-        if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or number < 1:
-            raise ValueError(
-                f"expected num_trajectories to be an integer of at least 1, got {number!r}"
-            )
-        check_seed(self.seed)
-        object.__setattr__(self, "num_trajectories", int(number))
-        object.__setattr__(self, "seed", int(self.seed))
+        count = check_count("num_trajectories", self.num_trajectories)
+        object.__setattr__(self, "num_trajectories", count)
+        object.__setattr__(self, "seed", check_seed(self.seed))
         check_split(self.split)
         check_start(self.start)
-        if self.shot not in SHOTS:
-            raise ValueError(unknown_name("shot", self.shot, SHOTS))
+        check_choice("shot", self.shot, SHOTS)
         if self.on_line:
             line_task(config=self.table)
             if self.start != "moving":
@@ -120,14 +106,9 @@ class DatasetConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> DatasetConfig:
-        """Builds a config from what `to_dict` gave.
-
-        Raises:
-            ValueError: for unknown fields or impossible values.
-        """
+        """Builds a config from what `to_dict` gave; `ValueError` for unknown fields too."""
         check_names("dataset setting", values, [entry.name for entry in dataclasses.fields(cls)])
-        rest = {name: value for name, value in values.items() if name != "table"}
-        return cls(table=TableConfig.from_dict(values.get("table", {})), **rest)
+        return cls(**{**values, "table": TableConfig.from_dict(values.get("table", {}))})
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields as a dictionary that JSON can hold."""
@@ -156,7 +137,7 @@ class TrajectoryDataset:
     config: DatasetConfig
 
     def __post_init__(self) -> None:
-        _check_arrays({"obs": self.obs, "action": self.action}, self.config)
+        _check_arrays(vars(self), self.config)
 
     def __len__(self) -> int:
         return len(self.obs)
@@ -167,16 +148,20 @@ class TrajectoryDataset:
         return self.config.table.lead_in + 1
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes `path` (an .npz file) and the manifest `path`.json, each atomically.
-
-        Raises:
-            ValueError: unless the name ends in .npz.
-        """
+        """Writes `path` (.npz, or `ValueError`) and the manifest `path`.json, each atomically."""
         path = check_npz_name(path)
-        with atomic_write(path) as temporary:
+        with files.atomic_write(path) as temporary:
             np.savez(temporary, obs=self.obs, action=self.action)
-            checksum = sha256_of(temporary)
-        write_json(manifest_path(path), _manifest(self.config, checksum))
+            checksum = files.sha256_of(temporary)
+        versions = {"jumpy_mbrl": __version__, "numpy": np.__version__}
+        manifest = {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "config": self.config.to_dict(),
+            "sha256": checksum,
+            "versions": {**versions, "python": platform.python_version()},
+        }
+        files.write_json(manifest_path(path), manifest)
 
     @classmethod
     def load(
@@ -184,31 +169,34 @@ class TrajectoryDataset:
     ) -> TrajectoryDataset:
         """Reads what `save` wrote.
 
-        Args:
-            path: the .npz file; its manifest lies beside it.
-            expect: the config that the file has to have been made by, or None for any.
-
-        Raises:
-            FileNotFoundError: if the file or its manifest is missing.
-            ValueError: if it is truncated or changed, not ours, or made by another config.
+        `FileNotFoundError` if the file or its manifest is missing; `ValueError` if it is truncated
+        or changed, not ours, or made by another config than `expect` (None is any).
         """
         path = check_npz_name(path)
-        manifest = _read_manifest(path)
-        with entries_of(manifest_path(path), "make the dataset again"):
-            config = DatasetConfig.from_dict(manifest["config"])
+        manifest = manifest_path(path)
+        for needed in (path, manifest):
+            if not needed.is_file():
+                raise FileNotFoundError(
+                    f"expected a dataset as {path.name} with its manifest {manifest.name}, but "
+                    f"there is no {needed}; make it with scripts/make_dataset.py"
+                )
+        entries = {"config": dict, "sha256": str}
+        content = files.read_json(manifest, FORMAT, FORMAT_VERSION, entries, _REMEDY)
+        with files.entries_of(manifest, _REMEDY):
+            config = DatasetConfig.from_dict(content["config"])
         if expect is not None and config != expect:
-            raise ValueError(_difference(path, expect, config))
-        found = sha256_of(path)
-        if found != manifest["sha256"]:
+            changed = ", ".join(differences(expect.to_dict(), config.to_dict()))
             raise ValueError(
-                f"expected {path} to have the SHA-256 {manifest['sha256']} of its manifest, got "
+                f"expected {path} to be made by the given config, but it has {changed}"
+            )
+        found = files.sha256_of(path)
+        if found != content["sha256"]:
+            raise ValueError(
+                f"expected {path} to have the SHA-256 {content['sha256']} of its manifest, got "
                 f"{found}; the file is truncated or was changed, make it again"
             )
         check = partial(_check_arrays, config=config)
         return cls(**read_arrays(path, _ARRAYS, check), config=config)
-
-
-_Job = tuple[DatasetConfig, int, Backend]
 
 
 def make_dataset(
@@ -227,27 +215,30 @@ def make_dataset(
             asks for more than one needs the usual `if __name__ == "__main__"`).
         progress: called with the number of trajectories that just became ready.
 
-    Raises:
-        ValueError: for an unknown backend, fewer than one worker, or a table without room for
-            random starts.
-        ImportError: for "numba" where it is not installed.
-        RuntimeError: if some trajectory has far too many collisions (see `physics.advance`).
+    `ValueError` for an unknown backend, fewer than one worker, or a table without room for random
+    starts; `ImportError` for "numba" where it is not installed; `RuntimeError` if some trajectory
+    has far too many collisions (see `physics.advance`).
     """
-    if isinstance(workers, bool) or workers < 1:
-        raise ValueError(f"expected workers to be at least 1, got {workers!r}")
-    check_at_once("workers", workers)
+    check_at_once("workers", check_count("workers", workers))
     chosen = resolve_backend(backend)
     shape = (config.num_trajectories, config.table.num_frames)
     obs = np.empty((*shape, config.obs_size), dtype=np.float32)
     action = np.zeros((*shape, 2), dtype=np.float32)
-    starts = range(0, config.num_trajectories, BLOCK)
-    jobs: list[_Job] = [(config, block, chosen) for block in range(len(starts))]
-    for begin, (frames, shots) in zip(starts, _run(jobs, chosen, workers), strict=True):
-        rows = slice(begin, begin + len(frames))
-        obs[rows] = frames
-        action[rows, config.table.lead_in] = shots
-        if progress is not None:
-            progress(len(frames))
+    begins = range(0, config.num_trajectories, BLOCK)
+    workers = min(workers, len(begins))
+    make = partial(_make_block, config, chosen)
+    with ExitStack() as stack:
+        run: Any = map
+        if workers > 1:
+            threads = chosen == "numba"
+            pool: Executor = ThreadPoolExecutor(workers) if threads else process_pool(workers)
+            run = stack.enter_context(pool).map
+        for begin, (frames, shots) in zip(begins, run(make, range(len(begins))), strict=True):
+            rows = slice(begin, begin + len(frames))
+            obs[rows] = frames
+            action[rows, config.table.lead_in] = shots
+            if progress is not None:
+                progress(len(frames))
     return TrajectoryDataset(obs, action, config)
 
 
@@ -271,7 +262,7 @@ def load_or_make(
         pass
     except ValueError as error:
         warnings.warn(f"made {path} again, because: {error}", stacklevel=2)
-    check_writable(path, manifest_path(path))
+    files.check_writable(path, manifest_path(path))
     dataset = make_dataset(config, backend=backend, workers=workers, progress=progress)
     dataset.save(path)
     return dataset
@@ -285,66 +276,35 @@ def dataset_name(config: DatasetConfig) -> str:
 
 def manifest_path(path: str | os.PathLike[str]) -> Path:
     """Returns where the manifest of a dataset file lies: `path`.json."""
-    path = Path(path)
-    return path.with_name(path.name + ".json")
+    return Path(f"{os.fspath(path)}.json")
 
 
 def _make_block(
-    job: _Job,
+    config: DatasetConfig, backend: Backend, block: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Plays one block: frames (b, T, D) and shots (b, 2)."""
-    config, block, backend = job
     rng = data_rng(config.seed, config.split, block)
-    count = min(BLOCK, config.num_trajectories - block * BLOCK)
+    table, keep = config.table, slice(config.num_trajectories - block * BLOCK)
     # Always a whole block is drawn, so that its first rows do not depend on how many are kept.
     if config.on_line:
-        return _play_lines(config.table, rng, count, backend)
-    positions, velocities = sample_tables(config.table, rng, BLOCK, config.start)
+        lines = Tables(line_task(config=table), BLOCK, backend)
+        lines.start(np.arange(BLOCK), [rng] * BLOCK)
+    else:
+        positions, velocities = sample_tables(table, rng, BLOCK, config.start)
     shots = np.zeros((BLOCK, 2), dtype=np.float32)
-    if config.shot == "uniform":
-        shots = _draw_shots(rng)
-    keep = slice(0, count)
-    frames = simulate(
-        positions[keep],
-        velocities[keep],
-        shots[keep].astype(np.float64),
-        config.table,
-        backend,
-    )
-    return frames, shots[keep]
-
-
-def _play_lines(
-    table: TableConfig, rng: np.random.Generator, count: int, backend: Backend
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Plays the first `count` lines of a block, by the environment's own deal and rules."""
-    lines = Tables(line_task(config=table), BLOCK, backend)
-    lines.start(np.arange(BLOCK), [rng] * BLOCK)
-    shots = _draw_shots(rng)
-    actions, rows = shots.astype(np.float64), np.arange(count)
-    frames = np.empty((count, table.num_frames, table.num_balls), dtype=np.float32)
-    for frame in range(table.num_frames):
-        if frame > 0:
-            lines.play(actions, rows)
-        frames[:, frame] = lines.observe(rows)
-    return frames, shots[:count]
-
-
-def _draw_shots(rng: np.random.Generator) -> NDArray[np.float32]:
-    return rng.uniform(-1.0, 1.0, (BLOCK, 2)).astype(np.float32)
-
-
-def _run(
-    jobs: list[_Job], backend: Backend, workers: int
-) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Yields the blocks in order, made by as many workers as asked for and useful."""
-    workers = min(workers, len(jobs))
-    if workers == 1:
-        yield from map(_make_block, jobs)
-        return
-    pool: Executor = ThreadPoolExecutor(workers) if backend == "numba" else process_pool(workers)
-    with pool:
-        yield from pool.map(_make_block, jobs)
+    if config.shot != "none":
+        shots = rng.uniform(-1.0, 1.0, (BLOCK, 2)).astype(np.float32)
+    actions = shots.astype(np.float64)
+    if not config.on_line:
+        return simulate(positions[keep], velocities[keep], actions[keep], table, backend), shots[
+            keep
+        ]
+    rows = np.arange(BLOCK)[keep]
+    frames = [lines.observe(rows)]
+    for _ in range(table.num_frames - 1):
+        lines.play(actions, rows)
+        frames.append(lines.observe(rows))
+    return np.stack(frames, axis=1), shots[keep]
 
 
 class _Header(NamedTuple):
@@ -354,17 +314,14 @@ class _Header(NamedTuple):
     dtype: np.dtype[Any]
 
 
-def _check_arrays(
-    arrays: Mapping[str, NDArray[Any]] | Mapping[str, _Header], config: DatasetConfig
-) -> None:
-    lead = (config.num_trajectories, config.table.num_frames)
-    expected = {"obs": (*lead, config.obs_size), "action": (*lead, 2)}
-    for name, shape in expected.items():
-        array = arrays[name]
-        if array.shape != shape or array.dtype != np.float32:
+def _check_arrays(arrays: Mapping[str, Any], config: DatasetConfig) -> None:
+    """Raises `ValueError` unless arrays, or their headers, are those of a config."""
+    for name, size in {"obs": config.obs_size, "action": 2}.items():
+        found, shape = arrays[name], (config.num_trajectories, config.table.num_frames, size)
+        if found.shape != shape or found.dtype != np.float32:
             raise ValueError(
-                f"expected {name} of shape {shape} and type float32, got {array.shape} and "
-                f"{array.dtype}"
+                f"expected {name} of shape {shape} and type float32, got {found.shape} and "
+                f"{found.dtype}"
             )
 
 
@@ -376,55 +333,16 @@ def check_npz_name(path: str | os.PathLike[str]) -> Path:
     return path
 
 
-def _manifest(config: DatasetConfig, checksum: str) -> dict[str, Any]:
-    return {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
-        "config": config.to_dict(),
-        "sha256": checksum,
-        "versions": {
-            "jumpy_mbrl": _version(),
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        },
-    }
-
-
-def _version() -> str:
-    from jumpy_mbrl import __version__
-
-    return __version__
-
-
-def _read_manifest(path: Path) -> dict[str, Any]:
-    manifest = manifest_path(path)
-    for needed in (path, manifest):
-        if not needed.is_file():
-            raise FileNotFoundError(
-                f"expected a dataset as {path.name} with its manifest {manifest.name}, but there "
-                f"is no {needed}; make it with scripts/make_dataset.py"
-            )
-    fields = {"config": dict, "sha256": str}
-    return read_json(manifest, FORMAT, FORMAT_VERSION, fields, "make the dataset again")
-
-
 def read_arrays(
     path: Path,
     names: tuple[str, ...],
     check: Callable[[Mapping[str, _Header]], None] = lambda headers: None,
     optional: tuple[str, ...] = (),
 ) -> dict[str, NDArray[Any]]:
-    """Returns the arrays of an .npz file.
+    """Returns the arrays of an .npz file, and those `optional` ones that it has.
 
-    Args:
-        path: the file.
-        names: of the arrays.
-        check: is given their headers, before there is memory for any.
-        optional: names of arrays that the file may have.
-
-    Raises:
-        ValueError: if the file does not have `names`, or is too small for what they say of
-            themselves.
+    `check` is given their headers, before there is memory for any. `ValueError` if the file does
+    not have `names`, or is too small for what they say of themselves.
     """
     try:
         # Opened here, because np.load leaves a broken archive open.
@@ -460,24 +378,3 @@ def _read_header(archive: zipfile.ZipFile, name: str, size: int) -> _Header:
             f"{size:,} bytes has {entry.file_size:,}"
         )
     return _Header(shape, dtype)
-
-
-def _difference(path: Path, expect: DatasetConfig, found: DatasetConfig) -> str:
-    wanted, given = _flat(expect.to_dict()), _flat(found.to_dict())
-    lines = [
-        f"{name}={given[name]!r} instead of {wanted[name]!r}"
-        for name in wanted
-        if wanted[name] != given[name]
-    ]
-    return f"expected {path} to be made by the given config, but it has {', '.join(lines)}"
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    items: Iterable[tuple[str, Any]] = values.items()
-    flat: dict[str, Any] = {}
-    for name, value in items:
-        if isinstance(value, Mapping):
-            flat.update(_flat(value, f"{prefix}{name}."))
-        else:
-            flat[prefix + name] = value
-    return flat

@@ -11,8 +11,8 @@ Letters: n trajectories, T frames, N balls, E events. Velocities are per frame.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from jumpy_mbrl.arrays import as_tensor
 from jumpy_mbrl.data.loading import SequenceData, lengths
 
 Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 
 _STRAIGHT = 2e-6
 """Two displacements this close are equal: a few roundings of a float32 coordinate. Where positions
@@ -57,98 +58,75 @@ class EventTable:
     shot: Array
 
     @classmethod
-    def from_dataset(cls, dataset: SequenceData) -> EventTable:
-        """Segments every trajectory of a dataset; see ``from_arrays``."""
-        return cls.from_arrays(_real_frames(dataset), dataset.action)
+    def from_dataset(cls, dataset: SequenceData, on_line: bool = False) -> EventTable:
+        """Segments every trajectory of a dataset; see ``from_arrays``.
+
+        Balls on a line, of which y alone is seen, are at x = 0.5 of a table.
+        """
+        obs, length = dataset.obs, lengths(dataset)
+        if (length < obs.shape[1]).any():
+            real = np.arange(obs.shape[1]) < length[:, None]
+            obs = np.where(real[..., None], obs, np.float32(np.nan))
+        if on_line:
+            obs = np.stack([np.full_like(obs, 0.5), obs], axis=-1).reshape(*obs.shape[:2], -1)
+        return cls.from_arrays(obs, dataset.action)
 
     @classmethod
     def from_arrays(cls, obs: NDArray[Any], action: NDArray[Any]) -> EventTable:
         """Segments trajectories ``obs`` (n, T, 2N) with actions (n, T, A), A = 2 or 0.
 
-        Frames that are NaN hold no line and no event.
-
-        Raises:
-            ValueError: if the trajectories are too short to show a line on both sides of an event.
+        Frames that are NaN hold no line and no event. `ValueError` if the trajectories are too
+        short to show a line on both sides of an event.
         """
         if obs.shape[1] < 6:
             raise ValueError(
                 f"trajectories need at least 6 frames to be segmented, got {obs.shape[1]}"
             )
-        # Several events in one interval can look like one, but at a place where no ball can be.
         balls = obs.reshape(-1, 2)
-        bounds = np.nanmin(balls, axis=0), np.nanmax(balls, axis=0)
+        bounds = np.nanmin(balls, axis=0) - _BOUNDS_SLACK, np.nanmax(balls, axis=0) + _BOUNDS_SLACK
         tolerance = _tolerance(obs)
-        chunks = [_segment(*chunk, bounds, tolerance) for chunk in _chunks(obs, action)]
+        parts = [slice(start, start + _CHUNK) for start in range(0, len(obs), _CHUNK)]
+        chunks = [
+            _segment(obs[part].astype(float), action[part].astype(float), bounds, tolerance)
+            for part in parts
+        ]
         return cls(
             **{f.name: np.concatenate([getattr(c, f.name) for c in chunks]) for f in fields(cls)}
         )
 
 
 class EventSampler:
-    """Draws batches of events, as many of each kind.
+    """Draws batches of events, as many of each kind; see `EventTable.from_dataset`.
 
-    Raises:
-        ValueError: if a kind of event does not occur in the dataset.
+    `ValueError` if a kind of event does not occur in the dataset.
     """
 
-    def __init__(self, dataset: SequenceData, device: torch.device | None = None) -> None:
-        table = self._table(dataset)
-        kinds = {f.name: getattr(table, f.name) for f in fields(table)}
-        if dataset.action.shape[2] == 0:
-            del kinds["shot"]
+    def __init__(
+        self, dataset: SequenceData, device: torch.device | None = None, on_line: bool = False
+    ) -> None:
+        kinds = vars(EventTable.from_dataset(dataset, on_line))
+        self._kinds: dict[str, Tensor] = {}
         for name, rows in kinds.items():
+            if name == "shot" and dataset.action.shape[2] == 0:
+                continue
             if len(rows) == 0:
                 raise ValueError(
                     f"the dataset holds no event of kind {name!r}; make more trajectories, "
                     "of at least two balls and with shots"
                 )
-        self._kinds = {
-            name: as_tensor(rows, dtype=torch.float32, device=device)
-            for name, rows in kinds.items()
-        }
+            self._kinds[name] = as_tensor(rows, dtype=torch.float32, device=device)
         self._device = device
-
-    def _table(self, dataset: SequenceData) -> EventTable:
-        return EventTable.from_dataset(dataset)
 
     def sample(self, batch_size: int, generator: torch.Generator) -> dict[str, Tensor]:
         """``batch_size`` events of each kind, and uniform numbers ``u`` (batch_size, 4)."""
         u = torch.rand(batch_size, 4, generator=generator, dtype=torch.float32, device="cpu")
         batch = {"u": u.to(self._device)}
-        for kind in self._kinds:
-            if kind == "passing_frames":
-                continue
-            count = len(self._kinds[kind])
-            rows = torch.randint(count, (batch_size,), generator=generator, device="cpu")
-            rows = rows.to(self._device)
-            batch[kind] = self._kinds[kind][rows]
-            if kind == "passing":
-                batch["passing_frames"] = self._kinds["passing_frames"][rows]
+        for kind, events in self._kinds.items():
+            if kind != "passing_frames":  # which are those of the passings
+                rows = torch.randint(len(events), (batch_size,), generator=generator, device="cpu")
+                rows = rows.to(self._device)
+            batch[kind] = events[rows]
         return batch
-
-
-class LineEventSampler(EventSampler):
-    """The same for balls on a line, of which y alone is seen: they are at x = 0.5 of a table."""
-
-    def _table(self, dataset: SequenceData) -> EventTable:
-        obs = _real_frames(dataset)
-        planar = np.stack([np.full_like(obs, 0.5), obs], axis=-1)
-        return EventTable.from_arrays(planar.reshape(*planar.shape[:2], -1), dataset.action)
-
-
-def _real_frames(dataset: SequenceData) -> NDArray[Any]:
-    """The frames of a dataset, NaN where a trajectory has ended."""
-    obs, length = dataset.obs, lengths(dataset)
-    if (length == obs.shape[1]).all():
-        return obs
-    real = np.arange(obs.shape[1]) < length[:, None]
-    return np.where(real[..., None], obs, np.float32(np.nan))
-
-
-def _chunks(obs: NDArray[Any], action: NDArray[Any]) -> Iterator[tuple[Array, Array]]:
-    for start in range(0, len(obs), _CHUNK):
-        part = slice(start, start + _CHUNK)
-        yield obs[part].astype(np.float64), action[part].astype(np.float64)
 
 
 def _tolerance(obs: NDArray[Any]) -> float:
@@ -168,41 +146,42 @@ def _segment(
     n, T, D = obs.shape
     positions = obs.reshape(n, T, D // 2, 2)
     moves = np.diff(positions, axis=1)
-    straight = _straight(moves, tolerance)
-    instants, known = _break_instants(positions, moves, straight, action, tolerance)
-    known &= _within(positions, moves, instants, bounds)
-    passing, passing_frames = _passing(positions, moves, straight, action)
-    return EventTable(
-        single=_single_events(positions, moves, straight, instants, known),
-        pair=_pair_events(positions, moves, instants, known, tolerance),
-        passing=passing,
-        passing_frames=passing_frames,
-        shot=_shots(moves, straight, action) if action.shape[2] else np.zeros((0, 3, 2)),
-    )
-
-
-def _straight(moves: Array, tolerance: float) -> NDArray[np.bool_]:
-    """Which intervals (n, T-1, N) are known to hold no event."""
+    acted: Mask = (action != 0.0).any(axis=-1)
+    # Which intervals (n, T-1, N) are known to hold no event.
     same = np.abs(np.diff(moves, axis=1)).max(axis=-1) < tolerance
     straight = np.zeros(moves.shape[:-1], dtype=bool)
     straight[:, 1:] |= same
     straight[:, :-1] |= same
-    return straight
+    instants, known = _breaks(positions, moves, straight, tolerance)
+    known[:, :, 0] &= ~(acted[:, :-1] | acted[:, 1:])
+    # Several events in one interval can look like one, but at a place where no ball can be.
+    place = positions[:, 1:-1] + moves[:, :-1] * instants[:, 1:, :, None]
+    known[:, 1:] &= ((place > bounds[0]) & (place < bounds[1])).all(axis=-1)
+
+    others_straight = straight.sum(axis=-1, keepdims=True) - straight == D // 2 - 1
+    row, t, ball = np.nonzero(known & others_straight)
+    before = moves[row, t - 1, ball]
+    position = positions[row, t, ball] + before * instants[row, t, ball, None]
+    single = np.stack([position, before, moves[row, t + 1, ball]], axis=1)
+
+    shot = np.zeros((0, 3, 2))
+    if action.shape[2]:
+        row, t = np.nonzero(acted[:, 1:-1] & straight[:, :-1, 0] & straight[:, 1:, 0])
+        shot = np.stack([moves[row, t, 0], action[row, t + 1], moves[row, t + 1, 0]], axis=1)
+
+    pairs, passings, frames = [np.zeros((0, 5, 2))], [np.zeros((0, 2, 2))], [np.zeros(0)]
+    for balls in combinations(range(D // 2), 2):
+        two = np.s_[:, :, balls]
+        pairs.append(_contacts(positions[two], moves[two], instants[two], known[two], tolerance))
+        broken = np.where(0 in balls, acted[:, :-1], False)
+        passing, lasting = _passings(positions[two], moves[two], straight[two], broken)
+        passings.append(passing)
+        frames.append(lasting)
+    pair, passing, lasting = (np.concatenate(parts) for parts in (pairs, passings, frames))
+    return EventTable(single, pair, passing, lasting, shot)
 
 
-def _acted(action: Array) -> NDArray[np.bool_]:
-    """At which frames (n, T) an action was taken."""
-    acted: NDArray[np.bool_] = np.any(action != 0.0, axis=-1)
-    return acted
-
-
-def _break_instants(
-    positions: Array,
-    moves: Array,
-    straight: NDArray[np.bool_],
-    action: Array,
-    tolerance: float,
-) -> tuple[Array, NDArray[np.bool_]]:
+def _breaks(positions: Array, moves: Array, straight: Mask, tolerance: float) -> tuple[Array, Mask]:
     """When in interval t, between straight neighbours, a ball's line broke, and if that is known.
 
     Returns the instant as a fraction of the interval, (n, T-1, N), and a mask of the same shape.
@@ -219,102 +198,43 @@ def _break_instants(
     neighbours = np.zeros_like(straight)
     neighbours[:, 1:-1] = straight[:, :-2] & straight[:, 2:]
     known = ~straight & neighbours & (square > (10 * tolerance) ** 2) & (miss < 5 * tolerance)
-    known &= (instants > -1e-3) & (instants < 1 + 1e-3)
-    acted = _acted(action)
-    known[:, :, 0] &= ~(acted[:, :-1] | acted[:, 1:])
-    return instants, known
+    return instants, known & (instants > -1e-3) & (instants < 1 + 1e-3)
 
 
-def _within(
-    positions: Array, moves: Array, instants: Array, bounds: tuple[Array, Array]
-) -> NDArray[np.bool_]:
-    """Whether the line before interval t, followed to the break, stays where balls are seen."""
-    place = positions[:, 1:-1] + moves[:, :-1] * instants[:, 1:, :, None]
-    within = np.zeros(instants.shape, dtype=bool)
-    low, high = bounds[0] - _BOUNDS_SLACK, bounds[1] + _BOUNDS_SLACK
-    within[:, 1:] = ((place > low) & (place < high)).all(axis=-1)
-    return within
-
-
-def _single_events(
-    positions: Array,
-    moves: Array,
-    straight: NDArray[np.bool_],
-    instants: Array,
-    known: NDArray[np.bool_],
+def _contacts(
+    positions: Array, moves: Array, instants: Array, known: Mask, tolerance: float
 ) -> Array:
-    others_straight = straight.sum(axis=-1, keepdims=True) - straight == straight.shape[-1] - 1
-    row, t, ball = np.nonzero(known & others_straight)
-    before = moves[row, t - 1, ball]
-    position = positions[row, t, ball] + before * instants[row, t, ball, None]
-    return np.stack([position, before, moves[row, t + 1, ball]], axis=1)
+    """The events of two balls, given all of these two."""
+    row, t = np.nonzero(known.all(axis=2))
+    apart = np.abs(instants[row, t, 0] - instants[row, t, 1])
+    weakest = np.linalg.norm(moves[row, t + 1] - moves[row, t - 1], axis=-1).min(axis=-1)
+    together = apart < 0.5 * tolerance * (1.0 + 1.0 / weakest)
+    row, t = row[together], t[together]
+    instant = (instants[row, t, 0] + instants[row, t, 1]) / 2
+    velocities = [moves[row, frame, ball] for frame in (t - 1, t + 1) for ball in (0, 1)]
+    relative = velocities[1] - velocities[0]
+    offset = positions[row, t, 1] - positions[row, t, 0] + relative * instant[:, None]
+    # Two balls that did not approach each other cannot have met: several events look so.
+    approached = np.sum(offset * relative, axis=-1) < -tolerance
+    contacts: Array = np.stack([offset, *velocities], axis=1)[approached]
+    return contacts
 
 
-def _pair_events(
-    positions: Array,
-    moves: Array,
-    instants: Array,
-    known: NDArray[np.bool_],
-    tolerance: float,
-) -> Array:
-    found = [np.zeros((0, 5, 2))]
-    for first in range(positions.shape[2]):
-        for second in range(first + 1, positions.shape[2]):
-            row, t = np.nonzero(known[:, :, first] & known[:, :, second])
-            apart = np.abs(instants[row, t, first] - instants[row, t, second])
-            changes = (moves[row, t + 1] - moves[row, t - 1])[:, [first, second]]
-            weakest = np.linalg.norm(changes, axis=-1).min(axis=-1)
-            together = apart < 0.5 * tolerance * (1.0 + 1.0 / weakest)
-            row, t = row[together], t[together]
-            instant = (instants[row, t, first] + instants[row, t, second]) / 2
-            velocities = [
-                moves[row, frame, ball] for frame in (t - 1, t + 1) for ball in (first, second)
-            ]
-            relative = velocities[1] - velocities[0]
-            offset = positions[row, t, second] - positions[row, t, first]
-            offset = offset + relative * instant[:, None]
-            # Two balls that did not approach each other cannot have met: several events look so.
-            approached = np.sum(offset * relative, axis=-1) < -tolerance
-            found.append(np.stack([offset, *velocities], axis=1)[approached])
-    return np.concatenate(found)
-
-
-def _passing(
-    positions: Array, moves: Array, straight: NDArray[np.bool_], action: Array
-) -> tuple[Array, Array]:
-    found, lengths = [np.zeros((0, 2, 2))], [np.zeros(0)]
-    acted = _acted(action)[:, :-1]
-    for first in range(positions.shape[2]):
-        for second in range(first + 1, positions.shape[2]):
-            run = straight[:, :, first] & straight[:, :, second]
-            left, begins = _run_lengths(run, acted if first == 0 else np.zeros_like(acted))
-            row, t = np.nonzero(begins)
-            offset = positions[row, t, second] - positions[row, t, first]
-            velocity = moves[row, t, second] - moves[row, t, first]
-            square = np.sum(velocity**2, axis=-1)
-            approach = -np.sum(offset * velocity, axis=-1) / np.where(square > 0, square, np.inf)
-            passed = (approach <= left[row, t]) & (square > 0)
-            found.append(np.stack([offset, velocity], axis=1)[passed])
-            lengths.append(left[row, t][passed])
-    return np.concatenate(found), np.concatenate(lengths)
-
-
-def _run_lengths(
-    run: NDArray[np.bool_], broken: NDArray[np.bool_]
-) -> tuple[Array, NDArray[np.bool_]]:
-    """Straight intervals from each frame on (n, T-1), and at which frames a run begins."""
-    left = np.zeros(run.shape)
-    begins = np.zeros_like(run)
+def _passings(positions: Array, moves: Array, straight: Mask, broken: Mask) -> tuple[Array, Array]:
+    """The passings of two balls, given all of these two, and how long they last."""
+    run = straight[:, :, 0] & straight[:, :, 1]
+    # Straight intervals from each frame on (n, T-1), and at which frames a run begins.
+    left, begins = np.zeros(run.shape), np.zeros_like(run)
     length = np.zeros(run.shape[0])
-    for t in reversed(range(run.shape[1])):
-        length = np.where(run[:, t], length + 1, 0)
-        left[:, t] = length
-        begins[:, t] = run[:, t] & (broken[:, t] | (not t) | ~run[:, t - 1])
-        length = np.where(broken[:, t], 0, length)
-    return left, begins
-
-
-def _shots(moves: Array, straight: NDArray[np.bool_], action: Array) -> Array:
-    acted = _acted(action)[:, 1:-1]
-    row, t = np.nonzero(acted & straight[:, :-1, 0] & straight[:, 1:, 0])
-    return np.stack([moves[row, t, 0], action[row, t + 1], moves[row, t + 1, 0]], axis=1)
+    for frame in reversed(range(run.shape[1])):
+        length = np.where(run[:, frame], length + 1, 0)
+        left[:, frame] = length
+        begins[:, frame] = run[:, frame] & (broken[:, frame] | (not frame) | ~run[:, frame - 1])
+        length = np.where(broken[:, frame], 0, length)
+    row, t = np.nonzero(begins)
+    offset = positions[row, t, 1] - positions[row, t, 0]
+    velocity = moves[row, t, 1] - moves[row, t, 0]
+    square = np.sum(velocity**2, axis=-1)
+    approach = -np.sum(offset * velocity, axis=-1) / np.where(square > 0, square, np.inf)
+    passed = (approach <= left[row, t]) & (square > 0)
+    return np.stack([offset, velocity], axis=1)[passed], left[row, t][passed]

@@ -41,9 +41,8 @@ def load_data(config: DataConfig, folder: str | os.PathLike[str]) -> SequenceDat
     """The data of a config: trajectories are kept in ``folder``, tasks are made anew each time,
     recordings lie where they were saved.
 
-    Raises:
-        FileNotFoundError: for a recording that is missing.
-        ValueError: for a weather file that is missing or malformed, or a changed recording.
+    `FileNotFoundError` for a missing recording; `ValueError` for one that was changed, or a weather
+    file that is missing or malformed.
     """
     if isinstance(config, TaskConfig):
         return make_task(config)
@@ -62,15 +61,9 @@ def lengths(data: SequenceData) -> NDArray[np.int64]:
 def as_frames(obs: Any, like: Tensor | None = None) -> Tensor:
     """Frames as a model reads them: bytes are pictures, 0 to 255 meaning 0 to 1.
 
-    All other numbers are taken as they are, whole ones too.
-
-    Args:
-        obs: a tensor or an array.
-        like: of the type and on the device that the frames are to have; by default they stay where
-            they are, and what is not floating becomes float32.
-
-    Raises:
-        ValueError: for what is no array of numbers.
+    All other numbers are taken as they are, whole ones too. The frames get the type and device of
+    `like`; without it they stay where they are, and what is not floating becomes float32.
+    `ValueError` for what is no array of numbers.
     """
     if not isinstance(obs, Tensor):
         obs = np.asarray(obs)
@@ -80,23 +73,16 @@ def as_frames(obs: Any, like: Tensor | None = None) -> Tensor:
             except (TypeError, ValueError):
                 raise ValueError(f"expected frames of numbers, got {obs.dtype}: {obs!r}") from None
     frames = as_tensor(obs, device=None if like is None else like.device)
-    if frames.dtype == torch.uint8:
-        frames = frames.to(torch.float32) / 255.0
-    elif not frames.is_floating_point():
-        frames = frames.to(torch.float32)
+    if not frames.is_floating_point():
+        frames = frames.to(torch.float32) / (255.0 if frames.dtype == torch.uint8 else 1.0)
     return frames if like is None else frames.to(like.dtype)
 
 
 def actions_ahead(action: Tensor, now: int) -> tuple[Tensor | None, list[float]]:
-    """The actions from frame ``now`` on, as ``WorldModel.imagine`` wants them.
+    """Of ``action`` (B, T, A), zeros where nothing was done, what ``WorldModel.imagine`` wants.
 
-    Args:
-        action: (B, T, A), zeros where nothing was done.
-        now: the frame that the future is imagined from.
-
-    Returns:
-        The actions (B, M, A), that at ``now`` and those of later frames where any of the B rows
-        acts, or None for a world without actions; and their M times in frames from now.
+    Those are the actions (B, M, A) at frame ``now`` and at later ones where any of the B rows acts,
+    or None for a world without actions; and their M times in frames from now.
     """
     if action.shape[2] == 0:
         return None, [0.0]

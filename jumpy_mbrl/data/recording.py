@@ -13,7 +13,6 @@ Letters: n episodes, T frames, D observation size, A action size.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import operator
 import os
@@ -26,9 +25,10 @@ from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 
+from jumpy_mbrl import files
 from jumpy_mbrl.arrays import as_array
+from jumpy_mbrl.checks import check_count
 from jumpy_mbrl.data.dataset import check_npz_name, read_arrays
-from jumpy_mbrl.files import atomic_write, entries_of, sha256_of
 
 Policy = Callable[[NDArray[Any], NDArray[np.float32]], NDArray[np.float32]]
 """Chooses actions (n, A) from all frames so far (n, t, D) and the actions at them (n, t, A), of
@@ -58,6 +58,9 @@ class RecordingConfig:
 class Recording:
     """Episodes, padded to T frames.
 
+    `ValueError` for arrays of other shapes or types, NaN or infinity, actions or rewards beyond the
+    end of an episode, or a `warm_up` that leaves no frame to predict.
+
     Attributes:
         obs: (n, T, D) float32, or uint8 for pictures (row by row, 255 is 1.0 for a model). Beyond
             an episode's end any finite frames, such as its last one again.
@@ -66,10 +69,6 @@ class Recording:
         warm_up: how many frames are shown before the first action, its own included. An episode
             that ends within them teaches, but has nothing to be scored by.
         length: (n,) int64, how many frames of each episode are real, from 2 to T; by default all.
-
-    Raises:
-        ValueError: for arrays of other shapes or types, NaN or infinity, actions or rewards beyond
-            the end of an episode, or a `warm_up` that leaves no frame to predict.
     """
 
     obs: NDArray[Any]
@@ -79,32 +78,29 @@ class Recording:
     length: NDArray[np.int64] = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
-        shape = self.obs.shape
-        if self.obs.ndim != 3 or self.obs.dtype not in (np.float32, np.uint8) or shape[1] < 2:
+        obs, action, reward = self.obs, self.action, self.reward
+        if obs.ndim != 3 or obs.dtype not in (np.float32, np.uint8) or obs.shape[1] < 2:
             raise ValueError(
                 f"expected obs of shape (n, T, D) with at least two frames, float32 or uint8, got "
-                f"{shape} and {self.obs.dtype}"
+                f"{obs.shape} and {obs.dtype}"
             )
-        if self.action.shape[:-1] != shape[:2] or self.action.dtype != np.float32:
+        n, T = obs.shape[:2]
+        if action.shape[:-1] != (n, T) or action.dtype != np.float32:
             raise ValueError(
-                f"expected action of shape ({shape[0]}, {shape[1]}, A) and type float32, got "
-                f"{self.action.shape} and {self.action.dtype}"
+                f"expected action of shape ({n}, {T}, A) and type float32, got {action.shape} and "
+                f"{action.dtype}"
             )
-        if self.reward.shape != (shape[0], shape[1] - 1):
+        if reward.shape != (n, T - 1):
+            raise ValueError(f"expected reward of shape {(n, T - 1)}, got {reward.shape}")
+        length = np.full(n, T) if self.length is None else np.asarray(self.length)
+        if length.shape != (n,) or not np.issubdtype(length.dtype, np.integer):
             raise ValueError(
-                f"expected reward of shape ({shape[0]}, {shape[1] - 1}), one for each step, got "
-                f"{self.reward.shape}"
+                f"expected length of shape ({n},), an integer for each episode, got {length.shape} "
+                f"and {length.dtype}"
             )
-        length = np.full(shape[0], shape[1]) if self.length is None else np.asarray(self.length)
-        if length.shape != shape[:1] or not np.issubdtype(length.dtype, np.integer):
+        if ((length < 2) | (length > T)).any():
             raise ValueError(
-                f"expected length of shape ({shape[0]},), an integer for each episode, got "
-                f"{length.shape} and {length.dtype}"
-            )
-        if ((length < 2) | (length > shape[1])).any():
-            raise ValueError(
-                f"expected lengths from 2 to {shape[1]} frames, got {length.min()} to "
-                f"{length.max()}"
+                f"expected lengths from 2 to {T} frames, got {length.min()} to {length.max()}"
             )
         object.__setattr__(self, "length", length.astype(np.int64))
         longest = int(length.max(initial=0))
@@ -113,56 +109,49 @@ class Recording:
                 f"expected warm_up from 1 to {longest - 1}, so that there are frames to predict, "
                 f"got {self.warm_up}"
             )
-        for name in ("obs", "action", "reward"):
-            finite = np.isfinite(getattr(self, name).reshape(len(self), -1)).all(axis=1)
-            if not finite.all():
-                rows = np.flatnonzero(~finite)[:8]
-                raise ValueError(f"expected finite {name}, got NaN or infinity in episodes {rows}")
-        over = np.arange(shape[1]) >= self.length[:, None]
-        if self.action[over].any() or self.reward[over[:, 1:]].any():
+        for name, array in {"obs": obs, "action": action, "reward": reward}.items():
+            bad = np.flatnonzero(~np.isfinite(array.reshape(n, -1)).all(axis=1))
+            if len(bad):
+                raise ValueError(
+                    f"expected finite {name}, got NaN or infinity in episodes {bad[:8]}"
+                )
+        over = np.arange(T) >= self.length[:, None]
+        if action[over].any() or reward[over[:, 1:]].any():
             raise ValueError("expected zeros as actions and rewards beyond the end of an episode")
 
     def __len__(self) -> int:
         return len(self.obs)
 
     def save(self, path: str | os.PathLike[str]) -> RecordingConfig:
-        """Writes `path` (an .npz file) atomically, and tells how a training run finds it again.
+        """Writes `path` atomically, and tells how a training run finds it again.
 
-        Raises:
-            ValueError: unless the name ends in .npz.
+        `ValueError` unless the name ends in .npz.
         """
         path = check_npz_name(path)
         # Without lengths where they say nothing, so that such a file keeps its checksum.
         ended = ("length",) if (self.length < self.obs.shape[1]).any() else ()
-        with atomic_write(path) as temporary:
+        with files.atomic_write(path) as temporary:
             np.savez(temporary, **{name: getattr(self, name) for name in (*_ARRAYS, *ended)})
-            return RecordingConfig(str(path), sha256_of(temporary))
+            return RecordingConfig(str(path), files.sha256_of(temporary))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], sha256: str | None = None) -> Recording:
         """Reads what `save` wrote.
 
-        Args:
-            path: the .npz file.
-            sha256: the checksum that it has to have, or None for any.
-
-        Raises:
-            FileNotFoundError: if there is no such file.
-            ValueError: if it holds something else, or has another checksum.
+        `FileNotFoundError` if there is no such file; `ValueError` if it holds something else, or
+        has another checksum than `sha256` (None is any).
         """
         path = check_npz_name(path)
         if not path.is_file():
             raise FileNotFoundError(f"expected a recording, but there is no {path}; record it anew")
-        if sha256 is not None and sha256_of(path) != sha256:
+        if sha256 is not None and files.sha256_of(path) != sha256:
             raise ValueError(
-                f"expected {path} to have the SHA-256 {sha256}, got {sha256_of(path)}; it was "
-                "changed or recorded anew since, so start a new training run"
+                f"expected {path} to have the SHA-256 {sha256}, got {files.sha256_of(path)}; it "
+                "was changed or recorded anew since, so start a new training run"
             )
-        arrays = read_arrays(path, _ARRAYS, optional=("length",))
-        obs, action, reward, warm_up = (arrays[name] for name in _ARRAYS)
-        length = arrays.get("length")
-        with entries_of(path, "record it anew"):
-            return cls(obs, action, reward, operator.index(warm_up), length)  # type: ignore[arg-type]
+        arrays: dict[str, Any] = read_arrays(path, _ARRAYS, optional=("length",))
+        with files.entries_of(path, "record it anew"):
+            return cls(**{**arrays, "warm_up": operator.index(arrays["warm_up"])})
 
 
 def record(
@@ -195,32 +184,34 @@ def record(
         seed: of the environment, whose i-th copy Gymnasium gives seed + i, and of the random
             policy. Recordings that are to share no start need seeds that lie further apart.
 
-    Raises:
-        ValueError: for another kind of environment or space, counts that are too small, episodes
-            that all end within the warm-up, a policy whose actions have a wrong shape or lie
-            outside the bounds, or observations or rewards that are not finite.
+    `ValueError` for another kind of environment or space, counts that are too small, episodes that
+    all end within the warm-up, a policy whose actions have a wrong shape or lie outside the bounds,
+    or observations or rewards that are not finite.
     """
     space = _check_env(env)
-    episodes, hold = _count("episodes", episodes, 1), _count("hold", hold, 1)
-    warm_up = _count("warm_up", warm_up, 1)
-    frames = _count("frames", frames, warm_up + 1)
+    n, hold = check_count("episodes", episodes), check_count("hold", hold)
+    shown = check_count("warm_up", warm_up)
+    frames = check_count("frames", frames, shown + 1)
     if policy is None:
-        policy = _random_policy(space, np.random.default_rng(seed))
+        rng = np.random.default_rng(seed)
+        low, high = space.low.ravel(), space.high.ravel()
+
+        def policy(obs: NDArray[Any], action: NDArray[np.float32]) -> NDArray[np.float32]:
+            return rng.uniform(low, high, (len(obs), len(low))).astype(np.float32)
+
     parts = []
-    for first in range(0, episodes, env.num_envs):
+    for first in range(0, n, env.num_envs):
         start = env.reset(seed=seed if first == 0 else None)[0]
-        part = _play(env, space, start, frames, hold, warm_up, policy)
-        parts.append(tuple(array[: episodes - first] for array in part))
+        part = _play(env, space, start, frames, hold, shown, policy)
+        parts.append([array[: n - first] for array in part])
     obs, action, reward, length = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     longest = int(length.max())
-    if longest <= warm_up:
+    if longest <= shown:
         raise ValueError(
-            f"expected episodes of more than the {warm_up} frames before the first action, but the "
+            f"expected episodes of more than the {shown} frames before the first action, but the "
             f"longest ended with {longest}; choose a smaller warm_up"
         )
-    return Recording(
-        obs[:, :longest], action[:, :longest], reward[:, : longest - 1], warm_up, length
-    )
+    return Recording(obs[:, :longest], action[:, :longest], reward[:, : longest - 1], shown, length)
 
 
 def _play(
@@ -233,10 +224,9 @@ def _play(
     policy: Policy,
 ) -> tuple[NDArray[Any], NDArray[np.float32], NDArray[np.float64], NDArray[np.int64]]:
     """One episode of every environment from the first frame on: obs, action, reward and length."""
-    n, A = env.num_envs, int(np.prod(space.shape))
-    first = _flat(start)
+    n, first = env.num_envs, _flat(start)
     obs = np.zeros((n, frames, first.shape[1]), first.dtype)
-    action = np.zeros((n, frames, A), np.float32)
+    action = np.zeros((n, frames, int(np.prod(space.shape))), np.float32)
     reward = np.zeros((n, frames - 1))
     length = np.full(n, frames)
     going = np.ones(n, dtype=bool)
@@ -264,28 +254,9 @@ def _play(
     return obs, action, reward, length
 
 
-def _count(name: str, value: Any, least: int) -> int:
-    """Any integer of at least ``least``, NumPy's too, as one of Python."""
-    with contextlib.suppress(TypeError):
-        number = operator.index(value)
-        if number >= least and not isinstance(value, bool):
-            return number
-    raise ValueError(f"expected {name} to be an integer of at least {least}, got {value!r}")
-
-
 def _flat(obs: NDArray[Any]) -> NDArray[Any]:
     """Observations of any shape as (n, D): uint8 as they are, other numbers as float32."""
-    flat = obs.reshape(len(obs), -1)
-    return flat.copy() if flat.dtype == np.uint8 else flat.astype(np.float32)
-
-
-def _random_policy(space: Box, rng: np.random.Generator) -> Policy:
-    low, high = space.low.ravel(), space.high.ravel()
-
-    def policy(obs: NDArray[Any], action: NDArray[np.float32]) -> NDArray[np.float32]:
-        return rng.uniform(low, high, (len(obs), len(low))).astype(np.float32)
-
-    return policy
+    return obs.reshape(len(obs), -1).astype(np.uint8 if obs.dtype == np.uint8 else np.float32)
 
 
 def _check_env(env: Any) -> Box:
@@ -326,9 +297,8 @@ def _check_actions(actions: Any, space: Box, count: int) -> NDArray[np.float32]:
     shape = (count, int(np.prod(space.shape)))
     if flat.shape != shape:
         raise ValueError(f"expected actions of shape {shape} from the policy, got {flat.shape}")
-    shaped = flat.reshape(-1, *space.shape)
-    low, high = space.low.astype(np.float32), space.high.astype(np.float32)
-    if not ((shaped >= low) & (shaped <= high)).all():
+    low, high = (bound.astype(np.float32).ravel() for bound in (space.low, space.high))
+    if not ((flat >= low) & (flat <= high)).all():
         raise ValueError(
             f"expected actions within {space.low} and {space.high} from the policy, got "
             f"{flat.min()} to {flat.max()}"

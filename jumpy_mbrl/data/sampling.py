@@ -1,4 +1,4 @@
-"""Samplers: batches for a model's loss, by what its ``batch_kind`` asks for.
+"""Samplers: batches for a model's loss. A model says by its method ``sampler`` which it needs.
 
 Every sampler is stateless: what it draws depends on the generator alone, so a run that restores
 its generator draws what the uninterrupted run would have drawn.
@@ -6,16 +6,15 @@ its generator draws what the uninterrupted run would have drawn.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from jumpy_mbrl.checks import unknown_name
-from jumpy_mbrl.data.events import EventSampler, LineEventSampler
+from jumpy_mbrl.data.events import EventSampler
 from jumpy_mbrl.data.loading import SequenceData, as_frames, lengths
 
 _PLAIN: Any = {"dtype": torch.float32, "device": "cpu"}
@@ -55,11 +54,8 @@ class SequenceSampler:
 class WindowSampler:
     """Draws moments: one frame of one sequence, with what came before and what followed.
 
-    Args:
-        dataset: n sequences of T frames. Of those that end early as many moments are drawn as they
-            have, in proportion: none of those with W frames or fewer.
-        device: where batches go.
-        window: W, frames before and including the moment's own.
+    ``window`` is W, frames before and including the moment's own. Of sequences that end early as
+    many moments are drawn as they have, in proportion: none of those with W frames or fewer.
     """
 
     def __init__(
@@ -105,71 +101,53 @@ class WindowSampler:
         }
 
 
-class SeeingModel(Protocol):
-    """A model that learns to see before it learns what happens.
-
-    Attributes:
-        axes: coordinates of a body, 2 or 1.
-        is_looking: whether it still learns to see.
-    """
-
-    @property
-    def axes(self) -> int: ...
-
-    @property
-    def is_looking(self) -> bool: ...
-
-    def read(self, obs: Tensor) -> Tensor:
-        """Places (..., axes * N) of the bodies in pictures (..., D)."""
-        ...
-
-
 class PictureEventSampler:
     """Draws single pictures while a model learns to see, then events among the places it sees.
 
-    Args:
-        dataset: n sequences of T pictures.
-        device: where batches go.
-        model: what reads the pictures.
+    ``read`` gives the places (..., D) of what is in pictures (..., D), ``is_looking`` tells whether
+    the model still learns to see, ``on_line`` whether it sees balls on a line.
     """
 
     def __init__(
-        self, dataset: SequenceData, device: torch.device | None = None, *, model: SeeingModel
+        self,
+        dataset: SequenceData,
+        device: torch.device | None = None,
+        *,
+        read: Callable[[Tensor], Tensor],
+        is_looking: Callable[[], bool],
+        on_line: bool,
     ) -> None:
-        self._dataset = dataset
-        self._device = device
-        self._model = model
+        self._data, self._device, self._on_line = dataset, device, on_line
+        self._read, self._is_looking = read, is_looking
         self._events: EventSampler | None = None
 
     def sample(self, batch_size: int, generator: torch.Generator) -> dict[str, Tensor]:
         """``pictures`` (B / 8, D), of which each teaches more than an event, or what
         `EventSampler` draws."""
-        if self._model.is_looking:
+        if self._is_looking():
             return {"pictures": self._pictures(max(batch_size // 8, 1), generator)}
         if self._events is None:
-            kind = EventSampler if self._model.axes == 2 else LineEventSampler
-            self._events = kind(self._seen(), self._device)
+            self._events = EventSampler(self._seen(), self._device, self._on_line)
         return self._events.sample(batch_size, generator)
 
     def _pictures(self, batch_size: int, generator: torch.Generator) -> Tensor:
-        n, T = self._dataset.obs.shape[:2]
+        n, T = self._data.obs.shape[:2]
         rows = torch.randint(n, (batch_size,), generator=generator, device="cpu").numpy()
         frames = torch.randint(T, (batch_size,), generator=generator, device="cpu").numpy()
-        frames = frames * lengths(self._dataset)[rows] // T
-        return as_frames(torch.from_numpy(self._dataset.obs[rows, frames]).to(self._device))
+        frames = frames * lengths(self._data)[rows] // T
+        return as_frames(torch.from_numpy(self._data.obs[rows, frames]).to(self._device))
 
     @torch.no_grad()
-    def _seen(self) -> _Seen:
-        data = self._dataset
+    def _seen(self) -> SequenceData:
+        data = self._data
         places = [
-            self._model.read(as_frames(torch.from_numpy(part).to(self._device))).cpu().numpy()
+            self._read(as_frames(torch.from_numpy(part).to(self._device))).cpu().numpy()
             for part in np.array_split(data.obs, max(len(data.obs) // _READ_AT_ONCE, 1))
         ]
         return _Seen(np.concatenate(places), data.action, data.warm_up, lengths(data))
 
 
-@dataclass(frozen=True)
-class _Seen:
+class _Seen(NamedTuple):
     """Sequences of places, as `SequenceData`."""
 
     obs: NDArray[np.float32]
@@ -185,26 +163,3 @@ def _next_action(action: Tensor, last: Tensor) -> Tensor:
     acted = torch.where((action != 0.0).any(dim=-1), frames, last)
     later = torch.cat([acted[:, 1:], last], dim=1)
     return later.flip(1).cummin(dim=1).values.flip(1)
-
-
-SAMPLERS: dict[str, Any] = {
-    "sequences": SequenceSampler,
-    "events": EventSampler,
-    "line-events": LineEventSampler,
-    "windows": WindowSampler,
-    "picture-events": PictureEventSampler,
-}
-
-
-def make_sampler(
-    kind: str, dataset: SequenceData, device: torch.device | None = None, **settings: Any
-) -> Sampler:
-    """The sampler for a model's ``batch_kind``, with its ``batch_settings``.
-
-    Raises:
-        ValueError: for an unknown kind.
-    """
-    if kind not in SAMPLERS:
-        raise ValueError(unknown_name("kind of batch", kind, SAMPLERS))
-    sampler: Sampler = SAMPLERS[kind](dataset, device, **settings)
-    return sampler

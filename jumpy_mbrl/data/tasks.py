@@ -22,16 +22,16 @@ Letters: n sequences, T frames, D observation size.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from jumpy_mbrl.checks import check_names, unknown_name
+from jumpy_mbrl.checks import check_choice, check_count, check_names
 from jumpy_mbrl.data.seeds import Split, check_seed, check_split, data_rng
-from jumpy_mbrl.data.weather import SOURCE, Weather, make_weather, read_weather, weather_sequences
+from jumpy_mbrl.data.weather import SOURCE, make_weather, read_weather, weather_sequences
 from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.envs.physics import simulate
 from jumpy_mbrl.envs.pixels import PRESETS, draw_pixels
@@ -49,7 +49,7 @@ _WEATHER_STRIDES: dict[Split, int] = {"train": 20, "validation": 80, "evaluation
 
 
 @dataclass(frozen=True)
-class Task:
+class TaskInfo:
     """What is common to the sequences of a task.
 
     Attributes:
@@ -67,22 +67,22 @@ class Task:
     source: str
 
 
-TASKS: dict[str, Task] = {
-    "lines": Task(21, 1, 2, "Lines", "formula"),
-    "circles": Task(25, 1, 2, "Circles", "formula"),
-    "billiards1d": Task(45, 4, 2, "Billiards1D", "table"),
-    "billiards2d": Task(45, 4, 4, "Billiards2D", "table"),
-    "pixel-billiards1d": Task(45, 4, 784, "PixelBilliards1D", "pixels"),
-    "pixel-billiards2d": Task(45, 4, 784, "PixelBilliards2D", "pixels"),
-    "weather": Task(80, 20, 5, "Weather", "weather"),
-    "synthetic-weather": Task(80, 20, 5, "SyntheticWeather", "weather"),
+TASKS: dict[str, TaskInfo] = {
+    "lines": TaskInfo(21, 1, 2, "Lines", "formula"),
+    "circles": TaskInfo(25, 1, 2, "Circles", "formula"),
+    "billiards1d": TaskInfo(45, 4, 2, "Billiards1D", "table"),
+    "billiards2d": TaskInfo(45, 4, 4, "Billiards2D", "table"),
+    "pixel-billiards1d": TaskInfo(45, 4, 784, "PixelBilliards1D", "pixels"),
+    "pixel-billiards2d": TaskInfo(45, 4, 784, "PixelBilliards2D", "pixels"),
+    "weather": TaskInfo(80, 20, 5, "Weather", "weather"),
+    "synthetic-weather": TaskInfo(80, 20, 5, "SyntheticWeather", "weather"),
 }
 """Every task by name, in the order of the papers' table 1."""
 
 
 @dataclass(frozen=True)
 class TaskConfig:
-    """Everything that defines a set of sequences.
+    """Everything that defines a set of sequences; `ValueError` for an impossible value.
 
     Attributes:
         task: one of `TASKS`.
@@ -91,9 +91,6 @@ class TaskConfig:
         seed: of the random streams, in [0, 2**63). The weather file ignores it.
         split: "train", "validation" or "evaluation"; splits never share a sequence.
         csv: path of `jena_climate_2009_2016.csv`, for the task "weather" only.
-
-    Raises:
-        ValueError: if a value is impossible, naming the field, what was expected and the value.
     """
 
     task: str = "billiards2d"
@@ -103,17 +100,11 @@ class TaskConfig:
     csv: str | None = None
 
     def __post_init__(self) -> None:
-        if self.task not in TASKS:
-            raise ValueError(unknown_name("task", self.task, TASKS))
-        number = self.num_sequences
-        if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or number < 1:
-            raise ValueError(
-                f"expected num_sequences to be an integer of at least 1, got {number!r}"
-            )
-        check_seed(self.seed)
+        check_choice("task", self.task, TASKS)
         check_split(self.split)
-        object.__setattr__(self, "num_sequences", int(number))
-        object.__setattr__(self, "seed", int(self.seed))
+        number = check_count("num_sequences", self.num_sequences)
+        object.__setattr__(self, "num_sequences", number)
+        object.__setattr__(self, "seed", check_seed(self.seed))
         if self.csv is not None and self.task != "weather":
             raise ValueError(f"expected csv for the task 'weather' only, got it for {self.task!r}")
         if self.csv is None and self.task == "weather":
@@ -124,11 +115,7 @@ class TaskConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TaskConfig:
-        """Builds a config from what `to_dict` gave.
-
-        Raises:
-            ValueError: for unknown fields or impossible values.
-        """
+        """Builds a config from what `to_dict` gave; `ValueError` for unknown fields too."""
         check_names("task setting", values, [entry.name for entry in dataclasses.fields(cls)])
         return cls(**values)
 
@@ -177,24 +164,34 @@ class TaskDataset:
 
 
 def make_task(config: TaskConfig) -> TaskDataset:
-    """Makes the sequences that `config` defines.
+    """Makes the sequences of a config; `ValueError` for a missing or malformed weather file."""
+    rng, count = data_rng(config.seed, config.split), config.num_sequences
+    obs: Frames
+    if config.task == "lines":
+        obs = _lines(rng, count)
+    elif config.task == "circles":
+        obs = _circles(rng, count)
+    elif TASKS[config.task].source == "weather":
+        obs = _weather(config)
+    else:
+        play = _billiards1d if config.task.endswith("1d") else _billiards2d
+        balls = play(rng, count)  # (n, T, 2, 2)
+        if config.task.startswith("pixel"):
+            places = balls.reshape(-1, 2, 2)
+            obs = draw_pixels(places, None, PRESETS["paper"], _TABLE.radius)
+        else:
+            obs = balls[..., 1] if play is _billiards1d else balls
+        obs = obs.reshape(*balls.shape[:2], -1)
+    return TaskDataset(obs, config)
 
-    Raises:
-        ValueError: for a weather file that is missing or malformed.
-    """
-    if TASKS[config.task].source == "weather":
-        return TaskDataset(_weather(config), config)
-    rng = data_rng(config.seed, config.split)
-    return TaskDataset(_MAKERS[config.task](rng, config.num_sequences), config)
 
-
-def _lines(rng: np.random.Generator, count: int) -> Frames:
+def _lines(rng: np.random.Generator, count: int) -> NDArray[np.float32]:
     time = np.broadcast_to(np.arange(21.0) / 10.0, (count, 21))
     height = np.broadcast_to(rng.uniform(0.0, 1.0, (count, 1)), (count, 21))
     return np.stack([time, height], axis=-1).astype(np.float32)
 
 
-def _circles(rng: np.random.Generator, count: int) -> Frames:
+def _circles(rng: np.random.Generator, count: int) -> NDArray[np.float32]:
     radius = rng.uniform(1.0, 2.0, (count, 1))
     angle = rng.uniform(0.0, 2.0 * np.pi, (count, 1)) + np.arange(25) * (CIRCLE_STEP / radius)
     points = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=-1)
@@ -202,65 +199,37 @@ def _circles(rng: np.random.Generator, count: int) -> Frames:
 
 
 def _billiards1d(rng: np.random.Generator, count: int) -> NDArray[np.float32]:
-    """y of ball A, anywhere on the line, and of ball B, anywhere it has room; (n, T, 2)."""
+    """Ball A anywhere on the line x = 0.5, and ball B anywhere it has room; (n, T, 2, 2)."""
     low, high, apart = _TABLE.radius, 1.0 - _TABLE.radius, 2.0 * _TABLE.radius
     a = rng.uniform(low, high, count)
     below, above = np.maximum(a - apart - low, 0.0), np.maximum(high - a - apart, 0.0)
     room = rng.uniform(0.0, below + above)
     b = np.where(room < below, low + room, a + apart + room - below)
-    positions = np.full((count, 2, 2), 0.5)
+    positions, velocities = np.full((count, 2, 2), 0.5), np.zeros((count, 2, 2))
     positions[:, :, 1] = np.stack([a, b], axis=1)
-    velocities = np.zeros((count, 2, 2))
     velocities[:, :, 1] = rng.choice([-1.0, 1.0], (count, 2))
-    return _play(positions, velocities)[:, :, 1::2]
+    return _play(positions, velocities)
 
 
 def _billiards2d(rng: np.random.Generator, count: int) -> NDArray[np.float32]:
+    """Balls anywhere apart, in any direction; (n, T, 2, 2)."""
     positions = sample_positions(_TABLE, rng, count)
     angle = rng.uniform(0.0, 2.0 * np.pi, (count, 2))
     return _play(positions, np.stack([np.cos(angle), np.sin(angle)], axis=-1))
 
 
 def _play(positions: NDArray[np.float64], velocities: NDArray[np.float64]) -> NDArray[np.float32]:
-    return simulate(positions, velocities, np.zeros((len(positions), 2)), _TABLE)
+    frames = simulate(positions, velocities, np.zeros((len(positions), 2)), _TABLE)
+    return frames.reshape(*frames.shape[:2], 2, 2)
 
 
-def _pixels1d(rng: np.random.Generator, count: int) -> Frames:
-    y = _billiards1d(rng, count)
-    return _draw(np.stack([np.full_like(y, 0.5), y], axis=-1))
-
-
-def _pixels2d(rng: np.random.Generator, count: int) -> Frames:
-    return _draw(_billiards2d(rng, count).reshape(count, -1, 2, 2))
-
-
-def _draw(positions: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Pictures (n, T, 784) of balls (n, T, N, 2)."""
-    n, T, N, _ = positions.shape
-    frames = draw_pixels(positions.reshape(n * T, N, 2), None, PRESETS["paper"], _TABLE.radius)
-    return frames.reshape(n, T, -1)
-
-
-def _weather(config: TaskConfig) -> Frames:
+def _weather(config: TaskConfig) -> NDArray[np.float32]:
+    stride = _WEATHER_STRIDES[config.split]
     if config.csv is None:
-        return _cut(make_weather(WEATHER_DAYS, data_rng(config.seed, "train")), config)
-    weather = read_weather(config.csv)
+        weather = make_weather(WEATHER_DAYS, data_rng(config.seed, "train"))
+    else:
+        weather = read_weather(config.csv)
     try:
-        return _cut(weather, config)
+        return weather_sequences(weather, config.split, stride=stride)[: config.num_sequences]
     except ValueError as error:
         raise ValueError(f"cannot cut {config.csv} into sequences: {error}; {SOURCE}") from None
-
-
-def _cut(weather: Weather, config: TaskConfig) -> Frames:
-    sequences = weather_sequences(weather, config.split, stride=_WEATHER_STRIDES[config.split])
-    return sequences[: config.num_sequences]
-
-
-_MAKERS: dict[str, Callable[[np.random.Generator, int], Frames]] = {
-    "lines": _lines,
-    "circles": _circles,
-    "billiards1d": _billiards1d,
-    "billiards2d": _billiards2d,
-    "pixel-billiards1d": _pixels1d,
-    "pixel-billiards2d": _pixels2d,
-}

@@ -20,17 +20,18 @@ import math
 import os
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from jumpy_mbrl.checks import check_count
 from jumpy_mbrl.data.seeds import SPLITS, Split, check_split
 
 Array = NDArray[np.float64]
@@ -63,13 +64,12 @@ SOURCE = (
 class Weather:
     """Measurements in order of time, on a clock that may pause.
 
+    `ValueError` for other shapes, times that do not ascend, or values that are no weather.
+
     Attributes:
         time: (n,) seconds since 1970, strictly ascending, n at least 2. The file names no time
             zone; its times are taken as they stand, as if they were UTC.
         values: (n, 3) temperature in degC, pressure in mbar, density in g/m^3.
-
-    Raises:
-        ValueError: for other shapes, times that do not ascend, or values that are no weather.
     """
 
     time: Array
@@ -89,9 +89,7 @@ class Weather:
                 f"expected times to be finite and to ascend, got {self.time[wrong[0]]} and then "
                 f"{self.time[wrong[0] + 1]} at index {wrong[0] + 1}"
             )
-        found = _implausible(self.values)
-        if found is not None:
-            raise ValueError(_refusal(self.values, *found, f"at index {found[0]}"))
+        _check_limits(self.values, lambda index, column: f"at index {index}")
 
     def __len__(self) -> int:
         return len(self.time)
@@ -110,23 +108,12 @@ class Scaling:
     std: Array
 
     def standardise(self, features: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Features (..., 5) in their units to mean 0 and standard deviation 1 in training.
-
-        Raises:
-            ValueError: if the last dimension is not 5.
-        """
-        _check_features(features)
-        return ((features - self.mean) / self.std).astype(np.float32)
+        """Features (..., 5), or `ValueError`, to mean 0 and standard deviation 1 in training."""
+        return ((_check_features(features) - self.mean) / self.std).astype(np.float32)
 
     def restore(self, features: NDArray[np.floating]) -> Array:
-        """Standardised features (..., 5) to their units; the inverse of `standardise`.
-
-        Raises:
-            ValueError: if the last dimension is not 5.
-        """
-        _check_features(features)
-        restored: Array = features * self.std + self.mean
-        return restored
+        """Standardised features (..., 5), or `ValueError`, to their units."""
+        return _check_features(features) * self.std + self.mean
 
 
 def read_weather(path: str | os.PathLike[str]) -> Weather:
@@ -136,15 +123,19 @@ def read_weather(path: str | os.PathLike[str]) -> Weather:
     other columns beside them do. Blocks of rows that occur twice (there are two in the real file)
     are read once: of rows with the same time the first is kept. Pauses (there are five) stay.
 
-    Raises:
-        ValueError: if the file is missing, or is not such a file: a column is missing, a row has
-            too many or too few cells, a cell is no date or number, a value cannot have been
-            measured, or time goes back to a moment not seen before. Rows are counted as an editor
-            counts lines: the header is row 1. Each message ends with `SOURCE`.
+    `ValueError` if the file is missing, or is not such a file: a column is missing, a row has too
+    many or too few cells, a cell is no date or number, a value cannot have been measured, or time
+    goes back to a moment not seen before. Rows are counted as an editor counts lines: the header is
+    row 1. Each message ends with `SOURCE`.
     """
     path = Path(path)
     try:
-        return _read(path)
+        if not path.is_file():
+            raise ValueError(
+                f"expected the weather of Jena as a .csv or .zip file, but there is no {path}"
+            )
+        with _open_csv(path) as stream:
+            return _parse(stream, path)
     except csv.Error as error:
         problem = f"expected comma-separated values in {path}, got: {error}"
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
@@ -162,12 +153,7 @@ def make_weather(days: float, rng: np.random.Generator) -> Weather:
     is that of dry air by the ideal gas law. The clock is the real file's, without its pauses: every
     ten minutes from 2009-01-01 00:10. The same generator with fewer days gives the first of them.
 
-    Args:
-        days: length, at least two steps.
-        rng: where all randomness comes from.
-
-    Raises:
-        ValueError: if `days` is not finite or too short.
+    `ValueError` unless `days` are finite and at least two steps.
     """
     if not math.isfinite(days) or round(days * 144) < 2:
         raise ValueError(f"expected days to be finite and at least 2 / 144 (two steps), got {days}")
@@ -197,7 +183,7 @@ def weather_sequences(
     minutes: int = 30,
     stride: int | None = None,
 ) -> NDArray[np.float32]:
-    """Cuts one part of a series into standardised sequences.
+    """Cuts one part of a series into standardised sequences (n, length, 5), in order of time.
 
     The features are `FEATURES`: sines of the time with the frequencies of a day and of a year, then
     temperature, pressure and density. No sequence holds a pause of the clock. The bounds between
@@ -212,30 +198,20 @@ def weather_sequences(
         stride: steps from the start of a sequence to the start of the next; `length` (None) puts
             them end to end, less lets them overlap, which is for training.
 
-    Returns:
-        (n, length, 5), in order of time.
-
-    Raises:
-        ValueError: for an unknown part, lengths, minutes or strides out of range, or a series too
-            short to give each part a sequence.
+    `ValueError` for an unknown part, numbers out of range, or a series too short to give each part
+    a sequence.
     """
-    check_split(part)
-    _check_counts(length=length, minutes=minutes, stride=length if stride is None else stride)
-    runs = _runs(weather.time, minutes)
-    rows = _windows(_runs_of(part, runs, length), length, length if stride is None else stride)
+    rows = _rows(weather.time, part, length, minutes, length if stride is None else stride)
     return weather_scaling(weather, length, minutes).standardise(_features(weather))[rows]
 
 
 def weather_scaling(weather: Weather, length: int = 80, minutes: int = 30) -> Scaling:
     """The means and standard deviations by which `weather_sequences` standardises every part.
 
-    They are those of the training sequences (end to end) alone. Arguments as there.
-
-    Raises:
-        ValueError: as there, and if a feature does not vary over the training part.
+    They are those of the training sequences (end to end) alone. Arguments and errors as there;
+    `ValueError` also for a feature that does not vary over the training part.
     """
-    _check_counts(length=length, minutes=minutes)
-    rows = _windows(_runs_of("train", _runs(weather.time, minutes), length), length, length)
+    rows = _rows(weather.time, "train", length, minutes, length)
     features = _features(weather)[rows.reshape(-1)]
     mean, std = features.mean(axis=0), features.std(axis=0)
     still = np.flatnonzero(std <= 1e-9 * np.maximum(1.0, np.abs(mean)))
@@ -245,27 +221,6 @@ def weather_scaling(weather: Weather, length: int = 80, minutes: int = 30) -> Sc
             f"always {mean[still[0]]:.6g}; give a longer series or fewer minutes"
         )
     return Scaling(mean, std)
-
-
-# Reading
-
-
-def _read(path: Path) -> Weather:
-    """`read_weather`, before what it raises is put into words."""
-    if not path.is_file():
-        raise ValueError(
-            f"expected the weather of Jena as a .csv or .zip file, but there is no {path}"
-        )
-    with _open_csv(path) as stream:
-        rows, time, values = _parse(stream, path)
-    found = _implausible(values)
-    if found is not None:
-        index, column = found
-        raise ValueError(_refusal(values, *found, _cell(rows[index], _COLUMNS[column], path)))
-    first = _first_seen(rows, time, path)
-    if len(first) < 2:
-        raise ValueError(f"expected at least 2 rows of different times in {path}, got {len(first)}")
-    return Weather(time[first], values[first])
 
 
 @contextmanager
@@ -293,118 +248,87 @@ def _open_csv(path: Path) -> Iterator[TextIO]:
             yield stream
 
 
-def _parse(stream: TextIO, path: Path) -> tuple[NDArray[np.int64], Array, Array]:
-    """Row numbers (n,), times (n,) and values (n, 3) as they stand in the file."""
+def _parse(stream: TextIO, path: Path) -> Weather:
+    """The series in a file, by the names of its columns."""
     reader = csv.reader(stream)
     header = next(reader, [])
-    when, *places = _positions(header, path)
-    rows: list[int] = []
-    time: list[float] = []
-    values: list[list[float]] = []
-    for cells in reader:
-        if not cells:
-            continue
-        row = reader.line_num
-        if len(cells) != len(header):
-            raise ValueError(
-                f"expected {len(header)} cells, as in the header, in row {row} of {path}, got "
-                f"{len(cells)}; the file may be cut off"
-            )
-        try:
-            moment = _seconds(cells[when])
-            numbers = [float(cells[place]) for place in places]
-        except ValueError:
-            raise ValueError(_unreadable(cells, when, places, row, path)) from None
-        rows.append(row)
-        time.append(moment)
-        values.append(numbers)
-    return np.array(rows, np.int64), np.array(time), np.array(values).reshape(-1, 3)
-
-
-def _positions(header: list[str], path: Path) -> list[int]:
-    """Where the date and the three values stand in a row."""
-    missing = [name for name in (_DATE, *_COLUMNS) if name not in header]
+    names = (_DATE, *_COLUMNS)
+    missing = [name for name in names if name not in header]
     if missing:
         raise ValueError(
             f"expected the columns {missing} in row 1 (the header) of {path}, got "
             f"{str(header)[:300]}"
         )
-    return [header.index(name) for name in (_DATE, *_COLUMNS)]
-
-
-def _seconds(text: str) -> float:
-    """dd.mm.yyyy HH:MM:SS to seconds since 1970; a `ValueError` for anything else."""
-    date, _, clock = text.partition(" ")
-    return _midnight(date) + _since_midnight(clock)
-
-
-# A file of years has few different dates and times of day, and parsing one is slow.
-@cache
-def _midnight(date: str) -> float:
-    moment = datetime.datetime.strptime(date, "%d.%m.%Y")
-    return moment.replace(tzinfo=datetime.UTC).timestamp()
-
-
-@cache
-def _since_midnight(clock: str) -> float:
-    moment = datetime.datetime.strptime(clock, "%H:%M:%S")
-    return 3600.0 * moment.hour + 60.0 * moment.minute + moment.second
-
-
-def _unreadable(cells: list[str], when: int, places: list[int], row: int, path: Path) -> str:
-    """The message for a row in which a cell could not be read."""
-    for name, place in zip(_COLUMNS, places, strict=True):
-        try:
-            float(cells[place])
-        except ValueError:
-            return f"expected a number {_cell(row, name, path)}, got {cells[place]!r}"
-    where = _cell(row, _DATE, path)
-    return f"expected a date as dd.mm.yyyy HH:MM:SS {where}, got {cells[when]!r}"
-
-
-def _cell(row: int, column: str, path: Path) -> str:
-    return f"in row {row}, column {column!r} of {path}"
-
-
-def _first_seen(rows: NDArray[np.int64], time: Array, path: Path) -> NDArray[np.intp]:
-    """Indices of the rows to keep: those later than all before them.
-
-    The others have to repeat a time already kept, or something is out of order.
-    """
+    kinds = {_DATE: (_seconds, "a date as dd.mm.yyyy HH:MM:SS")}
+    columns = [(n, header.index(n), *kinds.get(n, (float, "a number"))) for n in names]
+    lines: list[int] = []
+    table: list[list[float]] = []
+    for cells in reader:
+        if not cells:
+            continue
+        if len(cells) != len(header):
+            raise ValueError(
+                f"expected {len(header)} cells, as in the header, in row {reader.line_num} of "
+                f"{path}, got {len(cells)}; the file may be cut off"
+            )
+        numbers = []
+        for name, place, read, what in columns:
+            try:
+                numbers.append(read(cells[place]))
+            except ValueError:
+                where = f"in row {reader.line_num}, column {name!r} of {path}"
+                raise ValueError(f"expected {what} {where}, got {cells[place]!r}") from None
+        lines.append(reader.line_num)
+        table.append(numbers)
+    time, *rest = np.array(table, np.float64).reshape(-1, 4).T
+    values = np.stack(rest, axis=1)
+    _check_limits(
+        values, lambda n, column: f"in row {lines[n]}, column {_COLUMNS[column]!r} of {path}"
+    )
+    # Rows later than all before them are kept; the others have to repeat a time already kept.
     later = np.ones(len(time), dtype=bool)
     later[1:] = time[1:] > np.maximum.accumulate(time)[:-1]
     stray = np.flatnonzero(~later & ~np.isin(time, time[later]))
     if len(stray):
         moment = np.datetime64(int(time[stray[0]]), "s")
         raise ValueError(
-            "expected times to ascend or to repeat earlier ones, but time goes back to "
-            f"{moment}, which no earlier row has, {_cell(rows[stray[0]], _DATE, path)}; "
-            "sort the rows"
+            f"expected a time that is later than all before it, or repeats one, in row "
+            f"{lines[stray[0]]}, column {_DATE!r} of {path}, got {moment}; sort the rows"
         )
-    return np.flatnonzero(later)
+    if later.sum() < 2:
+        raise ValueError(
+            f"expected at least 2 rows of different times in {path}, got {later.sum()}"
+        )
+    return Weather(time[later], values[later])
 
 
-def _implausible(values: Array) -> tuple[int, int] | None:
-    """Index and column of the first value outside its limits, NaN included."""
+def _seconds(text: str) -> float:
+    """dd.mm.yyyy HH:MM:SS to seconds since 1970; a `ValueError` for anything else."""
+    date, _, clock = text.partition(" ")
+    return _moment(date, "%d.%m.%Y") + _moment(clock, "%H:%M:%S") - _moment("00", "%H")
+
+
+@cache
+def _moment(text: str, form: str) -> float:
+    """A file of years has few different dates and times of day, and parsing one is slow."""
+    moment = datetime.datetime.strptime(text, form)
+    return moment.replace(tzinfo=datetime.UTC).timestamp()
+
+
+def _check_limits(values: Array, where: Callable[[int, int], str]) -> None:
+    """Raises `ValueError` for the first value outside its limits, NaN included."""
     low, high = np.array(_LIMITS).T
-    wrong = np.argwhere(~((values >= low) & (values <= high)))
-    return (int(wrong[0, 0]), int(wrong[0, 1])) if len(wrong) else None
-
-
-def _refusal(values: Array, index: int, column: int, where: str) -> str:
-    low, high = _LIMITS[column]
-    name, value = FEATURES[2 + column], values[index, column]
-    return f"expected {name} to be in [{low:g}, {high:g}] {where}, got {value:g}"
-
-
-# Making
+    for index, column in np.argwhere(~((values >= low) & (values <= high))).tolist():
+        raise ValueError(
+            f"expected {FEATURES[2 + column]} to be in [{low[column]:g}, {high[column]:g}] "
+            f"{where(index, column)}, got {values[index, column]:g}"
+        )
 
 
 def _wave(noise: Array, hours: float, smooth: float) -> Array:
     """An Ornstein-Uhlenbeck process of variance 1 that forgets in `hours`, smoothed over `smooth`.
 
-    Args:
-        noise: (n,) standard normal, one number for each ten minutes.
+    `noise` is (n,) standard normal, one number for each ten minutes.
     """
     keep, slow = math.exp(-1 / (6 * hours)), math.exp(-1 / (6 * smooth))
     shocks = noise * math.sqrt(1 - keep**2)
@@ -415,13 +339,31 @@ def _wave(noise: Array, hours: float, smooth: float) -> Array:
     return np.fromiter(wave, np.float64, len(noise)) / math.sqrt(left)
 
 
-# Cutting
-
-
 def _features(weather: Weather) -> Array:
     """(n, 5) in their units."""
     day, year = (np.sin(2 * np.pi * weather.time / period) for period in (DAY, YEAR))
     return np.column_stack([day, year, weather.values])
+
+
+def _rows(time: Array, part: Split, length: int, minutes: int, stride: int) -> NDArray[np.intp]:
+    """The rows of every sequence of a part, (n, length)."""
+    check_split(part)
+    for name, value in {"length": length, "minutes": minutes, "stride": stride}.items():
+        check_count(name, value)
+    runs = _runs(time, minutes)
+    # Parts begin where one of their sequences begins.
+    starts = _windows(runs, length, length)[:, 0]
+    n = len(starts)
+    counts = [0, 8 * n // 10, 9 * n // 10, n]
+    if any(begin == end for begin, end in itertools.pairwise(counts)):
+        raise ValueError(
+            f"expected a series of at least 6 sequences of {length} steps without a pause, so that "
+            f"each part gets one, got {n}; give a longer series or a smaller length"
+        )
+    number = SPLITS.index(part)
+    low = starts[counts[number]]
+    high = starts[counts[number + 1]] if number < 2 else np.iinfo(np.intp).max
+    return _windows([run[(run >= low) & (run < high)] for run in runs], length, stride)
 
 
 def _runs(time: Array, minutes: int) -> list[NDArray[np.intp]]:
@@ -446,30 +388,9 @@ def _windows(runs: list[NDArray[np.intp]], length: int, stride: int) -> NDArray[
     return np.concatenate(found)
 
 
-def _runs_of(part: Split, runs: list[NDArray[np.intp]], length: int) -> list[NDArray[np.intp]]:
-    """What of the runs belongs to a part; parts begin where one of their sequences begins."""
-    starts = _windows(runs, length, length)[:, 0]
-    n = len(starts)
-    counts = [0, 8 * n // 10, 9 * n // 10, n]
-    if any(begin == end for begin, end in itertools.pairwise(counts)):
-        raise ValueError(
-            f"expected a series of at least 6 sequences of {length} steps without a pause, so that "
-            f"each part gets one, got {n}; give a longer series or a smaller length"
-        )
-    number = SPLITS.index(part)
-    low = starts[counts[number]]
-    high = starts[counts[number + 1]] if number < 2 else np.iinfo(np.intp).max
-    return [run[(run >= low) & (run < high)] for run in runs]
-
-
-def _check_counts(**counts: object) -> None:
-    for name, value in counts.items():
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-            raise ValueError(f"expected {name} to be an integer of at least 1, got {value!r}")
-
-
-def _check_features(features: NDArray[np.floating]) -> None:
+def _check_features(features: NDArray[Any]) -> NDArray[Any]:
     if features.shape[-1:] != (len(FEATURES),):
         raise ValueError(
             f"expected features of shape (..., {len(FEATURES)}), got {tuple(features.shape)}"
         )
+    return features

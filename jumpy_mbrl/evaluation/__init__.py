@@ -14,8 +14,16 @@ from jumpy_mbrl.evaluation.scoring import (
     wilson_interval,
 )
 from jumpy_mbrl.evaluation.sequences import TaskScore, sample, score
-from jumpy_mbrl.evaluation.tables import Outcomes, Tables, make_tables, play
-from jumpy_mbrl.evaluation.variants import VARIANTS, Variant, find_variant
+from jumpy_mbrl.evaluation.tables import (
+    VARIANTS,
+    HeldOut,
+    Outcomes,
+    Tables,
+    Variant,
+    find_variant,
+    make_tables,
+    play,
+)
 
 __all__ = [
     "BATCH_SIZE",
@@ -25,6 +33,7 @@ __all__ = [
     "ContactCount",
     "Contested",
     "Given",
+    "HeldOut",
     "Outcomes",
     "ShotRecord",
     "Tables",

@@ -50,10 +50,7 @@ def given_to(agent: Agent) -> Given:
 
     A record is what ``save_pretrained`` writes. Of its ``training`` are read ``config`` (``steps``
     and ``batch_size``), ``steps`` if fewer were made, and ``seconds``; of its ``metrics``
-    ``validation_step``.
-
-    Raises:
-        ValueError: if these are not numbers.
+    ``validation_step``. `ValueError` if these are not numbers.
     """
     model = getattr(agent, "model", None)
     if not isinstance(model, WorldModel):
@@ -77,10 +74,8 @@ def given_to(agent: Agent) -> Given:
 def training_frames(agent: Agent) -> int | None:
     """Frames that an agent learned from: as it says, or as its models' records have it.
 
-    Models of an ensemble that learned from the same data have these counted once.
-
-    Raises:
-        ValueError: if a record does not say so as ``save_pretrained`` does.
+    Models of an ensemble that learned from the same data have these counted once. `ValueError` if a
+    record does not say so as ``save_pretrained`` does.
     """
     if hasattr(agent, "training_frames"):
         frames: int | None = agent.training_frames
@@ -106,26 +101,26 @@ def _records(agent: Agent) -> list[Mapping[str, Any]]:
 
 def _frames(data: Mapping[str, Any]) -> int | None:
     if data.get("task") in TASKS:
-        return operator.index(data["num_sequences"]) * TASKS[data["task"]].frames
-    count, length = data.get("num_trajectories"), (data.get("table") or {}).get("num_frames")
-    if count is None or length is None:
-        return None
-    return operator.index(count) * operator.index(length)
+        return _product(data["num_sequences"], TASKS[data["task"]].frames)
+    return _product(data.get("num_trajectories"), (data.get("table") or {}).get("num_frames"))
 
 
 def _training(record: Mapping[str, Any]) -> tuple[int | None, int | None, float | None]:
     """Samples in all and up to the best weights, and seconds, as far as they are on record."""
-    training = record.get("training") or {}
-    config = training.get("config") or {}
-    batch, best = config.get("batch_size"), (record.get("metrics") or {}).get("validation_step")
-    samples = [
-        None if batch is None or steps is None else operator.index(batch) * operator.index(steps)
-        for steps in (training.get("steps", config.get("steps")), best)
-    ]
-    seconds = training.get("seconds")
+    training, metrics = record.get("training") or {}, record.get("metrics") or {}
+    config, seconds = training.get("config") or {}, training.get("seconds")
+    batch, steps = config.get("batch_size"), training.get("steps", config.get("steps"))
     if seconds is not None and not (math.isfinite(seconds) and seconds >= 0.0):
         raise ValueError(f"its seconds are {seconds!r}")
-    return samples[0], samples[1], None if seconds is None else float(seconds)
+    samples, best = _product(batch, steps), _product(batch, metrics.get("validation_step"))
+    return samples, best, None if seconds is None else float(seconds)
+
+
+def _product(first: Any, second: Any) -> int | None:
+    """Of two integers; None if one of them is."""
+    if first is None or second is None:
+        return None
+    return operator.index(first) * operator.index(second)
 
 
 def _sum(parts: Any) -> Any:

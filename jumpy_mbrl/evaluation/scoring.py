@@ -9,18 +9,20 @@ Letters: B tables, D = 2N numbers an observation.
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from jumpy_mbrl.arrays import as_array
+from jumpy_mbrl.checks import check_count
 from jumpy_mbrl.evaluation.given import Given, given_to, training_frames
-from jumpy_mbrl.evaluation.tables import Outcomes, Tables, drawn_objective, play, true_state
+from jumpy_mbrl.evaluation.tables import HeldOut, Outcomes, drawn_objective, play, true_state
 from jumpy_mbrl.models.base import WorldModel
 from jumpy_mbrl.models.world import warn_of_other_world
 
@@ -89,12 +91,7 @@ class Contested:
 
     @classmethod
     def of(cls, is_success: NDArray[np.bool_], idle_wins: NDArray[np.bool_]) -> Contested | None:
-        """That of an agent which won some of the tables (B,); None if doing nothing wins all.
-
-        Args:
-            is_success: which tables it won.
-            idle_wins: which of them doing nothing wins.
-        """
+        """That of an agent which won some of the tables (B,); None if doing nothing wins all."""
         won = is_success[~idle_wins]
         n, successes = len(won), int(won.sum())
         return cls(n, successes, successes / n, wilson_interval(successes, n)) if n else None
@@ -150,17 +147,11 @@ class AgentResult:
     beliefs: NDArray[np.float64] | None = field(repr=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """The figures, without the arrays, as a dictionary that JSON can hold."""
+        """The figures, without the arrays, as JSON gives them back."""
         arrays = ("actions", "is_success", "beliefs")
-        values = {name: value for name, value in vars(self).items() if name not in arrays}
-        values["ci95"] = list(self.ci95)
-        if self.contested is not None:
-            values["contested"] = {**vars(self.contested), "ci95": list(self.contested.ci95)}
-        values["given"] = self.given.to_dict()
-        for name in ("calibration", "by_contacts", "by_ball_hits"):
-            if values[name] is not None:
-                values[name] = [dict(vars(entry)) for entry in values[name]]
-        return values
+        figures = {name: value for name, value in asdict(self).items() if name not in arrays}
+        plain: dict[str, Any] = json.loads(json.dumps(figures))
+        return plain
 
 
 @runtime_checkable
@@ -173,8 +164,7 @@ class PlanningAgent(Protocol):
 def wilson_interval(successes: int, n: int, z: float = _Z95) -> tuple[float, float]:
     """Wilson's score interval of a success probability (Wilson 1927), 95 % by default.
 
-    Raises:
-        ValueError: unless 0 <= successes <= n and n >= 1.
+    `ValueError` unless 0 <= successes <= n and n >= 1.
     """
     if n < 1 or not 0 <= successes <= n:
         raise ValueError(f"expected 0 <= successes <= n and n >= 1, got {successes} of {n}")
@@ -187,9 +177,28 @@ def wilson_interval(successes: int, n: int, z: float = _Z95) -> tuple[float, flo
     return low, high
 
 
+@dataclass(frozen=True, eq=False)
+class Round:
+    """An agent's choices for one batch, and what became of them.
+
+    Attributes:
+        actions: (B, 2).
+        beliefs: of planners, (B,).
+        ticks: of planners, (B,).
+        outcomes: in the real environment.
+        seconds: that the choice took, per table.
+    """
+
+    actions: NDArray[np.float32]
+    beliefs: NDArray[np.float64] | None
+    ticks: NDArray[np.float64] | None
+    outcomes: Outcomes
+    seconds: float
+
+
 def evaluate_agent(
     agent: Agent,
-    tables: Tables,
+    tables: HeldOut,
     batch_size: int = BATCH_SIZE,
     progress: Callable[[int], object] | None = None,
 ) -> AgentResult:
@@ -205,12 +214,9 @@ def evaluate_agent(
         batch_size: tables that the agent chooses for at once.
         progress: called with the number of tables done since its last call.
 
-    Raises:
-        ValueError: for a batch size below 1, or an agent that does not return (actions, state) with
-            finite actions (B, 2).
-
-    Warns:
-        OtherWorldWarning: for a planner whose model has learned another world.
+    `ValueError` for a batch size below 1, or an agent that does not return (actions, state) with
+    finite actions (B, 2). Warns of a planner whose model has learned another world
+    (`OtherWorldWarning`).
     """
     model = getattr(agent, "model", None)
     if isinstance(model, WorldModel):
@@ -224,52 +230,70 @@ def evaluate_agent(
     return summarise(agent, tables, rounds)
 
 
-def batches(tables: Tables, batch_size: int) -> list[Tables]:
-    """The tables, ``batch_size`` at a time.
-
-    Raises:
-        ValueError: for a batch size below 1.
-    """
-    if batch_size < 1:
-        raise ValueError(f"expected batch_size to be at least 1, got {batch_size}")
-    return [tables[first : first + batch_size] for first in range(0, len(tables), batch_size)]
+def batches(tables: HeldOut, batch_size: int) -> list[HeldOut]:
+    """The tables, ``batch_size`` at a time; `ValueError` for a batch size below 1."""
+    size = check_count("batch_size", batch_size)
+    return [tables[first : first + size] for first in range(0, len(tables), size)]
 
 
-def warm_up(agent: Agent, tables: Tables) -> None:
+def warm_up(agent: Agent, tables: HeldOut) -> None:
     """Lets a planner choose once, untimed."""
     if isinstance(agent, PlanningAgent):
         _choose(agent, tables[:_WARM_UP])
 
 
-def play_round(agent: Agent, tables: Tables) -> Round:
-    """Lets an agent shoot on tables of one batch.
-
-    Raises:
-        ValueError: for an agent that does not return (actions, state) with finite actions (B, 2).
-    """
+def play_round(agent: Agent, tables: HeldOut) -> Round:
+    """Lets an agent shoot on tables of one batch; errors are those of `evaluate_agent`."""
     started = time.perf_counter()
-    choice = _choose(agent, tables)
+    actions, beliefs, ticks = _choose(agent, tables)
     seconds = (time.perf_counter() - started) / len(tables)
-    return Round(**vars(choice), outcomes=play(tables, choice.actions), seconds=seconds)
+    return Round(actions, beliefs, ticks, play(tables, actions), seconds)
+
+
+def summarise(agent: Agent, tables: HeldOut, rounds: Sequence[Round]) -> AgentResult:
+    """The figures of an agent that has played all tables, in batches, in order."""
+    outcomes = [part.outcomes for part in rounds]
+    is_success, wall_hits, ball_hits = (
+        np.concatenate([getattr(part, name) for part in outcomes])
+        for name in ("is_success", "wall_hits", "ball_hits")
+    )
+    beliefs = _joined([part.beliefs for part in rounds])
+    ticks = _joined([part.ticks for part in rounds])
+    n, successes = len(tables), int(is_success.sum())
+    return AgentResult(
+        n=n,
+        successes=successes,
+        success=successes / n,
+        ci95=wilson_interval(successes, n),
+        contested=Contested.of(is_success, tables.idle_wins),
+        ms_per_shot=1000.0 * float(np.median([part.seconds for part in rounds])),
+        ticks=None if ticks is None else float(ticks.mean()),
+        belief=None if beliefs is None else float(beliefs.mean()),
+        calibration=None if beliefs is None else calibration(beliefs, is_success),
+        wall_hits=float(wall_hits.mean()),
+        ball_hits=float(ball_hits.mean()),
+        by_contacts=by_count(wall_hits + ball_hits, is_success),
+        by_ball_hits=by_count(ball_hits, is_success),
+        training_frames=training_frames(agent),
+        given=given_to(agent),
+        checkpoint=getattr(agent, "checkpoint", None),
+        seed=tables.seed,
+        actions=np.concatenate([part.actions for part in rounds]),
+        is_success=is_success,
+        beliefs=beliefs,
+    )
 
 
 def calibration(
     beliefs: NDArray[np.float64], is_success: NDArray[np.bool_]
 ) -> tuple[CalibrationBin, ...]:
     """Belief (B,) against reality (B,), in four bins of equal width; empty ones are left out."""
-    number = np.digitize(beliefs, _BELIEF_EDGES[1:-1])
+    edges, number = _BELIEF_EDGES, np.digitize(beliefs, _BELIEF_EDGES[1:-1])
     bins = []
     for index in np.unique(number).tolist():
         rows = number == index
-        bins.append(
-            CalibrationBin(
-                low=_BELIEF_EDGES[index],
-                high=_BELIEF_EDGES[index + 1],
-                n=int(rows.sum()),
-                belief=float(beliefs[rows].mean()),
-                success=float(is_success[rows].mean()),
-            )
-        )
+        means = float(beliefs[rows].mean()), float(is_success[rows].mean())
+        bins.append(CalibrationBin(edges[index], edges[index + 1], int(rows.sum()), *means))
     return tuple(bins)
 
 
@@ -285,98 +309,35 @@ def by_count(
     return tuple(counts)
 
 
-@dataclass(frozen=True, eq=False)
-class _Choice:
+_Choice = tuple[NDArray[np.float32], NDArray[np.float64] | None, NDArray[np.float64] | None]
+
+
+def _choose(agent: Agent, tables: HeldOut) -> _Choice:
     """Actions (B, 2), and for planners beliefs and ticks, (B,) each."""
-
-    actions: NDArray[np.float32]
-    beliefs: NDArray[np.float64] | None = None
-    ticks: NDArray[np.float64] | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Round(_Choice):
-    """An agent's choices for one batch, and what became of them.
-
-    Attributes:
-        outcomes: in the real environment.
-        seconds: that the choice took, per table.
-    """
-
-    outcomes: Outcomes = field(kw_only=True)
-    seconds: float = field(kw_only=True)
-
-
-def _choose(agent: Agent, tables: Tables) -> _Choice:
     if isinstance(agent, PlanningAgent):
         state = true_state(agent, tables) if getattr(agent, "oracle", False) else None
         plan = agent.plan(tables.frames.copy(), state, drawn_objective(tables))
-        return _Choice(
-            actions=as_array(plan.action).astype(np.float32),
-            beliefs=as_array(plan.belief).astype(np.float64),
-            ticks=as_array(plan.ticks).astype(np.float64),
-        )
-    observations = tables.observations.copy()
-    answer: object = agent.predict(observations, deterministic=True)
+        belief, ticks = (as_array(part).astype(np.float64) for part in (plan.belief, plan.ticks))
+        return as_array(plan.action).astype(np.float32), belief, ticks
+    answer: object = agent.predict(tables.observations.copy(), deterministic=True)
+    who = type(agent).__name__
     if not isinstance(answer, tuple) or len(answer) != 2:
+        told = type(answer).__name__
+        if isinstance(answer, tuple):
+            told = f"a tuple of {len(answer)}"
+        elif hasattr(answer, "shape"):
+            told += f" of shape {tuple(answer.shape)}"
         raise ValueError(
             f"expected predict to return (actions, state) as that of Stable-Baselines3 does, got "
-            f"{_told(answer)} from {type(agent).__name__}; return (actions, None) if there is no "
-            f"state"
+            f"{told} from {who}; return (actions, None) if there is no state"
         )
     actions = as_array(answer[0]).astype(np.float32)
     if actions.shape != (len(tables), 2):
         raise ValueError(
-            f"expected predict to return actions of shape ({len(tables)}, 2), "
-            f"got {actions.shape} from {type(agent).__name__}"
+            f"expected predict to return actions of shape ({len(tables)}, 2), got {actions.shape} "
+            f"from {who}"
         )
-    return _Choice(actions)
-
-
-def _told(answer: object) -> str:
-    """What an agent returned, for a message."""
-    if isinstance(answer, tuple):
-        return f"a tuple of {len(answer)}"
-    shape = getattr(answer, "shape", None)
-    return type(answer).__name__ + ("" if shape is None else f" of shape {tuple(shape)}")
-
-
-def summarise(agent: Agent, tables: Tables, rounds: Sequence[Round]) -> AgentResult:
-    """The figures of an agent that has played all tables, in batches.
-
-    Args:
-        agent: who played.
-        tables: all of them.
-        rounds: what came of them, in order.
-    """
-    is_success = np.concatenate([entry.outcomes.is_success for entry in rounds])
-    wall_hits = np.concatenate([entry.outcomes.wall_hits for entry in rounds])
-    ball_hits = np.concatenate([entry.outcomes.ball_hits for entry in rounds])
-    beliefs = _joined([entry.beliefs for entry in rounds])
-    ticks = _joined([entry.ticks for entry in rounds])
-    n, successes = len(tables), int(is_success.sum())
-    return AgentResult(
-        n=n,
-        successes=successes,
-        success=successes / n,
-        ci95=wilson_interval(successes, n),
-        contested=Contested.of(is_success, tables.idle_wins),
-        ms_per_shot=1000.0 * float(np.median([entry.seconds for entry in rounds])),
-        ticks=None if ticks is None else float(ticks.mean()),
-        belief=None if beliefs is None else float(beliefs.mean()),
-        calibration=None if beliefs is None else calibration(beliefs, is_success),
-        wall_hits=float(wall_hits.mean()),
-        ball_hits=float(ball_hits.mean()),
-        by_contacts=by_count(wall_hits + ball_hits, is_success),
-        by_ball_hits=by_count(ball_hits, is_success),
-        training_frames=training_frames(agent),
-        given=given_to(agent),
-        checkpoint=getattr(agent, "checkpoint", None),
-        seed=tables.seed,
-        actions=np.concatenate([entry.actions for entry in rounds]),
-        is_success=is_success,
-        beliefs=beliefs,
-    )
+    return actions, None, None
 
 
 def _joined(parts: list[NDArray[np.float64] | None]) -> NDArray[np.float64] | None:

@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 
 from jumpy_mbrl.arrays import as_tensor
+from jumpy_mbrl.checks import check_count
 from jumpy_mbrl.data.loading import SequenceData, actions_ahead, as_frames, lengths
 from jumpy_mbrl.models.base import Imagined, WorldModel, check_times, like_of
+from jumpy_mbrl.training.validation import open_loop
 
 BATCH_SIZE = 1000
 """Sequences imagined at once."""
@@ -78,18 +80,14 @@ def sample(
         times: (K,) real times in frames of the sequence, ascending; the last frame shown is at
             ``warm_up - 1`` and no time may lie before it.
 
-    Returns:
-        The prediction, whose tick times are in frames of the sequence too.
-
-    Raises:
-        ValueError: for another number of frames or other times, wrong shapes, or NaN.
+    Returns the prediction, whose tick times are in frames of the sequence too. `ValueError` for
+    another number of frames or other times, wrong shapes, or NaN.
     """
     if obs.ndim != 3:
         raise ValueError(f"obs must have shape (B, T, D), got {tuple(obs.shape)}")
     T = obs.shape[1]
-    if isinstance(warm_up, bool) or not isinstance(warm_up, (int, np.integer)):
-        raise ValueError(f"warm_up must be an integer, got {warm_up!r}")
-    if not 1 <= warm_up <= T:
+    now = check_count("warm_up", warm_up) - 1
+    if now >= T:
         raise ValueError(
             f"warm_up must be from 1 to {T}, the number of frames of the sequences, got {warm_up}"
         )
@@ -99,7 +97,6 @@ def sample(
             f"frame of obs, got {tuple(action.shape)}"
         )
     like = like_of(model)
-    now = int(warm_up) - 1
     ahead = as_tensor(times).to(like) - now
     if bool((ahead < 0).any()):
         raise ValueError(
@@ -107,51 +104,43 @@ def sample(
             f"{float(ahead.min()) + now:g}"
         )
     check_times(ahead)
-    shown = as_frames(obs[:, :warm_up]).to(like)
+    shown = as_frames(obs[:, : now + 1]).to(like)
     if action is None:
         imagined = model.imagine(model.observe(shown), ahead)
     else:
         taken = action.to(like)
-        state = model.observe(shown, taken[:, :warm_up])
+        state = model.observe(shown, taken[:, : now + 1])
         imagined = model.imagine(state, ahead, *actions_ahead(taken, now))
     return replace(imagined, tick_times=imagined.tick_times + now)
 
 
 @torch.no_grad()
 def score(model: WorldModel, data: SequenceData, batch_size: int = BATCH_SIZE) -> TaskScore:
-    """Scores a model on sequences.
+    """Scores a model on n sequences of T frames, more than are shown, ``batch_size`` at once.
 
-    Args:
-        model: the model.
-        data: n sequences of T frames, more than are shown.
-        batch_size: how many sequences are imagined at once.
-
-    Raises:
-        ValueError: for a batch size below 1, or no frame to predict.
+    `ValueError` for a batch size below 1, or no frame to predict.
     """
     n, T = data.obs.shape[:2]
-    length = torch.from_numpy(lengths(data))
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    if data.warm_up >= T:
-        raise ValueError(f"expected more frames than the {data.warm_up} that are shown, got {T}")
-    later = [float(t) for t in range(data.warm_up, T)]
-    ahead = (length - data.warm_up).clamp_min(0)
-    moments = one_step_moments(data.warm_up, T)
+    shown, length = data.warm_up, torch.from_numpy(lengths(data))
+    check_count("batch_size", batch_size)
+    if shown >= T:
+        raise ValueError(f"expected more frames than the {shown} that are shown, got {T}")
+    moments = one_step_moments(shown, T)
     errors, one_step, ticks, lines = [], [], 0, 0
-    for start in range(0, n, batch_size):
-        obs = torch.from_numpy(data.obs[start : start + batch_size])
-        action = torch.from_numpy(data.action[start : start + batch_size])
-        ends = length[start : start + batch_size]
-        imagined = sample(model, obs, action, data.warm_up, later)
-        imagined = imagined.until(ends.to(imagined.tick_times) - 1.0)
-        errors.append(_error(imagined.obs, obs[:, data.warm_up :], ends - data.warm_up))
-        ticks += int(imagined.ticks.sum())
-        begun = imagined.lines(data.warm_up - 1).cpu()
-        lines += int(begun[ends > data.warm_up].sum())
-        one_step.append(_one_step(model, obs, action, moments, ends))
+    for part in open_loop(model, data, batch_size):
+        errors.append(_per_sequence(part.missed))
+        ticks += int(part.ticks.sum())
+        lines += int(part.lines.sum())
+        near = []
+        for t in moments:
+            # An action of zeros is none: it should not make a model tick.
+            taken = part.action if bool(part.action[:, t - 1].any()) else None
+            missed = sample(model, part.obs, taken, t, [float(t)]).obs - part.obs[:, t : t + 1]
+            near.append(_per_sequence(missed.where((part.ahead + shown > t)[:, None, None], 0.0)))
+        one_step.append(torch.stack(near).mean(dim=0))
     # Means over all frames, of which those beyond an end count as no error and must not be counted.
-    error, share = torch.cat(errors), ahead.double() / len(later)
+    ahead = (length - shown).clamp_min(0)
+    error, share = torch.cat(errors), ahead.double() / (T - shown)
     mse = float(error.mean() / share.mean())
     spread = error - mse * (share - 1.0)
     known = float(np.mean(np.array(moments) < lengths(data)[:, None]))
@@ -172,25 +161,6 @@ def one_step_moments(warm_up: int, frames: int) -> list[int]:
     return sorted(set(even.tolist()))
 
 
-def _one_step(
-    model: WorldModel, obs: Tensor, action: Tensor, moments: list[int], ends: Tensor
-) -> Tensor:
-    """Squared error of each sequence, (B,), none where it has ended."""
-    errors = []
-    for t in moments:
-        # An action of zeros is none: it should not make a model tick.
-        taken = action if bool(action[:, t - 1].any()) else None
-        predicted = sample(model, obs, taken, t, [float(t)])
-        errors.append(_error(predicted.obs, obs[:, t : t + 1], ends - t))
-    return torch.stack(errors).mean(dim=0)
-
-
-def _error(predicted: Tensor, real: Tensor, known: Tensor) -> Tensor:
-    """Squared error of each sequence, (B,): the mean over frames and coordinates.
-
-    Frames after the first ``known`` (B,) count as no error.
-    """
-    frames = torch.arange(real.shape[1], device=known.device) < known.unsqueeze(1)
-    missed = predicted - as_frames(real).to(predicted)
-    missed = missed.where(frames.unsqueeze(2).to(missed.device), 0.0)
+def _per_sequence(missed: Tensor) -> Tensor:
+    """Squared error of each sequence, (B,): the mean over frames and coordinates."""
     return missed.square().mean(dim=(1, 2)).double().cpu()

@@ -1,4 +1,7 @@
-"""Held-out tables, and what becomes of shots on them in the real environment.
+"""The games that agents are compared at, held-out tables, and what becomes of shots on them.
+
+Whatever the game, an agent is shown the four frames before its shot, and the target where every
+table has its own; the real environment plays the shot.
 
 Letters: B tables, T frames, N balls, D = 2N (on a line D = N). Positions in table sides, velocities
 in sides per time unit.
@@ -6,7 +9,8 @@ in sides per time unit.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -16,18 +20,74 @@ import torch
 from numpy.typing import NDArray
 
 from jumpy_mbrl.agents.registry import objective_of
-from jumpy_mbrl.checks import unknown_name
+from jumpy_mbrl.checks import check_choice
 from jumpy_mbrl.data.seeds import evaluation_table_seeds, validation_table_seeds
-from jumpy_mbrl.envs import register_envs
+from jumpy_mbrl.envs import BILLIARDS_1D, BILLIARDS_2D, register_envs
 from jumpy_mbrl.envs.config import TableConfig
-from jumpy_mbrl.evaluation.variants import DEFAULT, Variant
+from jumpy_mbrl.envs.rules import Task, line_task, plane_task
 
 if TYPE_CHECKING:
     from jumpy_mbrl.agents import Objective
 
 
+@dataclass(frozen=True)
+class Variant:
+    """A game.
+
+    Attributes:
+        description: what is played, in a line.
+        env_id: `Billiards2D-v0` or `Billiards1D-v0`.
+        arguments: those of the environment.
+    """
+
+    description: str
+    env_id: str = BILLIARDS_2D
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def task(self) -> Task:
+        """What the environment plays."""
+        make = line_task if self.env_id == BILLIARDS_1D else plane_task
+        return make(**self.arguments)
+
+
+_ON_TABLE: dict[str, tuple[str, dict[str, Any]]] = {
+    "default": ("two moving balls, and one target in the corner", {}),
+    "random_target": ("every table has its own target", {"random_target": True}),
+    "rest": ("all balls lie still", {"start": "rest"}),
+    "long": ("90 frames", {"config": {"num_frames": 90}}),
+    # In the middle of the default one: its outer half is out of reach for a ball's centre.
+    "small_target": (
+        "a target of half the side",
+        {"config": {"target": (0.85, 0.95, 0.05, 0.15)}},
+    ),
+    "last_frame": ("the object ball must be inside at the last frame", {"success": "last"}),
+    "three_balls": ("three balls", {"num_balls": 3}),
+    "four_balls": ("four balls", {"num_balls": 4}),
+    "five_balls": ("five balls", {"num_balls": 5}),
+}
+VARIANTS: dict[str, dict[str, Variant]] = {
+    BILLIARDS_2D: {
+        name: Variant(text, BILLIARDS_2D, arguments)
+        for name, (text, arguments) in _ON_TABLE.items()
+    },
+    BILLIARDS_1D: {
+        "default": Variant("two balls on a line, and the choice of where one begins", BILLIARDS_1D)
+    },
+}
+"""Every game, by the id of its environment and its name."""
+
+DEFAULT = VARIANTS[BILLIARDS_2D]["default"]
+
+
+def find_variant(table: str = "default", env_id: str = BILLIARDS_2D) -> Variant:
+    """The game of this name; `ValueError` for one that is not in ``VARIANTS``."""
+    games = VARIANTS[check_choice("environment", env_id, VARIANTS)]
+    return games[check_choice(f"table of {env_id}", table, games)]
+
+
 @dataclass(frozen=True, eq=False)
-class Tables:
+class HeldOut:
     """Held-out tables, watched up to the frame of the shot.
 
     Attributes:
@@ -52,16 +112,10 @@ class Tables:
     def __len__(self) -> int:
         return len(self.reset_seeds)
 
-    def __getitem__(self, rows: slice) -> Tables:
+    def __getitem__(self, rows: slice) -> HeldOut:
         """Some of the tables."""
-        return replace(
-            self,
-            reset_seeds=self.reset_seeds[rows],
-            observations=self.observations[rows],
-            positions=self.positions[rows],
-            velocities=self.velocities[rows],
-            targets=self.targets[rows],
-        )
+        each = ("reset_seeds", "observations", "positions", "velocities", "targets")
+        return replace(self, **{name: getattr(self, name)[rows] for name in each})
 
     @property
     def config(self) -> TableConfig:
@@ -77,6 +131,10 @@ class Tables:
     def idle_wins(self) -> NDArray[np.bool_]:
         """Which of them are won if nothing is done, (B,)."""
         return play(self, np.zeros((len(self), 2), np.float32)).is_success
+
+
+Tables = HeldOut
+"""The former name."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +160,7 @@ _TABLE_SEEDS = {"evaluation": evaluation_table_seeds, "validation": validation_t
 
 def make_tables(
     episodes: int, seed: int = 0, variant: Variant = DEFAULT, split: str = "evaluation"
-) -> Tables:
+) -> HeldOut:
     """Resets the real environment to held-out tables and watches their lead-in.
 
     Args:
@@ -112,21 +170,17 @@ def make_tables(
         split: "evaluation", or "validation": those by which policies are chosen (see
             ``train_policy``), to compare with their curves and for nothing else.
 
-    Raises:
-        ValueError: for a number of episodes or a seed out of range, or an unknown split.
+    `ValueError` for a number of episodes or a seed out of range, or an unknown split.
     """
-    if split not in _TABLE_SEEDS:
-        raise ValueError(unknown_name("split of tables", split, _TABLE_SEEDS))
-    reset_seeds = _TABLE_SEEDS[split](seed, episodes)
+    reset_seeds = _TABLE_SEEDS[check_choice("split of tables", split, _TABLE_SEEDS)](seed, episodes)
     env = _make_env(variant)
-    lead_in = variant.task.config.lead_in
     frames, infos, targets = [], [], []
     for reset_seed in reset_seeds:
-        shown, info = _watch(env, reset_seed, lead_in)
+        shown, info = _watch(env, reset_seed, variant.task.config.lead_in)
         frames.append(shown)
         infos.append(info)
         targets.append(env.get_wrapper_attr("target"))
-    return Tables(
+    return HeldOut(
         seed=seed,
         reset_seeds=reset_seeds,
         observations=np.stack(frames),
@@ -137,34 +191,30 @@ def make_tables(
     )
 
 
-def play(tables: Tables, actions: NDArray[np.floating[Any]]) -> Outcomes:
-    """Plays one shot on each table in the real environment, to the end of the episode.
+def play(tables: HeldOut, actions: NDArray[np.floating[Any]]) -> Outcomes:
+    """Plays one shot on each of B tables in the real environment, to the end of the episode.
 
-    Args:
-        tables: B of them.
-        actions: (B, 2) in [-1, 1].
-
-    Raises:
-        ValueError: for actions of another shape, or not finite.
+    `ValueError` for actions of another shape than (B, 2), or not finite.
     """
     if actions.shape != (len(tables), 2):
         raise ValueError(f"expected actions of shape ({len(tables)}, 2), got {actions.shape}")
-    env = _make_env(tables.variant)
-    size = tables.positions.shape[1]
-    played = [
-        _play_one(env, reset_seed, action, tables.config, size)
-        for reset_seed, action in zip(tables.reset_seeds, actions, strict=True)
-    ]
-    is_success, wall_hits, ball_hits, paths = zip(*played, strict=True)
-    return Outcomes(
-        is_success=np.array(is_success, dtype=np.bool_),
-        wall_hits=np.array(wall_hits, dtype=np.int64),
-        ball_hits=np.array(ball_hits, dtype=np.int64),
-        paths=np.stack(paths),
-    )
+    env, config, size = _make_env(tables.variant), tables.config, tables.positions.shape[1]
+    paths = np.full((len(tables), config.num_frames - config.lead_in, size), np.nan, np.float32)
+    is_success, hits = np.zeros(len(tables), np.bool_), np.zeros((2, len(tables)), np.int64)
+    for row, (reset_seed, action) in enumerate(zip(tables.reset_seeds, actions, strict=True)):
+        frames, before = _watch(env, reset_seed, config.lead_in)
+        paths[row, 0] = frames[-1, :size]
+        frame, over = 0, False
+        while not over:
+            obs, _, terminated, truncated, info = env.step(action)
+            frame, over = frame + 1, terminated or truncated
+            paths[row, frame] = obs[:size]
+        is_success[row] = info["is_success"]
+        hits[:, row] = [info[name] - before[name] for name in ("wall_hits", "ball_hits")]
+    return Outcomes(is_success, hits[0], hits[1], paths)
 
 
-def true_state(agent: Any, tables: Tables) -> Any:
+def true_state(agent: Any, tables: HeldOut) -> Any:
     """The true state in the form of the agent's model: velocities per frame."""
     velocities = tables.velocities * tables.config.dt
     return agent.model.state_from(
@@ -173,7 +223,7 @@ def true_state(agent: Any, tables: Tables) -> Any:
     )
 
 
-def drawn_objective(tables: Tables) -> Objective | None:
+def drawn_objective(tables: HeldOut) -> Objective | None:
     """What to reach where every table has its own target; None where all have that of the game."""
     task = tables.variant.task
     return objective_of(task, tables.targets) if task.random_target else None
@@ -200,21 +250,3 @@ def _watch(
         obs, _, _, _, info = env.step(ignored)
         frames.append(obs)
     return np.stack(frames), info
-
-
-def _play_one(
-    env: gym.Env[Any, Any], reset_seed: int, action: NDArray[Any], config: TableConfig, size: int
-) -> tuple[bool, int, int, NDArray[np.float32]]:
-    """Success, wall hits and ball hits after the shot, and the path (T - lead_in, D = size)."""
-    frames, info = _watch(env, reset_seed, config.lead_in)
-    before = info
-    path = np.full((config.num_frames - config.lead_in, size), np.nan, dtype=np.float32)
-    path[0] = frames[-1, :size]
-    frame, over = 0, False
-    while not over:
-        obs, _, terminated, truncated, info = env.step(action)
-        frame += 1
-        path[frame] = obs[:size]
-        over = terminated or truncated
-    walls, balls = (int(info[name] - before[name]) for name in ("wall_hits", "ball_hits"))
-    return bool(info["is_success"]), walls, balls, path

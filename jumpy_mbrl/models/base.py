@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from jumpy_mbrl.arrays import as_tensor
+from jumpy_mbrl.data.loading import SequenceData
+from jumpy_mbrl.data.sampling import Sampler, SequenceSampler
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ class WorldModel(nn.Module, ABC):
     Attributes:
         obs_size: D.
         action_size: A; 0 for a model without actions.
-        batch_kind: which sampler feeds ``loss``, one of ``jumpy_mbrl.data.sampling.SAMPLERS``.
+        batch_kind: what the batches are made of that ``loss`` learns from, in a word.
         built_in: what it knows of its world before it has learned anything, in words.
         record: of a model that was loaded, what its folder says of ``data``, ``training`` and
             ``metrics``.
@@ -132,10 +134,9 @@ class WorldModel(nn.Module, ABC):
     built_in: tuple[str, ...] = ()
     record: Mapping[str, Any] = MappingProxyType({})
 
-    @property
-    def batch_settings(self) -> dict[str, Any]:
-        """Settings for that sampler."""
-        return {}
+    def sampler(self, data: SequenceData, device: torch.device | None = None) -> Sampler:
+        """What draws the batches for ``loss`` from data."""
+        return SequenceSampler(data, device)
 
     @abstractmethod
     def initial_state(self, batch_size: int) -> State:
@@ -165,7 +166,7 @@ class WorldModel(nn.Module, ABC):
 
     @abstractmethod
     def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Training loss of a batch from the sampler ``batch_kind``, and scalars to log."""
+        """Training loss of a batch from ``sampler``, and scalars to log."""
 
     def imagine(
         self,

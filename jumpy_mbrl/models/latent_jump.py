@@ -13,12 +13,13 @@ Letters: B batch, T frames, D observation size, A action size, L latent, W windo
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from jumpy_mbrl.data.loading import SequenceData
+from jumpy_mbrl.data.sampling import WindowSampler
 from jumpy_mbrl.models.base import State, check_frames
 from jumpy_mbrl.models.networks import ResidualMLP, check_numbers, check_sizes, frame_actions
 from jumpy_mbrl.models.piecewise import PiecewiseLinearModel
@@ -119,9 +120,9 @@ class LatentJump(PiecewiseLinearModel):
         self._scale: Tensor
         self.straight = nn.Linear(config.hidden_size, config.obs_size, bias=False)
 
-    @property
-    def batch_settings(self) -> dict[str, Any]:
-        return {"window": self.config.window}
+    def sampler(self, data: SequenceData, device: torch.device | None = None) -> WindowSampler:
+        """See ``WorldModel.sampler``."""
+        return WindowSampler(data, device, self.config.window)
 
     # -- the interface ---------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from jumpy_mbrl.files import atomic_write, entries_of
 FORMAT = "jumpy-mbrl checkpoint"
 FORMAT_VERSION = 1
 
+_ENTRIES = ("step", "config", "history", "best")
 _GROUPS = ("model", "best_model", "averaged", "optimizer")
 
 
@@ -50,17 +51,12 @@ class Checkpoint:
 
     def save(self, path: Path) -> None:
         """Writes the file atomically: whenever the process dies, an older or this one stands."""
-        header = {
-            "format": FORMAT,
-            "format_version": FORMAT_VERSION,
-            "step": self.step,
-            "config": self.config,
-            "history": self.history,
-            "best": self.best,
-        }
+        header: dict[str, Any] = {"format": FORMAT, "format_version": FORMAT_VERSION}
+        header |= {name: getattr(self, name) for name in _ENTRIES}
         tensors = {"generator": self.generator}
         for group in _GROUPS:
-            tensors.update(_prefixed(group, getattr(self, group)))
+            for name, value in getattr(self, group).items():
+                tensors[f"{group}/{name}"] = value.detach().cpu().contiguous()
         header["sha256"] = _checksum(header, tensors)
         with atomic_write(path) as temporary:
             temporary.write_bytes(save(tensors, {"checkpoint": json.dumps(header)}))
@@ -69,8 +65,7 @@ class Checkpoint:
     def load(cls, path: Path) -> Checkpoint:
         """Reads what ``save`` wrote; files of earlier versions have no checksum.
 
-        Raises:
-            ValueError: if the file is damaged or not a checkpoint of this version.
+        `ValueError` if the file is damaged or not a checkpoint of this version.
         """
         try:
             with safe_open(path, framework="pt") as file:
@@ -91,14 +86,12 @@ class Checkpoint:
             if "sha256" in header and header.pop("sha256") != _checksum(header, tensors):
                 raise ValueError("its checksum is that of other contents")
             _check_header(**header)
-            return cls(
-                step=header["step"],
-                config=header["config"],
-                history=header["history"],
-                best=header["best"],
-                generator=tensors["generator"],
-                **{group: _unprefixed(group, tensors) for group in _GROUPS},
-            )
+            parts: dict[str, Any] = {group: {} for group in _GROUPS}
+            parts["generator"] = tensors.pop("generator")
+            for name, value in tensors.items():
+                group, _, own = name.partition("/")
+                parts[group][own] = value
+            return cls(**{name: header[name] for name in _ENTRIES}, **parts)
 
 
 def _checksum(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
@@ -128,14 +121,3 @@ def _check_header(
         numbers = [isinstance(value, int | float) for value in figures.values()]
         if not {"mse", "step"} <= figures.keys() or not all(numbers):
             raise ValueError(f"there is a validation with the figures {figures!r}")
-
-
-def _prefixed(group: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {f"{group}/{name}": value.detach().cpu().contiguous() for name, value in tensors.items()}
-
-
-def _unprefixed(group: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    start = f"{group}/"
-    return {
-        name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)
-    }

@@ -5,23 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from jumpy_mbrl.checks import unknown_name
+from jumpy_mbrl import checks
 from jumpy_mbrl.data.dataset import DatasetConfig
 from jumpy_mbrl.data.loading import DataConfig
 from jumpy_mbrl.data.recording import RecordingConfig
 from jumpy_mbrl.data.tasks import TaskConfig
 from jumpy_mbrl.models.bodies.sprite_jump import SpriteJumpConfig
 from jumpy_mbrl.models.jumpy_rnn import JumpyRNNConfig
-from jumpy_mbrl.models.networks import check_sizes
-from jumpy_mbrl.models.registry import (
-    MODELS,
-    ModelConfig,
-    describe_model,
-    model_name,
-    of_today,
-)
+from jumpy_mbrl.models.registry import MODELS, ModelConfig, describe_model, model_name, of_today
 from jumpy_mbrl.training.optimizer import OptimizerName
 
 Schedule = Literal["exponential", "cosine"]
@@ -30,6 +23,11 @@ Precision = Literal["float32", "bfloat16"]
 _FREE_ON_RESUME = ("device", "threads", "compile")
 _FLOAT32_ONLY = (SpriteJumpConfig,)
 """It solves linear equations to see."""
+_CHOICES = {
+    "optimizer": get_args(OptimizerName),
+    "schedule": get_args(Schedule),
+    "precision": get_args(Precision),
+}
 
 
 @dataclass(frozen=True)
@@ -95,24 +93,21 @@ class TrainingConfig:
     compile: bool = False
 
     def __post_init__(self) -> None:
-        check_sizes(
-            self,
-            ("steps", "batch_size", "decay_every", "validation_interval", "checkpoint_interval"),
-        )
+        for name in ("steps", "batch_size", "decay_every"):
+            checks.check_count(name, getattr(self, name))
+        for name in ("validation_interval", "checkpoint_interval"):
+            checks.check_count(name, getattr(self, name))
+        for name in ("patience", "seed", "threads"):
+            checks.check_count(name, getattr(self, name), 0)
         for name in ("learning_rate", "decay", "grad_clip"):
-            if not 0.0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be positive and finite, got {getattr(self, name)}")
-        for name in ("weight_decay", "patience", "seed", "threads"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
-        if not 0.0 <= self.average < 1.0:
-            raise ValueError(f"average must lie in [0, 1), got {self.average}")
-        if self.optimizer not in ("adamw", "muon"):
-            raise ValueError(unknown_name("optimizer", self.optimizer, ("adamw", "muon")))
-        if self.schedule not in ("exponential", "cosine"):
-            raise ValueError(unknown_name("schedule", self.schedule, ("exponential", "cosine")))
-        if self.precision not in ("float32", "bfloat16"):
-            raise ValueError(unknown_name("precision", self.precision, ("float32", "bfloat16")))
+            checks.check_number(name, getattr(self, name), 0.0, open_low=True)
+        checks.check_number("weight_decay", self.weight_decay, 0.0)
+        if checks.check_number("average", self.average, 0.0, 1.0) == 1.0:
+            raise ValueError(
+                "expected average to be below 1, got 1.0, which keeps the first weights"
+            )
+        for name, known in _CHOICES.items():
+            checks.check_choice(name, getattr(self, name), known)
         if isinstance(self.model, _FLOAT32_ONLY) and self.precision != "float32":
             raise ValueError(
                 f"expected precision 'float32' for a {model_name(self.model)}, whose loss cannot "
@@ -169,46 +164,25 @@ def differences(expected: Mapping[str, Any], given: Mapping[str, Any]) -> list[s
     A setting that one of them lacks, because it was made before there was such a setting, counts
     as the default.
     """
-    before, after = _complete(expected), _complete(given)
-    return [
-        f"{name}={after.get(name)!r} instead of {before.get(name)!r}"
-        for name in sorted({*before, *after})
-        if name not in _FREE_ON_RESUME and before.get(name) != after.get(name)
-    ]
+    return sorted(checks.differences(_complete(expected), _complete(given)))
 
 
 def _complete(values: Mapping[str, Any]) -> dict[str, Any]:
-    """All settings, flat, with the defaults of those that ``values`` lacks."""
+    """All settings that decide weights, flat, with the defaults of those that ``values`` lacks."""
     about = dict(values.get("model", {}))
     model, settings = about.get("name"), about.get("config")
     if isinstance(settings, Mapping) and not settings.get("first_epsilon"):
         about["config"] = of_today(str(model), settings)
-    values = {**values, "model": about}
-    defaults = {
-        **_default_fields(TrainingConfig),
-        "model": {"config": _default_fields(MODELS[model].config) if model in MODELS else {}},
-        "train_data": _data_defaults(values.get("train_data", {})),
-        "validation_data": _data_defaults(values.get("validation_data", {})),
-    }
-    return {**_flat(defaults), **_flat(values)}
+    defaults = _default_fields(TrainingConfig)
+    defaults["model"] = {"config": _default_fields(MODELS[model].config) if model in MODELS else {}}
+    for name in ("train_data", "validation_data"):
+        data = values.get(name, {})
+        if "sha256" not in data:
+            defaults[name] = (TaskConfig() if "task" in data else DatasetConfig()).to_dict()
+    complete = {**checks.flat(defaults), **checks.flat({**values, "model": about})}
+    return {name: value for name, value in complete.items() if name not in _FREE_ON_RESUME}
 
 
 def _default_fields(config: type[Any]) -> dict[str, Any]:
     """Those fields of a config that have one value as their default."""
     return {f.name: f.default for f in fields(config) if f.default is not MISSING}
-
-
-def _data_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
-    if "sha256" in values:
-        return {}
-    return TaskConfig().to_dict() if "task" in values else DatasetConfig().to_dict()
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            flat.update(_flat(value, f"{prefix}{name}."))
-        else:
-            flat[prefix + name] = list(value) if isinstance(value, tuple) else value  # as in JSON
-    return flat

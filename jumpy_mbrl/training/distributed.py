@@ -63,8 +63,7 @@ class Workers:
     def share(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """This worker's rows of a batch, all of whose tensors have the batch as first dimension.
 
-        Raises:
-            ValueError: if it cannot be shared equally.
+        `ValueError` if it cannot be shared equally.
         """
         for name, rows in batch.items():
             if len(rows) % self.size:
@@ -129,24 +128,27 @@ def join(device: str) -> Iterator[Workers]:
     """Joins the workers that torchrun started, or those of a process group that exists already.
 
     They stay connected until their processes end, which they should after an error in one of them.
+    The process group is never destroyed: gloo's waits for a thread that may need Python's lock,
+    held by whoever drops the group last, and NCCL's for the other workers.
 
-    Args:
-        device: as in ``TrainingConfig``; of several CUDA devices each worker takes its own.
-
-    Raises:
-        ValueError: for a device that this machine does not have for every worker.
-        WorkersLostError: in the block, if another worker ends.
+    Of several CUDA devices each worker takes its own. `ValueError` for a device that this machine
+    does not have for every worker; in the block, `WorkersLostError` if another worker ends.
     """
     rank, size = launched()
     if dist.is_available() and dist.is_initialized():
         rank, size = dist.get_rank(), dist.get_world_size()
     workers = Workers(_own_device(device, size), rank, size)
+    is_cuda = workers.device.type == "cuda"
     try:
-        if size > 1:
-            _connect(workers.device)
+        if size > 1 and is_cuda:
+            torch.cuda.set_device(workers.device)
+        if size > 1 and not dist.is_initialized():
+            dist.init_process_group("nccl" if is_cuda else "gloo")
         yield workers
     except RuntimeError as error:
-        if size == 1 or not _is_lost(error):
+        # Errors of gloo have no class of their own.
+        is_lost = type(error) is RuntimeError and "gloo" in str(error)
+        if size == 1 or not (is_lost or isinstance(error, dist.DistError)):
             raise
         reason = str(error).splitlines()[0]
         raise WorkersLostError(
@@ -169,22 +171,3 @@ def _own_device(name: str, size: int) -> torch.device:
             f"worker {local} of the machine, counted from 0; start fewer workers, or use 'cpu'"
         )
     return torch.device("cuda", local)
-
-
-def _connect(device: torch.device) -> None:
-    """Connects this worker with the others, once for all runs of this process.
-
-    The process group is never destroyed: gloo's waits for a thread that may need Python's lock,
-    held by whoever drops the group last, and NCCL's for the other workers.
-    """
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    if not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-
-
-def _is_lost(error: RuntimeError) -> bool:
-    """Whether the error is one of the connection; gloo's have no class of their own."""
-    return isinstance(error, dist.DistError) or (
-        type(error) is RuntimeError and "gloo" in str(error)
-    )

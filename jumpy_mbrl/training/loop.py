@@ -8,17 +8,16 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
-from jumpy_mbrl.data.loading import SequenceData, actions_ahead, as_frames, lengths, load_data
-from jumpy_mbrl.data.sampling import Sampler, make_sampler
+from jumpy_mbrl import files
+from jumpy_mbrl.data.loading import SequenceData, load_data
 from jumpy_mbrl.devices import cpu_threads, plain_defaults
-from jumpy_mbrl.files import check_ours, check_writable, entries_of, write_json
 from jumpy_mbrl.locks import own
 from jumpy_mbrl.models.base import WorldModel
 from jumpy_mbrl.models.pretrained import FORMAT, save_pretrained, versions
@@ -29,6 +28,7 @@ from jumpy_mbrl.training.distributed import Workers, join
 from jumpy_mbrl.training.loss import Loss, check_compiler
 from jumpy_mbrl.training.optimizer import Optimizer
 from jumpy_mbrl.training.stopwatch import Stopwatch
+from jumpy_mbrl.training.validation import validate
 
 CHECKPOINT = "checkpoint.safetensors"
 CONFIG = "config.json"
@@ -39,12 +39,6 @@ _LOG_INTERVAL = 50
 
 class TrainingDivergedError(RuntimeError):
     """The loss or its gradient is no longer finite."""
-
-
-class _Board(Protocol):
-    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None: ...
-
-    def flush(self) -> None: ...
 
 
 def train(
@@ -73,16 +67,11 @@ def train(
         command: the command line, for the record.
         progress: show a progress bar.
 
-    Returns:
-        The folder ``run_dir/best``.
-
-    Raises:
-        ValueError: for a device this machine does not have, a ``run_dir`` that already holds a
-            run (or none, or another one, to resume), a batch that the workers cannot share
-            equally, or ``compile`` where there is no working compiler.
-        BlockingIOError: if another process trains in ``run_dir``.
-        TrainingDivergedError: if the loss becomes NaN or infinite.
-        WorkersLostError: if another worker ended.
+    Returns the folder ``run_dir/best``. `ValueError` for a device this machine does not have, a
+    ``run_dir`` that already holds a run (or none, or another one, to resume), a batch that the
+    workers cannot share equally, or ``compile`` where there is no working compiler;
+    `BlockingIOError` if another process trains in ``run_dir``; `TrainingDivergedError` if the loss
+    becomes NaN or infinite; `WorkersLostError` if another worker ended.
     """
     folder = Path(run_dir)
     with (
@@ -94,63 +83,59 @@ def train(
         if config.compile:
             check_compiler(workers.device)
         checkpoint = workers.from_first(lambda: _prepare(folder, config, resume, owned))
-        run = _Run(config, folder, workers, Path(data_dir))
+        run = _Run(config, folder, workers)
+        data = [config.train_data, config.validation_data]
+        training, validation = workers.after_first(
+            lambda: [load_data(part, data_dir) for part in data]
+        )
         if checkpoint is not None:
             run.restore(checkpoint)
-        with _board(folder, workers, run.step) as board:
-            run.advance(board, progress)
+        run.advance(training, validation, progress)
         return workers.from_first(lambda: run.export(command))
 
 
-@torch.no_grad()
-def validate(model: WorldModel, dataset: SequenceData, batch_size: int = 1000) -> dict[str, float]:
-    """Open-loop error after the frames that are shown, and how far the model jumps.
-
-    The model observes the first ``warm_up`` frames of every sequence and imagines all later ones,
-    given the actions from the last frame shown (that of the shot) on. Of sequences that end early
-    real frames alone are compared, and lines that began before their ends are counted.
-
-    Args:
-        model: the model.
-        dataset: n sequences of T frames.
-        batch_size: how many sequences are imagined at once.
-
-    Returns:
-        ``mse``, the mean squared error of the observations, and ``mean_jump``, predicted frames
-        per line (see ``Imagined.lines``).
-    """
-    like = next(model.parameters())
-    shown = dataset.warm_up
-    n, T = dataset.obs.shape[:2]
-    times = [float(t) for t in range(1, T - shown + 1)]
-    ahead = torch.from_numpy(lengths(dataset)).to(like.device) - shown
-    error, lines = 0.0, 0
-    for start in range(0, n, batch_size):
-        rows = slice(start, start + batch_size)
-        obs = as_frames(torch.from_numpy(dataset.obs[rows])).to(like)
-        action = torch.from_numpy(dataset.action[rows]).to(like)
-        state = model.observe(obs[:, :shown], action[:, :shown])
-        imagined = model.imagine(state, times, *actions_ahead(action, shown - 1))
-        ends = ahead[rows]
-        known = (torch.arange(len(times), device=like.device) < ends.unsqueeze(1)).unsqueeze(2)
-        missed = torch.where(known, imagined.obs - obs[:, shown:], 0.0)
-        error += float(missed.square().mean()) * len(obs) / n
-        lines += int(imagined.until(ends).lines()[ends > 0].sum())
-    frames = int(ahead.clamp_min(0).sum())
-    return {"mse": error * (n * len(times) / frames), "mean_jump": frames / lines}
+def _prepare(
+    folder: Path, config: TrainingConfig, resume: bool, owned: contextlib.ExitStack
+) -> Checkpoint | None:
+    """Makes a new run's folder, or finds the checkpoint of an old one; locks it."""
+    path = folder / CHECKPOINT
+    if resume and not (folder / CONFIG).is_file():
+        raise ValueError(
+            f"expected a run to resume in {folder}, but there is no {CONFIG} there; "
+            "check the path, or start a run without resume"
+        )
+    owned.enter_context(own(folder))
+    checkpoint = None
+    if resume:
+        if not path.is_file():
+            return None
+        checkpoint = Checkpoint.load(path)
+        changed = differences(checkpoint.config, config.to_dict())
+        if changed:
+            raise ValueError(
+                f"expected the config that the run in {folder} was started with, got "
+                f"{', '.join(changed)}; give the same settings, or start a run in another folder"
+            )
+    elif (folder / CONFIG).exists() or path.exists():
+        raise ValueError(
+            f"{folder} already holds a run; resume it, remove it, or choose another folder"
+        )
+    # What could not be written at the end of a run is noticed before its start.
+    files.check_writable(path, folder / BEST / CONFIG)
+    files.check_ours(folder / BEST / CONFIG, FORMAT)
+    if not resume:
+        content = {"training": config.to_dict(), "versions": versions()}
+        files.write_json(folder / CONFIG, content)
+    return checkpoint
 
 
 class _Run:
     """A model under training and all that decides how it goes on."""
 
-    def __init__(
-        self, config: TrainingConfig, folder: Path, workers: Workers, data_dir: Path
-    ) -> None:
+    def __init__(self, config: TrainingConfig, folder: Path, workers: Workers) -> None:
         self.stopwatch = Stopwatch()
-        self.config = config
-        self.workers = workers
+        self.config, self.folder, self.workers = config, folder, workers
         self.path = folder / CHECKPOINT
-        self.folder = folder
         self.step = 0
         self.saved_step: int | None = None
         self.history: list[dict[str, float]] = []
@@ -158,24 +143,18 @@ class _Run:
         self.best_model: dict[str, Tensor] = {}
         self.model = _first_weights(config).to(workers.device)
         self.loss = workers.unite(Loss(self.model, config.precision, config.compile))
-        self.averaged = None if not config.average else _average(self.model, config.average)
+        self.averaged = _average(self.model, config.average) if config.average else None
         self.optimizer = Optimizer(
             self.model, config.optimizer, config.learning_rate, config.weight_decay
         )
         self.generator = torch.Generator("cpu").manual_seed(config.seed)
-        self.validation, data = workers.after_first(
-            lambda: [
-                load_data(part, data_dir) for part in (config.validation_data, config.train_data)
-            ]
-        )
-        _check_fit(self.model, data)
-        self.sampler: Sampler = make_sampler(
-            self.model.batch_kind, data, workers.device, **self.model.batch_settings
-        )
 
-    def advance(self, board: _Board, progress: bool) -> None:
+    def advance(self, training: SequenceData, validation: SequenceData, progress: bool) -> None:
         """Trains from the current step to the last."""
         config, first = self.config, self.workers.is_first
+        _check_fit(self.model, training)
+        self.sampler = self.model.sampler(training, self.workers.device)
+        shown: dict[str, str] = {}
         bar = tqdm(
             total=config.steps,
             initial=self.step,
@@ -183,30 +162,29 @@ class _Run:
             unit="step",
             smoothing=0.05,
         )
-        figures: dict[str, str] = {}
-        with bar:
+        with bar, _board(self.folder, self.workers, self.step) as board:
             while self._goes_on():
                 log = self._update()
                 if self._due(_LOG_INTERVAL):
                     scalars = self.workers.mean(log)
                     _write(board, "train", scalars, self.step)
-                    figures.update({name: f"{value:.3g}" for name, value in scalars.items()})
+                    shown |= {name: f"{value:.3g}" for name, value in scalars.items()}
                 if first and self._due(config.validation_interval):
                     with self.stopwatch.paused():
-                        scalars = self._validate()
+                        scalars = self._validate(validation)
                     _write(board, "validation", scalars, self.step)
-                    figures.update({f"val_{name}": f"{v:.3g}" for name, v in scalars.items()})
+                    shown |= {f"val_{name}": f"{value:.3g}" for name, value in scalars.items()}
                 if self._due(config.checkpoint_interval) or self._has_ended():
-                    board.flush()
+                    if board is not None:
+                        board.flush()
                     self.save()
-                bar.set_postfix(figures, refresh=False)
+                bar.set_postfix(shown, refresh=False)
                 bar.update()
 
     def export(self, command: str | None) -> Path:
         """Saves the best weights as a folder for ``from_pretrained``."""
         model = copy.deepcopy(self.model)
         model.load_state_dict(self.best_model)
-        best = self.best or {}
         return save_pretrained(
             model,
             self.folder / BEST,
@@ -217,7 +195,7 @@ class _Run:
                 "steps": self.step,
                 "seconds": round(self.stopwatch.seconds, 3),
             },
-            metrics={f"validation_{name}": value for name, value in best.items()},
+            metrics={f"validation_{name}": value for name, value in (self.best or {}).items()},
         )
 
     def save(self) -> None:
@@ -239,33 +217,28 @@ class _Run:
         ).save(self.path)
 
     def restore(self, checkpoint: Checkpoint) -> None:
+        """Goes on from a checkpoint; `ValueError` for what would be missed, or not fit, later."""
         self.stopwatch.restore(self.folder)
         self.step = self.saved_step = checkpoint.step
         self.history = checkpoint.history
-        self.best = checkpoint.best
-        self.best_model = checkpoint.best_model
-        with entries_of(
+        self.best, self.best_model = checkpoint.best, checkpoint.best_model
+        with files.entries_of(
             self.path, "it is of another run, so start this one anew in another folder"
         ):
-            self._check_tensors(checkpoint)
+            last = self.config.steps
+            if checkpoint.step > last:
+                raise ValueError(f"its step {checkpoint.step} is beyond the last, {last}")
+            best = self.model.state_dict() if checkpoint.best else {}
+            if _shapes(checkpoint.best_model) != _shapes(best):
+                raise ValueError("its best weights are those of another model")
+            averaged = {} if self.averaged is None else self.averaged.state_dict()
+            if _shapes(checkpoint.averaged) != _shapes(averaged):
+                raise ValueError("its averaged weights are those of another model")
             self.model.load_state_dict(checkpoint.model)
             if self.averaged is not None:
                 self.averaged.load_state_dict(checkpoint.averaged)
             self.optimizer.restore(checkpoint.optimizer)
             self.generator.set_state(checkpoint.generator)
-
-    def _check_tensors(self, checkpoint: Checkpoint) -> None:
-        """Raises ``ValueError`` for what would be missed, or not fit, only later."""
-        if checkpoint.step > self.config.steps:
-            raise ValueError(f"its step {checkpoint.step} is beyond the last, {self.config.steps}")
-        weights = {name: value.shape for name, value in self.model.state_dict().items()}
-        best = {name: value.shape for name, value in checkpoint.best_model.items()}
-        if best != (weights if checkpoint.best else {}):
-            raise ValueError("its best weights are those of another model")
-        averaged = {} if self.averaged is None else self.averaged.state_dict()
-        found = {name: value.shape for name, value in checkpoint.averaged.items()}
-        if found != {name: value.shape for name, value in averaged.items()}:
-            raise ValueError("its averaged weights are those of another model")
 
     def _has_ended(self) -> bool:
         return self.config.has_ended(self.step, self.history)
@@ -296,22 +269,19 @@ class _Run:
     def _check_finite(self, loss: float, norm: float) -> None:
         if math.isfinite(loss) and math.isfinite(norm):
             return
-        last = (
-            "there is no checkpoint yet"
-            if self.saved_step is None
-            else f"the last good checkpoint is {self.path} (step {self.saved_step})"
-        )
+        last = "there is no checkpoint yet"
+        if self.saved_step is not None:
+            last = f"the last good checkpoint is {self.path} (step {self.saved_step})"
         raise TrainingDivergedError(
             f"expected a finite loss and gradient, got {loss} and a gradient of norm {norm} at "
             f"step {self.step}; {last}; try a learning_rate below {self.config.learning_rate:g}"
         )
 
-    def _validate(self) -> dict[str, float]:
-        model = self.model
-        if self.averaged is not None:
-            model = cast(WorldModel, self.averaged.module)
+    def _validate(self, data: SequenceData) -> dict[str, float]:
+        averaged = self.averaged
+        model = self.model if averaged is None else cast(WorldModel, averaged.module)
         model.eval()
-        scalars = validate(model, self.validation)
+        scalars = validate(model, data)
         model.train()
         # JSON has no NaN; an error that is not finite counts as the largest number.
         mse = scalars["mse"] if math.isfinite(scalars["mse"]) else torch.finfo(torch.float32).max
@@ -319,60 +289,26 @@ class _Run:
         self.history.append(entry)
         if self.best is None or mse < self.best["mse"]:
             self.best = entry
-            self.best_model = {
-                name: value.detach().clone() for name, value in model.state_dict().items()
-            }
+            weights = model.state_dict().items()
+            self.best_model = {name: value.detach().clone() for name, value in weights}
         return scalars
 
 
-def _prepare(
-    folder: Path, config: TrainingConfig, resume: bool, owned: contextlib.ExitStack
-) -> Checkpoint | None:
-    """Makes a new run's folder, or finds the checkpoint of an old one; locks it."""
-    path = folder / CHECKPOINT
-    if resume and not (folder / CONFIG).is_file():
-        raise ValueError(
-            f"expected a run to resume in {folder}, but there is no {CONFIG} there; "
-            "check the path, or start a run without resume"
-        )
-    owned.enter_context(own(folder))
-    if resume:
-        if not path.is_file():
-            return None
-        checkpoint = Checkpoint.load(path)
-        changed = differences(checkpoint.config, config.to_dict())
-        if changed:
-            raise ValueError(
-                f"expected the config that the run in {folder} was started with, got "
-                f"{', '.join(changed)}; give the same settings, or start a run in another folder"
-            )
-        _check_outputs(folder)
-        return checkpoint
-    if (folder / CONFIG).exists() or path.exists():
-        raise ValueError(
-            f"{folder} already holds a run; resume it, remove it, or choose another folder"
-        )
-    _check_outputs(folder)
-    write_json(folder / CONFIG, {"training": config.to_dict(), "versions": versions()})
-    return None
-
-
-def _check_outputs(folder: Path) -> None:
-    """Raises for what could not be written at the end of a run, before its start."""
-    check_writable(folder / CHECKPOINT, folder / BEST / CONFIG)
-    check_ours(folder / BEST / CONFIG, FORMAT)
-
-
 def _check_fit(model: WorldModel, data: SequenceData) -> None:
-    for name, made_for, array in (
-        ("observations", model.obs_size, data.obs),
-        ("actions", model.action_size, data.action),
-    ):
-        if array.shape[2] != made_for:
+    sizes = {
+        "observations": (model.obs_size, data.obs),
+        "actions": (model.action_size, data.action),
+    }
+    for name, (size, array) in sizes.items():
+        if array.shape[2] != size:
             raise ValueError(
-                f"the model is made for {name} of size {made_for}, but those of the dataset have "
-                f"size {array.shape[2]}; change the model's sizes or the data"
+                f"the model is made for {name} of size {size}, but those of the dataset have size "
+                f"{array.shape[2]}; change the model's sizes or the data"
             )
+
+
+def _shapes(weights: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in weights.items()}
 
 
 def _first_weights(config: TrainingConfig) -> WorldModel:
@@ -393,32 +329,23 @@ def _average(model: WorldModel, keep: float) -> AveragedModel:
         return AveragedModel(model, multi_avg_fn=update)
 
 
-def _write(board: _Board, group: str, scalars: Mapping[str, Any], step: int) -> None:
-    for name, value in scalars.items():
-        board.add_scalar(f"{group}/{name}", value, step)
-
-
-class _NoBoard:
-    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
-        pass
-
-    def flush(self) -> None:
-        pass
-
-
 @contextlib.contextmanager
-def _board(folder: Path, workers: Workers, step: int) -> Iterator[_Board]:
-    """The first worker's TensorBoard writer, or nothing where TensorBoard is not installed.
+def _board(folder: Path, workers: Workers, step: int) -> Iterator[Any]:
+    """The first worker's TensorBoard writer; None for others, or where it is not installed.
 
     What was written after the step that the run goes on from is purged.
     """
-    if not workers.is_first:
-        yield _NoBoard()
-        return
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        yield _NoBoard()
+        SummaryWriter = None  # type: ignore[assignment, misc]
+    if not workers.is_first or SummaryWriter is None:
+        yield None
         return
     with SummaryWriter(str(folder), purge_step=step + 1) as writer:
         yield writer
+
+
+def _write(board: Any, group: str, scalars: Mapping[str, float], step: int) -> None:
+    for name, value in scalars.items() if board is not None else ():
+        board.add_scalar(f"{group}/{name}", value, step)

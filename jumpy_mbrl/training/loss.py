@@ -12,10 +12,8 @@ from jumpy_mbrl.training.config import Precision
 class Loss(nn.Module):
     """A model's loss as a module, which DistributedDataParallel needs.
 
-    Args:
-        model: whose ``loss`` it is.
-        precision: of the loss and its gradient; weights stay as they are.
-        compile: let torch.compile make it faster; see ``check_compiler``.
+    `precision` is that of the loss and its gradient; weights stay as they are. With `compile` it is
+    made faster by torch.compile; see ``check_compiler``.
     """
 
     def __init__(

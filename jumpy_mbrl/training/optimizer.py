@@ -16,13 +16,9 @@ OptimizerName = Literal["adamw", "muon"]
 
 
 class Optimizer:
-    """Optimizers of torch that share the parameters of a module.
+    """Optimizers of torch that share the parameters of a module, with one rate and decoupled decay.
 
-    Args:
-        module: whose parameters they change.
-        name: "adamw" or "muon".
-        learning_rate: of all; steps of Muon are scaled to the size of AdamW's.
-        weight_decay: of all, decoupled.
+    Steps of Muon are scaled to the size of AdamW's.
     """
 
     def __init__(
@@ -30,22 +26,19 @@ class Optimizer:
     ) -> None:
         settings: Any = {"lr": learning_rate, "weight_decay": weight_decay}
         matrices, others = dict[int, nn.Parameter](), dict[int, nn.Parameter]()
-        for number, parameter in enumerate(module.parameters()):
-            is_for_muon = name == "muon" and parameter.ndim == 2
-            (matrices if is_for_muon else others)[number] = parameter
+        for number, p in enumerate(module.parameters()):
+            (matrices if name == "muon" and p.ndim == 2 else others)[number] = p
         self._parts: list[tuple[list[int], torch.optim.Optimizer]] = []
-        self._shapes: dict[int, dict[str, torch.Size]] = {}
         if others:
             adamw = torch.optim.AdamW(others.values(), **settings, fused=True)
             self._parts.append((list(others), adamw))
-            for number, p in others.items():
-                moments = {"exp_avg": p.shape, "exp_avg_sq": p.shape}
-                self._shapes[number] = {"step": torch.Size(), **moments}
         if matrices:
             muon = torch.optim.Muon(matrices.values(), **settings, adjust_lr_fn="match_rms_adamw")
             self._parts.append((list(matrices), muon))
-            for number, p in matrices.items():
-                self._shapes[number] = {"momentum_buffer": p.shape}
+        self._shapes = {str(n): {"momentum_buffer": p.shape} for n, p in matrices.items()}
+        for n, p in others.items():
+            moments = {"exp_avg": p.shape, "exp_avg_sq": p.shape}
+            self._shapes[str(n)] = {"step": torch.Size(), **moments}
 
     def step(self, learning_rate: float) -> None:
         """Changes the parameters by their gradients."""
@@ -69,24 +62,16 @@ class Optimizer:
         }
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Goes on from what ``state`` gave.
-
-        Raises:
-            ValueError: if it is that of other parameters, or of another optimizer.
-        """
+        """Goes on from what ``state`` gave; `ValueError` if it is that of other parameters, or of
+        another optimizer."""
         entries: dict[str, dict[str, Tensor]] = {}
         for key, value in state.items():
             number, _, name = key.partition(".")
             entries.setdefault(number, {})[name] = value
-        shapes = {str(number): shapes for number, shapes in self._shapes.items()}
         for number, values in entries.items():
-            if {name: value.shape for name, value in values.items()} != shapes.get(number):
+            if {name: value.shape for name, value in values.items()} != self._shapes.get(number):
                 raise ValueError("its optimizer is that of another model")
         for numbers, part in self._parts:
-            known = {
-                place: entries[str(number)]
-                for place, number in enumerate(numbers)
-                if str(number) in entries
-            }
-            groups = part.state_dict()["param_groups"]
-            part.load_state_dict({"state": known, "param_groups": groups})
+            named = enumerate(map(str, numbers))
+            known = {place: entries[number] for place, number in named if number in entries}
+            part.load_state_dict({**part.state_dict(), "state": known})

@@ -23,9 +23,9 @@ tolerance is larger; on lines and circles, predicted jumps are rounded to whole 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
-from jumpy_mbrl.checks import unknown_name
+from jumpy_mbrl.checks import check_choice
 from jumpy_mbrl.data.dataset import DatasetConfig
 from jumpy_mbrl.data.tasks import TASKS, TaskConfig
 from jumpy_mbrl.envs.config import LINE_CONFIG
@@ -35,7 +35,6 @@ from jumpy_mbrl.models.bodies.sprite_jump import SpriteJumpConfig
 from jumpy_mbrl.models.jumpy_rnn import JumpyRNNConfig
 from jumpy_mbrl.models.latent_jump import LatentJumpConfig
 from jumpy_mbrl.models.ode_rnn import ODERNNConfig
-from jumpy_mbrl.models.registry import ModelConfig
 from jumpy_mbrl.models.rnn import RNNConfig
 from jumpy_mbrl.training.config import TrainingConfig
 
@@ -53,20 +52,35 @@ TASK_MODELS = (
 )
 """Every model of a task."""
 
-_PAPER_EPSILON = {
-    "lines": 1e-2,
-    "circles": 3e-4,
-    "billiards1d": 2.5e-5,
-    "billiards2d": 3e-5,
-    "pixel-billiards1d": 1.3e-4,
-    "pixel-billiards2d": 3e-3,
-    "weather": 1.6e-3,
-    "synthetic-weather": 1.6e-3,
+
+class _ByTask(NamedTuple):
+    """What runs differ in by their tasks.
+
+    Attributes:
+        epsilon: squared error up to which a line is accurate: that of the jumpy model or, on
+            billiards and weather, of the baseline at the end of training in the papers' table 1
+            (section 2.2). On lines that is 4e-7, which no line comes near while the model learns;
+            there it is what lets jumps reach the end within 200 steps of training, as in the
+            papers' figure 8.
+        tuned_epsilon: the one that our search found best for the jumpy RNN.
+        tuned_steps: as many as it then takes.
+    """
+
+    epsilon: float
+    tuned_epsilon: float
+    tuned_steps: int
+
+
+_BY_TASK = {
+    "lines": _ByTask(1e-2, 1e-2, 3000),
+    "circles": _ByTask(3e-4, 1e-2, 3000),
+    "billiards1d": _ByTask(2.5e-5, 4e-5, 3000),
+    "billiards2d": _ByTask(3e-5, 3.5e-5, 10_000),
+    "pixel-billiards1d": _ByTask(1.3e-4, 2e-4, 2500),
+    "pixel-billiards2d": _ByTask(3e-3, 3e-3, 1500),
+    "weather": _ByTask(1.6e-3, 2e-3, 2500),
+    "synthetic-weather": _ByTask(1.6e-3, 2e-3, 2500),
 }
-"""Squared error up to which a line is accurate: that of the jumpy model or, on billiards and
-weather, of the baseline at the end of training in the papers' table 1 (section 2.2). On lines that
-is 4e-7, which no line comes near while the model learns; there it is what lets jumps reach the end
-within 200 steps of training, as in the papers' figure 8."""
 _CERTAIN = ("lines", "circles")
 """Tasks where what is shown decides how long jumps are, and they are rounded to whole frames, as
 all are in training. Elsewhere a network predicts the mean of what may come; rounded, that is mostly
@@ -80,27 +94,6 @@ _TUNED: dict[str, Any] = {
     "precision": "bfloat16",
 }
 """What our search found best for all networks."""
-_TUNED_STEPS = {
-    "lines": 3000,
-    "circles": 3000,
-    "billiards1d": 3000,
-    "billiards2d": 10_000,
-    "pixel-billiards1d": 2500,
-    "pixel-billiards2d": 1500,
-    "weather": 2500,
-    "synthetic-weather": 2500,
-}
-_TUNED_EPSILON = {
-    "lines": 1e-2,
-    "circles": 1e-2,
-    "billiards1d": 4e-5,
-    "billiards2d": 3.5e-5,
-    "pixel-billiards1d": 2e-4,
-    "pixel-billiards2d": 3e-3,
-    "weather": 2e-3,
-    "synthetic-weather": 2e-3,
-}
-"""The tolerance that it found best for the jumpy RNN."""
 _FALLING: dict[str, Any] = {"first_epsilon": 5e-4, "own_jumps": 0.5}
 _LONGER: dict[str, Any] = {"steps": 20_000, "grad_clip": 3e-3}
 """What it needs beside that on a table, where durations cannot be predicted well and what is wrong
@@ -138,7 +131,7 @@ _LINE_JUMPY_RNN = replace(
     **_LINE_DATA,
     model=JumpyRNNConfig(
         obs_size=2,
-        epsilon=_TUNED_EPSILON["billiards1d"],
+        epsilon=_BY_TASK["billiards1d"].tuned_epsilon,
         burn_in=_SHOWN,
         priming=LINE_CONFIG.lead_in + 1,
         horizon=float(LINE_CONFIG.num_frames - LINE_CONFIG.lead_in - 1),
@@ -155,6 +148,24 @@ _TINY: dict[str, Any] = {
 }
 
 
+_LATENT_JUMP: dict[str, dict[str, Any]] = {
+    "lines": {
+        "window": 1,
+        "hidden_size": 8,
+        "mlp_size": 32,
+        "mlp_layers": 2,
+        "horizon": 20,
+        "epsilon": 5e-7,
+        "far_weight": 1.0,
+        "center": (1.0, 0.5),
+        "scale": (0.6, 0.3),
+    },
+    "circles": dict(window=1, hidden_size=16, horizon=24, epsilon=3e-4, far_weight=1.0),
+    "weather": {"window": 12, "horizon": 16, "epsilon": 2e-3},
+    "synthetic-weather": {"window": 12, "horizon": 16, "epsilon": 2e-3},
+}
+
+
 def _task_data(task: str, csv: str | None = None, **settings: Any) -> dict[str, Any]:
     """Training and validation data of a task: the papers' 10,000 sequences, 9 to 1."""
     return {
@@ -166,7 +177,7 @@ def _task_data(task: str, csv: str | None = None, **settings: Any) -> dict[str, 
 def _network_run(task: str, model: str, csv: str | None = None) -> TrainingConfig:
     """A run of one of the papers' networks, by one of the settings."""
     network, settings = network_of(model)
-    about = TASKS[task]
+    about, own = TASKS[task], _BY_TASK[task]
     pixels, weather = about.source == "pixels", about.source == "weather"
     sizes: dict[str, Any] = {
         "obs_size": about.obs_size,
@@ -175,16 +186,14 @@ def _network_run(task: str, model: str, csv: str | None = None) -> TrainingConfi
         "residual": settings != "-printed",
         "burn_in": about.warm_up if settings == "-tuned" else 1,
     }
-    configs: dict[str, Any] = {"rnn": RNNConfig, "ode-rnn": ODERNNConfig}
-    jump = int(network.removeprefix("jump-")) if network.startswith("jump-") else 0
-    config: ModelConfig
-    if network in configs:
-        config = configs[network](**sizes)
+    config: Any
+    if network in ("rnn", "ode-rnn"):
+        config = (RNNConfig if network == "rnn" else ODERNNConfig)(**sizes)
     else:
-        epsilon = _TUNED_EPSILON if settings == "-tuned" else _PAPER_EPSILON
+        jump = int(network.removeprefix("jump-")) if network.startswith("jump-") else 0
         config = JumpyRNNConfig(
             **sizes,
-            epsilon=epsilon[task],
+            epsilon=own.tuned_epsilon if settings == "-tuned" else own.epsilon,
             whole_jumps=task in _CERTAIN and not jump,
             priming=about.warm_up,
             horizon=float(about.frames - about.warm_up),
@@ -200,10 +209,9 @@ def _network_run(task: str, model: str, csv: str | None = None) -> TrainingConfi
         return replace(run, **_2021)
     if settings == "-tuned":
         data = {} if pixels or weather else _task_data(task, num_sequences=_TUNED_SEQUENCES)
-        run = replace(run, **data, **_TUNED, steps=_TUNED_STEPS[task])
+        run = replace(run, **data, **_TUNED, steps=own.tuned_steps)
         if model == "jumpy-rnn-tuned" and task == "billiards2d":
             return replace(run, model=replace(config, **_FALLING), **_LONGER)
-        return run
     return run
 
 
@@ -211,51 +219,18 @@ def _our_run(task: str, csv: str | None = None) -> TrainingConfig:
     """Our best jumpy model for a task."""
     about = TASKS[task]
     if about.source == "table":
-        axes = about.obs_size // 2
-        return replace(
-            _EVENT_JUMP,
-            model=FoldJumpConfig(axes=axes, action_size=0),
-            **_task_data(task, num_sequences=100_000),
-        )
+        bodies = FoldJumpConfig(axes=about.obs_size // 2, action_size=0)
+        return replace(_EVENT_JUMP, model=bodies, **_task_data(task, num_sequences=100_000))
     if about.source == "pixels":
-        axes = 1 if task.endswith("1d") else 2
-        return replace(
-            _EVENT_JUMP,
-            model=SpriteJumpConfig(axes=axes, action_size=0),
-            **_task_data(task),
-            steps=8000,
-        )
+        sprites = SpriteJumpConfig(axes=1 if task.endswith("1d") else 2, action_size=0)
+        return replace(_EVENT_JUMP, model=sprites, **_task_data(task), steps=8000)
     return TrainingConfig(
-        model=LatentJumpConfig(obs_size=about.obs_size, **_LATENT_JUMP.get(task, {})),
+        model=LatentJumpConfig(obs_size=about.obs_size, **_LATENT_JUMP[task]),
         **_task_data(task, csv),
         steps=20_000 if task == "lines" else 10_000,
         learning_rate=1e-2 if task == "lines" else 2e-3,
         schedule="cosine",
     )
-
-
-_LATENT_JUMP: dict[str, dict[str, Any]] = {
-    "lines": {
-        "window": 1,
-        "hidden_size": 8,
-        "mlp_size": 32,
-        "mlp_layers": 2,
-        "horizon": 20,
-        "epsilon": 5e-7,
-        "far_weight": 1.0,
-        "center": (1.0, 0.5),
-        "scale": (0.6, 0.3),
-    },
-    "circles": {
-        "window": 1,
-        "hidden_size": 16,
-        "horizon": 24,
-        "epsilon": 3e-4,
-        "far_weight": 1.0,
-    },
-    "weather": {"window": 12, "horizon": 16, "epsilon": 2e-3},
-    "synthetic-weather": {"window": 12, "horizon": 16, "epsilon": 2e-3},
-}
 
 
 def network_of(model: str) -> tuple[str, str]:
@@ -267,20 +242,12 @@ def network_of(model: str) -> tuple[str, str]:
 
 
 def task_preset(task: str, model: str, csv: str | None = None) -> TrainingConfig:
-    """The run of a model on one of the papers' tasks.
+    """The run of one of `TASK_MODELS` on one of the papers' tasks; "weather" needs its file `csv`.
 
-    Args:
-        task: one of `jumpy_mbrl.data.tasks.TASKS`.
-        model: one of `TASK_MODELS`.
-        csv: path of the weather file, which the task "weather" needs.
-
-    Raises:
-        ValueError: for an unknown task or model, or weather without its file.
+    `ValueError` for an unknown task or model, or weather without its file.
     """
-    if task not in TASKS:
-        raise ValueError(unknown_name("task", task, TASKS))
-    if model not in TASK_MODELS:
-        raise ValueError(unknown_name("model", model, TASK_MODELS))
+    check_choice("task", task, TASKS)
+    check_choice("model", model, TASK_MODELS)
     return _our_run(task, csv) if model == "ours" else _network_run(task, model, csv)
 
 
@@ -303,14 +270,8 @@ PRESETS: dict[str, TrainingConfig] = {
 
 
 def preset(name: str, csv: str | None = None) -> TrainingConfig:
-    """The training run called ``name``: one of `PRESETS`, or "TASK/MODEL".
-
-    Raises:
-        ValueError: if there is none, with the nearest name.
-    """
+    """The training run called ``name``: one of `PRESETS`, or "TASK/MODEL"; else `ValueError`."""
     task, slash, model = name.partition("/")
     if slash:
         return task_preset(task, model, csv)
-    if name not in PRESETS:
-        raise ValueError(unknown_name("preset", name, PRESETS))
-    return PRESETS[name]
+    return PRESETS[check_choice("preset", name, PRESETS)]

@@ -16,21 +16,15 @@ SECONDS = "seconds.json"
 
 
 class Stopwatch:
-    """Seconds of work since it was made, without pauses, and those of the same run before.
-
-    Args:
-        clock: the time in seconds.
-    """
+    """Seconds of work since it was made, without pauses, and those of the same run before."""
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
-        self._clock = clock
-        self._before = 0.0
-        self._started = clock()
+        self._clock, self._started = clock, clock()
 
     @property
     def seconds(self) -> float:
         """So far."""
-        return self._before + self._clock() - self._started
+        return self._clock() - self._started
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -48,17 +42,14 @@ class Stopwatch:
     def restore(self, run_dir: Path) -> None:
         """Counts on from what was saved, if anything was."""
         if (run_dir / SECONDS).is_file():
-            self._before += training_seconds(run_dir)
+            self._started -= training_seconds(run_dir)
 
 
 def training_seconds(run_dir: str | os.PathLike[str]) -> float:
     """How long the run in a folder has trained up to its last checkpoint.
 
     What is needed to have the data is counted, validations are not, nor what an interruption lost.
-
-    Raises:
-        FileNotFoundError: if there is no checkpoint yet.
-        ValueError: if the file is damaged.
+    `FileNotFoundError` if there is no checkpoint yet, `ValueError` if the file is damaged.
     """
     path = Path(run_dir) / SECONDS
     with entries_of(path, "remove it, and seconds are counted from there on"):

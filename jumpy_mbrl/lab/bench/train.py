@@ -24,7 +24,6 @@ import torch
 from jumpy_mbrl.data.dataset import DatasetConfig, make_dataset
 from jumpy_mbrl.data.events import EventTable
 from jumpy_mbrl.data.loading import SequenceData, as_frames, lengths
-from jumpy_mbrl.data.sampling import make_sampler
 from jumpy_mbrl.data.tasks import TaskConfig, make_task
 from jumpy_mbrl.lab.bench.clock import Clock, Row, make_row, ratio_row
 from jumpy_mbrl.models.base import WorldModel
@@ -117,7 +116,7 @@ def supervised_frames(model: WorldModel, data: SequenceData, batch_size: int) ->
     if model.batch_kind == "sequences":
         return float(batch_size * predicted.mean())
     if isinstance(model, LatentJump):
-        sampler = make_sampler(model.batch_kind, data, **model.batch_settings)
+        sampler = model.sampler(data)
         length = sampler.sample(_MOMENTS, torch.Generator("cpu").manual_seed(0))["length"]
         known = length.clamp_max(model.config.horizon)
         return batch_size * int(known.sum()) / _MOMENTS
@@ -248,7 +247,7 @@ def _trainer(
     """Makes training steps."""
     model = copy.deepcopy(model).to(device)
     loss_of = Loss(model, precision, compile)
-    sampler = make_sampler(model.batch_kind, data, torch.device(device), **model.batch_settings)
+    sampler = model.sampler(data, torch.device(device))
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=0.0, fused=True)
     generator = torch.Generator("cpu").manual_seed(0)
 

@@ -22,6 +22,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from jumpy_mbrl.data.events import EventSampler
+from jumpy_mbrl.data.loading import SequenceData
 from jumpy_mbrl.devices import plain_defaults
 from jumpy_mbrl.models.bodies.event_driven import EventDrivenModel
 
@@ -115,6 +117,10 @@ class EventJump(EventDrivenModel):
         self.register_buffer("_second", second.clone(), persistent=False)
         self._first: Tensor
         self._second: Tensor
+
+    def sampler(self, data: SequenceData, device: torch.device | None = None) -> EventSampler:
+        """See ``WorldModel.sampler``."""
+        return EventSampler(data, device, on_line=self.axes == 1)
 
     def for_balls(self, num_balls: int) -> Self:
         """The same learned physics for a table with another number of balls (shares weights)."""

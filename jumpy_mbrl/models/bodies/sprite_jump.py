@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from jumpy_mbrl.data.loading import SequenceData
+from jumpy_mbrl.data.sampling import PictureEventSampler, Sampler
 from jumpy_mbrl.models.base import Imagined, State, WorldModel, check_frames
 from jumpy_mbrl.models.bodies.event_driven import EventState
 from jumpy_mbrl.models.bodies.filtering import smooth
@@ -65,10 +67,15 @@ class SpriteJump(WorldModel):
         self.register_buffer("looked", torch.zeros((), dtype=torch.int64))
         self.looked: Tensor
 
-    @property
-    def batch_settings(self) -> dict[str, Any]:
-        """The sampler reads pictures with this model's sprites."""
-        return {"model": self}
+    def sampler(self, data: SequenceData, device: torch.device | None = None) -> Sampler:
+        """Draws pictures while the sprites are learned, then events among the places they see."""
+        return PictureEventSampler(
+            data,
+            device,
+            read=self.read,
+            is_looking=lambda: self.is_looking,
+            on_line=self.axes == 1,
+        )
 
     @property
     def is_looking(self) -> bool:
