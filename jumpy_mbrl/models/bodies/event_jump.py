@@ -22,8 +22,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from jumpy_mbrl.checks import check_number
 from jumpy_mbrl.devices import plain_defaults
 from jumpy_mbrl.models.bodies.event_driven import EventDrivenModel
+from jumpy_mbrl.models.networks import check_sizes
 
 _TINY = 1e-9
 _STILL = 1e-6
@@ -53,32 +55,27 @@ class EventJumpConfig:
     pair_scale: float = 0.2
 
     def __post_init__(self) -> None:
-        if self.num_balls < 1:
-            raise ValueError(f"num_balls must be at least 1, got {self.num_balls}")
+        check_sizes(self, ("num_balls", "hidden_size"))
         if self.axes not in (1, 2):
-            raise ValueError(f"axes must be 1 (a line) or 2 (a table), got {self.axes}")
+            raise ValueError(f"expected axes to be 1 (a line) or 2 (a table), got {self.axes}")
         if self.action_size not in (0, 2):
-            raise ValueError(f"action_size must be 0 (no shots) or 2, got {self.action_size}")
-        for name in ("hidden_size", "horizon", "velocity_scale", "pair_scale"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+            raise ValueError(
+                f"expected action_size to be 0 (no shots) or 2, got {self.action_size}"
+            )
+        for name in ("horizon", "velocity_scale", "pair_scale"):
+            check_number(name, getattr(self, name), 0.0, open_low=True)
 
 
 class _Net(nn.Module):
     """A linear map plus a two-layer perceptron."""
 
     def __init__(
-        self, inputs: int, hidden: int, outputs: int, activation: type[nn.Module] = nn.SiLU
+        self, inputs: int, hidden: int, outputs: int, curve: type[nn.Module] = nn.SiLU
     ) -> None:
         super().__init__()
         self.skip = nn.Linear(inputs, outputs)
-        self.body = nn.Sequential(
-            nn.Linear(inputs, hidden),
-            activation(),
-            nn.Linear(hidden, hidden),
-            activation(),
-            nn.Linear(hidden, outputs),
-        )
+        inner = nn.Linear(inputs, hidden), curve(), nn.Linear(hidden, hidden), curve()
+        self.body = nn.Sequential(*inner, nn.Linear(hidden, outputs))
 
     def forward(self, inputs: Tensor) -> Tensor:
         out: Tensor = self.skip(inputs) + self.body(inputs)
@@ -120,10 +117,8 @@ class EventJump(EventDrivenModel):
         """The same learned physics for a table with another number of balls (shares weights)."""
         with plain_defaults():
             other = type(self)(replace(self.config, num_balls=num_balls))
-        for name, module in self.named_children():
-            setattr(other, name, module)
-        for name, parameter in self.named_parameters(recurse=False):
-            setattr(other, name, parameter)
+        for name, part in (*self.named_children(), *self.named_parameters(recurse=False)):
+            setattr(other, name, part)
         other.record = self.record
         return other.to(next(self.parameters()).device)
 
@@ -138,8 +133,8 @@ class EventJump(EventDrivenModel):
         return earliest.values, earliest.indices
 
     def _pairs(self, per_ball: Tensor) -> Tensor:
-        """Differences second minus first, (B, N, 2) -> (B, P, 2)."""
-        return per_ball[:, self._second] - per_ball[:, self._first]
+        """Second minus first ball of each pair, (..., N, 2) -> (..., P, 2)."""
+        return per_ball[..., self._second, :] - per_ball[..., self._first, :]
 
     def _single_times(self, p: Tensor, v: Tensor) -> Tensor:
         """Frames until each ball's own event in the direction of each axis, (B, N, 2)."""

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from jumpy_mbrl.models.base import State
 from jumpy_mbrl.models.bodies.event_driven import EventState
 from jumpy_mbrl.models.bodies.event_jump import Alignment, EventJump, EventJumpConfig
+from jumpy_mbrl.models.networks import check_sizes
 
 _STILL = 1e-6
 _SLACK = 1e-3
@@ -43,9 +44,7 @@ class FoldJumpConfig(EventJumpConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("max_folds", "axis_folds"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        check_sizes(self, ("max_folds", "axis_folds"))
 
 
 class FoldJump(EventJump):
@@ -62,11 +61,11 @@ class FoldJump(EventJump):
     # -- the unfolded room -----------------------------------------------------------------
 
     def decode(self, hidden: Tensor) -> Tensor:
-        return self._observed_part(self._fold(hidden[..., : hidden.shape[-1] // 2])[0])
+        return self._observed(self._fold(hidden.chunk(2, dim=-1)[0])[0])
 
     def velocities_of(self, state: State) -> Tensor:
         positions, velocities = state.hidden.chunk(2, dim=-1)
-        return self._observed_part(velocities * self._fold(positions)[1])
+        return self._observed(velocities * self._fold(positions)[1])
 
     def tick(self, state: State, action: Tensor | None = None) -> EventState:
         """See ``EventDrivenModel.tick``; the latent is folded into the room first."""
@@ -95,9 +94,7 @@ class FoldJump(EventJump):
         places, ways = positions.unsqueeze(1), velocities.unsqueeze(1)
         now = self._fold(places + ways * begin[..., None, None])[0]
         seen = ways * self._fold(places + ways * middle)[1]
-        time, pair = self._first_meeting(
-            begin, end, self._differences(now), self._differences(seen)
-        )
+        time, pair = self._first_meeting(begin, end, self._pairs(now), self._pairs(seen))
         meets = time.isfinite()
         event = torch.where(meets, 2 * self.config.num_balls + pair, -1)
         # Just behind the last folding, where it is clear on which side of it the latent is.
@@ -145,10 +142,6 @@ class FoldJump(EventJump):
         count = min(self.config.max_folds, times.shape[1])
         end = times.topk(count, dim=1, largest=False, sorted=True).values
         return torch.cat([torch.zeros_like(end[:, :1]), end[:, :-1]], dim=1), end
-
-    def _differences(self, per_ball: Tensor) -> Tensor:
-        """Second minus first of each pair, (B, K, N, 2) -> (B, K, P, 2)."""
-        return per_ball[:, :, self._second] - per_ball[:, :, self._first]
 
     def after_event(self, positions: Tensor, velocities: Tensor, event: Tensor) -> Tensor:
         if self.config.num_balls == 1:

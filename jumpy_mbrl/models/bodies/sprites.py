@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from jumpy_mbrl.models.networks import solve_damped
+from jumpy_mbrl.models.networks import gauss_newton
 
 _REACH = 0.25
 """Farthest that a sprite reaches from its centre, in sides of the picture."""
@@ -162,8 +162,7 @@ class Sprites(nn.Module):
             offset = centres.unsqueeze(2) - self._pixels
             direction = (offset * (slope / distance).unsqueeze(-1))[..., first:].mT
             jacobian = (direction.unsqueeze(-1) * contrast.unsqueeze(1)).flatten(3).flatten(1, 2)
-            right = (jacobian @ miss.unsqueeze(-1)).squeeze(-1)
-            step = solve_damped(jacobian @ jacobian.mT, right, _DAMPING)
+            step = gauss_newton(jacobian, miss, _DAMPING)
             positions = positions + step.clamp(-_LONGEST_STEP, _LONGEST_STEP).view_as(positions)
         return positions.to(pictures.dtype)
 
