@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 
 from jumpy_mbrl.data.sampling import make_sampler
-from jumpy_mbrl.data.tasks import TaskConfig, TaskDataset, make_task
+from jumpy_mbrl.data.tasks import TaskConfig, make_task
 from jumpy_mbrl.envs import torch_physics
 from jumpy_mbrl.models.bodies.fold_jump import FoldJump, FoldJumpConfig
 from jumpy_mbrl.models.bodies.simulator import SimulatorModel
-from jumpy_mbrl.models.pretrained import from_pretrained, save_pretrained
 from jumpy_mbrl.training.loop import validate
 
 WALL = 0.4
@@ -154,27 +153,3 @@ def test_it_learns_the_line_in_seconds() -> None:
     assert figures["mse"] < 5e-4
     assert figures["mean_jump"] > 8.0  # walls and meetings together would allow 4
     assert abs(model.reach.item() - WALL) < 1e-5
-
-
-def test_other_numbers_of_balls_share_the_weights() -> None:
-    model = FoldJump(FoldJumpConfig())
-    other = model.for_balls(4)
-    assert other.obs_size == 8
-    assert other.reach is model.reach
-    assert other.pair_jump is model.pair_jump
-
-
-def test_saving_and_loading(tmp_path: Any) -> None:
-    model = FoldJump(FoldJumpConfig(action_size=0, hidden_size=8, max_folds=3))
-    loaded = from_pretrained(save_pretrained(model, tmp_path / "model"))
-    assert isinstance(loaded, FoldJump)
-    assert loaded.config == model.config
-    data = make_task(TaskConfig("billiards2d", 4))
-    assert isinstance(data, TaskDataset)
-    assert validate(loaded, data) == validate(model, data)
-
-
-@pytest.mark.parametrize("name", ["max_folds", "axis_folds"])
-def test_bad_settings_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=f"{name} must be at least 1"):
-        FoldJumpConfig(**{name: 0})

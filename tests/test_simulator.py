@@ -117,10 +117,3 @@ def test_more_events_than_allowed_are_refused() -> None:
     assert model.imagine(state, [25.0]).ticks.tolist() == [3]
     with pytest.raises(RuntimeError, match="max_ticks=3 events"):
         model.imagine(state, [30.0])
-
-
-def test_no_tables_give_no_predictions() -> None:
-    model = SimulatorModel(TableConfig(num_balls=2))
-    state = model.state_from(torch.zeros(3, 4), torch.zeros(3, 4))[:0]
-    assert model.imagine(state, [1.0, 5.0]).obs.shape == (0, 2, 4)
-    assert model.imagine(state, [1.0, 5.0], torch.zeros(0, 2)).obs.shape == (0, 2, 4)

@@ -75,42 +75,11 @@ def test_it_can_go_on_from_what_it_imagined(model: SpriteJump, axes: int) -> Non
     torch.testing.assert_close(rest.obs[:, 0], whole.obs[:, 2], rtol=0, atol=2e-2)
 
 
-@torch.no_grad()
-def test_a_state_that_was_observed_keeps_its_picture(model: SpriteJump, axes: int) -> None:
-    obs = frames(axes)[:, :4]
-    assert torch.equal(model.observe(obs).obs, obs[:, -1])
-    assert model.initial_state(3).obs.shape == (3, 784)
-
-
 def test_gradients_reach_the_pictures_that_were_shown(model: SpriteJump, axes: int) -> None:
     obs = frames(axes, 3)[:, :4].requires_grad_()
     model.imagine_places(model.observe(obs), [6.0]).obs.sum().backward()
     assert obs.grad is not None and bool(obs.grad.isfinite().all())
     assert bool((obs.grad.flatten(1) != 0.0).any(dim=1).all())
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"size": 0}, "size must be at least 1"),
-        ({"channels": 0}, "channels must be at least 1"),
-        ({"looking_steps": 0}, "looking_steps must be at least 1"),
-        ({"max_folds": 0}, "max_folds"),
-    ],
-)
-def test_impossible_sizes_are_refused(change: dict[str, int], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        SpriteJumpConfig(**change)
-
-
-def test_wrong_pictures_are_refused() -> None:
-    model = SpriteJump(SpriteJumpConfig(action_size=0))
-    with pytest.raises(ValueError, match="784"):
-        model.observe(torch.zeros(2, 4, 100))
-    with pytest.raises(ValueError, match="at least 2 frames"):
-        model.observe(torch.zeros(2, 1, 784))
-    with pytest.raises(ValueError, match="finite"):
-        model.observe(torch.full((2, 4, 784), float("nan")))
 
 
 # -- learning ------------------------------------------------------------------------------------

@@ -64,9 +64,9 @@ def model_name(config: object) -> str:
 
 def describe_model(config: ModelConfig) -> dict[str, Any]:
     """``{"name": ..., "config": {...}}``, which ``model_config_from`` reads back from JSON."""
-    values = vars(config).items()
+    name, values = model_name(config), vars(config).items()
     as_json = {key: list(value) if isinstance(value, tuple) else value for key, value in values}
-    return {"name": model_name(config), "config": as_json}
+    return {"name": name, "config": as_json}
 
 
 def model_config_from(description: Mapping[str, Any]) -> ModelConfig:

@@ -14,7 +14,7 @@ Letters: B batch, N balls, P pairs, K stretches. Time in frames, velocities per 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -71,10 +71,8 @@ class FoldJump(EventJump):
         """See ``EventDrivenModel.tick``; the latent is folded into the room first."""
         positions, velocities = state.hidden.chunk(2, dim=-1)
         folded, side = self._fold(positions)
-        return super().tick(
-            EventState(**{**vars(state), "hidden": torch.cat([folded, velocities * side], dim=-1)}),
-            action,
-        )
+        hidden = torch.cat([folded, velocities * side], dim=-1)
+        return super().tick(replace(state, hidden=hidden), action)
 
     def _fold(self, place: Tensor) -> tuple[Tensor, Tensor]:
         """Where a coordinate of the row of rooms is seen, and 1 or -1, the way it seems to run."""

@@ -14,8 +14,8 @@ from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.envs.starts import sample_tables
 from jumpy_mbrl.models.base import Imagined, State
 from jumpy_mbrl.models.bodies.event_jump import EventJump, EventJumpConfig
-from jumpy_mbrl.models.bodies.filtering import bounded, smooth
 from jumpy_mbrl.models.bodies.simulator import SimulatorModel
+from jumpy_mbrl.models.bodies.state_estimation import bounded, smooth
 
 
 class Line(SimulatorModel):
