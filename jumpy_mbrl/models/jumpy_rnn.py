@@ -70,6 +70,8 @@ class JumpyRNNConfig(RecurrentConfig):
     priming: int = 4
     constant_jump: int = 0
     whole_jumps: bool = False
+    residual: bool = True
+    scale: tuple[float, ...] = (1.0,)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -124,7 +126,7 @@ class JumpyRNN(RecurrentModel, PiecewiseLinearModel):
     compiles = False
 
     def __init__(self, config: JumpyRNNConfig) -> None:
-        super().__init__(config)
+        super().__init__(config, config.scale)
         self.config = config
         self.cell = nn.GRUCell(config.mlp_size + config.action_size, config.hidden_size)
         self.duration = nn.Linear(config.latent_size, 1)
@@ -243,15 +245,12 @@ class JumpyRNN(RecurrentModel, PiecewiseLinearModel):
         duration is taught unless the line was cut short by priming, by an action, or because its
         sequence ends before the others, and unless its length was predicted (``own_jumps``).
 
-        By the config (see ``LossConfig``), lines that begin at an action may count more than
-        others and those of the first frames not at all, with all their frames. Logged is the plain
-        mean.
+        By ``LossConfig``, lines that begin at an action may count more than others and those of the
+        first frames not at all, with all their frames. Logged is the plain mean.
 
-        Args:
-            batch: ``obs`` (B, T, D), ``action`` (B, T, A) and, for forced jumps and own jumps,
-                ``u`` (B, T) uniform in [0, 1), from ``jumpy_mbrl.data.sampling.SequenceSampler``,
-                which also gives ``length`` (B,) where sequences end early. By ``progress``, from 0
-                at the first step of training to 1, epsilon falls; without it, it has fallen.
+        ``batch`` comes from ``jumpy_mbrl.data.sampling.SequenceSampler``; its ``u`` (B, T) draws
+        forced jumps and own jumps. By ``progress``, from 0 at the first step of training to 1,
+        epsilon falls; without it, it has fallen.
         """
         obs = batch["obs"]
         check_frames(obs, self.obs_size, min_frames=2)
@@ -332,16 +331,12 @@ class JumpyRNN(RecurrentModel, PiecewiseLinearModel):
 
         At each frame a sequence keeps its line if that predicts the next frame with a squared
         error below epsilon; otherwise it ticks, reading the true frame. So every line is as
-        long as it is accurate, at least one frame. Gives where the model ticks, (B, T-1) bool;
-        everywhere at frame 0. Some sequences (``own_jumps``) instead keep
+        long as it is accurate, at least one frame. Some sequences (``own_jumps``) instead keep
         their lines as long as these predict, rounded up or down at random to whole frames.
 
-        Args:
-            obs: (B, T, D).
-            action: (B, T, A).
-            due: frames where a tick is due whatever the error, (B, T-1) bool.
-            u: uniform in [0, 1), (B, T), which draw forced jumps and own jumps; None for neither.
-            epsilon: in place of the config's.
+        Gives where the model ticks, (B, T-1) bool; everywhere at frame 0, and where a tick is
+        ``due`` whatever the error. Numbers ``u`` (B, T), uniform in [0, 1), draw forced jumps and
+        own jumps; None for neither.
         """
         B, T = obs.shape[:2]
         epsilon = self.config.epsilon if epsilon is None else epsilon
@@ -421,9 +416,8 @@ class _Jumps:
         cut: (P,) bool, it ends because a tick was due there, or its sequence ends early.
         failed: (P,) bool, it ends because it would have missed the next frame.
         counts: number of lines in each block.
-        line_at: which line spans each of the real frames after the first.
-        elapsed: frames from the beginning of that line to each of these.
         spanned: which of the B * (T-1) frames after the first are real; all as a slice.
+        line_at, elapsed: which line spans each of these, and how long it has gone on there.
     """
 
     def __init__(self, ticks: Tensor, due: Tensor, real: Tensor | None = None) -> None:

@@ -17,17 +17,10 @@ _FEW = 32
 class ResidualMLP(nn.Module):
     """Residual multilayer perceptron: with ReLU, the papers' encoder and decoder (section 3).
 
-    The first layer changes the width, each inner layer adds to what it reads, the last is linear.
-    Under autocast, layers that read or write only a few numbers keep their precision.
-
-    Args:
-        inputs: size of the input vectors.
-        outputs: size of the output vectors.
-        hidden: width of the inner layers.
-        layers: number of linear layers, at least 2.
-        activation: between the layers.
-        divide: what the inputs are divided by first, one positive number or one for each.
-        multiply: what the outputs are multiplied by last, likewise.
+    The first of at least 2 linear ``layers`` changes the width, each inner layer adds to what it
+    reads, the last has no ``activation``. Inputs are first divided, and outputs multiplied last, by
+    one positive number or one for each. Under autocast, layers that read or write only a few
+    numbers keep their precision.
     """
 
     def __init__(
@@ -76,12 +69,11 @@ def _exact(layer: nn.Linear, inputs: Tensor) -> Tensor:
 
     Those are coordinates, for which bfloat16 is too coarse, and their layers cost next to nothing.
     """
-    out: Tensor
-    if min(layer.in_features, layer.out_features) > _FEW or not torch.is_autocast_enabled(
-        inputs.device.type
-    ):
-        out = layer(inputs)
-        return out
+    kind, few = inputs.device.type, min(layer.in_features, layer.out_features) <= _FEW
+    if not few or not torch.is_autocast_enabled(kind):
+        return nn.functional.linear(inputs, layer.weight, layer.bias)
+    with torch.autocast(kind, enabled=False):
+        return nn.functional.linear(inputs.to(layer.weight.dtype), layer.weight, layer.bias)
     with torch.autocast(inputs.device.type, enabled=False):
         out = layer(inputs.to(layer.weight.dtype))
     return out

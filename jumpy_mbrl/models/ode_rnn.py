@@ -53,6 +53,8 @@ class ODERNNConfig(RecurrentConfig):
     solver_steps: int = 1
     rtol: float = 1e-4
     atol: float = 1e-5
+    residual: bool = True
+    scale: tuple[float, ...] = (1.0,)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -89,7 +91,7 @@ class ODERNN(RecurrentModel):
     """
 
     def __init__(self, config: ODERNNConfig) -> None:
-        super().__init__(config)
+        super().__init__(config, config.scale)
         self.config = config
         self.cell = nn.GRUCell(config.mlp_size + config.action_size, config.hidden_size)
         inner = [config.dynamics_size] * (config.dynamics_layers - 1)

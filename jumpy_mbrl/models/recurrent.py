@@ -37,16 +37,17 @@ class LossConfig:
 class RecurrentConfig(LossConfig):
     """Sizes of a recurrent model; what its loss can weigh is told by ``LossConfig``.
 
+    Each kind has two more fields, its last: ``residual``, to decode the change since the last tick
+    (True) or the observation itself (the papers); and ``scale``, by which networks divide
+    observations and multiply what they predict, one positive number or D; losses are those of
+    numbers so divided.
+
     Attributes:
         obs_size: D, for balls twice their number.
         action_size: A, 0 for a world without actions.
         hidden_size: H of the GRU. (Paper: 128.)
         mlp_size: width of encoder and decoder. (Paper: 128.)
         mlp_layers: linear layers of encoder and decoder. (Paper: 4.)
-        residual: decode the change since the last tick (True), or the observation itself (the
-            papers).
-        scale: what networks divide observations by, and multiply what they predict by, one
-            positive number or D; losses are those of numbers so divided.
     """
 
     obs_size: int = 4
@@ -54,8 +55,6 @@ class RecurrentConfig(LossConfig):
     hidden_size: int = 128
     mlp_size: int = 128
     mlp_layers: int = 4
-    residual: bool = field(default=True, kw_only=True)
-    scale: tuple[float, ...] = field(default=(1.0,), kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -70,15 +69,13 @@ class RecurrentModel(WorldModel):
     min_frames = 1
     decoder: ResidualMLP
 
-    def __init__(self, config: RecurrentConfig) -> None:
+    def __init__(self, config: RecurrentConfig, scale: tuple[float, ...]) -> None:
         super().__init__()
         self.obs_size = config.obs_size
         self.action_size = config.action_size
         self._sizes = config.mlp_size, config.mlp_layers
-        self.encoder = ResidualMLP(
-            config.obs_size, config.mlp_size, *self._sizes, divide=config.scale
-        )
-        self._scale = config.scale
+        self._scale = scale
+        self.encoder = ResidualMLP(config.obs_size, config.mlp_size, *self._sizes, divide=scale)
 
     def _decoder(self, inputs: int) -> ResidualMLP:
         return ResidualMLP(inputs, self.obs_size, *self._sizes, multiply=self._scale)

@@ -24,6 +24,9 @@ from jumpy_mbrl.models.recurrent import (
 class RNNConfig(RecurrentConfig):
     """Sizes of an ``RNN``; see ``RecurrentConfig``."""
 
+    residual: bool = True
+    scale: tuple[float, ...] = (1.0,)
+
 
 class RNN(RecurrentModel):
     """h_t = GRU(h_{t-1}, [phi(x_t), a_t]), x_{t+1} = f(h_t), or x_t + f(h_t).
@@ -34,7 +37,7 @@ class RNN(RecurrentModel):
     """
 
     def __init__(self, config: RNNConfig) -> None:
-        super().__init__(config)
+        super().__init__(config, config.scale)
         self.config = config
         self.gru = nn.GRU(config.mlp_size + config.action_size, config.hidden_size)
         self.decoder = self._decoder(config.hidden_size)

@@ -78,8 +78,7 @@ class _Net(nn.Module):
         self.body = nn.Sequential(*inner, nn.Linear(hidden, outputs))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        out: Tensor = self.skip(inputs) + self.body(inputs)
-        return out
+        return torch.add(self.skip(inputs), self.body(inputs))
 
 
 class EventJump(EventDrivenModel):
@@ -151,8 +150,7 @@ class EventJump(EventDrivenModel):
 
     def _single_surface(self, z: Tensor) -> Tensor:
         """Distance to the event, (..., 2) to (...): positive before it, in sides of the table."""
-        out: Tensor = self.single_level(z).squeeze(-1)
-        return out
+        return torch.squeeze(self.single_level(z), -1)
 
     def _pair_times(self, offset: Tensor, relative: Tensor) -> Tensor:
         """Frames until each pair meets, (B, P)."""
@@ -244,8 +242,7 @@ class EventJump(EventDrivenModel):
         }
         if self.action_size:
             losses["shot"] = self._shot_loss(batch["shot"])
-        total = torch.stack(list(losses.values())).sum()
-        return total, losses
+        return torch.stack(list(losses.values())).sum(), losses
 
     def _single_losses(self, event: Tensor, u: Tensor) -> dict[str, Tensor]:
         position, before, after = event.unbind(1)
@@ -314,8 +311,8 @@ def _norm(vector: Tensor) -> Tensor:
 def _canonical(p: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Mirrors and turns the room so that every ball moves up both axes.
 
-    Returns, for positions and velocities (..., 2): positions and velocities (..., 2, 2) as seen
-    along each of the two axes (that axis first, the other second), and the mirroring signs.
+    Positions and velocities (..., 2) become (..., 2, 2), as seen along each of the two axes (that
+    axis first, the other second); and the mirroring signs.
     """
     sign = torch.where(v >= 0, 1.0, -1.0).to(v.dtype)
     z, dz = (p - 0.5) * sign, v * sign
@@ -326,12 +323,9 @@ def _canonical(p: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 class Alignment:
     """A pair seen in coordinates along and across its relative velocity, mirrored to one side.
 
-    Attributes:
-        along: how far the second ball still has to go to be abreast of the first.
-        across: how far they then are apart, not negative.
-        speed: relative speed.
-        direction: unit vector of the relative velocity, (..., 2).
-        side: mirroring sign.
+    The second ball still has to go ``along`` to be abreast of the first, and they then are
+    ``across`` apart, not negative. The relative velocity has a ``direction`` (..., 2) and a
+    ``speed``; ``side`` is the mirroring sign.
     """
 
     along: Tensor

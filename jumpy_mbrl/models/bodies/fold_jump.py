@@ -103,11 +103,9 @@ class FoldJump(EventJump):
     ) -> tuple[Tensor, Tensor]:
         """Frames (B,) until the first meeting, ``inf`` for none, and the pair (B,) that meets.
 
-        Args:
-            begin: of the stretches, (B, K).
-            end: of the stretches, (B, K).
-            offset: second ball minus first of each pair at the beginning, (B, K, P, 2).
-            relative: the same of the velocities.
+        In stretches with these times of ``begin`` and ``end``, (B, K), and these differences of the
+        second ball to the first of each pair, (B, K, P, 2): of places at the beginning, and of
+        velocities.
         """
         frame = Alignment.of(offset, relative)
         length, logit = self._pair_surface(frame.along, frame.across)

@@ -96,12 +96,8 @@ class Sprites(nn.Module):
         return (x * x + y * y + _TINY).sqrt()
 
     def _cover(self, distance: Tensor, bodies: Tensor) -> tuple[Tensor, Tensor]:
-        """How much of a pixel each body covers, and how fast that changes with the distance.
-
-        Args:
-            distance: (..., n, P).
-            bodies: their numbers, (n,).
-        """
+        """How much of the pixels at a distance (..., n, P) the bodies numbered (n,) cover, and how
+        fast that changes with the distance."""
         end = torch.ones_like(self.profile[:, :1])
         table = torch.cat([end, self.profile, 0.0 * end], dim=1).flatten()
         place = (distance * _KNOTS_PER_SIDE).clamp_max(_KNOTS - 1.001)
