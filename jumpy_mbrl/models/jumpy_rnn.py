@@ -58,7 +58,7 @@ class JumpyRNNConfig(RecurrentConfig):
             gradients pass as if they were not.
         residual: decode the displacement since the tick (True), or the frame itself (equations 3
             and 6 as they are printed).
-        scale: as in ``RecurrentConfig``; epsilon too is that of numbers so divided.
+        scale: as of ``RNNConfig``; epsilon too is that of numbers so divided.
     """
 
     horizon: float = 44.0

@@ -36,8 +36,6 @@ _MOST_STEPS = 10_000
 class ODERNNConfig(RecurrentConfig):
     """Sizes of an ``ODERNN``, and how its differential equation is solved.
 
-    See also ``RecurrentConfig``.
-
     Attributes:
         dynamics_size: width of the network that gives dh/dt.
         dynamics_layers: its linear layers, with tanh between them; with 1 the equation is linear.
@@ -45,6 +43,8 @@ class ODERNNConfig(RecurrentConfig):
         solver_steps: steps of a fixed-step solver, for a frame or any part of one.
         rtol, atol: relative and absolute error of the latent that an adaptive solver allows. It
             chooses its steps for a whole batch, so within this error a row depends on the others.
+        residual: decode the change since the last tick (True), or the observation itself.
+        scale: as of ``RNNConfig``.
     """
 
     dynamics_size: int = 128

@@ -37,10 +37,7 @@ class LossConfig:
 class RecurrentConfig(LossConfig):
     """Sizes of a recurrent model; what its loss can weigh is told by ``LossConfig``.
 
-    Each kind has two more fields, its last: ``residual``, to decode the change since the last tick
-    (True) or the observation itself (the papers); and ``scale``, by which networks divide
-    observations and multiply what they predict, one positive number or D; losses are those of
-    numbers so divided.
+    Each kind has two more fields, its last: ``residual`` and ``scale``, as of ``RNNConfig``.
 
     Attributes:
         obs_size: D, for balls twice their number.

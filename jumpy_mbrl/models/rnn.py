@@ -22,7 +22,13 @@ from jumpy_mbrl.models.recurrent import (
 
 @dataclass(frozen=True)
 class RNNConfig(RecurrentConfig):
-    """Sizes of an ``RNN``; see ``RecurrentConfig``."""
+    """Sizes of an ``RNN``; see ``RecurrentConfig``.
+
+    Attributes:
+        residual: decode the change since the last frame (True), or the frame itself (the paper).
+        scale: what networks divide observations by, and multiply what they predict by, one
+            positive number or D; the loss is that of numbers so divided.
+    """
 
     residual: bool = True
     scale: tuple[float, ...] = (1.0,)

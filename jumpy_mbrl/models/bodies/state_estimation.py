@@ -159,12 +159,10 @@ class _Film:
         return error < _BETTER_THAN_NOTHING, velocity
 
     def fit_both_ways(self, start: int) -> tuple[Tensor, Tensor] | None:
-        """Error (R,) of the best fit from frame ``start``, and its velocities (R, D) at the last
-        frame. None where no fit may be played.
+        """Error (R,) of the best fit from frame ``start``, and velocities (R, D) at the last frame.
 
-        From the first frame, the film played backwards is fitted too: where what happens to the
-        balls can be undone, and so far as no action comes between, its first velocities are the
-        last ones.
+        None where no fit may be played. From the first frame, the film played backwards is fitted
+        too: where what happens can be undone, its first velocities are the last ones.
         """
         R = len(self.obs)
         both = start == 0 and self.action is None
@@ -180,11 +178,8 @@ class _Film:
         return torch.minimum(error[:R], error[R:]), torch.where(undone, -velocity[R:], last)
 
     def fit(self, start: int) -> tuple[Tensor, Tensor] | None:
-        """Gauss-Newton from several starts, with as many steps as may be played.
-
-        Gives the largest error on later frames, (R,), and the velocities at frame ``start`` that
-        leave it, (R, D), the best of all that were tried.
-        """
+        """By Gauss-Newton from several starts, the velocities (R, D) at frame ``start`` that leave
+        the smallest error (R,) on later frames, after as many steps as may be played."""
 
         def misses(velocity: Tensor) -> Tensor:
             """By how much velocities (R, ..., D) miss the later frames, (R, ..., M)."""
