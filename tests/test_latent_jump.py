@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from jumpy_mbrl.data.sampling import make_sampler
 from jumpy_mbrl.data.tasks import TaskConfig, make_task
-from jumpy_mbrl.models.base import State
 from jumpy_mbrl.models.latent_jump import LatentJump, LatentJumpConfig, WindowState
 from jumpy_mbrl.models.networks import ResidualMLP
 from jumpy_mbrl.training import validate
@@ -77,11 +76,6 @@ def by_hand(
     linear(model.encoder, matrix)
     nn.init.ones_(model.straight.weight)
     return ends_at(model, duration)
-
-
-def window_of(state: State) -> Tensor:
-    assert isinstance(state, WindowState)
-    return state.window
 
 
 def seen(*values: float) -> Tensor:
@@ -169,12 +163,12 @@ def test_new_lines_are_alike_and_straight() -> None:
 def test_observing_waits_for_a_tick_with_the_last_frames_newest_first() -> None:
     model, obs = make_model(), frames()
     state = model.observe(obs)
-    assert torch.equal(state.window, obs[:, [5, 4, 3]])
-    assert torch.equal(state.obs, obs[:, 5])
-    assert not state.remaining.any()
+    assert torch.equal(state.window, obs[:, [5, 4, 3]]) and torch.equal(state.obs, obs[:, 5])
     ticked = model.tick(state)
     assert torch.equal(ticked.window, state.window)
-    assert bool((ticked.remaining >= 1).all())
+    assert not state.remaining.any() and bool((ticked.remaining >= 1).all())
+    first = model.initial_state(3)
+    assert first.window.shape == (3, 3, 2) and not first.window.any()
 
 
 @pytest.mark.parametrize("now", [0.25, 1.0, 2.25, 2.75, 3.0, 3.5, 5.375, 8.625])
@@ -183,6 +177,7 @@ def test_the_window_after_leaps_is_what_was_imagined(now: float) -> None:
     obs = frames()
     state = model.observe(obs)
     imagined = model.imagine(state, [now])
+    assert isinstance(imagined.state, WindowState)
     began = (math.ceil(now / 3) - 1) * 3  # where the line that is followed now began
     assert int(imagined.ticks[0]) == began // 3 + 1
 
@@ -199,7 +194,7 @@ def test_the_window_after_leaps_is_what_was_imagined(now: float) -> None:
         else:  # between the whole frames that the tick knew
             low = math.floor(time)
             expected = torch.lerp(at(low), at(min(low + 1, began)), time - low)
-        torch.testing.assert_close(window_of(imagined.state)[:, age], expected)
+        torch.testing.assert_close(imagined.state.window[:, age], expected)
 
 
 # -- rollouts in pieces ----------------------------------------------------------------------
@@ -315,15 +310,11 @@ def test_loss_and_its_gradient_equal_those_of_a_slow_loop() -> None:
     assert float(log["mean_jump"]) == pytest.approx(sum(jumps) / 40)
 
 
-def test_frames_that_are_not_known_teach_nothing() -> None:
+def test_unknown_frames_teach_nothing_and_noise_blurs_only_what_is_read() -> None:
     model, batch = loss_problem()
     beyond = torch.arange(8) >= batch["length"].unsqueeze(1)
     other = {**batch, "future": batch["future"].masked_fill(beyond.unsqueeze(2), 77.0)}
     assert torch.equal(model.loss(batch)[0], model.loss(other)[0])
-
-
-def test_noise_blurs_only_what_is_read() -> None:
-    model, batch = loss_problem()
     quiet = LatentJump(replace(model.config, noise=0.0)).double()
     quiet.load_state_dict(model.state_dict())
     shifted = {**batch, "window": batch["window"] + 0.05 * batch["noise"]}
