@@ -29,23 +29,16 @@ class Shelf:
 
     def names(self) -> list[str]:
         """All that are shipped."""
-        path = self._path()
-        if not path.is_dir():
-            return []
-        return sorted(entry.name for entry in path.iterdir() if (entry / CONFIG).is_file())
+        return sorted(file.parent.name for file in self._path().glob(f"*/{CONFIG}"))
 
     def find(self, path_or_name: str | os.PathLike[str]) -> Path:
-        """A shipped folder by its name, or any by its path.
+        """A shipped folder by its name, or any by its path; `ValueError` if there is none.
 
         Where both are there, text is the name and a ``Path`` the path.
-
-        Raises:
-            ValueError: if there is none, with the nearest name.
         """
         names, name = self.names(), os.fspath(path_or_name)
         folder = Path(name)
-        is_meant = folder.is_dir() and not isinstance(path_or_name, str)
-        if name in names and not is_meant:
+        if name in names and (isinstance(path_or_name, str) or not folder.is_dir()):
             return self._path() / name
         if folder.is_dir():
             return folder
@@ -55,11 +48,7 @@ class Shelf:
         )
 
     def text_of(self, path_or_name: str | os.PathLike[str]) -> str:
-        """Text by which ``find`` gives the same folder, for records.
-
-        Raises:
-            ValueError: if there is none, with the nearest name.
-        """
+        """Text by which ``find`` gives the same folder, for records."""
         name = os.fspath(path_or_name)
         is_own = name in self.names() and self.find(path_or_name) != self._path() / name
         return os.path.join(os.curdir, name) if is_own else name

@@ -305,7 +305,7 @@ def test_agents_on_a_line() -> None:
     oracle = load_agent("simulator", task=line_task(), device="cpu")
     assert isinstance(oracle, GradientPlanner) and oracle.oracle
     assert isinstance(oracle.model, PlacementModel)
-    assert isinstance(oracle.model.passive, LineSimulator)
+    assert isinstance(oracle.model.model, LineSimulator)
     agent = load_agent("jumpy", task=line_task(), device="cpu")
     assert isinstance(agent, GradientPlanner) and agent.checkpoint == "jumpy-billiards1d-task"
     assert not agent.oracle and agent.model.obs_size == 2

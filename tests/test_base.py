@@ -1,4 +1,4 @@
-"""States, predictions, and the checks and bookkeeping that every world model inherits."""
+"""States, predictions, and the rollouts that world models inherit, on worlds in closed form."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from jumpy_mbrl.models.base import Imagined, State, WorldModel, check_frames, check_times
+from jumpy_mbrl.models.base import Imagined, State, WorldModel, check_frames
+from jumpy_mbrl.models.piecewise import PiecewiseLinearModel
+from jumpy_mbrl.pieces import Pieces
+
+inf = torch.inf
 
 
 @dataclass(frozen=True)
@@ -20,13 +24,75 @@ class MarkedState(State):
 
 def make_state(batch: int = 4) -> MarkedState:
     rows = torch.arange(batch, dtype=torch.float32)
-    return MarkedState(
-        hidden=rows.unsqueeze(1) * torch.ones(3),
-        velocity=-rows.unsqueeze(1) * torch.ones(3),
-        remaining=rows,
-        obs=rows.unsqueeze(1) * torch.ones(2),
-        mark=rows.long() * 10,
-    )
+    hidden = rows.unsqueeze(1) * torch.ones(3)
+    return MarkedState(hidden, -hidden, rows, hidden[:, :2], rows.long() * 10)
+
+
+# -- states, predictions and pieces --------------------------------------------------------------
+
+
+def test_state_rows_are_chosen_in_every_field() -> None:
+    state = make_state()
+    for rows in (slice(1, 3), torch.tensor([1, 2]), torch.tensor([False, True, True, False])):
+        part = state[rows]
+        assert isinstance(part, MarkedState) and part.batch_size == 2
+        assert part.mark.tolist() == [10, 20] and part.hidden[:, 0].tolist() == [1.0, 2.0]
+    assert make_state(2).repeat(3).mark.tolist() == [0, 0, 0, 10, 10, 10]
+    assert state.map(lambda tensor: tensor + 1).mark.tolist() == [1, 11, 21, 31]
+
+
+def test_update_rows_keeps_the_old_state_and_passes_gradients_to_both() -> None:
+    state = make_state()
+    new = state.update_rows(torch.tensor([3, 0]), state[torch.tensor([1, 2])])
+    assert new.mark.tolist() == [20, 10, 20, 10] and new.remaining.tolist() == [2.0, 1.0, 2.0, 1.0]
+    assert state.mark.tolist() == [0, 10, 20, 30]
+    hidden, other = torch.ones(4, 3, requires_grad=True), torch.ones(1, 3, requires_grad=True)
+    part = replace(state[:1], hidden=other)
+    replace(state, hidden=hidden).update_rows(torch.tensor([2]), part).hidden.sum().backward()
+    assert hidden.grad is not None and other.grad is not None
+    assert hidden.grad[:, 0].tolist() == [1.0, 1.0, 0.0, 1.0]
+    assert other.grad.tolist() == [[1.0, 1.0, 1.0]]
+
+
+def test_a_line_that_was_there_before_the_first_tick_counts() -> None:
+    times = torch.tensor([[0.0, 2.0, 5.0], [0.5, 2.0, inf], [inf, inf, inf], [0.0, inf, inf]])
+    whole = Imagined(torch.zeros(4, 1, 2), times, make_state())
+    assert whole.ticks.tolist() == [3, 2, 0, 1]
+    assert whole.lines().tolist() == [3, 3, 1, 1]
+    assert replace(whole, tick_times=times + 7.0).lines(7.0).tolist() == [3, 3, 1, 1]
+    assert replace(whole, tick_times=times[:, :0]).lines().tolist() == [1, 1, 1, 1]
+
+
+def test_ticks_from_an_end_on_are_left_out() -> None:
+    times = torch.tensor([[0.0, 2.0, 5.0], [0.5, 2.0, inf], [1.0, 2.0, 3.0]])
+    whole = Imagined(torch.zeros(3, 1, 2), times, make_state(3))
+    found = whole.until(torch.tensor([5, 9, 0]))
+    assert found.tick_times.tolist() == [[0.0, 2.0, inf], [0.5, 2.0, inf], [inf, inf, inf]]
+    assert found.ticks.tolist() == [2, 2, 0] and whole.ticks.tolist() == [3, 2, 3]
+
+
+def test_pieces_are_found_by_time() -> None:
+    pieces = Pieces(torch.tensor([0.0, -0.5, 0.0]), "first")
+    assert pieces.add(torch.tensor([0, 2]), torch.tensor([1.0, 2.0]), "second") == 1
+    assert pieces.add(torch.tensor([2]), torch.tensor([2.5]), "third") == 2
+    assert pieces.contents == ["first", "second", "third"]
+    assert pieces.starts.tolist() == [[0.0, 1.0, inf], [-0.5, inf, inf], [0.0, 2.0, 2.5]]
+    assert pieces.last.tolist() == [3, 1, 5] and pieces.last_start.tolist() == [1.0, -0.5, 2.5]
+    number, elapsed = pieces.find(torch.tensor([0.0, 1.0, 2.25, 9.0]))
+    # At its very start a piece does not hold yet, unless it is the first.
+    assert number.tolist() == [[0, 0, 3, 3], [1, 1, 1, 1], [2, 2, 4, 5]]
+    assert elapsed.tolist() == [[0, 1, 1.25, 8], [0.5, 1.5, 2.75, 9.5], [0, 1, 0.25, 6.5]]
+
+
+def test_frames_need_a_shape_and_numbers() -> None:
+    check_frames(torch.zeros(2, 3, 4), obs_size=4, min_frames=3)
+    frames = torch.zeros(3, 2, 4)
+    frames[1, 0, 2], frames[2, 1, 0] = torch.nan, inf
+    with pytest.raises(ValueError, match=r"NaN or infinity in rows \[1, 2\]"):
+        check_frames(frames, obs_size=4, min_frames=2)
+
+
+# -- actions at times ----------------------------------------------------------------------------
 
 
 class Drift(WorldModel):
@@ -41,7 +107,7 @@ class Drift(WorldModel):
 
     def initial_state(self, batch_size: int) -> State:
         zeros = torch.zeros(batch_size, 1)
-        return State(zeros, zeros + 1.0, torch.full((batch_size,), torch.inf), zeros)
+        return State(zeros, zeros + 1.0, torch.full((batch_size,), inf), zeros)
 
     def observe(self, obs: Tensor, action: Tensor | None = None) -> State:
         raise NotImplementedError
@@ -49,7 +115,7 @@ class Drift(WorldModel):
     def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         raise NotImplementedError
 
-    def _rollout(self, state: State, times: Tensor, end: float, action: Tensor | None) -> Imagined:
+    def rollout(self, state: State, times: Tensor, end: float, action: Tensor | None) -> Imagined:
         self.calls.append((times.tolist(), end, action is not None))
         start = state.hidden if action is None else state.hidden + action
         width = 0 if action is None else 1
@@ -58,141 +124,35 @@ class Drift(WorldModel):
         return Imagined(obs, torch.zeros(state.batch_size, width), final)
 
 
-# -- State -----------------------------------------------------------------------------------
-
-
-def test_state_rows_are_chosen_in_every_field() -> None:
-    state = make_state()
-    for rows in (slice(1, 3), torch.tensor([1, 2]), torch.tensor([False, True, True, False])):
-        part = state[rows]
-        assert isinstance(part, MarkedState)
-        assert part.batch_size == 2
-        assert part.mark.tolist() == [10, 20]
-        assert part.hidden[:, 0].tolist() == [1.0, 2.0]
-
-
-def test_state_repeat_keeps_copies_together() -> None:
-    assert make_state(2).repeat(3).mark.tolist() == [0, 0, 0, 10, 10, 10]
-
-
-def test_state_cat_and_rows_undo_each_other() -> None:
-    state = make_state()
-    joined = MarkedState.cat([state[:1], state[1:]])
-    assert isinstance(joined, MarkedState)
-    assert torch.equal(joined.mark, state.mark)
-    assert torch.equal(joined.velocity, state.velocity)
-
-
-def test_update_rows_replaces_only_the_named_rows_and_keeps_the_old_state() -> None:
-    state = make_state()
-    new = state.update_rows(torch.tensor([3, 0]), state[torch.tensor([1, 2])])
-    assert new.mark.tolist() == [20, 10, 20, 10]
-    assert new.remaining.tolist() == [2.0, 1.0, 2.0, 1.0]
-    assert state.mark.tolist() == [0, 10, 20, 30]
-
-
-def test_update_rows_passes_gradients_to_both() -> None:
-    old = make_state().map(lambda t: t.double())
-    hidden = torch.ones(4, 3, requires_grad=True)
-    other = torch.ones(1, 3, requires_grad=True)
-    state = State(hidden, old.velocity, old.remaining, old.obs)
-    part = State(other, old.velocity[:1], old.remaining[:1], old.obs[:1])
-    state.update_rows(torch.tensor([2]), part).hidden.sum().backward()
-    assert hidden.grad is not None and other.grad is not None
-    assert hidden.grad[:, 0].tolist() == [1.0, 1.0, 0.0, 1.0]
-    assert other.grad.tolist() == [[1.0, 1.0, 1.0]]
-
-
-def test_map_is_applied_to_every_tensor() -> None:
-    state = make_state().map(lambda tensor: tensor + 1)
-    assert state.mark.tolist() == [1, 11, 21, 31]
-    assert state.obs[0].tolist() == [1.0, 1.0]
-
-
-# -- Imagined --------------------------------------------------------------------------------
-
-
-def test_a_line_that_was_there_before_the_first_tick_counts() -> None:
-    inf = torch.inf
-    times = torch.tensor([[0.0, 2.0, 5.0], [0.5, 2.0, inf], [inf, inf, inf], [0.0, inf, inf]])
-    state = make_state()
-    assert Imagined(state.obs.unsqueeze(1), times, state).lines().tolist() == [3, 3, 1, 1]
-    later = Imagined(state.obs.unsqueeze(1), times + 7.0, state)
-    assert later.lines(7.0).tolist() == [3, 3, 1, 1]
-    assert Imagined(state.obs.unsqueeze(1), times[:, :0], state).lines().tolist() == [1, 1, 1, 1]
-
-
-def test_ticks_from_an_end_on_are_left_out() -> None:
-    times = torch.tensor([[0.0, 2.0, 5.0], [0.5, 2.0, torch.inf], [1.0, 2.0, 3.0]])
-    whole = Imagined(torch.zeros(3, 1, 2), times, make_state(3))
-    found = whole.until(torch.tensor([5, 9, 0]))
-    inf = torch.inf
-    assert found.tick_times.tolist() == [[0.0, 2.0, inf], [0.5, 2.0, inf], [inf, inf, inf]]
-    assert found.ticks.tolist() == [2, 2, 0] and whole.ticks.tolist() == [3, 2, 3]
-
-
 @pytest.mark.parametrize("actions", [None, [4.0]])
 def test_now_is_what_the_state_holds(actions: list[float] | None) -> None:
     """Even where the latent, as here, decodes to something else."""
     model = Drift()
-    state = replace(model.initial_state(2), obs=torch.tensor([[0.3], [0.4]]))
+    state = replace(model.initial_state(2), obs=torch.tensor([[0.25], [0.5]]))
     action = None if actions is None else torch.ones(2, 1, 1)
     obs = model.imagine(state, [0.0, 0.0, 1.0], action, actions or [0.0]).obs
-    assert obs[..., 0].tolist() == [
-        [pytest.approx(0.3)] * 2 + [1.0],
-        [pytest.approx(0.4)] * 2 + [1.0],
-    ]
-
-
-def test_an_action_now_is_seen_now() -> None:
-    model = Drift()
-    obs = model.imagine(model.initial_state(1), [0.0, 1.0], torch.ones(1, 1)).obs
-    assert obs.flatten().tolist() == [1.0, 2.0]
-
-
-def test_imagined_counts_ticks_and_measures_jumps() -> None:
-    inf = torch.inf
-    times = torch.tensor([[0.0, 1.5, 4.0], [2.0, inf, inf], [inf, inf, inf]])
-    imagined = Imagined(torch.zeros(3, 1, 1), times, make_state(3))
-    assert imagined.ticks.tolist() == [3, 1, 0]
-    assert imagined.durations.tolist() == [[1.5, 2.5], [inf, inf], [inf, inf]]
-
-
-# -- imagine ---------------------------------------------------------------------------------
+    assert obs[..., 0].tolist() == [[0.25, 0.25, 1.0], [0.5, 0.5, 1.0]]
 
 
 def test_action_now_is_one_rollout() -> None:
     model = Drift()
-    imagined = model.imagine(model.initial_state(2), [0.5, 2.0], torch.tensor([[0.0], [3.0]]))
-    assert model.calls == [([0.5, 2.0], 2.0, True)]
-    assert imagined.obs[:, :, 0].tolist() == [[0.5, 2.0], [3.5, 5.0]]
+    actions = torch.tensor([[0.0], [3.0]])
+    imagined = model.imagine(model.initial_state(2), [0.0, 0.5, 2.0], actions)
+    assert model.calls == [([0.0, 0.5, 2.0], 2.0, True)]
+    assert imagined.obs[:, :, 0].tolist() == [[0.0, 0.5, 2.0], [3.0, 3.5, 5.0]]
 
 
 def test_actions_later_cut_the_rollout_into_pieces() -> None:
     model = Drift()
-    actions = torch.tensor([[[10.0], [100.0]]])
-    imagined = model.imagine(model.initial_state(1), [0.0, 1.0, 2.0, 3.5], actions, [1.0, 3.0])
-    assert model.calls == [
-        ([0.0], 1.0, False),
-        ([0.0, 1.0], 2.0, True),
-        ([0.5], 0.5, True),
-    ]
+    actions = torch.tensor([[[10.0], [100.0], [1000.0]]])
+    times = [0.0, 1.0, 2.0, 3.5]
+    imagined = model.imagine(model.initial_state(1), times, actions, [1.0, 3.0, 4.0])
+    assert model.calls == [([0.0], 1.0, False), ([0.0, 1.0], 2.0, True), ([0.5], 0.5, True)]
     assert imagined.obs[0, :, 0].tolist() == [0.0, 11.0, 12.0, 113.5]
-    assert imagined.tick_times.tolist() == [[1.0, 3.0]]
+    assert imagined.tick_times.tolist() == [[1.0, 3.0]], "later actions are not played"
     assert imagined.state.hidden.item() == pytest.approx(113.5)
-
-
-def test_actions_after_the_last_query_are_not_played() -> None:
-    model = Drift()
-    imagined = model.imagine(model.initial_state(1), [1.0], torch.ones(1, 2, 1), [0.5, 2.0])
-    assert imagined.ticks.tolist() == [1]
-    assert imagined.state.hidden.item() == pytest.approx(2.0)
-
-
-def test_action_before_any_query_counts() -> None:
-    model = Drift()
-    imagined = model.imagine(model.initial_state(1), [2.0], torch.ones(1, 1, 1), [0.5])
-    assert imagined.obs.item() == pytest.approx(3.0)
+    early = model.imagine(model.initial_state(1), [2.0], torch.ones(1, 1, 1), [0.5])
+    assert early.obs.item() == pytest.approx(3.0)
 
 
 @pytest.mark.parametrize(
@@ -202,7 +162,7 @@ def test_action_before_any_query_counts() -> None:
         ([[1.0]], r"non-empty vector \(K,\), got shape \(1, 1\)"),
         ([-1.0, 0.0], "not lie before the state's moment"),
         ([0.0, float("nan")], "must be finite"),
-        ([0.0, float("inf")], "must be finite"),
+        ([0.0, inf], "must be finite"),
         ([2.0, 1.0], r"ascending order, got \[2.0, 1.0\]"),
     ],
 )
@@ -212,22 +172,11 @@ def test_bad_times_are_refused(times: list[float], message: str) -> None:
         model.imagine(model.initial_state(1), torch.tensor(times))
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (2, 2), (2, 1, 2), (2,), (2, 2, 1)])
-def test_action_of_the_wrong_shape_is_refused(shape: tuple[int, ...]) -> None:
+def test_bad_action_times_are_refused() -> None:
     model = Drift()
-    with pytest.raises(ValueError, match=r"action must have shape \(2, 1, 1\)"):
-        model.imagine(model.initial_state(2), [1.0], torch.zeros(shape))
-
-
-@pytest.mark.parametrize("action_times", [[1.0, 0.5], [-1.0, 0.5]])
-def test_bad_action_times_are_refused(action_times: list[float]) -> None:
-    model = Drift()
-    with pytest.raises(ValueError, match="times must"):
-        model.imagine(model.initial_state(1), [2.0], torch.zeros(1, 2, 1), action_times)
-
-
-def test_actions_without_times_are_refused() -> None:
-    model = Drift()
+    for action_times in ([1.0, 0.5], [-1.0, 0.5]):
+        with pytest.raises(ValueError, match="times must"):
+            model.imagine(model.initial_state(1), [2.0], torch.zeros(1, 2, 1), action_times)
     with pytest.raises(ValueError, match="a time for each action, got none"):
         model.imagine(model.initial_state(1), [2.0], torch.zeros(1, 0, 1), [])
 
@@ -238,27 +187,118 @@ def test_times_keep_the_state_s_precision() -> None:
     assert model.imagine(state, [0.1]).obs.item() == 0.1
 
 
-# -- checks ----------------------------------------------------------------------------------
+# -- straight lines ------------------------------------------------------------------------------
 
 
-def test_check_frames_names_the_fault() -> None:
-    check_frames(torch.zeros(2, 3, 4), obs_size=4, min_frames=3)
-    with pytest.raises(ValueError, match=r"shape \(B, T, 4\), got \(2, 3, 6\)"):
-        check_frames(torch.zeros(2, 3, 6), obs_size=4, min_frames=1)
-    with pytest.raises(ValueError, match=r"shape \(B, T, 4\), got \(3, 4\)"):
-        check_frames(torch.zeros(3, 4), obs_size=4, min_frames=1)
-    with pytest.raises(ValueError, match=r"floating type, got torch.uint8.*divide"):
-        check_frames(torch.zeros(2, 3, 4, dtype=torch.uint8), obs_size=4, min_frames=3)
-    with pytest.raises(TypeError, match=r"torch.Tensor, got ndarray"):
-        check_frames(torch.zeros(2, 3, 4).numpy(), obs_size=4, min_frames=3)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="at least 4 frames, got 3"):
-        check_frames(torch.zeros(2, 3, 4), obs_size=4, min_frames=4)
-    frames = torch.zeros(3, 2, 4)
-    frames[1, 0, 2] = torch.nan
-    frames[2, 1, 0] = torch.inf
-    with pytest.raises(ValueError, match=r"NaN or infinity in rows \[1, 2\]"):
-        check_frames(frames, obs_size=4, min_frames=2)
+class Billiard1D(PiecewiseLinearModel):
+    """Points between walls at 0 and 1: at a tick the one that left turns round.
+
+    The latent is (position, velocity), the decoder reads the position. The exact solution is a
+    triangle wave, whatever the number of ticks.
+    """
+
+    obs_size = 1
+    action_size = 1
+    rows_ticked = 0
+
+    def state(self, position: Tensor, velocity: Tensor) -> State:
+        position, velocity = position.double(), velocity.double()
+        wall = torch.where(velocity > 0, 1.0, 0.0)
+        hidden = torch.stack([position, velocity], dim=1)
+        remaining = torch.where(velocity == 0, inf, (wall - position) / velocity)
+        rate = torch.stack([velocity, torch.zeros_like(velocity)], dim=1)
+        return State(hidden, rate, remaining, position.unsqueeze(1))
+
+    def tick(self, state: State, action: Tensor | None = None) -> State:
+        self.rows_ticked += state.batch_size
+        position, velocity = state.hidden.unbind(dim=1)
+        return self.state(position, -velocity if action is None else velocity + action[:, 0])
+
+    def decode(self, hidden: Tensor) -> Tensor:
+        return hidden[..., :1]
+
+    def initial_state(self, batch_size: int) -> State:
+        raise NotImplementedError
+
+    def observe(self, obs: Tensor, action: Tensor | None = None) -> State:
+        raise NotImplementedError
+
+    def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        raise NotImplementedError
 
 
-def test_check_times_accepts_repeated_times() -> None:
-    check_times(torch.tensor([0.0, 0.0, 1.0, 1.0]))
+def triangle(position: Tensor, velocity: Tensor, times: Tensor) -> Tensor:
+    """Exact positions (B, K) of points reflected between 0 and 1."""
+    unfolded = (position.unsqueeze(1) + velocity.unsqueeze(1) * times) % 2.0
+    return 1.0 - (1.0 - unfolded).abs()
+
+
+POSITION = torch.tensor([0.1, 0.5, 0.9, 0.25], dtype=torch.float64)
+VELOCITY = torch.tensor([0.3, -1.1, 0.0, 0.05], dtype=torch.float64)
+TIMES = torch.tensor([0.0, 0.4, 1.0, 2.7, 2.7, 6.3, 10.0], dtype=torch.float64)
+
+
+def test_a_rollout_equals_the_closed_form_and_only_rows_that_bounce_tick() -> None:
+    model = Billiard1D()
+    imagined = model.imagine(model.state(POSITION, VELOCITY), TIMES)
+    expected = triangle(POSITION, VELOCITY, TIMES)
+    torch.testing.assert_close(imagined.obs.squeeze(2), expected, rtol=0, atol=1e-12)
+    # Row 0 meets a wall at 3 and 6.33, row 1 at 0.4545 and every 0.909 after, row 2 rests, row 3
+    # arrives at 15.
+    assert imagined.ticks.tolist() == [3, 11, 0, 0] and model.rows_ticked == 14
+    assert imagined.tick_times[0].tolist() == pytest.approx([3.0, 19 / 3, 29 / 3, *[inf] * 8])
+    torch.testing.assert_close(imagined.tick_times[1].diff(), torch.full((10,), 1 / 1.1).double())
+    first = model.imagine(model.state(POSITION, VELOCITY), TIMES[:4])
+    second = model.imagine(first.state, TIMES[4:] - TIMES[3])
+    joined = torch.cat([first.obs, second.obs], dim=1)
+    torch.testing.assert_close(joined, imagined.obs, rtol=0, atol=1e-12)
+    assert torch.equal(first.ticks + second.ticks, imagined.ticks)
+    torch.testing.assert_close(second.state.remaining, imagined.state.remaining)
+
+
+def test_actions_cut_jumps_short_and_tick() -> None:
+    model = Billiard1D()
+    action = torch.tensor([[0.2], [0.0], [-0.4], [0.3]], dtype=torch.float64)
+    imagined = model.imagine(model.state(POSITION, VELOCITY), TIMES, action, action_times=[0.4])
+    assert bool((imagined.tick_times == 0.4).any(dim=1).all())
+    at_action = triangle(POSITION, VELOCITY, TIMES[1:2])[:, 0]
+    # None of the rows has bounced before 0.4, so the velocity there is the first one.
+    after = triangle(at_action, VELOCITY + action[:, 0], TIMES[1:] - 0.4)
+    torch.testing.assert_close(imagined.obs[:, 1:, 0], after, rtol=0, atol=1e-12)
+    assert imagined.obs[2, 0] == 0.9
+    start = model.state(torch.zeros(1), torch.zeros(1))
+    actions = torch.tensor([[[0.25], [-0.75]]], dtype=torch.float64)
+    imagined = model.imagine(start, [0.5, 1.0, 2.0, 2.5], actions, action_times=[0.0, 2.0])
+    assert imagined.obs[0, :, 0].tolist() == [0.125, 0.25, 0.5, 0.25]
+    assert imagined.tick_times.tolist() == [[0.0, 2.0]]
+
+
+def test_gradient_through_bounces_equals_the_slope_of_the_wave() -> None:
+    model = Billiard1D()
+    action = torch.tensor([[0.1]], dtype=torch.float64, requires_grad=True)
+    start = model.state(torch.tensor([0.5]), torch.tensor([0.3]))
+    model.imagine(start, [9.0], action).obs.sum().backward()
+    # 0.5 + 0.4 * 9 = 4.1 unfolded: two whole periods, so the slope in the velocity is +9.
+    assert action.grad is not None and action.grad.item() == pytest.approx(9.0, abs=1e-12)
+
+
+def test_a_rollout_of_more_ticks_than_allowed_follows_the_last_line() -> None:
+    model = Billiard1D()
+    model.max_ticks = 2
+    imagined = model.imagine(model.state(POSITION[1:2], VELOCITY[1:2]), [10.0])
+    assert imagined.ticks.tolist() == [2]
+    expected = 1.0 - 1.1 * (10.0 - (0.5 / 1.1 + 1 / 1.1))
+    assert imagined.obs.item() == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_last_line_answers_at_a_tick_s_own_moment() -> None:
+    """Where a decoder is not continuous over a tick, the line that ends there is the prediction."""
+
+    class Leaping(Billiard1D):
+        def tick(self, state: State, action: Tensor | None = None) -> State:
+            new = super().tick(state, action)
+            return replace(new, hidden=new.hidden - new.hidden.new_tensor([0.5, 0.0]))
+
+    model = Leaping()
+    imagined = model.imagine(model.state(torch.tensor([0.5]), torch.tensor([0.5])), [1.0, 1.5])
+    assert imagined.obs.flatten().tolist() == [1.0, 0.25]

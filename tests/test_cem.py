@@ -35,7 +35,7 @@ class Echo(WorldModel):
         last = obs[:, -1]
         return State(last, torch.zeros_like(last), torch.zeros(len(last)), last)
 
-    def _rollout(self, state: State, times: Tensor, end: float, action: Tensor | None) -> Imagined:
+    def rollout(self, state: State, times: Tensor, end: float, action: Tensor | None) -> Imagined:
         assert action is not None
         self.asked.append(action.clone())
         self.now += 1e-3 * len(action)

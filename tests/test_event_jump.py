@@ -1,23 +1,49 @@
-"""EventJump: exact rollouts of hand-set weights, gradients, and learning any table's physics."""
+"""EventJump and FoldJump: exact rollouts of hand-set weights, and learning any table's physics."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from jumpy_mbrl.data.dataset import DatasetConfig, make_dataset
-from jumpy_mbrl.data.events import EventSampler
 from jumpy_mbrl.data.tasks import TaskConfig, make_task
+from jumpy_mbrl.envs import torch_physics
 from jumpy_mbrl.envs.config import TableConfig
+from jumpy_mbrl.models import EventJump, EventJumpConfig, FoldJump, FoldJumpConfig
 from jumpy_mbrl.models.bodies.event_driven import EventState
-from jumpy_mbrl.models.bodies.event_jump import EventJump, EventJumpConfig
+from jumpy_mbrl.models.bodies.simulator import SimulatorModel
 from jumpy_mbrl.training import validate
 
 WALL = 0.4
 """Where the hand-set balls turn, from the middle of the table."""
+
+
+def sample(model: EventJump, data: Any, size: int = 32) -> dict[str, Tensor]:
+    sampler = model.sampler(data)
+    return sampler.sample(size, torch.Generator().manual_seed(0))
+
+
+def train(config: EventJumpConfig, data: Any, steps: int, batch: int = 256) -> Any:
+    """A model trained for seconds."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = (FoldJump if isinstance(config, FoldJumpConfig) else EventJump)(config)  # type: ignore[arg-type]
+    sampler = model.sampler(data)
+    generator = torch.Generator().manual_seed(0)
+    optimiser = torch.optim.Adam(model.parameters(), lr=5e-3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    for _ in range(steps):
+        loss, _ = model.loss(sampler.sample(batch, generator))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+    return model
 
 
 def hand_set(num_balls: int = 2) -> EventJump:
@@ -65,17 +91,6 @@ def test_ticks_are_exactly_the_events() -> None:
     expected = torch.tensor([[4.0, 12.0, 20.0, 28.0]]).double()
     torch.testing.assert_close(imagined.tick_times, expected)
     assert imagined.ticks.tolist() == [4]
-    torch.testing.assert_close(imagined.durations[0, :3], torch.full((3,), 8.0).double())
-
-
-def test_two_leaps_are_one() -> None:
-    model = hand_set()
-    _, _, state = a_state(model)
-    whole = model.imagine(state, [1.5, 20.0])
-    first = model.imagine(state, [1.5])
-    second = model.imagine(first.state, [18.5])
-    torch.testing.assert_close(second.obs[:, -1], whole.obs[:, -1])
-    torch.testing.assert_close(second.state.hidden, whole.state.hidden)
 
 
 def test_an_action_cuts_a_jump_short_at_any_time() -> None:
@@ -100,23 +115,6 @@ def test_only_the_cue_ball_is_shot() -> None:
     torch.testing.assert_close(after[:, 2:], velocities[:, 2:])
 
 
-def test_gradients_of_a_random_model_match_finite_differences() -> None:
-    torch.manual_seed(0)
-    model = EventJump(EventJumpConfig(hidden_size=8)).double()
-    with torch.no_grad():
-        model.single_level.skip.weight.copy_(torch.tensor([[-1.0, 0.1]]))
-        model.single_level.skip.bias.fill_(WALL)
-    _, _, state = a_state(model)
-    action = torch.tensor([[0.3, -0.5], [0.6, 0.2]]).double().requires_grad_(True)
-
-    def final(shot: Tensor) -> Tensor:
-        imagined = model.imagine(state, [9.0], shot)
-        assert bool((imagined.ticks >= 2).any()), "the test should leap over an event"
-        return imagined.obs
-
-    assert torch.autograd.gradcheck(final, (action,), eps=1e-6, atol=1e-5)
-
-
 def test_pairs_are_seen_alike_from_every_side() -> None:
     torch.manual_seed(1)
     model = EventJump(EventJumpConfig()).double()
@@ -133,15 +131,6 @@ def test_pairs_are_seen_alike_from_every_side() -> None:
     )
     torch.testing.assert_close(model.pair_outcome(-offset, -relative), -change)
     torch.testing.assert_close(model.pair_outcome(offset, 3 * relative), 3 * change)
-
-
-def test_weights_carry_over_to_other_numbers_of_balls() -> None:
-    two = hand_set()
-    three = two.for_balls(3)
-    assert three.obs_size == 6
-    assert three.single_level is two.single_level
-    state = three.state_from(torch.rand(5, 6).double() * 0.6 + 0.2, torch.zeros(5, 6).double())
-    assert three.imagine(state, [1.0, 2.0]).obs.shape == (5, 2, 6)
 
 
 def test_balls_at_rest_stay_and_have_finite_gradients() -> None:
@@ -237,22 +226,18 @@ def test_balls_never_leave_their_line() -> None:
 
 
 def test_sizes_on_a_line() -> None:
-    model = EventJump(EventJumpConfig(num_balls=3, axes=1, action_size=0))
-    assert (model.obs_size, model.action_size, model.batch_kind) == (3, 0, "line-events")
-    assert model.for_balls(4).obs_size == 4
-    assert model.initial_state(2).obs.tolist() == [[0.5] * 3] * 2
-    table = EventJump(EventJumpConfig(num_balls=3, action_size=0))
-    assert (table.obs_size, table.action_size, table.batch_kind) == (6, 0, "events")
-    with pytest.raises(ValueError, match=r"shape \(B, T, 3\), got \(1, 4, 6\)"):
-        model.observe(torch.zeros(1, 4, 6))
+    for axes, size, kind in ((1, 3, "line-events"), (2, 6, "events")):
+        model = EventJump(EventJumpConfig(3, axes, 0))
+        assert (model.obs_size, model.action_size, model.batch_kind) == (size, 0, kind)
+        assert model.on_line == (axes == 1)
+        assert model.initial_state(2).obs.tolist() == [[0.5] * size] * 2
 
 
 @pytest.mark.parametrize("axes", [1, 2])
 def test_without_actions_nothing_is_learned_of_shots(axes: int) -> None:
     data = make_task(TaskConfig(f"billiards{axes}d", 200))
     model = EventJump(EventJumpConfig(axes=axes, action_size=0, hidden_size=8))
-    batch = model.sampler(data).sample(32, torch.Generator().manual_seed(0))
-    loss, log = model.loss(batch)
+    loss, log = model.loss(sample(model, data))
     assert set(log) == {
         *("single_time", "single_jump", "pair_time", "pair_jump", "pair_meets", "pair_passes")
     }
@@ -262,117 +247,165 @@ def test_without_actions_nothing_is_learned_of_shots(axes: int) -> None:
 def test_a_batch_that_asks_for_no_meeting_ahead_has_a_loss() -> None:
     data = make_task(TaskConfig("billiards2d", 200))
     model = EventJump(EventJumpConfig(action_size=0, hidden_size=8))
-    batch = model.sampler(data).sample(4, torch.Generator().manual_seed(0))
+    batch = sample(model, data, 4)
     batch["u"] = torch.zeros_like(batch["u"])
     loss, log = model.loss(batch)
     assert float(log["pair_meets"].detach()) == 0.0 and bool(loss.isfinite())
 
 
 def test_it_learns_balls_on_a_line() -> None:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = EventJump(EventJumpConfig(axes=1, action_size=0, hidden_size=32))
-    sampler = model.sampler(make_task(TaskConfig("billiards1d", 1500)))
-    generator = torch.Generator().manual_seed(0)
-    optimiser = torch.optim.Adam(model.parameters(), lr=5e-3)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, 600)
-    for _ in range(600):
-        loss, _ = model.loss(sampler.sample(256, generator))
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        schedule.step()
+    data = make_task(TaskConfig("billiards1d", 1500))
+    model = train(EventJumpConfig(axes=1, action_size=0, hidden_size=32), data, 600)
     figures = validate(model, make_task(TaskConfig("billiards1d", 200, split="validation")))
     # Standing still costs 0.1. A ball hits something every 8 frames or so, and there are two.
     assert figures["mse"] < 3e-3
     assert 3.5 < figures["mean_jump"] < 4.5
 
 
-# -- learning a table ------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def other_table() -> TableConfig:
-    return TableConfig(radius=0.07, restitution=0.8, max_impulse=0.9)
-
-
-@pytest.fixture(scope="module")
-def learned(other_table: TableConfig) -> EventJump:
-    """A model trained for seconds on a table of other physics than the project's."""
-    dataset = make_dataset(DatasetConfig(table=other_table, num_trajectories=6000, seed=2))
-    sampler = EventSampler(dataset)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = EventJump(EventJumpConfig(hidden_size=32))
-    generator = torch.Generator().manual_seed(0)
-    optimiser = torch.optim.Adam(model.parameters(), lr=5e-3)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, 1200)
-    for _ in range(1200):
-        loss, _ = model.loss(sampler.sample(512, generator))
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        schedule.step()
-    return model
-
-
-def test_it_learns_where_the_walls_are(learned: EventJump) -> None:
+def test_it_learns_a_table_of_other_physics_than_the_project_s() -> None:
+    table = TableConfig(radius=0.07, restitution=0.8, max_impulse=0.9)
+    data = make_dataset(DatasetConfig(table=table, num_trajectories=6000, seed=2))
+    learned = train(EventJumpConfig(hidden_size=32), data, 1200, 512)
     # From the middle to x = 1 - 0.07 at 0.05 a frame.
-    positions, velocities = torch.full((1, 2), 0.5), torch.tensor([[0.05, 0.0]])
-    time, event = learned.for_balls(1).next_event(positions.view(1, 1, 2), velocities.view(1, 1, 2))
-    assert time.item() == pytest.approx(0.43 / 0.05, rel=5e-3)
-    assert event.tolist() == [0]
-
-
-def test_it_learns_how_walls_give_back(learned: EventJump) -> None:
-    after = learned.single_outcome(
-        torch.tensor([[0.93, 0.4]]), torch.tensor([[0.05, 0.02]]), torch.tensor([0])
-    )
+    positions, velocities = torch.full((1, 1, 2), 0.5), torch.tensor([[[0.05, 0.0]]])
+    time, event = learned.for_balls(1).next_event(positions, velocities)
+    assert time.item() == pytest.approx(0.43 / 0.05, rel=5e-3) and event.tolist() == [0]
+    before = torch.tensor([[0.93, 0.4]]), torch.tensor([[0.05, 0.02]]), torch.tensor([0])
+    after = learned.single_outcome(*before)
     torch.testing.assert_close(after, torch.tensor([[-0.04, 0.02]]), atol=1e-3, rtol=0)
-
-
-def test_it_learns_when_and_how_balls_meet(learned: EventJump) -> None:
     # Head-on from 0.4 apart, radius 0.07: they meet after 0.26 / 0.08 frames; each of the equal
     # balls then has (1 - e) / 2 of its own and (1 + e) / 2 of the other's velocity.
     positions = torch.tensor([[[0.3, 0.5], [0.7, 0.5]]])
     velocities = torch.tensor([[[0.06, 0.0], [-0.02, 0.0]]])
     time, event = learned.next_event(positions, velocities)
-    assert event.tolist() == [4]
-    assert time.item() == pytest.approx(0.26 / 0.08, rel=2e-2)
+    assert time.item() == pytest.approx(0.26 / 0.08, rel=2e-2) and event.tolist() == [4]
     touching = torch.tensor([[[0.3, 0.5], [0.44, 0.5]]])
     after = learned.after_event(touching, velocities, event)
     expected = torch.tensor([[[0.1 * 0.06 - 0.9 * 0.02, 0.0], [0.9 * 0.06 - 0.1 * 0.02, 0.0]]])
     torch.testing.assert_close(after, expected, atol=2e-3, rtol=0)
+    shot = learned.after_shot(torch.tensor([[0.01, -0.05]]), torch.tensor([[0.5, -1.0]]))
+    torch.testing.assert_close(shot, torch.tensor([[0.0325, -0.09]]), atol=3e-3, rtol=0)
 
 
-def test_it_learns_what_a_shot_does(learned: EventJump) -> None:
-    after = learned.after_shot(torch.tensor([[0.01, -0.05]]), torch.tensor([[0.5, -1.0]]))
-    torch.testing.assert_close(after, torch.tensor([[0.0325, -0.09]]), atol=3e-3, rtol=0)
+# -- folded rooms --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("field", ["num_balls", "hidden_size", "horizon", "pair_scale"])
-def test_impossible_sizes_are_refused(field: str) -> None:
-    with pytest.raises(ValueError, match=f"{field} must be .*got 0"):
-        EventJumpConfig(**{field: 0})
+class TruePairs(FoldJump):
+    """The true surface and outcome of two balls, so that only the folding is in question."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(FoldJumpConfig(**settings))
+        self.double()
+        with torch.no_grad():
+            self.reach.fill_(WALL)
+
+    def _pair_surface(self, along: Tensor, across: Tensor) -> tuple[Tensor, Tensor]:
+        square = 0.04 - across.square()
+        touch = square.clamp_min(0.0).sqrt()
+        coming = (square > 0) & (along > -1e-9)
+        return along - touch, torch.where(coming, 1.0, -1.0).to(along)
+
+    def pair_outcome(self, offset: Tensor, relative: Tensor) -> Tensor:
+        normal = offset / offset.norm(dim=-1, keepdim=True)
+        change: Tensor = (relative * normal).sum(dim=-1, keepdim=True) * normal
+        return change
 
 
-@pytest.mark.parametrize(
-    ("field", "value", "message"),
-    [
-        ("axes", 3, r"axes must be 1 \(a line\) or 2 \(a table\), got 3"),
-        ("action_size", 1, r"action_size must be 0 \(no shots\) or 2, got 1"),
-    ],
-)
-def test_impossible_worlds_are_refused(field: str, value: int, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        EventJumpConfig(**{field: value})
+def table(seed: int, count: int, balls: int = 2) -> tuple[Tensor, Tensor]:
+    """Random positions without overlap, and velocities per frame, (B, 2N) float64."""
+    rng = np.random.default_rng(seed)
+    positions = np.empty((count, 2 * balls))
+    for row in positions:
+        while True:
+            row[:] = rng.uniform(0.11, 0.89, 2 * balls)
+            gaps = [
+                math.dist(row[2 * i : 2 * i + 2], row[2 * j : 2 * j + 2])
+                for i in range(balls)
+                for j in range(i)
+            ]
+            if all(gap > 0.21 for gap in gaps):
+                break
+    velocities = rng.normal(0.0, 0.04, positions.shape)
+    return torch.from_numpy(positions), torch.from_numpy(velocities)
 
 
-def test_foreign_states_and_frames_are_refused() -> None:
-    model = EventJump(EventJumpConfig())
-    with pytest.raises(ValueError, match=r"shape \(B, T, 4\), got \(1, 4, 6\)"):
-        model.observe(torch.zeros(1, 4, 6))
-    with pytest.raises(ValueError, match="at least 2 frames, got 1"):
-        model.observe(torch.zeros(1, 1, 4))
-    with pytest.raises(ValueError, match=r"NaN or infinity in rows \[1\]"):
-        model.observe(torch.tensor([[[0.5] * 4] * 2, [[0.5] * 4, [math.nan] * 4]]))
+@pytest.mark.parametrize("balls", [1, 2, 3])
+def test_folded_motion_is_the_motion_with_walls(balls: int) -> None:
+    model = TruePairs(num_balls=balls)
+    positions, velocities = table(1, 200, balls)
+    state = model.state_from(positions, velocities)
+    times = [0.0, 0.4, 3.0, 7.7, 20.0]
+    with torch.no_grad():
+        imagined = model.imagine(state, times)
+    for k, time in enumerate(times):
+        shape = (len(positions), balls, 2)
+        true, _ = torch_physics.advance(
+            positions.view(shape), velocities.view(shape), time, radius=0.1
+        )
+        torch.testing.assert_close(imagined.obs[:, k], true.flatten(1), rtol=0.0, atol=1e-6)
+
+
+def test_walls_cost_no_tick() -> None:
+    model = TruePairs()
+    simulator = SimulatorModel()
+    positions, velocities = table(2, 300)
+    with torch.no_grad():
+        folded = model.imagine(model.state_from(positions, velocities), [40.0])
+        ticked = simulator.imagine(simulator.state_from(positions, velocities), [40.0])
+    assert folded.ticks.sum() < 0.5 * ticked.ticks.sum()
+    alone = velocities.abs().amax(dim=1) < 0.02  # slow balls that hardly meet
+    assert (folded.ticks[alone] <= ticked.ticks[alone]).all()
+
+
+def test_a_ball_by_itself_bounces_to_and_fro() -> None:
+    model = TruePairs(num_balls=1, horizon=1000.0)
+    state = model.state_from(
+        torch.tensor([[0.5, 0.5]]).double(), torch.tensor([[0.1, 0.0]]).double()
+    )
+    times = [0.0, 4.0, 8.0, 12.0, 16.0, 20.5]
+    with torch.no_grad():
+        x = model.imagine(state, times).obs[0, :, 0]
+    expected = torch.tensor([0.5, 0.9, 0.5, 0.1, 0.5, 0.85]).double()
+    torch.testing.assert_close(x, expected)
+
+
+def test_velocities_are_those_that_are_seen() -> None:
+    model = TruePairs(num_balls=1)
+    state = model.state_from(
+        torch.tensor([[0.5, 0.5]]).double(), torch.tensor([[0.1, 0.03]]).double()
+    )
+    with torch.no_grad():
+        later = model.imagine(state, [6.0]).state
+    torch.testing.assert_close(model.velocities_of(later), torch.tensor([[-0.1, 0.03]]).double())
+
+
+def test_few_folds_a_jump_change_ticks_and_nothing_else() -> None:
+    positions, velocities = table(3, 100)
+    narrow, wide = TruePairs(max_folds=1, axis_folds=1), TruePairs()
+    with torch.no_grad():
+        few = narrow.imagine(narrow.state_from(positions, velocities), [5.0, 15.0])
+        many = wide.imagine(wide.state_from(positions, velocities), [5.0, 15.0])
+    torch.testing.assert_close(few.obs, many.obs, rtol=0.0, atol=1e-6)
+    assert few.ticks.sum() > many.ticks.sum()
+
+
+def test_the_shot_has_a_gradient_through_folds() -> None:
+    model = TruePairs(num_balls=2)
+    positions = torch.tensor([[0.3, 0.3, 0.7, 0.75]]).double()
+    state = model.state_from(positions, torch.tensor([[0.02, 0.01, -0.03, 0.02]]).double())
+    action = torch.tensor([[0.3, -0.2]], dtype=torch.float64, requires_grad=True)
+
+    def place(action: Tensor) -> Tensor:
+        return model.imagine(state, [9.5], action).obs[0, 0]
+
+    assert torch.autograd.gradcheck(place, (action,), eps=1e-6, atol=1e-5)
+
+
+def test_it_learns_the_line_and_its_walls_in_seconds() -> None:
+    data = make_task(TaskConfig("billiards1d", 1500))
+    held_out = make_task(TaskConfig("billiards1d", 200, split="validation"))
+    model = train(FoldJumpConfig(axes=1, action_size=0, hidden_size=32), data, 300)
+    figures = validate(model, held_out)
+    assert figures["mse"] < 5e-4
+    assert figures["mean_jump"] > 8.0  # walls and meetings together would allow 4
+    assert abs(model.reach.item() - WALL) < 1e-5

@@ -43,7 +43,7 @@ class Push(WorldModel):
         last = obs[:, -1]
         return State(last, torch.zeros_like(last), torch.zeros(len(last)), last)
 
-    def _rollout(self, state: State, times: Tensor, end: float, action: Tensor | None) -> Imagined:
+    def rollout(self, state: State, times: Tensor, end: float, action: Tensor | None) -> Imagined:
         assert action is not None
         self.asked.append(action.detach().clone())
         self.with_gradient.append(action.requires_grad)

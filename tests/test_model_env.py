@@ -197,10 +197,10 @@ def test_jumps_end_at_ticks_and_add_up_to_the_shot() -> None:
 class EveryThreeAndAHalf(RNN):
     """Ticks at 0, 3.5, 7, ... after a shot."""
 
-    def _rollout(
+    def rollout(
         self, state: State, times: torch.Tensor, end: float, action: torch.Tensor | None
     ) -> Imagined:
-        imagined = super()._rollout(state, times, end, action)
+        imagined = super().rollout(state, times, end, action)
         ticks = torch.arange(0.0, end, 3.5).expand(state.batch_size, -1)
         return Imagined(imagined.obs, ticks, imagined.state)
 
@@ -266,10 +266,10 @@ def test_pixels_are_drawn_from_what_is_imagined() -> None:
 class Blind(RNN):
     """Loses the object ball four frames after each moment at which it is asked."""
 
-    def _rollout(
+    def rollout(
         self, state: State, times: torch.Tensor, end: float, action: torch.Tensor | None
     ) -> Imagined:
-        imagined = super()._rollout(state, times, end, action)
+        imagined = super().rollout(state, times, end, action)
         imagined.obs[:, 4:, 2:] = torch.nan
         return imagined
 

@@ -114,8 +114,8 @@ def test_impossible_bounds_are_refused(bounds: dict[str, Any], message: str) -> 
 
 
 class BlownUp(RNN):
-    def _rollout(self, state: State, times: Tensor, end: float, action: Tensor | None) -> Imagined:
-        imagined = super()._rollout(state, times, end, action)
+    def rollout(self, state: State, times: Tensor, end: float, action: Tensor | None) -> Imagined:
+        imagined = super().rollout(state, times, end, action)
         imagined.obs[0] = torch.nan
         return imagined
 

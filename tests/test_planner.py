@@ -65,7 +65,7 @@ class Push(WorldModel):
         cue = state.obs[:, None, :2].expand(-1, len(times), -1)
         return torch.cat([cue, state.obs[:, None, 2:] + way], dim=-1)
 
-    def _rollout(self, state: State, times: Tensor, end: float, action: Tensor | None) -> Imagined:
+    def rollout(self, state: State, times: Tensor, end: float, action: Tensor | None) -> Imagined:
         assert action is not None
         self.asked.append(action.detach().clone())
         ticks = torch.arange(0.0, end).expand(state.batch_size, -1)

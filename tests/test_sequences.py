@@ -36,7 +36,7 @@ class Still(WorldModel):
         last = obs[:, -1]
         return State(last, torch.zeros_like(last), last.new_zeros(len(last)), last)
 
-    def _rollout(self, state: State, times: Tensor, end: float, action: Tensor | None) -> Imagined:
+    def rollout(self, state: State, times: Tensor, end: float, action: Tensor | None) -> Imagined:
         ticks = torch.arange(0.0, end, 3.0).expand(state.batch_size, -1)
         return Imagined(state.obs.unsqueeze(1).expand(-1, len(times), -1), ticks, state)
 

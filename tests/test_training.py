@@ -227,7 +227,7 @@ def test_validation_is_the_open_loop_error_after_the_shot() -> None:
     hidden, now = torch.zeros(7, 8), obs[:, 0]
     errors = []
     for t in range(44):
-        hidden = model._tick(hidden, now, action[:, t]).detach()
+        hidden = model._update(model._input_gates(now, action[:, t]), hidden).detach()
         change = model.decoder(hidden).detach()
         if t < 3:
             now = obs[:, t + 1]

@@ -13,15 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from jumpy_mbrl import models
 from jumpy_mbrl.adapters.model_env import WorldModelVectorEnv
-from jumpy_mbrl.agents import (
-    AGENTS,
-    GradientPlanner,
-    OtherGameError,
-    OtherWorldWarning,
-    PlannerConfig,
-    load_agent,
-)
+from jumpy_mbrl.agents import AGENTS, GradientPlanner, OtherGameError, PlannerConfig, load_agent
 from jumpy_mbrl.agents.model_free import PolicyAgent
 from jumpy_mbrl.agents.planning.trace import think
 from jumpy_mbrl.agents.registry import objective_of
@@ -30,30 +24,22 @@ from jumpy_mbrl.envs.config import LINE_CONFIG, TableConfig
 from jumpy_mbrl.envs.rules import Task, line_task, plane_task
 from jumpy_mbrl.evaluation import VARIANTS, Variant, evaluate_agent, make_tables, record_shot
 from jumpy_mbrl.lab.rollouts import imagined_rollout, watch_shot
-from jumpy_mbrl.models import (
-    RNN,
-    EventJump,
-    EventJumpConfig,
-    RNNConfig,
-    WorldModel,
-    from_pretrained,
-    pretrained_info,
-    save_pretrained,
-)
+from jumpy_mbrl.models import RNN, EventJump, RNNConfig, from_pretrained, save_pretrained
 from jumpy_mbrl.models.bodies.simulator import SimulatorModel
-from jumpy_mbrl.models.world import warn_of_other_world
+from jumpy_mbrl.models.pretrained import pretrained_info
+from jumpy_mbrl.models.world import OtherWorldWarning, warn_of_other_world
 
 QUICK = PlannerConfig(candidates=2, gradient_steps=0, finalists=0)
 SMALL: dict[str, Any] = {"radius": 0.05}
 
 
-def an_rnn(data: Any = None, command: Any = None, obs_size: int = 4) -> WorldModel:
+def an_rnn(data: Any = None, command: Any = None, obs_size: int = 4) -> models.WorldModel:
     model = RNN(RNNConfig(obs_size=obs_size, hidden_size=4, mlp_size=4))
     model.record = {"data": data or DatasetConfig().to_dict(), "training": {"command": command}}
     return model
 
 
-def warning_of(model: WorldModel, task: Task) -> str:
+def warning_of(model: models.WorldModel, task: Task) -> str:
     """What a model is warned of, or nothing."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -237,7 +223,9 @@ def test_wherever_a_model_meets_a_table() -> None:
 
 def test_the_record_stays_with_the_model(tmp_path: Path) -> None:
     data = DatasetConfig(TableConfig(**SMALL)).to_dict()
-    folder = save_pretrained(EventJump(EventJumpConfig(hidden_size=4)), tmp_path / "one", data=data)
+    folder = save_pretrained(
+        EventJump(models.EventJumpConfig(hidden_size=4)), tmp_path / "one", data=data
+    )
     again = save_pretrained(from_pretrained(folder), tmp_path / "two")
     assert pretrained_info(again)["data"] == pretrained_info(folder)["data"] != {}
     task = plane_task(num_balls=4)
@@ -249,7 +237,7 @@ def test_the_record_stays_with_the_model(tmp_path: Path) -> None:
         load_agent("jumpy", task=line_task(config={"dt": 0.1}), device="cpu")
     other = save_pretrained(from_pretrained(folder), tmp_path / "three", data={"by": "hand"})
     assert pretrained_info(other)["data"] == {"by": "hand"}
-    own = EventJump(EventJumpConfig(hidden_size=4))
+    own = EventJump(models.EventJumpConfig(hidden_size=4))
     GradientPlanner(own, objective_of(task), QUICK)
     assert own.record == {}
 

@@ -27,7 +27,7 @@ from jumpy_mbrl.arrays import as_array, as_tensor
 from jumpy_mbrl.data.loading import as_frames
 from jumpy_mbrl.devices import any_device, cpu_threads, warn_of_fighting_threads
 from jumpy_mbrl.models.base import State, WorldModel, like_of
-from jumpy_mbrl.models.bodies.filtering import bounded
+from jumpy_mbrl.models.bodies.state_estimation import bounded
 from jumpy_mbrl.objectives import Objective, aimed
 from jumpy_mbrl.processes import check_at_once
 

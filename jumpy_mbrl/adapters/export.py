@@ -44,6 +44,7 @@ actions, such as those that are shipped for pixels, have no ``"act"``.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 import torch
@@ -51,15 +52,7 @@ from torch import Tensor, nn
 
 from jumpy_mbrl.checks import unknown_name
 from jumpy_mbrl.files import atomic_write
-from jumpy_mbrl.models.base import WorldModel
-from jumpy_mbrl.models.bodies.event_driven import EventDrivenModel
-from jumpy_mbrl.models.bodies.sprite_jump import SpriteJump
-from jumpy_mbrl.models.bodies.sprites import Sprites
-from jumpy_mbrl.models.jumpy_rnn import JumpyRNN
-from jumpy_mbrl.models.latent_jump import LatentJump
-from jumpy_mbrl.models.ode_rnn import ODERNN
-from jumpy_mbrl.models.piecewise import PiecewiseLinearModel
-from jumpy_mbrl.models.rnn import RNN
+from jumpy_mbrl.models.base import State, WorldModel
 
 Part = Literal["observe", "act", "leap", "tick", "encoder", "decoder"]
 
@@ -133,17 +126,20 @@ def _recorded(model: WorldModel, part: Part, frames: int) -> tuple[nn.Module, di
     """What is recorded, and an example of what it takes, by name."""
     if part not in get_args(Part):
         raise ValueError(unknown_name("part", part, get_args(Part)))
-    module = _module(model, part)
-    if module is None:
+    parts = model.parts()
+    if model.action_size < 1:
+        parts.pop("act", None)
+    if part not in parts:
         why = ", which takes no actions" if part == "act" and model.action_size < 1 else ""
-        has = [name for name in get_args(Part) if _module(model, name) is not None]
+        has = [name for name in get_args(Part) if name in parts]
         raise ValueError(
             f"there is no {part!r} to export of this {type(model).__name__}{why}; it has {has}"
         )
     # Cloned, because tensors that are one in the example would be one in the graph.
     state = model.initial_state(_ROWS).map(torch.clone)
+    module = _MODULES[part](model, parts[part])
     if part == "observe":
-        least = model.config.window if isinstance(model, LatentJump) else 2
+        least = max(model.min_frames, 2)
         if frames < least:
             raise ValueError(f"expected at least {least} frames to observe, got frames={frames}")
         return module, {"frames": state.obs.unsqueeze(1).repeat(1, frames, 1)}
@@ -159,107 +155,45 @@ def _recorded(model: WorldModel, part: Part, frames: int) -> tuple[nn.Module, di
     return module, example
 
 
-def _module(model: WorldModel, part: Part) -> nn.Module | None:
-    """What is recorded, None for nothing."""
-    if part == "encoder":
-        if isinstance(model, SpriteJump):
-            return _Places(model.sprites)
-        return model.encoder if isinstance(model, JumpyRNN | RNN | ODERNN) else None
-    if part == "decoder":
-        if isinstance(model, PiecewiseLinearModel | SpriteJump):
-            return _Decoder(model)
-        return model.decoder if isinstance(model, RNN | ODERNN) else None
-    if part == "act" and model.action_size < 1:
-        return None
-    if part == "observe":
-        if isinstance(model, EventDrivenModel | SpriteJump):
-            return _ObserveLine(model)
-        if isinstance(model, RNN):
-            return _ObserveTickByTick(model)
-        return _Observe(model) if isinstance(model, JumpyRNN | LatentJump) else None
-    if isinstance(model, PiecewiseLinearModel | SpriteJump):
-        return _Leap(model) if part == "leap" else _Tick(model)
-    return _Frame(model) if isinstance(model, RNN) and part != "leap" else None
-
-
-class _Places(nn.Module):
-    """``Sprites.read`` with a grid that is drawn once."""
-
-    def __init__(self, sprites: Sprites) -> None:
-        super().__init__()
-        self.sprites = sprites
-        places, templates = sprites.grid()
-        self.register_buffer("places", places.contiguous())
-        self.register_buffer("templates", templates)
-        self.places: Tensor
-        self.templates: Tensor
-
-    def forward(self, pictures: Tensor) -> Tensor:
-        return self.sprites.find(pictures, self.places, self.templates)
-
-
 class _Part(nn.Module):
-    """What is recorded of a model."""
+    """A function of a model, and the model, whose weights it reads."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: WorldModel, function: Callable[..., Any]) -> None:
         super().__init__()
         self.model = model
+        self.function = function
         self.kind = type(model.initial_state(1))
 
 
-class _Decoder(_Part):
-    def forward(self, hidden: Tensor) -> Any:
-        return self.model.decode(hidden)
+class _Values(_Part):
+    def forward(self, values: Tensor) -> Any:
+        return self.function(values)
 
 
 class _Observe(_Part):
     def forward(self, frames: Tensor) -> dict[str, Tensor]:
-        return dict(vars(self.model.observe(frames)))
-
-
-class _ObserveTickByTick(_Part):
-    """``RNN.observe`` without its ``nn.GRU``, which cannot be recorded as a whole."""
-
-    def forward(self, frames: Tensor) -> dict[str, Tensor]:
-        state = self.model.initial_state(frames.shape[0])
-        hidden = state.hidden
-        for frame in frames[:, :-1].unbind(dim=1):
-            hidden = self.model._tick(hidden, frame, None)
-        return {**vars(state), "hidden": hidden, "obs": frames[:, -1]}
-
-
-class _ObserveLine(nn.Module):
-    """``observe`` of frames in which nothing happens."""
-
-    def __init__(self, model: EventDrivenModel | SpriteJump) -> None:
-        super().__init__()
-        self.bodies = model.bodies if isinstance(model, SpriteJump) else model
-        self.places = _Places(model.sprites) if isinstance(model, SpriteJump) else None
-
-    def forward(self, frames: Tensor) -> dict[str, Tensor]:
-        seen = frames
-        if self.places is not None:
-            seen = self.places(frames.flatten(0, 1)).view(*frames.shape[:2], -1)
-        move = seen[:, -1] - seen[:, -2]
-        ago = torch.arange(seen.shape[1] - 1, -1, -1, dtype=seen.dtype, device=seen.device)
-        missed = seen[:, -1:] - ago.unsqueeze(1) * move.unsqueeze(1) - seen
-        state = vars(self.bodies.state_from(seen[:, -1], move))
-        return {**state, "obs": frames[:, -1], "error": missed.abs().amax(dim=(1, 2))}
+        return _tensors(self.function(frames))
 
 
 class _Leap(_Part):
     def forward(self, state: dict[str, Tensor], duration: Tensor) -> dict[str, Tensor]:
-        return dict(vars(self.model.leap(self.kind(**state), duration)))
+        return _tensors(self.function(self.kind(**state), duration))
 
 
 class _Tick(_Part):
     def forward(self, state: dict[str, Tensor], action: Tensor | None = None) -> dict[str, Tensor]:
-        return dict(vars(self.model.tick(self.kind(**state), action)))
+        return _tensors(self.function(self.kind(**state), action))
 
 
-class _Frame(_Part):
-    """A tick of an RNN and the frame up to the next one."""
+_MODULES: dict[Part, type[_Part]] = {
+    "observe": _Observe,
+    "act": _Tick,
+    "leap": _Leap,
+    "tick": _Tick,
+    "encoder": _Values,
+    "decoder": _Values,
+}
 
-    def forward(self, state: dict[str, Tensor], action: Tensor | None = None) -> dict[str, Tensor]:
-        hidden = self.model._tick(state["hidden"], state["obs"], action)
-        return {**state, "hidden": hidden, "obs": self.model._next_frame(hidden, state["obs"])}
+
+def _tensors(state: State | dict[str, Tensor]) -> dict[str, Tensor]:
+    return dict(state if isinstance(state, dict) else vars(state))

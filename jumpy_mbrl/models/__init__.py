@@ -7,7 +7,6 @@ from jumpy_mbrl.models.bodies.fold_jump import FoldJump, FoldJumpConfig
 from jumpy_mbrl.models.bodies.sprite_jump import SpriteJump, SpriteJumpConfig
 from jumpy_mbrl.models.jumpy_rnn import JumpyRNN, JumpyRNNConfig
 from jumpy_mbrl.models.latent_jump import LatentJump, LatentJumpConfig
-from jumpy_mbrl.models.losses import LossConfig
 from jumpy_mbrl.models.ode_rnn import ODERNN, ODERNNConfig
 from jumpy_mbrl.models.pretrained import (
     from_pretrained,
@@ -15,6 +14,7 @@ from jumpy_mbrl.models.pretrained import (
     save_pretrained,
     shipped_models,
 )
+from jumpy_mbrl.models.recurrent import LossConfig
 from jumpy_mbrl.models.registry import MODELS, make_model
 from jumpy_mbrl.models.rnn import RNN, RNNConfig
 

@@ -1,7 +1,4 @@
-"""Several actions as one: what a planner that chooses one action needs to choose a sequence.
-
-Letters: B batch, M actions of a sequence, A action size, K query times.
-"""
+"""Several actions as one: what a planner that chooses one action needs to choose a sequence."""
 
 from __future__ import annotations
 
@@ -12,24 +9,24 @@ import torch
 from torch import Tensor
 
 from jumpy_mbrl.arrays import as_tensor
-from jumpy_mbrl.models.base import Imagined, State, WorldModel, check_times
+from jumpy_mbrl.models.base import Imagined, State, WorldModel, WrappedModel, check_times
 
 
-class ActionSequence(WorldModel):
+class ActionSequence(WrappedModel):
     """A world model whose action (B, M * A) is the actions (M, A) of a sequence, one by one.
 
     Planners that know of one action taken now then search all M actions at once, unchanged.
+    ``observe`` takes single actions (B, T, A), as they were.
+
+    `ValueError` for a model without actions, or other times.
 
     Args:
         model: any world model with actions.
         action_times: M ascending times in frames from now at which it acts, the first at 0.
-
-    Raises:
-        ValueError: for a model without actions, or other times.
     """
 
     def __init__(self, model: WorldModel, action_times: Sequence[float]) -> None:
-        super().__init__()
+        super().__init__(model)
         if model.action_size < 1:
             raise ValueError(
                 f"expected a model with actions, got {type(model).__name__} with "
@@ -42,10 +39,7 @@ class ActionSequence(WorldModel):
                 f"expected action_times that begin at 0 and differ from each other, got "
                 f"{times.tolist()}"
             )
-        self.model = model
-        self.built_in = model.built_in
         self.action_times = [float(time) for time in action_times]
-        self.obs_size = model.obs_size
         self.action_size = len(self.action_times) * model.action_size
 
     def split(self, action: Tensor) -> Tensor:
@@ -53,21 +47,9 @@ class ActionSequence(WorldModel):
         parts: Tensor = action.unflatten(-1, (len(self.action_times), self.model.action_size))
         return parts
 
-    def initial_state(self, batch_size: int) -> State:
-        """See ``WorldModel.initial_state``."""
-        return self.model.initial_state(batch_size)
-
-    def observe(self, obs: Tensor, action: Tensor | None = None) -> State:
-        """See ``WorldModel.observe``; ``action`` (B, T, A) holds single actions, as they were."""
-        return self.model.observe(obs, action)
-
-    def _rollout(self, state: State, times: Tensor, end: float, action: Tensor | None) -> Imagined:
+    def rollout(self, state: State, times: Tensor, end: float, action: Tensor | None) -> Imagined:
         if action is None:
-            return self.model._rollout(state, times, end, None)
+            return super().rollout(state, times, end, None)
         until = torch.cat([times, times.new_tensor([end])])
         imagined = self.model.imagine(state, until, self.split(action), self.action_times)
         return replace(imagined, obs=imagined.obs[:, :-1])
-
-    def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """That of the model."""
-        return self.model.loss(batch)

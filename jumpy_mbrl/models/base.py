@@ -1,4 +1,4 @@
-"""The interface every world model shares: what a state is, and how the future is imagined.
+"""The contract of world models: what a state is, and how the future is imagined.
 
 Letters: B batch, T frames, D observation size, A action size, H hidden size,
 K query times, M ticks. Time is in frames, counted from the state's own moment.
@@ -7,10 +7,10 @@ K query times, M ticks. Time is in frames, counted from the state's own moment.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from jumpy_mbrl.arrays import as_tensor
 from jumpy_mbrl.data.loading import SequenceData
 from jumpy_mbrl.data.sampling import Sampler, SequenceSampler
+
+S = TypeVar("S", bound="State")
 
 
 @dataclass(frozen=True)
@@ -42,9 +44,9 @@ class State:
     def batch_size(self) -> int:
         return self.hidden.shape[0]
 
-    def map(self, function: Any) -> Self:
+    def map(self, function: Callable[[Tensor], Tensor]) -> Self:
         """The same state with ``function`` applied to every tensor."""
-        return replace(self, **{f.name: function(getattr(self, f.name)) for f in fields(self)})
+        return replace(self, **{name: function(value) for name, value in vars(self).items()})
 
     def __getitem__(self, rows: Tensor | slice) -> Self:
         """The chosen rows (a slice, a boolean mask or an index tensor)."""
@@ -56,19 +58,15 @@ class State:
 
     def update_rows(self, rows: Tensor, other: State) -> Self:
         """This state with the rows numbered ``rows`` (int64) replaced by those of ``other``."""
-        return replace(
-            self,
-            **{
-                f.name: getattr(self, f.name).index_copy(0, rows, getattr(other, f.name))
-                for f in fields(self)
-            },
-        )
+        new = vars(other)
+        copied = {name: part.index_copy(0, rows, new[name]) for name, part in vars(self).items()}
+        return replace(self, **copied)
 
     @classmethod
     def cat(cls, states: Sequence[Self]) -> Self:
         """The states one after the other along the batch."""
-        tensors = {f.name: torch.cat([getattr(s, f.name) for s in states]) for f in fields(cls)}
-        return replace(states[0], **tensors)
+        names = vars(states[0])
+        return replace(states[0], **{n: torch.cat([vars(s)[n] for s in states]) for n in names})
 
 
 @dataclass(frozen=True)
@@ -104,15 +102,6 @@ class Imagined:
         ticks = self.tick_times.masked_fill(self.tick_times >= end.unsqueeze(1), torch.inf)
         return replace(self, tick_times=ticks)
 
-    @property
-    def durations(self) -> Tensor:
-        """Frames from each tick to the next one, (B, M - 1); ``inf`` after the last tick."""
-        return torch.where(
-            self.tick_times[:, 1:].isfinite(),
-            self.tick_times[:, 1:] - self.tick_times[:, :-1],
-            torch.inf,
-        )
-
 
 class WorldModel(nn.Module, ABC):
     """A differentiable model of the world: filter real frames, then imagine what follows.
@@ -122,17 +111,27 @@ class WorldModel(nn.Module, ABC):
     Attributes:
         obs_size: D.
         action_size: A; 0 for a model without actions.
+        min_frames: how many frames ``observe`` needs at least.
         batch_kind: what the batches are made of that ``loss`` learns from, in a word.
         built_in: what it knows of its world before it has learned anything, in words.
         record: of a model that was loaded, what its folder says of ``data``, ``training`` and
             ``metrics``.
+        precisions: in which ``loss`` can be computed.
+        compiles: whether torch.compile can make ``loss`` faster.
+        on_line: whether its bodies move on a line; None for a model that does not say.
+        for_balls: gives the same physics for so many balls; None for a model that cannot.
     """
 
     obs_size: int
     action_size: int
+    min_frames: int = 2
     batch_kind: str = "sequences"
     built_in: tuple[str, ...] = ()
     record: Mapping[str, Any] = MappingProxyType({})
+    precisions: tuple[str, ...] = ("float32", "bfloat16")
+    compiles: bool = True
+    on_line: bool | None = None
+    for_balls: Callable[[int], WorldModel] | None = None
 
     def sampler(self, data: SequenceData, device: torch.device | None = None) -> Sampler:
         """What draws the batches for ``loss`` from data."""
@@ -144,29 +143,28 @@ class WorldModel(nn.Module, ABC):
 
     @abstractmethod
     def observe(self, obs: Tensor, action: Tensor | None = None) -> State:
-        """Filters real frames.
+        """Filters real frames; gives the state at the last one, before any action taken there.
+
+        `TypeError` for what is no tensor, and `ValueError` for a wrong shape, too few frames,
+        whole numbers (pictures lie between 0 and 1), or NaN.
 
         Args:
             obs: (B, T, D), one frame apart, the last one being "now".
             action: (B, T, A), the action taken at each frame; the last one is ignored, because
                 what is done now is given to ``imagine``. None means no action.
-
-        Returns:
-            The state at the last frame, before any action taken there.
-
-        Raises:
-            TypeError: for what is no tensor.
-            ValueError: wrong shape, too few frames, whole numbers (pictures lie between 0 and 1),
-                or NaN.
         """
 
     @abstractmethod
-    def _rollout(self, state: State, times: Tensor, end: float, action: Tensor | None) -> Imagined:
+    def rollout(self, state: State, times: Tensor, end: float, action: Tensor | None) -> Imagined:
         """``imagine`` for one action (B, A) taken now, with the state returned at ``end``."""
 
     @abstractmethod
     def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Training loss of a batch from ``sampler``, and scalars to log."""
+
+    def parts(self) -> dict[str, Callable[..., Any]]:
+        """What ``jumpy_mbrl.export`` can record, as functions, by the names that it tells."""
+        return {}
 
     def imagine(
         self,
@@ -177,6 +175,8 @@ class WorldModel(nn.Module, ABC):
     ) -> Imagined:
         """Predicts, open loop, the observations at any real times.
 
+        `ValueError` for times that descend or lie before now, or a wrong action shape.
+
         Args:
             state: B states.
             times: (K,) query times in frames from now, ascending, not negative.
@@ -184,14 +184,12 @@ class WorldModel(nn.Module, ABC):
                 under way is cut short by an action, and the model ticks.
             action_times: M ascending times in frames from now. Actions after the last of
                 ``times`` change nothing.
-
-        Raises:
-            ValueError: times that descend or lie before now, or a wrong action shape.
         """
         times = torch.as_tensor(times, dtype=state.hidden.dtype, device=state.hidden.device)
         check_times(times)
+        last = float(times[-1])
         if action is None:
-            return self._without_action(state, times, float(times[-1]))
+            return self._without_action(state, times, last)
         if not len(action_times):
             raise ValueError("expected a time for each action, got none; else give no action")
         actions = action.unsqueeze(1) if action.ndim == 2 else action
@@ -201,43 +199,64 @@ class WorldModel(nn.Module, ABC):
                 f"action must have shape {expected} (B, actions, A), got {tuple(actions.shape)}; "
                 "give one action for each row of the state and each of action_times"
             )
-        if float(action_times[0]) == 0.0 and len(action_times) == 1:
-            return self._rollout(state, times, float(times[-1]), actions[:, 0])
-        return self._imagine_pieces(state, times, actions, list(action_times))
+        if len(action_times) == 1 and float(action_times[0]) == 0.0:
+            return self.rollout(state, times, last, actions[:, 0])
+        check_times(as_tensor(action_times))
+        return self._in_pieces(state, times, last, actions, list(action_times))
 
     def _without_action(self, state: State, times: Tensor, end: float) -> Imagined:
-        """``_rollout``; at 0 it gives what the state holds, which may be a real frame."""
-        imagined = self._rollout(state, times, end, None)
+        """``rollout``; at 0 it gives what the state holds, which may be a real frame."""
+        imagined = self.rollout(state, times, end, None)
         known = (times == 0.0).unsqueeze(-1)
         obs = torch.where(known, state.obs.unsqueeze(1), imagined.obs)
         return replace(imagined, obs=obs)
 
-    def _imagine_pieces(
-        self, state: State, times: Tensor, actions: Tensor, action_times: list[float]
+    def _in_pieces(
+        self, state: State, times: Tensor, last: float, actions: Tensor, starts: list[float]
     ) -> Imagined:
-        check_times(as_tensor(action_times))
-        last = float(times[-1])
-        starts = [0.0, *action_times] if action_times[0] > 0 else list(action_times)
-        first_action = len(starts) - len(action_times)
-        pieces: list[Imagined] = []
-        for index, start in enumerate(starts):
+        """Rollouts one after the other, each from an action to the next."""
+        taken: list[Tensor | None] = list(actions.unbind(dim=1))
+        if starts[0] > 0:
+            starts, taken = [0.0, *starts], [None, *taken]
+        obs, ticks = [], []
+        for start, stop, action in zip(starts, [*starts[1:], torch.inf], taken, strict=True):
             if start > last:
                 break
-            final = index + 1 == len(starts) or starts[index + 1] > last
-            stop = last if final else starts[index + 1]
-            mask = (times >= start) & ((times <= stop) if final else (times < stop))
-            ahead = times[mask] - start
-            if index < first_action:
-                piece = self._without_action(state, ahead, stop)
+            final = stop > last
+            stop = last if final else stop
+            ahead = times[(times >= start) & ((times <= stop) if final else (times < stop))] - start
+            if action is None:
+                piece = self._without_action(state, ahead, stop - start)
             else:
-                action = actions[:, index - first_action]
-                piece = self._rollout(state, ahead, stop - start, action)
-            pieces.append(replace(piece, tick_times=piece.tick_times + start))
+                piece = self.rollout(state, ahead, stop - start, action)
             state = piece.state
-        ticks = torch.cat([piece.tick_times for piece in pieces], dim=1).sort(dim=1).values
-        width = int(ticks.isfinite().sum(dim=1).max()) if ticks.numel() else 0
-        obs = torch.cat([piece.obs for piece in pieces], dim=1)
-        return Imagined(obs, ticks[:, :width], state)
+            obs.append(piece.obs)
+            ticks.append(piece.tick_times + start)
+        sorted_ticks = torch.cat(ticks, dim=1).sort(dim=1).values
+        width = int(sorted_ticks.isfinite().sum(dim=1).max()) if sorted_ticks.numel() else 0
+        return Imagined(torch.cat(obs, dim=1), sorted_ticks[:, :width], state)
+
+
+class WrappedModel(WorldModel):
+    """A world model around another one, which does all that is not overridden."""
+
+    def __init__(self, model: WorldModel) -> None:
+        super().__init__()
+        self.model = model
+        self.obs_size, self.action_size = model.obs_size, model.action_size
+        self.min_frames, self.built_in = model.min_frames, model.built_in
+
+    def initial_state(self, batch_size: int) -> State:
+        return self.model.initial_state(batch_size)
+
+    def observe(self, obs: Tensor, action: Tensor | None = None) -> State:
+        return self.model.observe(obs, action)
+
+    def rollout(self, state: State, times: Tensor, end: float, action: Tensor | None) -> Imagined:
+        return self.model.rollout(state, times, end, action)
+
+    def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.model.loss(batch)
 
 
 def like_of(model: nn.Module) -> Tensor:
@@ -256,6 +275,16 @@ def check_times(times: Tensor) -> None:
         )
     if bool((times[1:] < times[:-1]).any()):
         raise ValueError(f"times must be in ascending order, got {times.tolist()}")
+
+
+def own_state(model: WorldModel, state: State, kind: type[S]) -> S:
+    """The state, or a ``ValueError`` unless it is of the ``kind`` that the model makes."""
+    if not isinstance(state, kind):
+        raise ValueError(
+            f"expected a {kind.__name__} from observe or initial_state of a "
+            f"{type(model).__name__}, got {type(state).__name__}"
+        )
+    return state
 
 
 def check_frames(obs: Tensor, obs_size: int, min_frames: int) -> None:

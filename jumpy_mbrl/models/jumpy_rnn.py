@@ -9,37 +9,36 @@ which the tick read: ``x(t) = x(tau) + f(h(t), h')``, where a term of the loss d
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from jumpy_mbrl.models.base import State, check_frames
-from jumpy_mbrl.models.losses import LossConfig, loss_weights, mean_where
-from jumpy_mbrl.models.networks import (
-    ResidualMLP,
-    check_numbers,
-    check_sizes,
+from jumpy_mbrl.checks import check_number
+from jumpy_mbrl.models.base import State, check_frames, like_of, own_state
+from jumpy_mbrl.models.networks import check_sizes
+from jumpy_mbrl.models.piecewise import PiecewiseLinearModel
+from jumpy_mbrl.models.recurrent import (
+    RecurrentConfig,
+    RecurrentModel,
     foreseen,
     frame_actions,
-    gru_update,
+    loss_weights,
+    mean_where,
 )
-from jumpy_mbrl.models.piecewise import PiecewiseLinearModel
 
 _AT_ONCE = 4096
 """Frames that are decoded at once where no gradient is asked for, so that they fit in the cache."""
 
 
 @dataclass(frozen=True)
-class JumpyRNNConfig(LossConfig):
-    """Sizes of a ``JumpyRNN`` and settings of its training; see also ``LossConfig``.
+class JumpyRNNConfig(RecurrentConfig):
+    """Sizes of a ``JumpyRNN`` and settings of its training; see also ``RecurrentConfig``.
 
     Attributes:
-        obs_size: D.
-        action_size: A, 0 for a world without actions.
-        hidden_size: H of the GRU. (Paper: 128.)
-        mlp_size: width of encoder and decoder. (Paper: 128.)
-        mlp_layers: linear layers of encoder and decoder. (Paper: 4.)
+        hidden_size: H of the GRU, half latent and half its velocity.
         horizon: longest jump, in frames; the shortest is one frame.
         epsilon: squared error (mean over coordinates) up to which a line is accurate, eq. 7.
             (Paper: about the final training loss of the baseline.)
@@ -59,15 +58,9 @@ class JumpyRNNConfig(LossConfig):
             gradients pass as if they were not.
         residual: decode the displacement since the tick (True), or the frame itself (equations 3
             and 6 as they are printed).
-        scale: what networks divide observations by, and multiply what they predict by, one
-            positive number or D; loss and epsilon are those of numbers so divided.
+        scale: as of ``RNNConfig``; epsilon too is that of numbers so divided.
     """
 
-    obs_size: int = 4
-    action_size: int = 2
-    hidden_size: int = 128
-    mlp_size: int = 128
-    mlp_layers: int = 4
     horizon: float = 44.0
     epsilon: float = 2e-4
     first_epsilon: float = 0.0
@@ -82,33 +75,23 @@ class JumpyRNNConfig(LossConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_sizes(self, ("obs_size", "hidden_size", "mlp_size", "mlp_layers", "priming"))
-        if self.action_size < 0:
-            raise ValueError(f"action_size must not be negative, got {self.action_size}")
+        check_sizes(self, ("priming",))
+        check_sizes(self, ("constant_jump",), low=0)
         if self.hidden_size % 2:
             raise ValueError(
-                f"hidden_size must be even, half latent and half velocity, got {self.hidden_size}"
+                f"expected hidden_size to be even, half latent and half velocity, got "
+                f"{self.hidden_size}"
             )
-        jump = self.constant_jump
-        if isinstance(jump, bool) or not isinstance(jump, int) or jump < 0:
-            raise ValueError(f"constant_jump must be an integer of at least 0, got {jump!r}")
-        if not self.horizon >= 1.0:
-            raise ValueError(f"horizon must be at least one frame, got {self.horizon}")
-        if not (self.epsilon >= 0.0 and self.duration_weight >= 0.0):
-            raise ValueError(
-                "epsilon and duration_weight must not be negative, got "
-                f"{self.epsilon} and {self.duration_weight}"
-            )
+        check_number("horizon", self.horizon, 1.0)
+        for name in ("epsilon", "duration_weight"):
+            check_number(name, getattr(self, name), 0.0)
+        for name in ("forced_jumps", "own_jumps"):
+            check_number(name, getattr(self, name), 0.0, 1.0)
         if self.first_epsilon and not 0.0 < self.epsilon <= self.first_epsilon < math.inf:
             raise ValueError(
-                "first_epsilon must be 0, or at least epsilon, which must be positive then, got "
-                f"{self.first_epsilon} and {self.epsilon}"
+                "expected first_epsilon to be 0, or at least epsilon, which must be positive then, "
+                f"got {self.first_epsilon} and {self.epsilon}"
             )
-        for name in ("forced_jumps", "own_jumps"):
-            share = getattr(self, name)
-            if not 0.0 <= share <= 1.0:
-                raise ValueError(f"{name} must lie in [0, 1], got {share}")
-        check_numbers(self, "scale", positive=True)
 
     @property
     def latent_size(self) -> int:
@@ -128,7 +111,7 @@ class JumpyState(State):
     anchor: Tensor
 
 
-class JumpyRNN(PiecewiseLinearModel):
+class JumpyRNN(RecurrentModel, PiecewiseLinearModel):
     """A GRU that predicts a line in latent space and for how long it holds.
 
     ``[h_i, h'_i] = GRU([h_{i-1}, h'_{i-1} D_{i-1}], [phi(x), a])``,
@@ -140,19 +123,14 @@ class JumpyRNN(PiecewiseLinearModel):
     line: h'_i and ``x(tau_i) - f(h_i, h'_i)``.
     """
 
-    def __init__(self, config: JumpyRNNConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.obs_size = config.obs_size
-        self.action_size = config.action_size
-        width, layers, scale = config.mlp_size, config.mlp_layers, config.scale
-        self.encoder = ResidualMLP(config.obs_size, width, width, layers, divide=scale)
-        self.cell = nn.GRUCell(width + config.action_size, config.hidden_size)
-        self.duration = nn.Linear(config.latent_size, 1)
-        read = config.hidden_size if config.residual else config.latent_size
-        self.decoder = ResidualMLP(read, config.obs_size, width, layers, multiply=scale)
+    compiles = False
 
-    # -- the interface ---------------------------------------------------------------------
+    def __init__(self, config: JumpyRNNConfig) -> None:
+        super().__init__(config, config.scale)
+        self.config = config
+        self.cell = nn.GRUCell(config.mlp_size + config.action_size, config.hidden_size)
+        self.duration = nn.Linear(config.latent_size, 1)
+        self.decoder = self._decoder(config.hidden_size if config.residual else config.latent_size)
 
     def initial_state(self, batch_size: int) -> JumpyState:
         latent = self._no_latent(batch_size)
@@ -161,22 +139,21 @@ class JumpyRNN(PiecewiseLinearModel):
 
     def observe(self, obs: Tensor, action: Tensor | None = None) -> JumpyState:
         """See ``WorldModel.observe``. Ticks at every frame but the last, where a tick is due."""
-        check_frames(obs, self.obs_size, min_frames=1)
+        check_frames(obs, self.obs_size, self.min_frames)
         action = frame_actions(obs, action, self.action_size)
         gates = self._input_gates(obs[:, :-1], action[:, :-1])
         anchor = velocity = self._no_latent(obs.shape[0])
         for t in range(obs.shape[1] - 1):
-            anchor, velocity = self._update(gates[:, t], anchor, velocity)
+            anchor, velocity = self._next_line(gates[:, t], anchor, velocity)
         state = self._line(anchor + velocity, velocity, obs[:, -1], torch.zeros_like(anchor[:, 0]))
         return replace(state, anchor=anchor)
 
     def tick(self, state: State, action: Tensor | None = None) -> JumpyState:
         """See ``PiecewiseLinearModel.tick``; reads ``state.obs`` and the action, or none."""
-        if not isinstance(state, JumpyState):
-            raise ValueError(f"JumpyRNN needs its own JumpyState, got {type(state).__name__}")
+        state = own_state(self, state, JumpyState)
         gates = self._input_gates(state.obs, action)
         moved = state.hidden[:, : self.config.latent_size] - state.anchor
-        latent, velocity = self._update(gates, state.anchor, moved)
+        latent, velocity = self._next_line(gates, state.anchor, moved)
         return self._line(latent, velocity, state.obs, self._next_duration(latent))
 
     def decode(self, hidden: Tensor) -> Tensor:
@@ -216,7 +193,7 @@ class JumpyRNN(PiecewiseLinearModel):
 
     def _no_latent(self, batch_size: int) -> Tensor:
         """The latent (B, L), and its velocity, before anything has been seen."""
-        return next(self.parameters()).new_zeros(batch_size, self.config.latent_size)
+        return like_of(self).new_zeros(batch_size, self.config.latent_size)
 
     def _line(self, latent: Tensor, velocity: Tensor, obs: Tensor, remaining: Tensor) -> JumpyState:
         """The state of a line that begins at ``latent`` and ``obs``."""
@@ -232,22 +209,15 @@ class JumpyRNN(PiecewiseLinearModel):
             anchor=latent,
         )
 
-    # -- the recurrent update --------------------------------------------------------------
+    def parts(self) -> dict[str, Callable[..., Any]]:
+        lines = PiecewiseLinearModel.parts(self)
+        return {**super().parts(), **lines, "observe": self.observe}
 
-    def _input_gates(self, obs: Tensor, action: Tensor | None) -> Tensor:
-        """The part of the GRU's gates that observations (..., D) and actions (..., A) decide."""
-        cell, width = self.cell, self.config.mlp_size
-        gates = nn.functional.linear(self.encoder(obs), cell.weight_ih[:, :width], cell.bias_ih)
-        if action is None:
-            return gates
-        return gates + nn.functional.linear(action, cell.weight_ih[:, width:])
-
-    def _update(self, gates: Tensor, anchor: Tensor, moved: Tensor) -> tuple[Tensor, Tensor]:
+    def _next_line(self, gates: Tensor, anchor: Tensor, moved: Tensor) -> tuple[Tensor, Tensor]:
         """Eq. 4: latent and velocity (B, L) from the last latent and how far it has moved since."""
-        memory = torch.cat([anchor, moved], dim=1)
-        both = gru_update(gates, memory, self.cell.weight_hh, self.cell.bias_hh)
-        hidden, velocity = both.chunk(2, dim=1)
-        return hidden, velocity
+        both = self._update(gates, torch.cat([anchor, moved], dim=1))
+        latent, velocity = both.chunk(2, dim=1)
+        return latent, velocity
 
     def _next_duration(self, hidden: Tensor) -> Tensor:
         """Frames to jump at inference, (B, L) to (B,)."""
@@ -275,15 +245,12 @@ class JumpyRNN(PiecewiseLinearModel):
         duration is taught unless the line was cut short by priming, by an action, or because its
         sequence ends before the others, and unless its length was predicted (``own_jumps``).
 
-        By the config (see ``LossConfig``), lines that begin at an action may count more than
-        others and those of the first frames not at all, with all their frames. Logged is the plain
-        mean.
+        By ``LossConfig``, lines that begin at an action may count more than others and those of the
+        first frames not at all, with all their frames. Logged is the plain mean.
 
-        Args:
-            batch: ``obs`` (B, T, D), ``action`` (B, T, A) and, for forced jumps and own jumps,
-                ``u`` (B, T) uniform in [0, 1), from ``jumpy_mbrl.data.sampling.SequenceSampler``,
-                which also gives ``length`` (B,) where sequences end early. By ``progress``, from 0
-                at the first step of training to 1, epsilon falls; without it, it has fallen.
+        ``batch`` comes from ``jumpy_mbrl.data.sampling.SequenceSampler``; its ``u`` (B, T) draws
+        forced jumps and own jumps. By ``progress``, from 0 at the first step of training to 1,
+        epsilon falls; without it, it has fallen.
         """
         obs = batch["obs"]
         check_frames(obs, self.obs_size, min_frames=2)
@@ -294,7 +261,7 @@ class JumpyRNN(PiecewiseLinearModel):
         epsilon = self.epsilon_at(batch.get("progress"))
         ticks = due if constant else self.search_ticks(obs, action, due, u, epsilon)
         own = due.new_zeros(len(obs)) if u is None or constant else self._own(u)
-        lines = _Lines(ticks, due | (ticks & own.unsqueeze(1)), foreseen(obs, batch.get("length")))
+        lines = _Jumps(ticks, due | (ticks & own.unsqueeze(1)), foreseen(obs, batch.get("length")))
         hidden, velocity = self._run_ticks(lines, obs, action)
         accuracy, prediction = self._accuracy(lines, hidden, velocity, obs, action)
         taught = ~(lines.cut | own[lines.row])
@@ -312,7 +279,7 @@ class JumpyRNN(PiecewiseLinearModel):
         return last * (first / last) ** (0.5 * (1.0 + torch.cos(math.pi * progress)))
 
     def _accuracy(
-        self, lines: _Lines, hidden: Tensor, velocity: Tensor, obs: Tensor, action: Tensor
+        self, lines: _Jumps, hidden: Tensor, velocity: Tensor, obs: Tensor, action: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Mean squared error of the lines (P, L) where they are judged, weighted after an action,
         and at each frame once, plain."""
@@ -367,15 +334,9 @@ class JumpyRNN(PiecewiseLinearModel):
         long as it is accurate, at least one frame. Some sequences (``own_jumps``) instead keep
         their lines as long as these predict, rounded up or down at random to whole frames.
 
-        Args:
-            obs: (B, T, D).
-            action: (B, T, A).
-            due: frames where a tick is due whatever the error, (B, T-1) bool.
-            u: uniform in [0, 1), (B, T), which draw forced jumps and own jumps; None for neither.
-            epsilon: in place of the config's.
-
-        Returns:
-            Where the model ticks, (B, T-1) bool; everywhere at frame 0.
+        Gives where the model ticks, (B, T-1) bool; everywhere at frame 0, and where a tick is
+        ``due`` whatever the error. Numbers ``u`` (B, T), uniform in [0, 1), draw forced jumps and
+        own jumps; None for neither.
         """
         B, T = obs.shape[:2]
         epsilon = self.config.epsilon if epsilon is None else epsilon
@@ -404,7 +365,7 @@ class JumpyRNN(PiecewiseLinearModel):
             if rows.numel() == 0:
                 continue
             gates = self._input_gates(obs[rows, t], action[rows, t])
-            latent, speed = self._update(gates, anchor[rows], (velocity * elapsed)[rows])
+            latent, speed = self._next_line(gates, anchor[rows], (velocity * elapsed)[rows])
             entered, turned = self._enter(latent, speed)
             for part, new in (
                 (anchor, latent),
@@ -426,7 +387,7 @@ class JumpyRNN(PiecewiseLinearModel):
         """Which sequences make jumps of their own, (B,) bool; nothing else reads these numbers."""
         return u[:, -1] < self.config.own_jumps
 
-    def _run_ticks(self, lines: _Lines, obs: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+    def _run_ticks(self, lines: _Jumps, obs: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """Latent and velocity (P, L) of every line, given where they begin."""
         read, done = obs[lines.row, lines.frame], action[lines.row, lines.frame]
         gates = self._input_gates(read, done)
@@ -435,14 +396,14 @@ class JumpyRNN(PiecewiseLinearModel):
         jumps = lines.jump.unsqueeze(1).split(lines.counts)
         for step_gates, jump in zip(gates.split(lines.counts), jumps, strict=True):
             count = len(step_gates)
-            anchor, speed = self._update(step_gates, anchor[:count], moved[:count])
+            anchor, speed = self._next_line(step_gates, anchor[:count], moved[:count])
             moved = speed * jump
             hidden.append(anchor)
             velocity.append(speed)
         return torch.cat(hidden), torch.cat(velocity)
 
 
-class _Lines:
+class _Jumps:
     """The P lines of B sequences of T frames, packed tick by tick, longest sequences first.
 
     First come the first lines of all sequences, then the second lines of those that have one, and
@@ -455,9 +416,8 @@ class _Lines:
         cut: (P,) bool, it ends because a tick was due there, or its sequence ends early.
         failed: (P,) bool, it ends because it would have missed the next frame.
         counts: number of lines in each block.
-        line_at: which line spans each of the real frames after the first.
-        elapsed: frames from the beginning of that line to each of these.
         spanned: which of the B * (T-1) frames after the first are real; all as a slice.
+        line_at, elapsed: which line spans each of these, and how long it has gone on there.
     """
 
     def __init__(self, ticks: Tensor, due: Tensor, real: Tensor | None = None) -> None:

@@ -12,17 +12,21 @@ Letters: B batch, T frames, D observation size, A action size, L latent, W windo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from jumpy_mbrl.checks import check_number
 from jumpy_mbrl.data.loading import SequenceData
 from jumpy_mbrl.data.sampling import WindowSampler
-from jumpy_mbrl.models.base import State, check_frames
-from jumpy_mbrl.models.networks import ResidualMLP, check_numbers, check_sizes, frame_actions
+from jumpy_mbrl.models.base import State, check_frames, like_of, own_state
+from jumpy_mbrl.models.networks import ResidualMLP, check_sizes, check_tuple
 from jumpy_mbrl.models.piecewise import PiecewiseLinearModel
+from jumpy_mbrl.models.recurrent import frame_actions
 
 
 @dataclass(frozen=True)
@@ -63,21 +67,16 @@ class LatentJumpConfig:
     scale: tuple[float, ...] = (1.0,)
 
     def __post_init__(self) -> None:
-        check_sizes(
-            self, ("obs_size", "window", "hidden_size", "mlp_size", "mlp_layers", "horizon")
-        )
-        if self.action_size < 0:
-            raise ValueError(f"action_size must not be negative, got {self.action_size}")
-        if not (self.epsilon >= 0.0 and self.noise >= 0.0):
-            raise ValueError(
-                f"epsilon and noise must not be negative, got {self.epsilon} and {self.noise}"
-            )
-        if not 0.0 <= self.far_weight <= 1.0:
-            raise ValueError(f"far_weight must lie in [0, 1], got {self.far_weight}")
-        check_numbers(self, "center")
-        check_numbers(self, "scale", positive=True)
+        sizes = ("obs_size", "window", "hidden_size", "mlp_size", "mlp_layers", "horizon")
+        check_sizes(self, sizes)
+        check_sizes(self, ("action_size",), low=0)
+        for name in ("epsilon", "noise"):
+            check_number(name, getattr(self, name), 0.0)
+        check_number("far_weight", self.far_weight, 0.0, 1.0)
+        check_tuple(self, "center")
+        check_tuple(self, "scale", positive=True)
         if not 0.0 < self.quantile < 1.0:
-            raise ValueError(f"quantile must lie between 0 and 1, got {self.quantile}")
+            raise ValueError(f"expected quantile to lie between 0 and 1, got {self.quantile}")
 
 
 @dataclass(frozen=True)
@@ -105,6 +104,7 @@ class LatentJump(PiecewiseLinearModel):
         self.config = config
         self.obs_size = config.obs_size
         self.action_size = config.action_size
+        self.min_frames = config.window
         inputs = config.window * config.obs_size + config.action_size
         sizes = config.mlp_size, config.mlp_layers
         self.encoder = ResidualMLP(inputs, 2 * config.hidden_size, *sizes, activation=F.silu)
@@ -124,23 +124,18 @@ class LatentJump(PiecewiseLinearModel):
         """See ``WorldModel.sampler``."""
         return WindowSampler(data, device, self.config.window)
 
-    # -- the interface ---------------------------------------------------------------------
-
     def initial_state(self, batch_size: int) -> WindowState:
-        like = next(self.parameters())
-        obs = like.new_zeros(batch_size, self.obs_size)
-        return self._due(obs.unsqueeze(1).expand(-1, self.config.window, -1))
+        return self._due(like_of(self).new_zeros(batch_size, self.config.window, self.obs_size))
 
     def observe(self, obs: Tensor, action: Tensor | None = None) -> WindowState:
         """See ``WorldModel.observe``. Reads the last W frames; a tick is due."""
-        check_frames(obs, self.obs_size, min_frames=self.config.window)
+        check_frames(obs, self.obs_size, self.min_frames)
         frame_actions(obs, action, self.action_size)
         return self._due(obs[:, -self.config.window :].flip(1))
 
     def tick(self, state: State, action: Tensor | None = None) -> WindowState:
         """See ``PiecewiseLinearModel.tick``; reads the window and the action, or none."""
-        if not isinstance(state, WindowState):
-            raise ValueError(f"LatentJump needs its own WindowState, got {type(state).__name__}")
+        state = own_state(self, state, WindowState)
         hidden, velocity, logits = self._encode(state.window, action)
         return replace(
             state,
@@ -155,8 +150,7 @@ class LatentJump(PiecewiseLinearModel):
 
     def leap(self, state: State, duration: Tensor) -> WindowState:
         """See ``PiecewiseLinearModel.leap``; the window moves on too."""
-        if not isinstance(state, WindowState):
-            raise ValueError(f"LatentJump needs its own WindowState, got {type(state).__name__}")
+        state = own_state(self, state, WindowState)
         leapt = super().leap(state, duration)
         window = [leapt.obs]
         for age in range(1, self.config.window):
@@ -165,6 +159,9 @@ class LatentJump(PiecewiseLinearModel):
             old = _at_age(state.window, (age - duration).clamp_min(0.0))
             window.append(torch.where(ahead >= 0.0, new, old))
         return WindowState(**{**vars(leapt), "window": torch.stack(window, dim=1)})
+
+    def parts(self) -> dict[str, Callable[..., Any]]:
+        return {**super().parts(), "observe": self.observe}
 
     # -- one tick --------------------------------------------------------------------------
 

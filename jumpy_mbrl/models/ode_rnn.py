@@ -6,7 +6,6 @@ ODE-RNNs are from Rubanova, Chen and Duvenaud, "Latent ODEs for irregularly-samp
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -14,91 +13,55 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from jumpy_mbrl.checks import unknown_name
-from jumpy_mbrl.models.base import Imagined, State, WorldModel, check_frames
-from jumpy_mbrl.models.losses import LossConfig, loss_weights, mean_where
-from jumpy_mbrl.models.networks import (
-    ResidualMLP,
-    check_numbers,
-    check_sizes,
+from jumpy_mbrl.checks import check_choice, check_number
+from jumpy_mbrl.models.base import Imagined, State, check_frames, like_of, own_state
+from jumpy_mbrl.models.networks import check_sizes
+from jumpy_mbrl.models.recurrent import (
+    RecurrentConfig,
+    RecurrentModel,
     foreseen,
     frame_actions,
-    gru_update,
+    loss_weights,
+    mean_where,
 )
+from jumpy_mbrl.pieces import Pieces
 
-FIXED_STEP_SOLVERS = (
-    "euler",
-    "midpoint",
-    "heun2",
-    "heun3",
-    "rk4",
-    "explicit_adams",
-    "implicit_adams",
-    "fixed_adams",
-)
-ADAPTIVE_SOLVERS = ("dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun", "scipy_solver")
+FIXED_STEP_SOLVERS = ("euler", "midpoint", "rk4")
+ADAPTIVE_SOLVERS = ("dopri5",)
 
 _MOST_STEPS = 10_000
 
 
 @dataclass(frozen=True)
-class ODERNNConfig(LossConfig):
+class ODERNNConfig(RecurrentConfig):
     """Sizes of an ``ODERNN``, and how its differential equation is solved.
 
-    What its loss can weigh is told by ``LossConfig``.
-
     Attributes:
-        obs_size: D, twice the number of balls.
-        action_size: A, 0 for a world without actions.
-        hidden_size: H of the GRU. (Paper: 128.)
-        mlp_size: width of encoder and decoder. (Paper: 128.)
-        mlp_layers: linear layers of encoder and decoder. (Paper: 4.)
         dynamics_size: width of the network that gives dh/dt.
         dynamics_layers: its linear layers, with tanh between them; with 1 the equation is linear.
         solver: how torchdiffeq solves it, one of ``FIXED_STEP_SOLVERS`` or ``ADAPTIVE_SOLVERS``.
         solver_steps: steps of a fixed-step solver, for a frame or any part of one.
         rtol, atol: relative and absolute error of the latent that an adaptive solver allows. It
             chooses its steps for a whole batch, so within this error a row depends on the others.
-        adjoint: find gradients by solving the adjoint equation backwards: less memory for many
-            steps, but gradients only as accurate as that solution.
         residual: decode the change since the last tick (True), or the observation itself.
-        scale: what networks divide observations by, and multiply what they predict by, one
-            positive number or D; the loss is that of numbers so divided.
+        scale: as of ``RNNConfig``.
     """
 
-    obs_size: int = 4
-    action_size: int = 2
-    hidden_size: int = 128
-    mlp_size: int = 128
-    mlp_layers: int = 4
     dynamics_size: int = 128
     dynamics_layers: int = 2
     solver: str = "rk4"
     solver_steps: int = 1
     rtol: float = 1e-4
     atol: float = 1e-5
-    adjoint: bool = False
     residual: bool = True
     scale: tuple[float, ...] = (1.0,)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        sizes = ("obs_size", "hidden_size", "mlp_size", "mlp_layers")
-        check_sizes(self, (*sizes, "dynamics_size", "dynamics_layers", "solver_steps"))
-        if self.action_size < 0:
-            raise ValueError(f"action_size must not be negative, got {self.action_size}")
-        check_numbers(self, "scale", positive=True)
-        solvers = (*FIXED_STEP_SOLVERS, *ADAPTIVE_SOLVERS)
-        if self.solver not in solvers:
-            raise ValueError(unknown_name("solver", self.solver, solvers))
-        if self.solver == "scipy_solver" and not self.adjoint:
-            raise ValueError(
-                "solver 'scipy_solver' gives no gradients by itself; set adjoint=True, or choose "
-                "another"
-            )
+        check_sizes(self, ("dynamics_size", "dynamics_layers", "solver_steps"))
+        check_choice("solver", self.solver, (*FIXED_STEP_SOLVERS, *ADAPTIVE_SOLVERS))
         for name in ("rtol", "atol"):
-            if not 0.0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name} must be positive and finite, got {getattr(self, name)}")
+            check_number(name, getattr(self, name), 0.0, open_low=True)
 
 
 @dataclass(frozen=True)
@@ -114,7 +77,7 @@ class ODEState(State):
     origin: Tensor
 
 
-class ODERNN(WorldModel):
+class ODERNN(RecurrentModel):
     """h_t = GRU(h_t^-, [phi(x_t), a_t]); then dh/ds = g(h); x(t+s) = x_t + s f(h(t+s)).
 
     Here h_t^- is the latent that arrives at time t, and g a tanh network. The latent is a curve
@@ -128,47 +91,33 @@ class ODERNN(WorldModel):
     """
 
     def __init__(self, config: ODERNNConfig) -> None:
-        super().__init__()
+        super().__init__(config, config.scale)
         self.config = config
-        self.obs_size = config.obs_size
-        self.action_size = config.action_size
-        width, layers, scale = config.mlp_size, config.mlp_layers, config.scale
-        self.encoder = ResidualMLP(config.obs_size, width, width, layers, divide=scale)
-        self.cell = nn.GRUCell(width + config.action_size, config.hidden_size)
-        self.dynamics = _tanh_network(
-            config.hidden_size, config.dynamics_size, config.dynamics_layers
-        )
-        self.decoder = ResidualMLP(
-            config.hidden_size, config.obs_size, width, layers, multiply=scale
-        )
-
-    # -- the interface ---------------------------------------------------------------------
+        self.cell = nn.GRUCell(config.mlp_size + config.action_size, config.hidden_size)
+        inner = [config.dynamics_size] * (config.dynamics_layers - 1)
+        layers: list[nn.Module] = []
+        for sizes in pairwise([config.hidden_size, *inner, config.hidden_size]):
+            layers += [nn.Linear(*sizes), nn.Tanh()]
+        self.dynamics = nn.Sequential(*layers[:-1])
+        self.decoder = self._decoder(config.hidden_size)
 
     def initial_state(self, batch_size: int) -> ODEState:
-        like = next(self.parameters())
-        hidden = like.new_zeros(batch_size, self.config.hidden_size)
-        obs = like.new_full((batch_size, self.obs_size), 0.5)
-        return ODEState(
-            hidden=hidden,
-            velocity=self.dynamics(hidden),
-            remaining=like.new_zeros(batch_size),
-            obs=obs,
-            anchor=hidden,
-            origin=obs,
-        )
+        hidden = like_of(self).new_zeros(batch_size, self.config.hidden_size)
+        obs = hidden.new_full((batch_size, self.obs_size), 0.5)
+        remaining = hidden.new_zeros(batch_size)
+        return ODEState(hidden, self.dynamics(hidden), remaining, obs, anchor=hidden, origin=obs)
 
     def observe(self, obs: Tensor, action: Tensor | None = None) -> ODEState:
         """See ``WorldModel.observe``. Reads all frames but the last, which waits in ``obs``."""
-        check_frames(obs, self.obs_size, min_frames=1)
+        check_frames(obs, self.obs_size, self.min_frames)
         action = frame_actions(obs, action, self.action_size)
         state = self.initial_state(obs.shape[0])
         if obs.shape[1] == 1:
             return replace(state, obs=obs[:, 0])
         ticked, arrived = self._teacher_forced(obs[:, :-1], action[:, :-1])
-        hidden = arrived[-1]
         return ODEState(
-            hidden=hidden,
-            velocity=self.dynamics(hidden),
+            hidden=arrived[-1],
+            velocity=self.dynamics(arrived[-1]),
             remaining=state.remaining,
             obs=obs[:, -1],
             anchor=ticked[-1],
@@ -207,32 +156,59 @@ class ODERNN(WorldModel):
         loss = 0.5 * (mean_where(end, weight) + mean_where(start, weight))
         return loss, log
 
-    def _rollout(self, state: State, times: Tensor, end: float, action: Tensor | None) -> Imagined:
-        if not isinstance(state, ODEState):
-            raise ValueError(f"ODERNN needs its own ODEState, got {type(state).__name__}")
-        path = _Path(state)
-        rows = torch.arange(state.batch_size, device=state.hidden.device)
-        clock = torch.zeros_like(state.remaining)
-        if action is not None:
-            state = self._tick(state, action)
-            path.tick(rows, clock, state)
-        while True:
-            clock = clock + state.remaining
-            rows, clock, state = _keep(clock <= end, rows, clock, state)
-            if rows.numel() == 0:
-                break
-            state = self._arrive(state)
-            path.arrive(rows, clock, state)
-            rows, clock, state = _keep(clock < end, rows, clock, state)
-            if rows.numel() == 0:
-                break
-            state = self._tick(state)
-            path.tick(rows, clock, state)
-        final = path.final(self, end)
-        final = replace(final, velocity=self.dynamics(final.hidden))
-        return Imagined(path.read(self, times), path.tick_times, final)
+    def rollout(self, state: State, times: Tensor, end: float, action: Tensor | None) -> Imagined:
+        now = own_state(self, state, ODEState)
+        rows = torch.arange(now.batch_size, device=now.hidden.device)
+        final, since = now, torch.zeros_like(now.remaining)
+        clock = since
+        curves, arrivals = Pieces(now.remaining - 1.0, now), Pieces(clock, now)
 
-    # -- the recurrent update and the curve after it -----------------------------------------
+        def record(pieces: Pieces) -> None:
+            nonlocal final, since
+            pieces.add(rows, clock, now)
+            whole = rows.numel() == len(since)
+            final = now if whole else final.update_rows(rows, now)
+            since = clock if whole else since.index_copy(0, rows, clock)
+
+        if action is not None:
+            now = self._tick(now, action)
+            record(curves)
+        while True:
+            clock = clock + now.remaining
+            rows, clock, now = _keep(clock <= end, rows, clock, now)
+            if rows.numel() == 0:
+                break
+            now = self._arrive(now)
+            record(arrivals)
+            rows, clock, now = _keep(clock < end, rows, clock, now)
+            if rows.numel() == 0:
+                break
+            now = self._tick(now)
+            record(curves)
+        under_way = (since < end).nonzero().squeeze(1)
+        if under_way.numel():
+            advanced = self._advance(final[under_way], end - since[under_way])
+            final = final.update_rows(under_way, advanced)
+        final = replace(final, velocity=self.dynamics(final.hidden))
+        return Imagined(self._read(curves, arrivals, times), curves.starts[:, 1:], final)
+
+    def _read(self, curves: Pieces, arrivals: Pieces, times: Tensor) -> Tensor:
+        """Observations (B, K, D) at ``times`` (K,). At a tick's moment it is what the tick read."""
+        starts = arrivals.starts
+        asked = times.expand(len(starts), -1).contiguous()
+        nearest = torch.searchsorted(starts, asked).clamp_max(starts.shape[1] - 1)
+        known = torch.cat([state.obs for state in arrivals.contents])
+        obs = known[arrivals.numbers.gather(1, nearest)]
+        between = (starts.gather(1, nearest) != asked).nonzero(as_tuple=True)
+        if between[0].numel() == 0:
+            return obs
+        number, elapsed = (part[between] for part in curves.find(times))
+        anchor, origin = (
+            torch.cat([vars(state)[name] for state in curves.contents]).index_select(0, number)
+            for name in ("anchor", "origin")
+        )
+        latent = self._flow(anchor, elapsed)
+        return obs.index_put(between, self._decode(latent, origin, elapsed))
 
     def _teacher_forced(self, obs: Tensor, action: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Latents after reading each real frame (B, T, D) and one frame later, T times (B, H)."""
@@ -241,200 +217,80 @@ class ODERNN(WorldModel):
         hidden = gates.new_zeros(obs.shape[0], self.config.hidden_size)
         ticked, arrived = list[Tensor](), list[Tensor]()
         for frame_gates in gates:
-            ticked.append(gru_update(frame_gates, hidden, self.cell.weight_hh, self.cell.bias_hh))
+            ticked.append(self._update(frame_gates, hidden))
             hidden = self._flow(ticked[-1])
             arrived.append(hidden)
         return ticked, arrived
 
     def _tick(self, state: ODEState, action: Tensor | None = None) -> ODEState:
         """Reads ``state.obs`` and the action, or none, at the state's moment: a curve begins."""
-        cell, width = self.cell, self.config.mlp_size
-        gates = nn.functional.linear(
-            self.encoder(state.obs), cell.weight_ih[:, :width], cell.bias_ih
-        )
-        if action is not None:
-            gates = gates + nn.functional.linear(action, cell.weight_ih[:, width:])
-        hidden = gru_update(gates, state.hidden, cell.weight_hh, cell.bias_hh)
-        return replace(
-            state,
-            hidden=hidden,
-            remaining=torch.ones_like(state.remaining),
-            anchor=hidden,
-            origin=state.obs,
-        )
+        hidden = self._update(self._input_gates(state.obs, action), state.hidden)
+        whole = torch.ones_like(state.remaining)
+        return replace(state, hidden=hidden, remaining=whole, anchor=hidden, origin=state.obs)
 
     def _arrive(self, state: ODEState) -> ODEState:
         """The state when its next tick is due."""
-        moving = state.remaining > 0.0
-        if not bool(moving.any()):
+        rows = (state.remaining > 0.0).nonzero().squeeze(1)
+        if rows.numel() == 0:
             return state
-        if not bool(moving.all()):
-            rows = moving.nonzero().squeeze(1)
+        if rows.numel() < state.batch_size:
             return state.update_rows(rows, self._arrive(state[rows]))
         hidden = self._flow(state.anchor)
-        return replace(
-            state,
-            hidden=hidden,
-            remaining=torch.zeros_like(state.remaining),
-            obs=self._decode(hidden, state.origin),
-        )
+        obs = self._decode(hidden, state.origin)
+        return replace(state, hidden=hidden, remaining=torch.zeros_like(state.remaining), obs=obs)
 
     def _advance(self, state: ODEState, frames: Tensor) -> ODEState:
         """The state ``frames`` (B,) later, before its next tick is due."""
         elapsed = (1.0 - state.remaining) + frames
         hidden = self._flow(state.anchor, elapsed)
-        return replace(
-            state,
-            hidden=hidden,
-            remaining=(state.remaining - frames).clamp_min(0.0),
-            obs=self._decode(hidden, state.origin, elapsed),
-        )
+        remaining = (state.remaining - frames).clamp_min(0.0)
+        obs = self._decode(hidden, state.origin, elapsed)
+        return replace(state, hidden=hidden, remaining=remaining, obs=obs)
 
     def _flow(self, hidden: Tensor, frames: Tensor | None = None) -> Tensor:
         """Where the latents (B, H) are after ``frames`` (B,), or one frame, without a tick.
 
         torchdiffeq solves over one interval for all rows, so each has its own time scale in it.
-
-        Raises:
-            RuntimeError: if an adaptive solver gives up.
+        `RuntimeError` if an adaptive solver gives up.
         """
         # Imported here because it brings SciPy, which the other models do without.
-        from torchdiffeq import odeint, odeint_adjoint
+        from torchdiffeq import odeint
 
         if hidden.shape[0] == 0:
             return hidden
-        scale = None if frames is None else frames.unsqueeze(1)
+        config, scale = self.config, None if frames is None else frames.unsqueeze(1)
 
         def slope(_: Tensor, latent: Tensor) -> Tensor:
             change: Tensor = self.dynamics(latent)
             return change if scale is None else change * scale
 
         interval = hidden.new_tensor([0.0, 1.0])
-        settings = self._solver_settings(interval)
+        if config.solver in FIXED_STEP_SOLVERS:
+            steps = config.solver_steps + 1
+            grid = torch.linspace(0.0, 1.0, steps, dtype=hidden.dtype, device=hidden.device)
+            options: dict[str, Any] = {"grid_constructor": lambda *_: grid}
+        else:
+            # A step that ends at the end: to interpolate inside a longer one is less accurate.
+            options = {"max_num_steps": _MOST_STEPS, "step_t": interval}
+        settings = {"method": config.solver, "rtol": config.rtol, "atol": config.atol}
         try:
-            if self.config.adjoint:
-                weights = tuple(self.dynamics.parameters())
-                curve = odeint_adjoint(slope, hidden, interval, adjoint_params=weights, **settings)
-            else:
-                curve = odeint(slope, hidden, interval, **settings)
+            curve = odeint(slope, hidden, interval, **settings, options=options)
         except AssertionError as error:
             raise RuntimeError(
-                f"the solver {self.config.solver!r} found no curve within rtol={self.config.rtol} "
-                f"and atol={self.config.atol}: {error}; the latent may have diverged, else raise "
-                "them or choose a fixed-step solver such as 'rk4'"
+                f"the solver {config.solver!r} found no curve within rtol={config.rtol} and "
+                f"atol={config.atol}: {error}; the latent may have diverged, else raise them or "
+                "choose a fixed-step solver such as 'rk4'"
             ) from None
         end: Tensor = curve[-1]
         return end
 
-    def _solver_settings(self, interval: Tensor) -> dict[str, Any]:
-        """Keyword arguments of ``torchdiffeq.odeint``."""
-        config = self.config
-        options: dict[str, Any] = {}
-        if config.solver in FIXED_STEP_SOLVERS:
-            options["grid_constructor"] = self._grid
-        elif config.solver != "scipy_solver":
-            options["max_num_steps"] = _MOST_STEPS
-            # A step that ends at the end: to interpolate inside a longer one is less accurate.
-            options["step_t"] = interval
-        return {
-            "method": config.solver,
-            "rtol": config.rtol,
-            "atol": config.atol,
-            "options": options,
-        }
-
-    def _grid(self, _slope: Any, _hidden: Tensor, interval: Tensor) -> Tensor:
-        """The times between which a fixed-step solver steps; the adjoint's interval descends."""
-        parts = torch.linspace(
-            0.0, 1.0, self.config.solver_steps + 1, dtype=interval.dtype, device=interval.device
-        )
-        return torch.lerp(interval[0], interval[-1], parts)
-
     def _decode(self, hidden: Tensor, origin: Tensor, elapsed: Tensor | None = None) -> Tensor:
-        """Observations (..., D) of latents (..., H), ``elapsed`` (...) frames after ``origin``.
-
-        None means one frame.
-        """
+        """Observations (..., D) of latents (..., H), ``elapsed`` (...) frames, or one, after
+        ``origin``."""
         out: Tensor = self.decoder(hidden)
         if not self.config.residual:
             return out
         return origin + (out if elapsed is None else out * elapsed.unsqueeze(-1))
-
-
-class _Path:
-    """The curves of B rollouts as they grow, and the observations where they end.
-
-    Attributes:
-        state: the last state of each rollout that was recorded.
-        clock: the time of that state, (B,).
-    """
-
-    def __init__(self, state: ODEState) -> None:
-        self.state = state
-        self.clock = torch.zeros_like(state.remaining)
-        self._starts = [state.remaining - 1.0]
-        self._anchors = [state.anchor]
-        self._origins = [state.origin]
-        self._known_times = [self.clock]
-        self._known = [state.obs]
-
-    @property
-    def tick_times(self) -> Tensor:
-        """(B, M); see ``Imagined``."""
-        return torch.stack(self._starts, dim=1)[:, 1:]
-
-    def tick(self, rows: Tensor, clock: Tensor, state: ODEState) -> None:
-        """A new curve for the rollouts numbered ``rows``, from their time ``clock`` on."""
-        self._starts.append(self._record(rows, clock, state))
-        self._anchors.append(self.state.anchor)
-        self._origins.append(self.state.origin)
-
-    def arrive(self, rows: Tensor, clock: Tensor, state: ODEState) -> None:
-        """What the rollouts numbered ``rows`` see at the end of a curve, at ``clock``."""
-        self._known_times.append(self._record(rows, clock, state))
-        self._known.append(self.state.obs)
-
-    def _record(self, rows: Tensor, clock: Tensor, state: ODEState) -> Tensor:
-        """Keeps the states; their times (B,), ``inf`` for the other rollouts."""
-        if rows.numel() == self.state.batch_size:
-            self.state, self.clock = state, clock
-            return clock
-        self.state = self.state.update_rows(rows, state)
-        self.clock = self.clock.index_copy(0, rows, clock)
-        return torch.full_like(self.clock, torch.inf).index_copy(0, rows, clock)
-
-    def final(self, model: ODERNN, end: float) -> ODEState:
-        """The state at ``end``."""
-        rows = (self.clock < end).nonzero().squeeze(1)
-        if rows.numel() == 0:
-            return self.state
-        return self.state.update_rows(
-            rows, model._advance(self.state[rows], end - self.clock[rows])
-        )
-
-    def read(self, model: ODERNN, times: Tensor) -> Tensor:
-        """Observations (B, K, D) at ``times`` (K,). At a tick's moment it is what the tick read."""
-        query = times.expand(self.state.batch_size, -1).contiguous()
-        known_times = torch.stack(self._known_times, dim=1)
-        nearest = torch.searchsorted(known_times, query).clamp_max(known_times.shape[1] - 1)
-        index = nearest.unsqueeze(-1).expand(-1, -1, self.state.obs.shape[1])
-        obs = torch.stack(self._known, dim=1).gather(1, index)
-        unknown = known_times.gather(1, nearest) != query
-        rows, columns = unknown.nonzero(as_tuple=True)
-        if rows.numel() == 0:
-            return obs
-        return obs.index_put((rows, columns), self._solve(model, rows, query[rows, columns]))
-
-    def _solve(self, model: ODERNN, rows: Tensor, times: Tensor) -> Tensor:
-        """Observations (P, D) of the rollouts numbered ``rows`` (P,) at ``times`` (P,)."""
-        starts = torch.stack(self._starts, dim=1)
-        count = starts.shape[1]
-        curve = torch.searchsorted(starts[rows], times.unsqueeze(1)).squeeze(1) - 1
-        chosen = rows * count + curve.clamp_min(0)
-        anchor = torch.stack(self._anchors, dim=1).flatten(0, 1).index_select(0, chosen)
-        origin = torch.stack(self._origins, dim=1).flatten(0, 1).index_select(0, chosen)
-        elapsed = times - starts.flatten().index_select(0, chosen)
-        return model._decode(model._flow(anchor, elapsed), origin, elapsed)
 
 
 def _keep(
@@ -444,12 +300,3 @@ def _keep(
     if bool(keep.all()):
         return rows, clock, state
     return rows[keep], clock[keep], state[keep]
-
-
-def _tanh_network(size: int, width: int, layers: int) -> nn.Sequential:
-    """A network from R^size to itself, of ``layers`` linear layers with tanh between them."""
-    sizes = [size, *[width] * (layers - 1), size]
-    parts: list[nn.Module] = []
-    for inputs, outputs in pairwise(sizes):
-        parts += [nn.Linear(inputs, outputs), nn.Tanh()]
-    return nn.Sequential(*parts[:-1])

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from jumpy_mbrl.models.base import Imagined, State, WorldModel
+from jumpy_mbrl.pieces import Pieces
 
 
 class PiecewiseLinearModel(WorldModel):
@@ -35,15 +38,13 @@ class PiecewiseLinearModel(WorldModel):
     def decode(self, hidden: Tensor) -> Tensor:
         """Latents (..., H) to observations (..., D)."""
 
-    def _rollout(self, state: State, times: Tensor, end: float, action: Tensor | None) -> Imagined:
+    def rollout(self, state: State, times: Tensor, end: float, action: Tensor | None) -> Imagined:
         if action is not None:
             state = self.tick(state, action)
-        lines = _Lines(state, ticked=action is not None)
-        rows = torch.arange(state.batch_size, device=state.hidden.device)
-        clock = torch.zeros_like(state.remaining)
+        lines = Pieces(torch.zeros_like(state.remaining), state)
+        rows, clock = lines.last, lines.last_start
         for _ in range(self._most_ticks(end)):
-            arrival = clock + state.remaining
-            going = arrival < end
+            going = clock + state.remaining < end
             left = int(going.sum())
             if left == 0:
                 break
@@ -55,7 +56,15 @@ class PiecewiseLinearModel(WorldModel):
         else:
             if bool((clock + state.remaining < end).any()):
                 self._out_of_ticks()
-        return lines.read(self, times, end)
+        number, elapsed = lines.find(times)
+        all_lines = type(state).cat(lines.contents)
+        obs = self.decode_lines(all_lines, number.flatten(), elapsed.flatten())
+        last = all_lines.map(lambda part: part.index_select(0, lines.last))
+        return Imagined(
+            obs=obs.unflatten(0, number.shape),
+            tick_times=lines.starts[:, 0 if action is not None else 1 :],
+            state=self.leap(last, end - lines.last_start),
+        )
 
     def _most_ticks(self, frames: float) -> int:
         """Bound on the ticks of a rollout of so many frames."""
@@ -83,47 +92,5 @@ class PiecewiseLinearModel(WorldModel):
         velocity = state.velocity.index_select(0, rows)
         return self.decode(torch.addcmul(hidden, velocity, elapsed.unsqueeze(1)))
 
-
-class _Lines:
-    """The lines of B rollouts as they grow, and their values at any time."""
-
-    def __init__(self, state: State, ticked: bool) -> None:
-        number = torch.arange(state.batch_size, device=state.hidden.device)
-        self._blocks = [state]
-        self._count = state.batch_size
-        self._starts = [torch.zeros_like(state.remaining)]
-        self._numbers = [number]  # Of the lines, in the order of the blocks.
-        self._last_start = self._starts[0]
-        self._ticked = ticked
-
-    def add(self, rows: Tensor, start: Tensor, state: State) -> None:
-        """A new line for the rollouts numbered ``rows``, from their time ``start`` on."""
-        number = torch.arange(self._count, self._count + len(rows), device=rows.device)
-        self._blocks.append(state)
-        self._count += len(rows)
-        last = self._numbers[-1]
-        if len(rows) == len(last):
-            self._last_start = start
-            self._starts.append(start)
-            self._numbers.append(number)
-            return
-        self._last_start = self._last_start.index_copy(0, rows, start)
-        nowhere = torch.full_like(self._last_start, torch.inf)
-        self._starts.append(nowhere.index_copy(0, rows, start))
-        self._numbers.append(last.index_copy(0, rows, number))
-
-    def read(self, model: PiecewiseLinearModel, times: Tensor, end: float) -> Imagined:
-        starts, numbers = torch.stack(self._starts, dim=1), torch.stack(self._numbers, dim=1)
-        lines = type(self._blocks[0]).cat(self._blocks)
-        B, K = len(starts), len(times)
-        # At a tick's own moment the line before it answers.
-        query = times.expand(B, K).contiguous()
-        place = (torch.searchsorted(starts.detach(), query) - 1).clamp_min(0)
-        elapsed = query - starts.gather(1, place)
-        obs = model.decode_lines(lines, numbers.gather(1, place).flatten(), elapsed.flatten())
-        final = lines.map(lambda part: part.index_select(0, numbers[:, -1]))
-        return Imagined(
-            obs=obs.unflatten(0, (B, K)),
-            tick_times=starts[:, 0 if self._ticked else 1 :],
-            state=model.leap(final, end - self._last_start),
-        )
+    def parts(self) -> dict[str, Callable[..., Any]]:
+        return {"act": self.tick, "leap": self.leap, "tick": self.tick, "decoder": self.decode}

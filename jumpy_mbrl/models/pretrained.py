@@ -52,7 +52,11 @@ def save_pretrained(
     training: Mapping[str, Any] | None = None,
     metrics: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Writes the folder ``path``; an older model there is replaced, or stays if this fails.
+    """Writes the folder ``path`` and returns it; an older model there is replaced, or stays if
+    this fails.
+
+    `ValueError` if the model is of no registered kind, or for an entry that JSON cannot hold, such
+    as NaN or a path, or a ``config.json`` there that is not of a model of ours.
 
     Args:
         model: one of the kinds in ``jumpy_mbrl.models.registry.MODELS``, also as
@@ -62,20 +66,17 @@ def save_pretrained(
             what follows is written as JSON; single numbers of NumPy and torch become Python's.
         training: how, the command included.
         metrics: what it reached.
-
-    Returns:
-        The folder.
-
-    Raises:
-        ValueError: if the model is of no registered kind, or for an entry that JSON cannot hold,
-            such as NaN or a path, or a ``config.json`` there that is not of a model of ours.
     """
     model = _unwrapped(model)
-    weights = save(_state(model))
+    state = {  # Without the names of parts that were compiled.
+        name.replace("_orig_mod.", ""): value.detach().contiguous().cpu()
+        for name, value in model.state_dict().items()
+    }
+    weights = save(state)
     content = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        "model": describe_model(_config_of(model)),
+        "model": describe_model(getattr(model, "config", None)),  # type: ignore[arg-type]
         "data": dict(model.record.get("data", {}) if data is None else data),
         "training": dict(training or {}),
         "metrics": dict(metrics or {}),
@@ -95,14 +96,13 @@ def from_pretrained(
 
     Weights in double precision stay so; all others are loaded in single precision.
 
+    `ValueError` if there is no such model, or its files are damaged, foreign, or do not fit each
+    other; or for a device that is unknown or that this machine does not have.
+
     Args:
         path_or_name: a folder that ``save_pretrained`` wrote, or the name of a shipped model.
         device: where the weights go: "auto" (CUDA if there is one) or any device of torch, such
             as "cpu", "cuda:1", "mps" or a ``torch.device``.
-
-    Raises:
-        ValueError: if there is no such model, or its files are damaged, foreign, or do not fit
-            each other; or for a device that is unknown or that this machine does not have.
     """
     place = any_device(device)
     folder = _SHELF.find(path_or_name)
@@ -110,7 +110,9 @@ def from_pretrained(
     weights = _read_weights(folder, content)
     with _possible(folder):
         config = model_config_from(content["model"])
-        expected = _expected(config, len(weights))
+        _check_layers(config, len(weights))
+        with torch.device("meta"):
+            expected = make_model(config).state_dict()
     _check_fit(folder, expected, weights)
     # First weights are thrown away.
     with _possible(folder), torch.random.fork_rng(devices=[]), plain_defaults():
@@ -125,8 +127,7 @@ def from_pretrained(
 def pretrained_info(path_or_name: str | os.PathLike[str]) -> dict[str, Any]:
     """The ``config.json`` of a saved model: model, data, training, metrics, versions.
 
-    Raises:
-        ValueError: if there is no such model, or its config is damaged or foreign.
+    `ValueError` if there is no such model, or its config is damaged or foreign.
     """
     return _read_config(_SHELF.find(path_or_name))
 
@@ -144,10 +145,7 @@ def pretrained_text(path_or_name: str | os.PathLike[str]) -> str:
     """Text by which ``from_pretrained`` finds the same model, for records.
 
     That is the name or the path itself, but for a folder of one's own that is called as a shipped
-    model is: text would be the name of that one.
-
-    Raises:
-        ValueError: if there is no such model.
+    model is: text would be the name of that one. `ValueError` if there is no such model.
     """
     return _SHELF.text_of(path_or_name)
 
@@ -175,17 +173,6 @@ def _unwrapped(model: nn.Module) -> WorldModel:
             )
         (inside,) = parts.values()
     return inside
-
-
-def _config_of(model: WorldModel) -> Any:
-    return getattr(model, "config", None)
-
-
-def _state(model: WorldModel) -> dict[str, Tensor]:
-    return {
-        name.replace("_orig_mod.", ""): value.detach().contiguous().cpu()  # of compiled parts
-        for name, value in model.state_dict().items()
-    }
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -230,22 +217,15 @@ def _possible(folder: Path) -> Iterator[None]:
         raise ValueError(f"{folder / CONFIG} describes no model of this version: {error}") from None
 
 
-def _expected(config: ModelConfig, tensors: int) -> dict[str, Tensor]:
-    """The tensors that a model has, without the memory for them.
-
-    Raises:
-        ValueError: for more layers than there are ``tensors``, which would take long to find out.
-    """
+def _check_layers(config: ModelConfig, tensors: int) -> None:
+    """Refuses more layers than there are ``tensors``, which would take long to make."""
     for name, value in vars(config).items():
         if name.endswith("_layers") and value > tensors:
             raise ValueError(f"expected {name} to fit {tensors} tensors in {WEIGHTS}, got {value}")
-    with torch.device("meta"):
-        return dict(make_model(config).state_dict())
 
 
 def _check_fit(folder: Path, expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:
-    wanted = {name: tuple(value.shape) for name, value in expected.items()}
-    found = {name: tuple(value.shape) for name, value in given.items()}
+    wanted, found = ({n: tuple(t.shape) for n, t in all_.items()} for all_ in (expected, given))
     wrong = [
         f"{name}: expected {wanted.get(name, 'none')}, got {found.get(name, 'none')}"
         for name in sorted({*wanted, *found})

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
 from jumpy_mbrl.checks import check_names, unknown_name
 from jumpy_mbrl.models.base import WorldModel
@@ -28,8 +27,7 @@ ModelConfig = (
 )
 
 
-@dataclass(frozen=True)
-class ModelEntry:
+class ModelEntry(NamedTuple):
     """A kind of world model: its class, called with a config, and the class of that config."""
 
     model: type[WorldModel]
@@ -56,11 +54,7 @@ def make_model(config: ModelConfig) -> WorldModel:
 
 
 def model_name(config: object) -> str:
-    """The name of the kind that ``config`` belongs to.
-
-    Raises:
-        ValueError: if it belongs to none.
-    """
+    """The name of the kind that ``config`` belongs to; `ValueError` if it belongs to none."""
     for name, entry in MODELS.items():
         if type(config) is entry.config:
             return name
@@ -70,8 +64,7 @@ def model_name(config: object) -> str:
 
 def describe_model(config: ModelConfig) -> dict[str, Any]:
     """``{"name": ..., "config": {...}}``, which ``model_config_from`` reads back from JSON."""
-    name = model_name(config)
-    values = asdict(config).items()
+    name, values = model_name(config), vars(config).items()
     as_json = {key: list(value) if isinstance(value, tuple) else value for key, value in values}
     return {"name": name, "config": as_json}
 
@@ -79,21 +72,20 @@ def describe_model(config: ModelConfig) -> dict[str, Any]:
 def model_config_from(description: Mapping[str, Any]) -> ModelConfig:
     """The config that ``describe_model`` described.
 
-    Raises:
-        ValueError: for an unknown kind of model, an unknown setting or an impossible value.
+    `ValueError` for an unknown kind of model, an unknown setting or an impossible value.
     """
     name, values = description.get("name"), description.get("config")
     if not isinstance(name, str) or name not in MODELS:
         raise ValueError(unknown_name("kind of model", name, MODELS))
     if not isinstance(values, Mapping):
         raise ValueError(f"expected the settings of the {name} as a mapping, got {values!r}")
-    entry, values = MODELS[name], of_today(name, values)
-    check_names(f"{name} setting", values, [field.name for field in fields(entry.config)])
-    kinds = get_type_hints(entry.config)
+    kind, values = MODELS[name].config, of_today(name, values)
+    kinds = get_type_hints(kind)
+    check_names(f"{name} setting", values, kinds)
     for setting, value in values.items():
         _check_kind(setting, value, kinds[setting])
     try:
-        config: ModelConfig = entry.config(**values)
+        config: ModelConfig = kind(**values)
     except TypeError as error:
         raise ValueError(f"expected settings of a {name}, got {dict(values)}: {error}") from None
     return config
@@ -101,6 +93,8 @@ def model_config_from(description: Mapping[str, Any]) -> ModelConfig:
 
 def of_today(name: str, values: Mapping[str, Any]) -> Mapping[str, Any]:
     """Settings as they are now, of those that an earlier version wrote."""
+    if name == "ode-rnn":  # The adjoint gave the same gradients in another way.
+        return {key: value for key, value in values.items() if key != "adjoint"}
     if name != "jumpy-rnn":
         return values
     if "annealing" in values:

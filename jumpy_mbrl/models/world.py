@@ -45,18 +45,16 @@ def learned_world(data: Mapping[str, Any]) -> DatasetConfig | None:
     about = TASKS.get(str(data.get("task")))
     if about is not None:
         return DatasetConfig(shot="none") if about.source in ("table", "pixels") else None
-    if "table" not in data:
-        return None
-    try:
-        return DatasetConfig.from_dict(data)
-    except (TypeError, ValueError):  # A record may hold anything.
-        return None
+    if "table" in data:
+        with contextlib.suppress(TypeError, ValueError):  # A record may hold anything.
+            return DatasetConfig.from_dict(data)
+    return None
 
 
 def learned_a_line(model: WorldModel) -> bool:
     """Whether a model is known to have learned balls on a line."""
-    if isinstance(model, EventDrivenModel):
-        return model.axes == 1
+    if model.on_line is not None:
+        return model.on_line
     learned = learned_world(model.record.get("data", {}))
     return learned is not None and learned.on_line
 
@@ -101,20 +99,16 @@ def warn_of_other_world(
         agent: the name of who plans with the model, if it has one.
     """
     if isinstance(model, PlacementModel):  # The action is given to what was only watched.
-        model = model.passive
+        model = model.model
+    learned = learned_world(model.record.get("data", {}))
     if isinstance(model, SimulatorModel):
-        learned: DatasetConfig | None = DatasetConfig(model.config)
-    else:
-        learned = learned_world(model.record.get("data", {}))
+        learned = DatasetConfig(model.config)
     if learned is None:
         return
-    found = {
-        name: pair
-        for name, pair in differences(learned, task).items()
-        if _matters(model, name, pair)
-    }
+    found = differences(learned, task)
+    text = told({name: pair for name, pair in found.items() if _matters(model, name, pair)})
     warned = model.__dict__.setdefault("_warned_of", set())
-    if not found or (text := told(found)) in warned:
+    if not text or text in warned:
         return
     kind = type(model).__name__
     if isinstance(model, SimulatorModel):

@@ -12,8 +12,6 @@ from jumpy_mbrl.data.dataset import DatasetConfig
 from jumpy_mbrl.data.loading import DataConfig
 from jumpy_mbrl.data.recording import RecordingConfig
 from jumpy_mbrl.data.tasks import TaskConfig
-from jumpy_mbrl.models.bodies.sprite_jump import SpriteJumpConfig
-from jumpy_mbrl.models.jumpy_rnn import JumpyRNNConfig
 from jumpy_mbrl.models.registry import MODELS, ModelConfig, describe_model, model_name, of_today
 from jumpy_mbrl.training.optimizer import OptimizerName
 
@@ -21,8 +19,6 @@ Schedule = Literal["exponential", "cosine"]
 Precision = Literal["float32", "bfloat16"]
 
 _FREE_ON_RESUME = ("device", "threads", "compile")
-_FLOAT32_ONLY = (SpriteJumpConfig,)
-"""It solves linear equations to see."""
 _CHOICES = {
     "optimizer": get_args(OptimizerName),
     "schedule": get_args(Schedule),
@@ -108,15 +104,17 @@ class TrainingConfig:
             )
         for name, known in _CHOICES.items():
             checks.check_choice(name, getattr(self, name), known)
-        if isinstance(self.model, _FLOAT32_ONLY) and self.precision != "float32":
+        name = model_name(self.model)
+        kind = MODELS[name].model
+        if self.precision not in kind.precisions:
             raise ValueError(
-                f"expected precision 'float32' for a {model_name(self.model)}, whose loss cannot "
-                f"be computed in another, got {self.precision!r}; leave it as it is"
+                f"expected a precision of {kind.precisions} for a {name}, whose loss cannot be "
+                f"computed in another, got {self.precision!r}; leave it as it is"
             )
-        if isinstance(self.model, JumpyRNNConfig) and self.compile:
+        if self.compile and not kind.compiles:
             raise ValueError(
-                "the JumpyRNN's loop over lines depends on the data, so compiling it takes minutes "
-                "and gains nothing; leave compile=False"
+                f"the work of a {kind.__name__}'s loss depends on the data, so compiling it takes "
+                "minutes and gains nothing; leave compile=False"
             )
         about, other = _subject(self.train_data), _subject(self.validation_data)
         if about != other:

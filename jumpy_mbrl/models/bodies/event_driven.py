@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from jumpy_mbrl.models.base import State, check_frames, like_of
-from jumpy_mbrl.models.bodies.filtering import explain
+from jumpy_mbrl.models.base import State, check_frames, like_of, own_state
+from jumpy_mbrl.models.bodies.state_estimation import estimate
 from jumpy_mbrl.models.piecewise import PiecewiseLinearModel
 
 _LEAST_BOUND = 64
@@ -45,6 +47,10 @@ class EventDrivenModel(PiecewiseLinearModel):
 
     horizon: float = 100.0
     axes: int = 2
+
+    @property
+    def on_line(self) -> bool:  # type: ignore[override]
+        return self.axes == 1
 
     def _most_ticks(self, frames: float) -> int:
         """Few enough for a model that, before it has learned, sees events at every moment."""
@@ -80,45 +86,38 @@ class EventDrivenModel(PiecewiseLinearModel):
 
     def velocities_of(self, state: State) -> Tensor:
         """Velocities (B, D) per frame."""
-        return self._observed(state.velocity)
+        return self._observed(state.velocity.chunk(2, dim=-1)[0])
 
     def observe(self, obs: Tensor, action: Tensor | None = None) -> EventState:
-        """See ``WorldModel.observe``; the velocities are those that explain the frames best."""
-        check_frames(obs, self.obs_size, min_frames=2)
-        return explain(self, obs, action)
+        """See ``WorldModel.observe``; the velocities are those that fit the frames best."""
+        check_frames(obs, self.obs_size, self.min_frames)
+        return estimate(self, obs, action)
 
     def decode(self, hidden: Tensor) -> Tensor:
-        return self._observed(hidden)
+        return self._observed(hidden.chunk(2, dim=-1)[0])
 
     def tick(self, state: State, action: Tensor | None = None) -> EventState:
         """What follows the event that ends the line, or the action; then the next duration."""
-        if not isinstance(state, EventState):
-            raise ValueError(
-                f"{type(self).__name__} needs an EventState from its own observe or "
-                f"initial_state, got {type(state).__name__}"
-            )
+        state = own_state(self, state, EventState)
         positions, velocities = state.hidden.chunk(2, dim=-1)
         if action is None:
             shape = (state.batch_size, positions.shape[1] // 2, 2)
             after = self.after_event(positions.view(shape), velocities.view(shape), state.event)
-            velocities = after.flatten(1)
-        else:
-            cue = self.after_shot(velocities[:, :2], action)
-            velocities = torch.cat([cue, velocities[:, 2:]], dim=1)
-        return self._line_from(positions, velocities)
+            return self._line_from(positions, after.flatten(1))
+        cue = self.after_shot(velocities[:, :2], action)
+        return self._line_from(positions, torch.cat([cue, velocities[:, 2:]], dim=1))
 
     def _line_from(self, positions: Tensor, velocities: Tensor) -> EventState:
         """The state of balls in the plane, (B, 2N) both."""
         shape = (positions.shape[0], positions.shape[1] // 2, 2)
         duration, event = self.next_event(positions.reshape(shape), velocities.reshape(shape))
-        none = duration >= self.horizon
         hidden = torch.cat([positions, velocities], dim=-1)
         return EventState(
             hidden=hidden,
             velocity=torch.cat([velocities, torch.zeros_like(velocities)], dim=-1),
             remaining=duration.clamp_max(self.horizon),
-            obs=self._observed(hidden),
-            event=event.masked_fill(none, -1),
+            obs=self._observed(positions),
+            event=event.masked_fill(duration >= self.horizon, -1),
         )
 
     def _in_plane(self, values: Tensor, x: float) -> Tensor:
@@ -127,10 +126,22 @@ class EventDrivenModel(PiecewiseLinearModel):
             return values
         return torch.stack([torch.full_like(values, x), values], dim=-1).flatten(-2)
 
-    def _observed(self, latent: Tensor) -> Tensor:
-        """The coordinates (..., D) that are observed of the first half of a latent (..., 4N)."""
-        return self._observed_part(latent[..., : latent.shape[-1] // 2])
-
-    def _observed_part(self, planar: Tensor) -> Tensor:
+    def _observed(self, planar: Tensor) -> Tensor:
         """Of values for all coordinates (..., 2N), those for the observed ones (..., D)."""
         return planar if self.axes == 2 else planar[..., 1::2]
+
+    def parts(self) -> dict[str, Callable[..., Any]]:
+        return {**super().parts(), "observe": self.observe_line}
+
+    def observe_line(self, seen: Tensor, frames: Tensor | None = None) -> dict[str, Tensor]:
+        """The state after places ``seen`` (B, T, D) between which nothing happens, as tensors.
+
+        And ``error`` (B,), by how much they miss that line. ``frames`` (B, T, ...) are where the
+        places were seen, if not themselves.
+        """
+        move = seen[:, -1] - seen[:, -2]
+        ago = torch.arange(seen.shape[1] - 1, -1, -1, dtype=seen.dtype, device=seen.device)
+        missed = seen[:, -1:] - ago.unsqueeze(1) * move.unsqueeze(1) - seen
+        state = vars(self.state_from(seen[:, -1], move))
+        obs = (seen if frames is None else frames)[:, -1]
+        return {**state, "obs": obs, "error": missed.abs().amax(dim=(1, 2))}

@@ -22,10 +22,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from jumpy_mbrl.checks import check_number
 from jumpy_mbrl.data.events import EventSampler
 from jumpy_mbrl.data.loading import SequenceData
 from jumpy_mbrl.devices import plain_defaults
 from jumpy_mbrl.models.bodies.event_driven import EventDrivenModel
+from jumpy_mbrl.models.networks import check_sizes
 
 _TINY = 1e-9
 _STILL = 1e-6
@@ -55,36 +57,30 @@ class EventJumpConfig:
     pair_scale: float = 0.2
 
     def __post_init__(self) -> None:
-        if self.num_balls < 1:
-            raise ValueError(f"num_balls must be at least 1, got {self.num_balls}")
+        check_sizes(self, ("num_balls", "hidden_size"))
         if self.axes not in (1, 2):
-            raise ValueError(f"axes must be 1 (a line) or 2 (a table), got {self.axes}")
+            raise ValueError(f"expected axes to be 1 (a line) or 2 (a table), got {self.axes}")
         if self.action_size not in (0, 2):
-            raise ValueError(f"action_size must be 0 (no shots) or 2, got {self.action_size}")
-        for name in ("hidden_size", "horizon", "velocity_scale", "pair_scale"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+            raise ValueError(
+                f"expected action_size to be 0 (no shots) or 2, got {self.action_size}"
+            )
+        for name in ("horizon", "velocity_scale", "pair_scale"):
+            check_number(name, getattr(self, name), 0.0, open_low=True)
 
 
 class _Net(nn.Module):
     """A linear map plus a two-layer perceptron."""
 
     def __init__(
-        self, inputs: int, hidden: int, outputs: int, activation: type[nn.Module] = nn.SiLU
+        self, inputs: int, hidden: int, outputs: int, curve: type[nn.Module] = nn.SiLU
     ) -> None:
         super().__init__()
         self.skip = nn.Linear(inputs, outputs)
-        self.body = nn.Sequential(
-            nn.Linear(inputs, hidden),
-            activation(),
-            nn.Linear(hidden, hidden),
-            activation(),
-            nn.Linear(hidden, outputs),
-        )
+        inner = nn.Linear(inputs, hidden), curve(), nn.Linear(hidden, hidden), curve()
+        self.body = nn.Sequential(*inner, nn.Linear(hidden, outputs))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        out: Tensor = self.skip(inputs) + self.body(inputs)
-        return out
+        return torch.add(self.skip(inputs), self.body(inputs))
 
 
 class EventJump(EventDrivenModel):
@@ -126,10 +122,8 @@ class EventJump(EventDrivenModel):
         """The same learned physics for a table with another number of balls (shares weights)."""
         with plain_defaults():
             other = type(self)(replace(self.config, num_balls=num_balls))
-        for name, module in self.named_children():
-            setattr(other, name, module)
-        for name, parameter in self.named_parameters(recurse=False):
-            setattr(other, name, parameter)
+        for name, part in (*self.named_children(), *self.named_parameters(recurse=False)):
+            setattr(other, name, part)
         other.record = self.record
         return other.to(next(self.parameters()).device)
 
@@ -144,8 +138,8 @@ class EventJump(EventDrivenModel):
         return earliest.values, earliest.indices
 
     def _pairs(self, per_ball: Tensor) -> Tensor:
-        """Differences second minus first, (B, N, 2) -> (B, P, 2)."""
-        return per_ball[:, self._second] - per_ball[:, self._first]
+        """Second minus first ball of each pair, (..., N, 2) -> (..., P, 2)."""
+        return per_ball[..., self._second, :] - per_ball[..., self._first, :]
 
     def _single_times(self, p: Tensor, v: Tensor) -> Tensor:
         """Frames until each ball's own event in the direction of each axis, (B, N, 2)."""
@@ -162,8 +156,7 @@ class EventJump(EventDrivenModel):
 
     def _single_surface(self, z: Tensor) -> Tensor:
         """Distance to the event, (..., 2) to (...): positive before it, in sides of the table."""
-        out: Tensor = self.single_level(z).squeeze(-1)
-        return out
+        return torch.squeeze(self.single_level(z), -1)
 
     def _pair_times(self, offset: Tensor, relative: Tensor) -> Tensor:
         """Frames until each pair meets, (B, P)."""
@@ -255,8 +248,7 @@ class EventJump(EventDrivenModel):
         }
         if self.action_size:
             losses["shot"] = self._shot_loss(batch["shot"])
-        total = torch.stack(list(losses.values())).sum()
-        return total, losses
+        return torch.stack(list(losses.values())).sum(), losses
 
     def _single_losses(self, event: Tensor, u: Tensor) -> dict[str, Tensor]:
         position, before, after = event.unbind(1)
@@ -325,8 +317,8 @@ def _norm(vector: Tensor) -> Tensor:
 def _canonical(p: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Mirrors and turns the room so that every ball moves up both axes.
 
-    Returns, for positions and velocities (..., 2): positions and velocities (..., 2, 2) as seen
-    along each of the two axes (that axis first, the other second), and the mirroring signs.
+    Positions and velocities (..., 2) become (..., 2, 2), as seen along each of the two axes (that
+    axis first, the other second); and the mirroring signs.
     """
     sign = torch.where(v >= 0, 1.0, -1.0).to(v.dtype)
     z, dz = (p - 0.5) * sign, v * sign
@@ -337,12 +329,9 @@ def _canonical(p: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 class Alignment:
     """A pair seen in coordinates along and across its relative velocity, mirrored to one side.
 
-    Attributes:
-        along: how far the second ball still has to go to be abreast of the first.
-        across: how far they then are apart, not negative.
-        speed: relative speed.
-        direction: unit vector of the relative velocity, (..., 2).
-        side: mirroring sign.
+    The second ball still has to go ``along`` to be abreast of the first, and they then are
+    ``across`` apart, not negative. The relative velocity has a ``direction`` (..., 2) and a
+    ``speed``; ``side`` is the mirroring sign.
     """
 
     along: Tensor

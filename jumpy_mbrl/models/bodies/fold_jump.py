@@ -14,7 +14,7 @@ Letters: B batch, N balls, P pairs, K stretches. Time in frames, velocities per 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from jumpy_mbrl.models.base import State
 from jumpy_mbrl.models.bodies.event_driven import EventState
 from jumpy_mbrl.models.bodies.event_jump import Alignment, EventJump, EventJumpConfig
+from jumpy_mbrl.models.networks import check_sizes
 
 _STILL = 1e-6
 _SLACK = 1e-3
@@ -43,9 +44,7 @@ class FoldJumpConfig(EventJumpConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("max_folds", "axis_folds"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        check_sizes(self, ("max_folds", "axis_folds"))
 
 
 class FoldJump(EventJump):
@@ -62,20 +61,18 @@ class FoldJump(EventJump):
     # -- the unfolded room -----------------------------------------------------------------
 
     def decode(self, hidden: Tensor) -> Tensor:
-        return self._observed_part(self._fold(hidden[..., : hidden.shape[-1] // 2])[0])
+        return self._observed(self._fold(hidden.chunk(2, dim=-1)[0])[0])
 
     def velocities_of(self, state: State) -> Tensor:
         positions, velocities = state.hidden.chunk(2, dim=-1)
-        return self._observed_part(velocities * self._fold(positions)[1])
+        return self._observed(velocities * self._fold(positions)[1])
 
     def tick(self, state: State, action: Tensor | None = None) -> EventState:
         """See ``EventDrivenModel.tick``; the latent is folded into the room first."""
         positions, velocities = state.hidden.chunk(2, dim=-1)
         folded, side = self._fold(positions)
-        return super().tick(
-            EventState(**{**vars(state), "hidden": torch.cat([folded, velocities * side], dim=-1)}),
-            action,
-        )
+        hidden = torch.cat([folded, velocities * side], dim=-1)
+        return super().tick(replace(state, hidden=hidden), action)
 
     def _fold(self, place: Tensor) -> tuple[Tensor, Tensor]:
         """Where a coordinate of the row of rooms is seen, and 1 or -1, the way it seems to run."""
@@ -95,9 +92,7 @@ class FoldJump(EventJump):
         places, ways = positions.unsqueeze(1), velocities.unsqueeze(1)
         now = self._fold(places + ways * begin[..., None, None])[0]
         seen = ways * self._fold(places + ways * middle)[1]
-        time, pair = self._first_meeting(
-            begin, end, self._differences(now), self._differences(seen)
-        )
+        time, pair = self._first_meeting(begin, end, self._pairs(now), self._pairs(seen))
         meets = time.isfinite()
         event = torch.where(meets, 2 * self.config.num_balls + pair, -1)
         # Just behind the last folding, where it is clear on which side of it the latent is.
@@ -108,11 +103,9 @@ class FoldJump(EventJump):
     ) -> tuple[Tensor, Tensor]:
         """Frames (B,) until the first meeting, ``inf`` for none, and the pair (B,) that meets.
 
-        Args:
-            begin: of the stretches, (B, K).
-            end: of the stretches, (B, K).
-            offset: second ball minus first of each pair at the beginning, (B, K, P, 2).
-            relative: the same of the velocities.
+        In stretches with these times of ``begin`` and ``end``, (B, K), and these differences of the
+        second ball to the first of each pair, (B, K, P, 2): of places at the beginning, and of
+        velocities.
         """
         frame = Alignment.of(offset, relative)
         length, logit = self._pair_surface(frame.along, frame.across)
@@ -145,10 +138,6 @@ class FoldJump(EventJump):
         count = min(self.config.max_folds, times.shape[1])
         end = times.topk(count, dim=1, largest=False, sorted=True).values
         return torch.cat([torch.zeros_like(end[:, :1]), end[:, :-1]], dim=1), end
-
-    def _differences(self, per_ball: Tensor) -> Tensor:
-        """Second minus first of each pair, (B, K, N, 2) -> (B, K, P, 2)."""
-        return per_ball[:, :, self._second] - per_ball[:, :, self._first]
 
     def after_event(self, positions: Tensor, velocities: Tensor, event: Tensor) -> Tensor:
         if self.config.num_balls == 1:

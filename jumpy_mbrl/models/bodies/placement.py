@@ -16,69 +16,55 @@ import torch
 from torch import Tensor
 
 from jumpy_mbrl.envs.config import LINE_SPEED, TableConfig
-from jumpy_mbrl.models.base import Imagined, State, WorldModel
+from jumpy_mbrl.models.base import Imagined, State, WorldModel, WrappedModel
 from jumpy_mbrl.models.bodies.event_driven import EventDrivenModel, EventState
 from jumpy_mbrl.models.bodies.simulator import SimulatorModel
 
 
-class PlacementModel(WorldModel):
+class PlacementModel(WrappedModel):
     """A model of two balls on a line, with the action of `Billiards1D-v0`.
 
     The first number of an action is the position of ball A, through which gradients flow; of the
     second the sign alone counts, the direction. The shot is a tick.
 
-    Args:
-        passive: a model of balls on a line without actions.
-        table: where the ends of the line are, and how long a frame lasts.
+    `ValueError` for another kind of model.
 
-    Raises:
-        ValueError: for another kind of model.
+    Args:
+        model: a model of balls on a line without actions.
+        table: where the ends of the line are, and how long a frame lasts.
     """
 
-    action_size = 2
+    model: EventDrivenModel
 
-    def __init__(self, passive: WorldModel, table: TableConfig) -> None:
-        super().__init__()
-        if (
-            not isinstance(passive, EventDrivenModel)
-            or passive.axes != 1
-            or passive.obs_size != 2
-            or passive.action_size != 0
-        ):
+    def __init__(self, model: WorldModel, table: TableConfig) -> None:
+        super().__init__(model)
+        sizes = model.obs_size, model.action_size
+        if not isinstance(model, EventDrivenModel) or model.axes != 1 or sizes != (2, 0):
             raise ValueError(
                 f"expected an event-driven model of two balls on a line (axes=1) without actions, "
-                f"got {type(passive).__name__} with obs_size={passive.obs_size} and "
-                f"action_size={passive.action_size}; train one on the task 'billiards1d', or take "
+                f"got {type(model).__name__} with obs_size={model.obs_size} and "
+                f"action_size={model.action_size}; train one on the task 'billiards1d', or take "
                 f"a model that has learned the shots, as by the preset 'line-rnn', as it is"
             )
-        self.passive = passive
-        self.built_in = (*passive.built_in, "what the action does")
-        self.record = passive.record
+        self.built_in = (*model.built_in, "what the action does")
+        self.record = model.record
         self.table = table
-        self.obs_size = passive.obs_size
-
-    def initial_state(self, batch_size: int) -> EventState:
-        """See ``WorldModel.initial_state``."""
-        return self.passive.initial_state(batch_size)
+        self.action_size = 2
 
     def state_from(self, positions: Tensor, velocities: Tensor) -> EventState:
         """The state of balls at ``positions`` (B, 2) moving at ``velocities`` (B, 2) per frame."""
-        return self.passive.state_from(positions, velocities)
+        return self.model.state_from(positions, velocities)
 
     def observe(self, obs: Tensor, action: Tensor | None = None) -> EventState:
-        """See ``WorldModel.observe``; actions at earlier frames are not understood.
-
-        Raises:
-            ValueError: for an action other than zero before the last frame.
-        """
+        """See ``WorldModel.observe``; `ValueError` for an action before the last frame."""
         if action is not None and bool(action[:, :-1].any()):
             raise ValueError("expected frames in which no shot was played, got an action in them")
-        return self.passive.observe(obs)
+        return self.model.observe(obs)
 
-    def _rollout(self, state: State, times: Tensor, end: float, action: Tensor | None) -> Imagined:
+    def rollout(self, state: State, times: Tensor, end: float, action: Tensor | None) -> Imagined:
         if action is None:
-            return self.passive._rollout(state, times, end, None)
-        imagined = self.passive._rollout(self._place(state, action), times, end, None)
+            return super().rollout(state, times, end, None)
+        imagined = super().rollout(self._place(state, action), times, end, None)
         shot = imagined.tick_times.new_zeros(state.batch_size, 1)
         return replace(imagined, tick_times=torch.cat([shot, imagined.tick_times], dim=1))
 
@@ -88,7 +74,7 @@ class PlacementModel(WorldModel):
         Where ball B is in the way, the nearest free place is taken.
         """
         low, high, apart = self.table.radius, 1.0 - self.table.radius, 2.0 * self.table.radius
-        before, other = self.passive.decode(state.hidden).unbind(-1)
+        before, other = self.model.decode(state.hidden).unbind(-1)
         speed = LINE_SPEED * self.table.dt
         wanted = low + 0.5 * (action[:, 0] + 1.0) * (high - low)
         below, above = other - apart, other + apart
@@ -97,14 +83,10 @@ class PlacementModel(WorldModel):
         beside = torch.where(upwards, above, torch.where(fits_below, below, before))
         place = torch.where((wanted > below) & (wanted < above), beside, wanted)
         way = torch.where(action[:, 1] >= 0.0, speed, -speed).to(place)
-        velocity = self.passive.velocities_of(state)[:, 1]
+        velocity = self.model.velocities_of(state)[:, 1]
         return self.state_from(
             torch.stack([place, other], dim=-1), torch.stack([way, velocity], dim=-1)
         )
-
-    def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """That of the passive model: nothing is learned about the action."""
-        return self.passive.loss(batch)
 
 
 class LineSimulator(SimulatorModel):

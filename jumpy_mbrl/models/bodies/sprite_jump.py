@@ -9,9 +9,9 @@ Letters: B batch, T frames, N bodies, K query times, P pixels, C channels, D = P
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,9 +20,10 @@ from jumpy_mbrl.data.loading import SequenceData
 from jumpy_mbrl.data.sampling import PictureEventSampler, Sampler
 from jumpy_mbrl.models.base import Imagined, State, WorldModel, check_frames
 from jumpy_mbrl.models.bodies.event_driven import EventState
-from jumpy_mbrl.models.bodies.filtering import smooth
 from jumpy_mbrl.models.bodies.fold_jump import FoldJump, FoldJumpConfig
 from jumpy_mbrl.models.bodies.sprites import Sprites
+from jumpy_mbrl.models.bodies.state_estimation import smooth
+from jumpy_mbrl.models.networks import check_sizes
 
 S = TypeVar("S", bound=State)
 
@@ -44,15 +45,14 @@ class SpriteJumpConfig(FoldJumpConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("size", "channels", "looking_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        check_sizes(self, ("size", "channels", "looking_steps"))
 
 
 class SpriteJump(WorldModel):
     """Learned sprites around a ``FoldJump``."""
 
     batch_kind = "picture-events"
+    precisions = ("float32",)  # It solves linear equations to see.
     built_in = (*FoldJump.built_in, "pictures of round bodies on a background")
 
     def __init__(self, config: SpriteJumpConfig) -> None:
@@ -88,7 +88,7 @@ class SpriteJump(WorldModel):
 
     def observe(self, obs: Tensor, action: Tensor | None = None) -> EventState:
         """See ``WorldModel.observe``; the motion is that which explains all places seen best."""
-        check_frames(obs, self.obs_size, min_frames=2)
+        check_frames(obs, self.obs_size, self.min_frames)
         places = self.read(obs)
         state = self.bodies.observe(places, action)
         if action is None or not bool(action[:, :-1].any()):
@@ -126,8 +126,8 @@ class SpriteJump(WorldModel):
         """``imagine`` without drawing: ``obs`` are the bodies' places (B, K, axes * N)."""
         return self.bodies.imagine(self._with_places(state), times, action, action_times)
 
-    def _rollout(self, state: State, times: Tensor, end: float, action: Tensor | None) -> Imagined:
-        imagined = self.bodies._rollout(self._with_places(state), times, end, action)
+    def rollout(self, state: State, times: Tensor, end: float, action: Tensor | None) -> Imagined:
+        imagined = self.bodies.rollout(self._with_places(state), times, end, action)
         return replace(
             imagined,
             obs=self.sprites.draw(imagined.obs),
@@ -139,6 +139,19 @@ class SpriteJump(WorldModel):
 
     def _with_picture(self, state: S) -> S:
         return replace(state, obs=self.decode(state.hidden))
+
+    def parts(self) -> dict[str, Callable[..., Any]]:
+        places, templates = (part.contiguous() for part in self.sprites.grid())  # Drawn once.
+
+        def read(pictures: Tensor) -> Tensor:
+            return self.sprites.find(pictures, places, templates)
+
+        def observe(frames: Tensor) -> dict[str, Tensor]:
+            seen = read(frames.flatten(0, 1)).view(*frames.shape[:2], -1)
+            return self.bodies.observe_line(seen, frames)
+
+        seen: dict[str, Any] = {"encoder": read, "decoder": self.decode, "observe": observe}
+        return {**seen, "act": self.tick, "leap": self.leap, "tick": self.tick}
 
     # -- learning --------------------------------------------------------------------------
 

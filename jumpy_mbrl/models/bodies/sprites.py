@@ -14,7 +14,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from jumpy_mbrl.models.networks import solve_damped
+from jumpy_mbrl.models.networks import gauss_newton
 
 _REACH = 0.25
 """Farthest that a sprite reaches from its centre, in sides of the picture."""
@@ -96,12 +96,8 @@ class Sprites(nn.Module):
         return (x * x + y * y + _TINY).sqrt()
 
     def _cover(self, distance: Tensor, bodies: Tensor) -> tuple[Tensor, Tensor]:
-        """How much of a pixel each body covers, and how fast that changes with the distance.
-
-        Args:
-            distance: (..., n, P).
-            bodies: their numbers, (n,).
-        """
+        """How much of the pixels at a distance (..., n, P) the bodies numbered (n,) cover, and how
+        fast that changes with the distance."""
         end = torch.ones_like(self.profile[:, :1])
         table = torch.cat([end, self.profile, 0.0 * end], dim=1).flatten()
         place = (distance * _KNOTS_PER_SIDE).clamp_max(_KNOTS - 1.001)
@@ -162,8 +158,7 @@ class Sprites(nn.Module):
             offset = centres.unsqueeze(2) - self._pixels
             direction = (offset * (slope / distance).unsqueeze(-1))[..., first:].mT
             jacobian = (direction.unsqueeze(-1) * contrast.unsqueeze(1)).flatten(3).flatten(1, 2)
-            right = (jacobian @ miss.unsqueeze(-1)).squeeze(-1)
-            step = solve_damped(jacobian @ jacobian.mT, right, _DAMPING)
+            step = gauss_newton(jacobian, miss, _DAMPING)
             positions = positions + step.clamp(-_LONGEST_STEP, _LONGEST_STEP).view_as(positions)
         return positions.to(pictures.dtype)
 

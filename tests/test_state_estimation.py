@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,17 +15,14 @@ from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.envs.starts import sample_tables
 from jumpy_mbrl.models.base import Imagined, State
 from jumpy_mbrl.models.bodies.event_jump import EventJump, EventJumpConfig
-from jumpy_mbrl.models.bodies.filtering import bounded, smooth
+from jumpy_mbrl.models.bodies.placement import LineSimulator
 from jumpy_mbrl.models.bodies.simulator import SimulatorModel
+from jumpy_mbrl.models.bodies.state_estimation import bounded, smooth
 
 
-class Line(SimulatorModel):
+def line() -> SimulatorModel:
     """Two balls on a line."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.axes = 1
-        self.obs_size = 2
+    return LineSimulator(TableConfig())
 
 
 class Counting(SimulatorModel):
@@ -34,15 +32,9 @@ class Counting(SimulatorModel):
         super().__init__()
         self.played: list[int] = []
 
-    def imagine(
-        self,
-        state: State,
-        times: Tensor | Sequence[float],
-        action: Tensor | None = None,
-        action_times: Sequence[float] = (0.0,),
-    ) -> Imagined:
+    def imagine(self, state: State, *given: Any) -> Imagined:
         self.played.append(state.batch_size)
-        return super().imagine(state, times, action, action_times)
+        return super().imagine(state, *given)
 
 
 def turns(most: int) -> Callable[[int], bool]:
@@ -141,7 +133,7 @@ def test_actions_on_the_way_are_taken_into_account() -> None:
             [0.889, 0.839, 0.102, 0.117, 0.756, 0.389],
             [-0.052, 0.046, -0.011, 0.04, 0.054, 0.016],
         ),
-        (Line(), [0.8706, 0.5781], [0.05, 0.05]),
+        (line(), [0.8706, 0.5781], [0.05, 0.05]),
     ],
     ids=["two balls", "walls that take", "three balls", "on a line"],
 )
@@ -189,7 +181,7 @@ def test_on_a_line_hardly_any_is_misread() -> None:
     a = 0.1 + 0.5 * torch.rand(2000, generator=generator)
     b = a + 0.2 + (0.7 - a) * torch.rand(2000, generator=generator)
     sign = torch.randint(2, (2000, 2), generator=generator) * 2 - 1
-    model = Line()
+    model = line()
     obs, expected = film(model, torch.stack([a, b], dim=1), 0.05 * sign)
     error = (model.velocities_of(model.observe(obs)) - expected).abs().amax(dim=1)
     assert int((error > 1e-3).sum()) <= 1
