@@ -10,7 +10,16 @@ from pathlib import Path
 from jumpy_mbrl.lab.style import BAD, FAINT, GRID, OURS, TITLE, new_figure
 
 FLOORS: dict[str, tuple[str, ...]] = {
-    "foundation": ("arrays", "checks", "cluster", "devices", "files", "locks", "processes"),
+    "foundation": (
+        "arrays",
+        "checks",
+        "cluster",
+        "devices",
+        "files",
+        "locks",
+        "pieces",
+        "processes",
+    ),
     "envs": ("envs",),
     "objectives": ("objectives",),
     "data": ("data",),
