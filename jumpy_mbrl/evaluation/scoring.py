@@ -9,7 +9,6 @@ Letters: B tables, D = 2N numbers an observation.
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -147,11 +146,14 @@ class AgentResult:
     beliefs: NDArray[np.float64] | None = field(repr=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """The figures, without the arrays, as JSON gives them back."""
+        """The figures, without the arrays, as a dictionary that JSON can hold."""
+
+        def plain(items: list[tuple[str, Any]]) -> dict[str, Any]:
+            return {name: [*value] if isinstance(value, tuple) else value for name, value in items}
+
         arrays = ("actions", "is_success", "beliefs")
-        figures = {name: value for name, value in asdict(self).items() if name not in arrays}
-        plain: dict[str, Any] = json.loads(json.dumps(figures))
-        return plain
+        figures = asdict(self, dict_factory=plain)
+        return {name: value for name, value in figures.items() if name not in arrays}
 
 
 @runtime_checkable
