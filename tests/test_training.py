@@ -837,9 +837,9 @@ def test_learning_rate_schedules() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"steps": 1.5}, "steps must be an integer of at least 1, got 1.5"),
-        ({"steps": 0}, "steps must be an integer of at least 1, got 0"),
-        ({"batch_size": -1}, "batch_size must be an integer of at least 1, got -1"),
+        ({"steps": 1.5}, "expected steps to be an integer of at least 1, got 1.5"),
+        ({"steps": 0}, "expected steps to be an integer of at least 1, got 0"),
+        ({"batch_size": -1}, "expected batch_size to be an integer of at least 1, got -1"),
         ({"learning_rate": math.nan}, "learning_rate must be positive and finite, got nan"),
         ({"grad_clip": 0.0}, r"grad_clip must be positive and finite, got 0\.0"),
         ({"seed": -1}, "seed must not be negative, got -1"),
