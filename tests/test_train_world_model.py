@@ -65,7 +65,7 @@ def test_command_line_trains_and_records_itself(
     [
         (["--preset", "jumpy"], "unknown preset 'jumpy'"),
         (["--preset", "rnn-tiny", "--device", "tpu"], "unknown device 'tpu'"),
-        (["--preset", "rnn-tiny", "--steps", "0"], "expected steps to be an integer of at least 1, got 0"),
+        (["--preset", "rnn-tiny", "--steps", "0"], "steps to be an integer of at least 1, got 0"),
         (["--preset", "rnn-tiny", "--resume"], "expected a run to resume in"),
         (
             ["--preset", "rnn-tiny", "--learning-rate", "1e30", "--grad-clip", "1e30"],

@@ -76,7 +76,7 @@ class RNN(RecurrentModel):
         hidden: Tensor = self.gru(inputs.transpose(0, 1))[0]
         return hidden.transpose(0, 1)
 
-    def tick(self, state: State, action: Tensor | None = None) -> State:
+    def _tick(self, state: State, action: Tensor | None = None) -> State:
         """Reads the frame and the action, or none, and goes on to the next frame."""
         hidden = self._update(self._input_gates(state.obs, action), state.hidden)
         return replace(state, hidden=hidden, obs=self._next_frame(hidden, state.obs))
@@ -94,7 +94,7 @@ class RNN(RecurrentModel):
             nodes.append(clock)
             frames.append(state.obs)
         while clock < end or action is not None:
-            state = self.tick(state, action)
+            state = self._tick(state, action)
             action = None
             ticks.append(clock)
             clock += 1.0
@@ -114,7 +114,7 @@ class RNN(RecurrentModel):
 
     def parts(self) -> dict[str, Callable[..., Any]]:
         parts = super().parts()
-        return {**parts, "observe": self._observe_by_ticks, "act": self.tick, "tick": self.tick}
+        return {**parts, "observe": self._observe_by_ticks, "act": self._tick, "tick": self._tick}
 
     def _observe_by_ticks(self, frames: Tensor) -> State:
         """``observe`` without ``nn.GRU``, which cannot be recorded as a whole."""
