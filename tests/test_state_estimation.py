@@ -239,15 +239,14 @@ def test_any_number_of_frames(frames_seen: int) -> None:
     torch.testing.assert_close(model.velocities_of(found), expected, atol=1e-5, rtol=0)
 
 
-def test_double_precision_and_learned_models_are_searched_with_too() -> None:
+def test_learned_models_are_searched_with_too() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = EventJump(EventJumpConfig(hidden_size=8)).double()
-    obs, _ = hard_table()
-    state = model.observe(obs.double())
-    assert state.hidden.dtype == torch.float64
-    assert bool(state.hidden.isfinite().all())
-    assert torch.equal(state.hidden, model.observe(obs.double()).hidden)
+    obs = hard_table()[0].double()
+    state = model.observe(obs)
+    assert state.hidden.dtype == torch.float64 and bool(state.hidden.isfinite().all())
+    assert torch.equal(state.hidden, model.observe(obs).hidden)
 
 
 def test_the_search_is_bounded_and_keeps_what_it_has_found() -> None:
@@ -289,19 +288,13 @@ def test_smoothing_halves_what_noise_does_to_velocities() -> None:
     assert (smoothed.hidden[:, :4] - frames[:, -1]).abs().mean() < 2e-4
 
 
-def test_smoothing_leaves_exact_frames_as_they_are() -> None:
+def test_smoothing_leaves_exact_frames_and_the_difference_of_two() -> None:
     frames, true = moving(TableConfig(), 400)
     model = SimulatorModel()
-    state = model.observe(frames)
-    smoothed = smooth(model, frames, state)
+    smoothed = smooth(model, frames, model.observe(frames))
     assert (smoothed.hidden[:, :4] - frames[:, -1]).abs().max() < 1e-4
     assert velocity_errors(smoothed, true).median() < 1e-6
-
-
-def test_smoothing_two_frames_keeps_their_difference() -> None:
-    frames, _ = moving(TableConfig(), 50)
-    model = SimulatorModel()
-    seen = noisy(frames[:, :2], 1e-3)
+    seen = noisy(frames[:50, :2], 1e-3)
     smoothed = smooth(model, seen, model.observe(seen))
     torch.testing.assert_close(smoothed.hidden[:, :4], seen[:, 1], rtol=0, atol=1e-4)
 

@@ -125,9 +125,10 @@ class JumpyRNN(RecurrentModel, PiecewiseLinearModel):
 
     compiles = False
 
+    config: JumpyRNNConfig
+
     def __init__(self, config: JumpyRNNConfig) -> None:
         super().__init__(config, config.scale)
-        self.config = config
         self.cell = nn.GRUCell(config.mlp_size + config.action_size, config.hidden_size)
         self.duration = nn.Linear(config.latent_size, 1)
         self.decoder = self._decoder(config.hidden_size if config.residual else config.latent_size)

@@ -16,14 +16,7 @@ from torch import Tensor, nn
 from jumpy_mbrl.checks import check_choice, check_number
 from jumpy_mbrl.models.base import Imagined, State, check_frames, like_of, own_state
 from jumpy_mbrl.models.networks import check_sizes
-from jumpy_mbrl.models.recurrent import (
-    RecurrentConfig,
-    RecurrentModel,
-    foreseen,
-    frame_actions,
-    loss_weights,
-    mean_where,
-)
+from jumpy_mbrl.models.recurrent import RecurrentConfig, RecurrentModel, frame_actions, mean_where
 from jumpy_mbrl.pieces import Pieces
 
 FIXED_STEP_SOLVERS = ("euler", "midpoint", "rk4")
@@ -90,9 +83,10 @@ class ODERNN(RecurrentModel):
     is the slope dh/ds at its moment.
     """
 
+    config: ODERNNConfig
+
     def __init__(self, config: ODERNNConfig) -> None:
         super().__init__(config, config.scale)
-        self.config = config
         self.cell = nn.GRUCell(config.mlp_size + config.action_size, config.hidden_size)
         inner = [config.dynamics_size] * (config.dynamics_layers - 1)
         layers: list[nn.Module] = []
@@ -130,20 +124,11 @@ class ODERNN(RecurrentModel):
         The end is the one-frame prediction, which is logged. At the beginning too the decoder
         should give the change over the frame or, without ``residual``, the frame that was read:
         no data lie in between, and a curve tied at its end alone wanders on its way there.
-
-        By the config (see ``LossConfig``), curves that begin at an action may count more than
-        others. Logged is the plain mean.
-
-        ``batch`` comes from ``jumpy_mbrl.data.sampling.SequenceSampler``. What is beyond the end of
-        a sequence counts for nothing.
         """
-        obs = batch["obs"]
-        action = frame_actions(obs, batch.get("action"), self.action_size)
+        obs, action, real, weight = self._frames_of(batch)
         ticked, arrived = self._teacher_forced(obs[:, :-1], action[:, :-1])
         before, after = obs.transpose(0, 1)[:-1], obs.transpose(0, 1)[1:]
         first = after if self.config.residual else before
-        real = foreseen(obs, batch.get("length"))
-        weight = loss_weights(self.config, obs, action, real)
         real, weight = (None if part is None else part.t() for part in (real, weight))
 
         def error(latents: list[Tensor], wanted: Tensor) -> Tensor:
@@ -153,8 +138,7 @@ class ODERNN(RecurrentModel):
         end, start = error(arrived, after), error(ticked, first)
         prediction = mean_where(end, real)
         log = {"prediction": prediction, "mean_jump": torch.ones_like(prediction)}
-        loss = 0.5 * (mean_where(end, weight) + mean_where(start, weight))
-        return loss, log
+        return 0.5 * (mean_where(end, weight) + mean_where(start, weight)), log
 
     def rollout(self, state: State, times: Tensor, end: float, action: Tensor | None) -> Imagined:
         now = own_state(self, state, ODEState)

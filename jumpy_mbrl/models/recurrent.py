@@ -61,13 +61,20 @@ class RecurrentConfig(LossConfig):
 
 
 class RecurrentModel(WorldModel):
-    """An encoder, gates of a GRU, and a decoder that a subclass makes with ``_decoder``."""
+    """An encoder, gates of a GRU, and a decoder that a subclass makes with ``_decoder``.
+
+    Batches for ``loss`` come from ``jumpy_mbrl.data.sampling.SequenceSampler``; what is beyond the
+    end of a sequence counts for nothing, and by ``LossConfig`` errors that follow from an action
+    may count more than others. Logged are plain means.
+    """
 
     min_frames = 1
+    config: RecurrentConfig
     decoder: ResidualMLP
 
     def __init__(self, config: RecurrentConfig, scale: tuple[float, ...]) -> None:
         super().__init__()
+        self.config = config
         self.obs_size = config.obs_size
         self.action_size = config.action_size
         self._sizes = config.mlp_size, config.mlp_layers
@@ -95,6 +102,15 @@ class RecurrentModel(WorldModel):
         """The next hidden state (B, H), by the gates' part of the inputs."""
         _, weight, _, bias = self._gru()
         return gru_update(gates, hidden, weight, bias)
+
+    def _frames_of(
+        self, batch: dict[str, Tensor]
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        """Frames and actions of a batch, which frames are real, and how much predictions count."""
+        obs = batch["obs"]
+        action = frame_actions(obs, batch.get("action"), self.action_size)
+        real = foreseen(obs, batch.get("length"))
+        return obs, action, real, loss_weights(self.config, obs, action, real)
 
     def parts(self) -> dict[str, Callable[..., Any]]:
         return {"encoder": self.encoder, "decoder": self.decoder}

@@ -10,14 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from jumpy_mbrl.models.base import Imagined, State, check_frames, like_of
-from jumpy_mbrl.models.recurrent import (
-    RecurrentConfig,
-    RecurrentModel,
-    foreseen,
-    frame_actions,
-    loss_weights,
-    mean_where,
-)
+from jumpy_mbrl.models.recurrent import RecurrentConfig, RecurrentModel, frame_actions, mean_where
 
 
 @dataclass(frozen=True)
@@ -42,9 +35,10 @@ class RNN(RecurrentModel):
     predictions are interpolated.
     """
 
+    config: RNNConfig
+
     def __init__(self, config: RNNConfig) -> None:
         super().__init__(config, config.scale)
-        self.config = config
         self.gru = nn.GRU(config.mlp_size + config.action_size, config.hidden_size)
         self.decoder = self._decoder(config.hidden_size)
 
@@ -67,23 +61,14 @@ class RNN(RecurrentModel):
         return replace(state, hidden=self._teacher_forced(obs[:, :-1], action[:, :-1])[:, -1])
 
     def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mean squared error of all one-frame predictions under teacher forcing.
-
-        By the config (see ``LossConfig``), those right after an action may count more than others.
-        Logged is the plain mean.
-
-        ``batch`` comes from ``jumpy_mbrl.data.sampling.SequenceSampler``. What is beyond the end of
-        a sequence counts for nothing.
-        """
-        obs = batch["obs"]
-        action = frame_actions(obs, batch.get("action"), self.action_size)
+        """Mean squared error of all one-frame predictions under teacher forcing."""
+        obs, action, real, weight = self._frames_of(batch)
         hidden = self._teacher_forced(obs[:, :-1], action[:, :-1])
         predicted = self._next_frame(hidden, obs[:, :-1])
         error = self.decoder.relative(predicted - obs[:, 1:]).square()
-        real = foreseen(obs, batch.get("length"))
         prediction = mean_where(error, real)
-        loss = mean_where(error, loss_weights(self.config, obs, action, real))
-        return loss, {"prediction": prediction, "mean_jump": torch.ones_like(prediction)}
+        log = {"prediction": prediction, "mean_jump": torch.ones_like(prediction)}
+        return mean_where(error, weight), log
 
     def _teacher_forced(self, obs: Tensor, action: Tensor) -> Tensor:
         """Hidden states (B, T, H) after reading real frames (B, T, D) and actions (B, T, A)."""
@@ -91,7 +76,7 @@ class RNN(RecurrentModel):
         hidden: Tensor = self.gru(inputs.transpose(0, 1))[0]
         return hidden.transpose(0, 1)
 
-    def tick(self, state: State, action: Tensor | None = None) -> State:
+    def _tick(self, state: State, action: Tensor | None = None) -> State:
         """Reads the frame and the action, or none, and goes on to the next frame."""
         hidden = self._update(self._input_gates(state.obs, action), state.hidden)
         return replace(state, hidden=hidden, obs=self._next_frame(hidden, state.obs))
@@ -109,7 +94,7 @@ class RNN(RecurrentModel):
             nodes.append(clock)
             frames.append(state.obs)
         while clock < end or action is not None:
-            state = self.tick(state, action)
+            state = self._tick(state, action)
             action = None
             ticks.append(clock)
             clock += 1.0
@@ -129,7 +114,7 @@ class RNN(RecurrentModel):
 
     def parts(self) -> dict[str, Callable[..., Any]]:
         parts = super().parts()
-        return {**parts, "observe": self._observe_by_ticks, "act": self.tick, "tick": self.tick}
+        return {**parts, "observe": self._observe_by_ticks, "act": self._tick, "tick": self._tick}
 
     def _observe_by_ticks(self, frames: Tensor) -> State:
         """``observe`` without ``nn.GRU``, which cannot be recorded as a whole."""
