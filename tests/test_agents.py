@@ -29,7 +29,7 @@ from jumpy_mbrl.agents import (
     load_agent,
 )
 from jumpy_mbrl.agents.base import batch_of_frames
-from jumpy_mbrl.agents.registry import AgentEntry, objective_of
+from jumpy_mbrl.agents.registry import AgentEntry
 from jumpy_mbrl.envs.rules import line_task, plane_task
 from jumpy_mbrl.evaluation import Variant, evaluate_agent, find_variant, make_tables
 from jumpy_mbrl.models import (
@@ -47,6 +47,7 @@ from jumpy_mbrl.models import (
 from jumpy_mbrl.models.bodies.placement import LineSimulator, PlacementModel
 from jumpy_mbrl.models.bodies.simulator import SimulatorModel
 from jumpy_mbrl.models.registry import ModelConfig
+from jumpy_mbrl.objectives import objective_of
 
 LEARNED = [name for name, entry in AGENTS.items() if entry.checkpoint]
 

@@ -23,7 +23,6 @@ from jumpy_mbrl.agents import (
     RandomShot,
     ReachRegion,
 )
-from jumpy_mbrl.agents.registry import objective_of
 from jumpy_mbrl.data.seeds import evaluation_table_seeds
 from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.envs.physics import advance, shoot, simulate
@@ -46,6 +45,7 @@ from jumpy_mbrl.evaluation import (
 from jumpy_mbrl.models import RNN, RNNConfig, save_pretrained
 from jumpy_mbrl.models.base import State
 from jumpy_mbrl.models.bodies.simulator import SimulatorModel
+from jumpy_mbrl.objectives import objective_of
 
 QUICK = PlannerConfig(candidates=16, refined=2, gradient_steps=1, finalists=2, perturbations=4)
 

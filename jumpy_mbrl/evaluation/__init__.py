@@ -1,7 +1,9 @@
 """Evaluation: shots on held-out tables in the real environment, and predictions of sequences."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from jumpy_mbrl.evaluation.given import Given, given_to, training_frames
-from jumpy_mbrl.evaluation.recording import ShotRecord, record_shot
 from jumpy_mbrl.evaluation.scoring import (
     BATCH_SIZE,
     AgentResult,
@@ -16,6 +18,9 @@ from jumpy_mbrl.evaluation.scoring import (
 from jumpy_mbrl.evaluation.sequences import TaskScore, sample, score
 from jumpy_mbrl.evaluation.tables import Outcomes, Tables, make_tables, play
 from jumpy_mbrl.evaluation.variants import VARIANTS, Variant, find_variant
+
+if TYPE_CHECKING:
+    from jumpy_mbrl.agents.planning.trace import ShotRecord, record_shot
 
 __all__ = [
     "BATCH_SIZE",
@@ -43,3 +48,9 @@ __all__ = [
     "training_frames",
     "wilson_interval",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("ShotRecord", "record_shot"):  # Agents stand above: loaded when asked for.
+        return getattr(importlib.import_module("jumpy_mbrl.agents.planning.trace"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

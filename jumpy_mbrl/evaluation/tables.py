@@ -8,22 +8,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from jumpy_mbrl.agents.registry import objective_of
 from jumpy_mbrl.checks import unknown_name
 from jumpy_mbrl.data.seeds import evaluation_table_seeds, validation_table_seeds
 from jumpy_mbrl.envs import register_envs
 from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.evaluation.variants import DEFAULT, Variant
-
-if TYPE_CHECKING:
-    from jumpy_mbrl.agents import Objective
+from jumpy_mbrl.objectives import Objective, objective_of
 
 
 @dataclass(frozen=True, eq=False)

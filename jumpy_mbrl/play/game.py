@@ -27,7 +27,7 @@ from jumpy_mbrl.envs.scene import ARROW_FRAMES, Arrow, Path, Trail, View
 
 if TYPE_CHECKING:
     from jumpy_mbrl.agents import Agent
-    from jumpy_mbrl.agents.planning.trace import Idea
+    from jumpy_mbrl.agents.planning.trace import PlanTrace
 
 Floats = NDArray[np.float32]
 
@@ -152,8 +152,8 @@ class Game:
         self._action = np.zeros(2, dtype=np.float32)
         self._shooter = "you"
         self._arrow: Arrow | None = None
-        self._idea: Idea | None = None
-        self._future: Future[Idea] | None = None
+        self._idea: PlanTrace | None = None
+        self._future: Future[PlanTrace] | None = None
         self._agent_is_next = False
         self._press: tuple[float, float] | None = None
         self._pull = (0.0, 0.0)
@@ -264,12 +264,12 @@ class Game:
                 self._think, self._load_agent, np.stack(self._frames), *now, self._config
             )
 
-    def _think(self, load_agent: Callable[[], Agent], *situation: Any) -> Idea:
-        from jumpy_mbrl.agents.planning.trace import think
+    def _think(self, load_agent: Callable[[], Agent], *situation: Any) -> PlanTrace:
+        from jumpy_mbrl.agents.planning.trace import trace_plan
 
         if self._agent is None:
             self._agent = load_agent()
-        return think(self._agent, *situation)
+        return trace_plan(self._agent, *situation)
 
     def _collect_idea(self) -> None:
         """Plays the agent's shot once it has chosen one."""
@@ -375,7 +375,7 @@ class Game:
     def _imagined_ways(self) -> list[Path]:
         if self._idea is None:
             return []
-        way, ticks = self._idea.way, self._idea.ticks
+        way, ticks = self._idea.imagined, self._idea.ticks
         balls = range(way.shape[1])
         lines = [Path(way[:, ball], _IMAGINED, width=0.005, dash=0.016) for ball in balls]
         return lines + [
