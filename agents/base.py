@@ -44,21 +44,12 @@ def batch_of_frames(
     likely_sizes: Collection[int] = (),
     shown: int = 0,
 ) -> tuple[NDArray[Any], bool]:
-    """Checks context frames and gives them a batch dimension.
+    """Context frames (B, 4, D), and whether they came without a batch dimension.
 
-    Args:
-        observation: (B, 4, D), or (4, D) for one episode; or these flattened, (B, 4 * D) or
-            (4 * D,), as the environments of whole shots show them. Bytes are pictures, 0 to 255
-            meaning 0 to 1; all other numbers are taken as they are.
-        obs_size: D; None for any.
-        likely_sizes: D that are likely where any is allowed. Four rows of 4 * D numbers are taken
-            for four flattened episodes where D is known or likely, and else for four frames.
-        shown: G, numbers of a target that may follow the D of each frame, where D is known.
-
-    Returns:
-        The frames (B, 4, D) or (B, 4, D + G) in float32, or in the double precision that they came
-        in, and whether a batch dimension was added. `ValueError` for a wrong shape, no array, or
-        NaN or infinity.
+    They may come flattened, (B, 4 * D) or (4 * D,), and with ``shown`` numbers of a target behind
+    the D of each frame. Where any D is allowed, four rows of 4 * D numbers are four flattened
+    episodes if D is one of ``likely_sizes``, and else four frames. `ValueError` for a wrong shape,
+    no array, or NaN or infinity.
     """
     T = CONTEXT_FRAMES
     if isinstance(observation, Mapping):

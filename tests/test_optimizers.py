@@ -45,11 +45,11 @@ def search(
     budget = Budget() if seconds is None else Deadline(seconds, score.clock, 1, reserve)
     found = torch.empty(1, 0, 2), torch.empty(1, 0)
     if isinstance(config, CEMConfig):
-        found = optimizers.cross_entropy(score, *found, budget, config)
+        found = optimizers.cross_entropy(score, found, budget, config)
     else:
-        found = optimizers.sobol_search(score, *found, budget, config)
+        found = optimizers.sobol_search(score, found, budget, config)
         if config.gradient_steps:
-            found = optimizers.gradient_ascent(score, *found, budget, config)
+            found = optimizers.gradient_ascent(score, found, budget, config)
     return found[0][0].detach(), found[1][0].detach()
 
 

@@ -54,9 +54,9 @@ def test_the_imagined_way_is_what_happens_and_ends_in_the_target(name: str, sett
         _, _, terminated, truncated, info = table.env.step(trace.action)
         ways.append(info["positions"])
         over = terminated or truncated
-    assert info["is_success"] and (len(trace.imagined) - 1) / 4 == len(ways)
+    assert info["is_success"] and (len(trace.imagined) - 1) / 8 == len(ways)
     tolerance = 1e-3 if name == "simulator" else 0.05
-    np.testing.assert_allclose(trace.imagined[4::4], np.array(ways), atol=tolerance)
+    np.testing.assert_allclose(trace.imagined[8::8], np.array(ways), atol=tolerance)
 
 
 def test_ticks_lie_on_the_imagined_way() -> None:

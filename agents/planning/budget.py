@@ -20,7 +20,7 @@ class Budget:
     def rounds(
         self, planned: Iterable[int], endless: Iterable[int], share: float = 1.0
     ) -> Iterator[int]:
-        """Sizes of the rounds to make."""
+        """Sizes of the rounds to make: those ``planned``, or ``endless`` while time lasts."""
         yield from planned
 
     def steps(self, count: int, size: int) -> Iterator[bool]:
@@ -29,11 +29,14 @@ class Budget:
         yield False
 
     def affordable(self, count: int, each: int) -> int:
-        """How many of ``count`` things of ``each`` rollouts can be done before the end."""
+        """How many of ``count`` things of ``each`` rollouts there is time for, and for one more."""
         return count
 
     def may_play(self, share: float) -> Callable[[int], bool]:
-        """Says, before each turn of so many rollouts of all episodes, whether to make it."""
+        """Says, before each turn of so many rollouts of all episodes, whether to make it.
+
+        What is done from a question to the next is taken for the turn.
+        """
         return lambda rollouts: True
 
 
@@ -60,11 +63,7 @@ class Deadline(Budget):
     def rounds(
         self, planned: Iterable[int], endless: Iterable[int], share: float = 1.0
     ) -> Iterator[int]:
-        """Sizes of ``endless`` rounds, while a share of the time lasts.
-
-        The first is always made; a later one for which there is no time is halved until there is.
-        Each is timed while the caller makes it.
-        """
+        # The first is always made; a later one for which there is no time is halved until there is.
         for number, size in enumerate(endless):
             while number and not self._fits(
                 self._cost(size * self._episodes), share, self._cost(self._reserve)
@@ -77,7 +76,6 @@ class Deadline(Budget):
             self._cost.learn(size * self._episodes, self._clock() - started)
 
     def steps(self, count: int, size: int) -> Iterator[bool]:
-        """As above, but for as many steps as there is time for."""
         rollouts = size * self._episodes
         forward = self._cost(rollouts)
         cost = _Cost(_STEP_COST * forward / rollouts)
@@ -92,16 +90,11 @@ class Deadline(Budget):
             yield False
 
     def affordable(self, count: int, each: int) -> int:
-        """How many of ``count`` things of ``each`` rollouts, and one more, there is time for."""
         while count and not self._fits(self._cost((count * each + 1) * self._episodes)):
             count -= 1
         return count
 
     def may_play(self, share: float) -> Callable[[int], bool]:
-        """Says, before each turn of so many rollouts of all episodes, whether to make it.
-
-        What is done from a question to the next is taken for the turn.
-        """
         cost = _Cost()
         turn: list[tuple[int, float]] = []
 

@@ -1,9 +1,8 @@
 """Searches for the best actions, which know nothing of these but their scores.
 
-All have one signature: a function that scores actions (B, S, A) in the unit box, [-1, 1] in every
-direction, as (B, S), more being better; what has been found so far, the best first; the time to
-search in; and how much to search. They return the best that they found. Every episode is searched
-by itself.
+They are given a function that scores actions (B, S, A) in the unit box, [-1, 1] in every direction,
+as (B, S), more being better; what was found before; the time to search in; and how much to search.
+They return the best that they found, best first. Every episode is searched by itself.
 
 Letters: B episodes, S actions of an episode, A action size.
 """
@@ -24,7 +23,7 @@ from jumpy_mbrl.devices import plain_defaults
 Score = Callable[[Tensor], Tensor]
 Found = tuple[Tensor, Tensor]
 """Actions (B, S, A) in the unit box, and their scores (B, S)."""
-Optimizer = Callable[[Score, Tensor, Tensor, Budget, Any], Found]
+Optimizer = Callable[[Score, Found, Budget, Any], Found]
 
 _FIRST_ROUND = 16
 """Candidates of the first round under a budget."""
@@ -33,11 +32,9 @@ _SCREENING = 0.8
 """Share of the time of a search for screening, if refinement follows."""
 
 
-def sobol_search(
-    score: Score, actions: Tensor, scores: Tensor, budget: Budget, config: PlannerConfig
-) -> Found:
+def sobol_search(score: Score, found: Found, budget: Budget, config: PlannerConfig) -> Found:
     """Tries Sobol points, forward-only. Under a budget each round doubles what has been tried."""
-    B, _, A = actions.shape
+    B, _, A = found[0].shape
     most = config.candidates
 
     def doubling() -> Iterator[int]:
@@ -50,23 +47,17 @@ def sobol_search(
     tried = 0
     share = _SCREENING if config.gradient_steps else 1.0
     for size in budget.rounds([most], doubling(), share):
-        points = sobol_points(size, A, config.seed, skip=tried).to(actions).expand(B, -1, -1)
+        points = sobol_points(size, A, config.seed, skip=tried).to(found[0]).expand(B, -1, -1)
         tried += size
-        actions, scores = best(
-            torch.cat([actions, points], dim=1),
-            torch.cat([scores, score(points)], dim=1),
-            config.refined,
-        )
-    return actions, scores
+        found = best(config.refined, found, (points, score(points)))
+    return found
 
 
 @torch.no_grad()
-def gradient_ascent(
-    score: Score, actions: Tensor, scores: Tensor, budget: Budget, config: PlannerConfig
-) -> Found:
+def gradient_ascent(score: Score, found: Found, budget: Budget, config: PlannerConfig) -> Found:
     """Improves every action by itself with Adam; the best iterate is kept, not the last."""
-    best_actions, best_scores = actions, scores
-    actions = actions.clone().requires_grad_(True)
+    best_actions, best_scores = found
+    actions = best_actions.clone().requires_grad_(True)
     adam = torch.optim.Adam([actions], lr=config.learning_rate, maximize=True)
     for goes_on in budget.steps(config.gradient_steps, actions.shape[1]):
         with torch.set_grad_enabled(goes_on):
@@ -83,35 +74,30 @@ def gradient_ascent(
     return best_actions, best_scores
 
 
-def cross_entropy(
-    score: Score, actions: Tensor, scores: Tensor, budget: Budget, config: CEMConfig
-) -> Found:
+def cross_entropy(score: Score, found: Found, budget: Budget, config: CEMConfig) -> Found:
     """Draws from a normal distribution, and fits it to the best, again and again (Rubinstein 1999).
 
     All episodes are given the same draws; each has its own distribution.
     """
-    B, _, A = actions.shape
-    mean = actions.new_zeros(B, 1, A)
+    B, _, A = found[0].shape
+    mean = found[0].new_zeros(B, 1, A)
     std = torch.full_like(mean, config.initial_std)
     planned, endless = repeat(config.population, config.iterations), repeat(config.population)
     for number, size in enumerate(budget.rounds(planned, endless)):
         draws = normal_points(size, A, config.seed + 2 + number).to(mean)
         tried = (mean + std * draws).clamp(-1.0, 1.0)
-        results = score(tried)
-        elites, _ = best(tried, results, config.elites)
+        results = tried, score(tried)
+        elites, _ = best(config.elites, results)
         mean = torch.lerp(elites.mean(dim=1, keepdim=True), mean, config.momentum)
         std = torch.lerp(elites.std(dim=1, keepdim=True, correction=0), std, config.momentum)
         std = std.clamp_min(config.minimum_std)
-        actions, scores = best(
-            torch.cat([actions, tried], dim=1),
-            torch.cat([scores, results], dim=1),
-            max(1, config.finalists),
-        )
-    return actions, scores
+        found = best(max(1, config.finalists), found, results)
+    return found
 
 
-def best(actions: Tensor, scores: Tensor, count: int) -> Found:
-    """The ``count`` best of each episode's actions (B, S, A) with scores (B, S), best first."""
+def best(count: int, *found: Found) -> Found:
+    """The ``count`` best of all that was found for each episode, best first."""
+    actions, scores = (torch.cat(parts, dim=1) for parts in zip(*found, strict=True))
     top = scores.topk(min(count, scores.shape[1]), dim=1)
     return actions.take_along_dim(top.indices.unsqueeze(-1), dim=1), top.values
 

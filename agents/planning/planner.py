@@ -20,16 +20,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from jumpy_mbrl.agents.base import batch_of_frames
-from jumpy_mbrl.agents.planning import robust
+from jumpy_mbrl.agents.planning import optimizers, robust
 from jumpy_mbrl.agents.planning.budget import Budget, Deadline
 from jumpy_mbrl.agents.planning.config import CEMConfig, PlannerConfig, SearchConfig
-from jumpy_mbrl.agents.planning.optimizers import (
-    Optimizer,
-    cross_entropy,
-    gradient_ascent,
-    normal_points,
-    sobol_search,
-)
+from jumpy_mbrl.agents.planning.optimizers import Found, Optimizer, Score
 from jumpy_mbrl.arrays import as_array, as_tensor
 from jumpy_mbrl.data.loading import as_frames
 from jumpy_mbrl.devices import any_device, cpu_threads, warn_of_fighting_threads
@@ -61,13 +55,12 @@ class Plan:
     def update_rows(self, rows: Tensor, other: Plan) -> Plan:
         """This plan with the rows numbered ``rows`` (int64) replaced by those of ``other``."""
         pairs = zip(vars(self).values(), vars(other).values(), strict=True)
-        return Plan(*(mine.index_copy(0, rows, theirs) for mine, theirs in pairs))
+        return Plan(*(mine.index_copy(0, rows, its) for mine, its in pairs))
 
     @classmethod
     def cat(cls, plans: Sequence[Plan]) -> Plan:
         """The plans one after the other."""
-        columns = zip(*(vars(plan).values() for plan in plans), strict=True)
-        return cls(*(torch.cat(column) for column in columns))
+        return cls(*map(torch.cat, zip(*(vars(plan).values() for plan in plans), strict=True)))
 
 
 ConfigT = TypeVar("ConfigT", bound=SearchConfig)
@@ -115,11 +108,12 @@ class Planner(ABC, Generic[ConfigT]):
         self.checkpoint = checkpoint
         self.device = like_of(model).device if device is None else any_device(device)
         self.ensemble = tuple(ensemble)
+        self._models = (model, *ensemble)
         self._clock = clock
         self._check_models()
         low, high = self.config.action_low, self.config.action_high
         self._bounds = action_bounds(low, high, model.action_size)
-        self._noise = self.config.action_noise * normal_points(
+        self._noise = self.config.action_noise * optimizers.normal_points(
             self.config.perturbations, model.action_size, self.config.seed + 1
         )
 
@@ -185,8 +179,7 @@ class Planner(ABC, Generic[ConfigT]):
             like = states[0].hidden
             kind = torch.promote_types(like.dtype, torch.float32)
             low, high = (bound.to(like.device, kind) for bound in self._bounds)
-            models = (self.model, *self.ensemble)
-            episodes = _Episodes(models, states, objective or own, low, high)
+            episodes = _Episodes(self._models, states, objective or own, low, high)
             most = max(self._widest, self.config.finalists * self.config.perturbations)
             rows = max(1, self.config.rollouts_at_once // most)
             plans = []
@@ -194,29 +187,22 @@ class Planner(ABC, Generic[ConfigT]):
                 part = episodes[first : first + rows]
                 nothing = low.new_empty(len(part), 0, len(low)), low.new_empty(len(part), 0)
                 budget = self._budget(started, first + len(part), len(part))
-                plans.append(self._search(part, self._stages(), *nothing, budget))
+                plans.append(self._search(part, self._stages(), nothing, budget))
             return Plan.cat(plans)
 
     def _search(
-        self,
-        episodes: _Episodes,
-        stages: list[list[Optimizer]],
-        actions: Tensor,
-        scores: Tensor,
-        budget: Budget,
+        self, part: _Episodes, stages: list[list[Optimizer]], found: Found, budget: Budget
     ) -> Plan:
-        """Goes on from actions (B, S, A) in the unit box with scores (B, S)."""
-        models = [episodes.score_of(member) for member in range(len(episodes.models))]
-        searched = models if self.config.search_ensemble else models[:1]
+        """Goes on from what was found; uncertain episodes go through the next stages too."""
+        models = [part.score_of(member) for member in range(len(part.models))]
+        score = _mean_of(models) if self.config.search_ensemble else models[0]
         for optimize in stages[0]:
-            actions, scores = optimize(_mean_of(searched), actions, scores, budget, self.config)
+            found = optimize(score, found, budget, self.config)
         finalists = budget.affordable(self.config.finalists, self.config.perturbations)
-        chosen, score, belief = robust.select(models, actions, scores, finalists, self._noise)
-        plan = episodes.plan(chosen, score, belief)
-        if len(stages) > 1 and len(rows := (belief < 1).nonzero()[:, 0]):
-            found = actions[rows], scores[rows]
-            later = self._search(episodes[rows], stages[1:], *found, budget)
-            plan = plan.update_rows(rows, later)
+        plan = part.plan(*robust.select(models, found, finalists, self._noise))
+        if len(stages) > 1 and len(rows := (plan.belief < 1).nonzero()[:, 0]):
+            unsure = found[0][rows], found[1][rows]
+            plan = plan.update_rows(rows, self._search(part[rows], stages[1:], unsure, budget))
         return plan
 
     @torch.no_grad()
@@ -243,15 +229,15 @@ class Planner(ABC, Generic[ConfigT]):
             seen = [frames]
             if taken is not None:
                 seen.append(_outside_inference(as_tensor(taken).to(frames)))
-            models, states = (self.model, *self.ensemble), list[State]()
-            for number, model in enumerate(models, start=1):
-                with bounded(budget.may_play(_SEEING * number / len(models))):
+            states = list[State]()
+            for number, model in enumerate(self._models, start=1):
+                with bounded(budget.may_play(_SEEING * number / len(self._models))):
                     states.append(model.observe(*seen))
             return tuple(states)
         if self.ensemble:
             raise ValueError(
                 "a state belongs to one model, but this planner has an ensemble of "
-                f"{len(self.ensemble) + 1}; let it plan from frames, or make it without ensemble"
+                f"{len(self._models)}; let it plan from frames, or make it without ensemble"
             )
         if state.batch_size != len(frames):
             raise ValueError(
@@ -275,7 +261,7 @@ class Planner(ABC, Generic[ConfigT]):
         return self._clock()
 
     def _check_models(self) -> None:
-        first, config, count = self.model, self.config, 1 + len(self.ensemble)
+        first, config, count = self.model, self.config, len(self._models)
         if first.action_size < 1:
             raise ValueError(
                 f"a planner needs a model with actions, got {type(first).__name__} with "
@@ -291,7 +277,7 @@ class Planner(ABC, Generic[ConfigT]):
                     f"first, {wanted}, got {found} in ensemble[{number}]; .to converts weights"
                 )
         place = torch.empty(0, device=self.device).device  # "cuda" is one of several by number.
-        for model in (first, *self.ensemble):
+        for model in self._models:
             for other in {weight.device for weight in model.parameters()} - {place}:
                 raise ValueError(
                     f"the weights of the {type(model).__name__} must be on {place}, where the "
@@ -322,16 +308,16 @@ class GradientPlanner(Planner[PlannerConfig]):
 
     def _stages(self) -> list[list[Optimizer]]:
         if not self.config.gradient_steps:
-            return [[sobol_search]]
-        for model in (self.model, *self.ensemble) if self.config.search_ensemble else (self.model,):
+            return [[optimizers.sobol_search]]
+        for model in self._models if self.config.search_ensemble else self._models[:1]:
             if any(part.is_inference() for part in (*model.parameters(), *model.buffers())):
                 raise ValueError(
                     "expected weights that gradients can flow through, got some that were made in "
                     "torch.inference_mode; load the model outside of it, or set gradient_steps=0"
                 )
         if self.config.skip_certain:
-            return [[sobol_search], [gradient_ascent]]
-        return [[sobol_search, gradient_ascent]]
+            return [[optimizers.sobol_search], [optimizers.gradient_ascent]]
+        return [[optimizers.sobol_search, optimizers.gradient_ascent]]
 
     @property
     def _widest(self) -> int:
@@ -347,7 +333,7 @@ class CEMPlanner(Planner[CEMConfig]):
     config_class = CEMConfig
 
     def _stages(self) -> list[list[Optimizer]]:
-        return [[cross_entropy]]
+        return [[optimizers.cross_entropy]]
 
     @property
     def _widest(self) -> int:
@@ -374,7 +360,7 @@ class _Episodes:
         states = tuple(state[rows] for state in self.states)
         return replace(self, states=states, objective=self.objective.select(rows))
 
-    def score_of(self, member: int) -> Callable[[Tensor], Tensor]:
+    def score_of(self, member: int) -> Score:
         """Scores actions (B, S, A) in the unit box, as one of the models imagines them: (B, S)."""
         model, state = self.models[member], self.states[member]
 
@@ -404,9 +390,7 @@ class _Episodes:
         return 0.5 * (self.low + self.high) + 0.5 * (self.high - self.low) * actions
 
 
-def _mean_of(scores: Sequence[Callable[[Tensor], Tensor]]) -> Callable[[Tensor], Tensor]:
-    if len(scores) == 1:
-        return scores[0]
+def _mean_of(scores: Sequence[Score]) -> Score:
     return lambda actions: torch.stack([score(actions) for score in scores]).mean(dim=0)
 
 

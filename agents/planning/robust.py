@@ -10,25 +10,24 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from jumpy_mbrl.agents.planning.optimizers import Score, best
+from jumpy_mbrl.agents.planning.optimizers import Found, Score, best
 
 
 def select(
-    models: Sequence[Score], actions: Tensor, scores: Tensor, finalists: int, noise: Tensor
+    models: Sequence[Score], found: Found, finalists: int, noise: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """One of the actions (B, S, A) of each episode, (B, A), its score and the belief in it, (B,).
+    """Of what was found for each episode one action, (B, A), its score and the belief in it, (B,).
 
     Args:
         models: scores of actions as each model of an ensemble imagines them; they share the noise.
-        actions: in the unit box.
-        scores: (B, S), by which the finalists are chosen.
+        found: actions in the unit box and scores, by which the finalists are chosen.
         finalists: how many are tested; without any the best score wins, and belief is 1 or 0.
         noise: (P, A), added to each finalist. The share of these rollouts that succeed is the
             belief; among equals the higher mean score wins.
     """
+    actions, scores = best(finalists, found) if finalists else found
     belief, rank = (scores > 0).to(scores.dtype), scores
     if finalists:
-        actions, scores = best(actions, scores, finalists)
         results = torch.cat(
             [_perturbed(s, actions, noise[m :: len(models)]) for m, s in enumerate(models)], dim=-1
         )

@@ -27,7 +27,7 @@ from jumpy_mbrl.objectives import Objective, objective_of
 Floats = NDArray[np.float64]
 
 _PER_FRAME = 8
-"""Points a frame of the ways in a ``ShotRecord``."""
+"""Points of a way."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +74,6 @@ def trace_plan(
     positions: Floats,
     velocities: Floats,
     config: TableConfig,
-    per_frame: int = 4,
 ) -> PlanTrace:
     """Lets an agent choose a shot on any table, and imagine it if it has a world model.
 
@@ -88,7 +87,6 @@ def trace_plan(
         positions: the truth now, (N, 2), for an oracle alone.
         velocities: the truth now, (N, 2), in sides per time unit, for an oracle alone.
         config: the table, with the target of this shot.
-        per_frame: points of the way.
     """
     if not isinstance(agent, Planner):
         if getattr(agent, "reads_targets", False):
@@ -107,9 +105,9 @@ def trace_plan(
         ensemble=[model_for(member, task) for member in agent.ensemble],
     )
     warn_of_other_world(planner.model, task, stacklevel=2)
-    state = _state(planner, frames, positions, velocities, config)
+    state = _state(planner, frames, (positions, velocities), config)
     plan = planner.plan(frames[None], state if planner.oracle else None)
-    way, ticks, _ = _imagine(planner, state, planner.objective, plan.action, 0.0, per_frame)
+    way, ticks, _ = _imagine(planner, state, planner.objective, plan.action, 0.0)
     return PlanTrace(as_array(plan.action[0]).astype(np.float32), way, ticks, float(plan.belief))
 
 
@@ -128,53 +126,49 @@ def record_shot(
         action: the shot, (2,).
         belief: in it, for the record.
     """
+    config, task = table.config, table.variant.task
     if len(table) != 1:
         raise ValueError(f"expected a single table, got {len(table)}")
-    if table.variant.task.line:
+    if task.line:
         raise ValueError("expected a table, got a line; shots on lines are not recorded")
-    warn_of_other_world(agent.model, table.variant.task, stacklevel=2)
+    warn_of_other_world(agent.model, task, stacklevel=2)
     outcome = play(table, action[None])
     success = bool(outcome.is_success[0])
     arrival = int(np.isfinite(outcome.paths[0, :, 0]).sum()) - 1 if success else 0
-    positions, velocities = table.positions[0], table.velocities[0]
-    state = _state(agent, table.frames[0], positions, velocities, table.config)
+    state = _state(agent, table.frames[0], (table.positions, table.velocities), config)
     shot = torch.as_tensor(action[None], device=agent.device)
     objective = drawn_objective(table) or agent.objective
-    way, ticks, end = _imagine(agent, state, objective, shot, arrival, _PER_FRAME)
-    config = table.config.replace(target=tuple(table.targets[0].tolist()))
-    real = _real_way(positions, velocities, action, config, round(_PER_FRAME * end))
-    return ShotRecord(action, way, ticks, belief, real, success, config)
+    way, ticks, end = _imagine(agent, state, objective, shot, arrival)
+    x, v = table.positions[0].tolist(), table.velocities[0].tolist()
+    shoot(v, float(action[0]), float(action[1]), config.max_impulse, config.max_speed)
+    real = [x.copy()]
+    for _ in range(round(_PER_FRAME * end)):
+        advance(x, v, config.dt / _PER_FRAME, config.radius, config.restitution)
+        real.append(x.copy())
+    config = config.replace(target=tuple(table.targets[0].tolist()))
+    return ShotRecord(action, way, ticks, belief, np.reshape(real, way.shape), success, config)
 
 
 @torch.no_grad()
 def _state(
     planner: Planner[Any],
     frames: NDArray[np.float32],
-    positions: Floats,
-    velocities: Floats,
+    truth: tuple[Floats, Floats],
     config: TableConfig,
 ) -> State:
-    """What a planner knows: of an oracle the truth."""
+    """What a planner knows: of an oracle the truth, positions and velocities."""
     if not planner.oracle:
         return planner.observe(frames[None])
     model: Any = planner.model
-    state: State = model.state_from(
-        *(
-            torch.as_tensor(pairs.reshape(1, -1), dtype=torch.float32, device=planner.device)
-            for pairs in (positions, velocities * config.dt)
-        )
-    )
+    moving = (truth[0], truth[1] * config.dt)
+    like: Any = {"dtype": torch.float32, "device": planner.device}
+    state: State = model.state_from(*(torch.as_tensor(x.reshape(1, -1), **like) for x in moving))
     return state
 
 
 @torch.no_grad()
 def _imagine(
-    planner: Planner[Any],
-    state: State,
-    objective: Objective,
-    action: torch.Tensor,
-    least: float,
-    per_frame: int,
+    planner: Planner[Any], state: State, objective: Objective, action: torch.Tensor, least: float
 ) -> tuple[Floats, Floats, float]:
     """The imagined way (R, N, 2), positions at ticks (M, N, 2), and how many frames it lasts.
 
@@ -182,33 +176,13 @@ def _imagine(
     """
     model, times = planner.model, objective.times
     whole = model.imagine(state, times, action)
-    arrivals = (
-        float(time)
-        for k, time in enumerate(times)
-        if float(objective(whole.obs[:, None, k : k + 1])) > 0
-    )
-    end = max(next(arrivals, float(times[-1])), float(least))
-    steps = round(per_frame * end) + 1
+    scores = (float(objective(whole.obs[:, None, k : k + 1])) for k in range(len(times)))
+    end = next((float(t) for t, score in zip(times, scores, strict=True) if score > 0), None)
+    end = max(float(times[-1]) if end is None else end, float(least))
+    steps = round(_PER_FRAME * end) + 1
     fine = torch.linspace(0.0, end, steps, dtype=torch.float32, device=planner.device)
     way = model.imagine(state, fine, action).obs[0]
     at = whole.tick_times[0][whole.tick_times[0] <= end]
     ticks = model.imagine(state, at, action).obs[0] if len(at) else way[:0]
     way, ticks = (places.double().cpu().unflatten(1, (-1, 2)) for places in (way, ticks))
     return way.numpy(), ticks.numpy(), end
-
-
-def _real_way(
-    positions: Floats,
-    velocities: Floats,
-    action: NDArray[np.float32],
-    config: TableConfig,
-    steps: int,
-) -> Floats:
-    """True positions (R, N, 2) from the shot on."""
-    x, v = positions.tolist(), velocities.tolist()
-    shoot(v, float(action[0]), float(action[1]), config.max_impulse, config.max_speed)
-    way = [list(x)]
-    for _ in range(steps):
-        advance(x, v, config.dt / _PER_FRAME, config.radius, config.restitution)
-        way.append(list(x))
-    return np.array(way).reshape(len(way), -1, 2)
