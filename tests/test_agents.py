@@ -98,7 +98,7 @@ def test_random_shots_are_uniform_and_follow_the_seed_alone() -> None:
     actions = shots(1, frames)
     assert actions.shape == (4000, 2) and actions.dtype == np.float32
     assert -1.0 <= actions.min() < -0.99 and 0.99 < actions.max() <= 1.0
-    counts = np.histogram2d(*actions.T, bins=4, range=[[-1, 1], [-1, 1]])[0]
+    counts = np.histogram2d(actions[:, 0], actions[:, 1], bins=4, range=[[-1, 1], [-1, 1]])[0]
     assert counts.min() > 180 and counts.max() < 320  # 250 each
     np.random.seed(0)  # noqa: NPY002
     np.testing.assert_array_equal(shots(1, frames[:1000], frames[1000:]), actions)
