@@ -1,19 +1,12 @@
 """Agents: who watches four frames and chooses the shot."""
 
-from jumpy_mbrl.agents.base import Agent, OtherGameError
-from jumpy_mbrl.agents.planning.cem import CEMConfig, CEMPlanner
-from jumpy_mbrl.agents.planning.gradient import PROTOCOLS, GradientPlanner, PlannerConfig
+from jumpy_mbrl.agents.base import Agent, NoShot, OtherGameError, RandomShot
+from jumpy_mbrl.agents.planning.config import PROTOCOLS, CEMConfig, PlannerConfig, SearchConfig
 from jumpy_mbrl.agents.planning.mpc import RecedingHorizon
-from jumpy_mbrl.agents.planning.planner import Plan, Planner, SearchConfig
+from jumpy_mbrl.agents.planning.planner import CEMPlanner, GradientPlanner, Plan, Planner
 from jumpy_mbrl.agents.registry import AGENTS, load_agent
-from jumpy_mbrl.agents.simple import NoShot, RandomShot
 from jumpy_mbrl.models.world import OtherWorldWarning
-from jumpy_mbrl.objectives import (
-    FunctionObjective,
-    Objective,
-    ReachPointAtTime,
-    ReachRegion,
-)
+from jumpy_mbrl.objectives import FunctionObjective, Objective, ReachPointAtTime, ReachRegion
 
 __all__ = [
     "AGENTS",

@@ -1,4 +1,4 @@
-"""What an agent is: anything with Stable-Baselines3's ``predict``."""
+"""What an agent is, anything with Stable-Baselines3's ``predict``, and those without a model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from jumpy_mbrl.arrays import as_array
 from jumpy_mbrl.data.loading import as_frames
 
-LEAD_IN_FRAMES = 4
+CONTEXT_FRAMES = 4
 """Frames an agent sees before it shoots: 0 to 3."""
 
 
@@ -24,7 +24,7 @@ class Agent(Protocol):
     """Chooses a shot from the frames it has seen.
 
     ``predict`` has Stable-Baselines3's signature. ``observation`` is (B, 4, 2N) or (4, 2N) float32,
-    the lead-in frames, cue ball first; the action is (B, 2) or (2,) float32 in [-1, 1]. The agents
+    the context frames, cue ball first; the action is (B, 2) or (2,) float32 in [-1, 1]. The agents
     here also take frames as the environments of whole shots show them, (B, 8N) or (8N,), and read
     the target where each frame shows it behind the balls, (B, 4, 2N + 4).
     """
@@ -44,43 +44,37 @@ def batch_of_frames(
     likely_sizes: Collection[int] = (),
     shown: int = 0,
 ) -> tuple[NDArray[Any], bool]:
-    """Checks lead-in frames and gives them a batch dimension.
+    """Context frames (B, 4, D), and whether they came without a batch dimension.
 
-    Args:
-        observation: (B, 4, D), or (4, D) for one episode; or these flattened, (B, 4 * D) or
-            (4 * D,), as the environments of whole shots show them. Bytes are pictures, 0 to 255
-            meaning 0 to 1; all other numbers are taken as they are.
-        obs_size: D; None for any.
-        likely_sizes: D that are likely where any is allowed. Four rows of 4 * D numbers are taken
-            for four flattened episodes where D is known or likely, and else for four frames.
-        shown: G, numbers of a target that may follow the D of each frame, where D is known.
-
-    Returns:
-        The frames (B, 4, D) or (B, 4, D + G) in float32, or in the double precision that they came
-        in, and whether a batch dimension was added.
-
-    Raises:
-        ValueError: wrong shape, no array, or NaN or infinity.
+    They may come flattened, (B, 4 * D) or (4 * D,), and with ``shown`` numbers of a target behind
+    the D of each frame. Where any D is allowed, four rows of 4 * D numbers are four flattened
+    episodes if D is one of ``likely_sizes``, and else four frames. `ValueError` for a wrong shape,
+    no array, or NaN or infinity.
     """
+    T = CONTEXT_FRAMES
     if isinstance(observation, Mapping):
         raise ValueError(
             f"observation must be the coordinates of balls in an array, got a dictionary with "
             f"{list(observation)}; agents read obs_type='coords'"
         )
+    frames = as_frames(as_array(observation)).numpy()
     sizes = likely_sizes if obs_size is None else (obs_size, obs_size + shown)
-    frames = _unflattened(as_frames(as_array(observation)).numpy(), sizes)
+    if frames.ndim in (1, 2) and frames.shape[-1] % T == 0:
+        size = frames.shape[-1] // T
+        might_be_frames = size < 2 or (frames.ndim == 2 and len(frames) == T)
+        if size in sizes or not might_be_frames:
+            frames = frames.reshape(*frames.shape[:-1], T, size)
     single = frames.ndim == 2
     if single:
         frames = frames[None]
     width = frames.shape[-1] if frames.ndim == 3 else 4
     if obs_size is not None and (frames.ndim != 3 or width not in sizes):
         width = obs_size
-    if frames.ndim != 3 or frames.shape[1:] != (LEAD_IN_FRAMES, width) or len(frames) == 0:
+    if frames.ndim != 3 or frames.shape[1:] != (T, width) or len(frames) == 0:
         more = f"; each frame may hold the {shown} numbers of the target too" if shown else ""
         raise ValueError(
-            f"observation must have shape (B, {LEAD_IN_FRAMES}, {width}) or "
-            f"({LEAD_IN_FRAMES}, {width}), the lead-in frames, or be these flattened, "
-            f"(B, {LEAD_IN_FRAMES * width}) or ({LEAD_IN_FRAMES * width},); got "
+            f"observation must have shape (B, {T}, {width}) or ({T}, {width}), the context frames, "
+            f"or be these flattened, (B, {T * width}) or ({T * width},); got "
             f"{np.shape(observation)}{more}; agents read obs_type='coords'"
         )
     if not np.isfinite(frames).all():
@@ -89,12 +83,44 @@ def batch_of_frames(
     return frames, single
 
 
-def _unflattened(frames: NDArray[Any], sizes: Collection[int]) -> NDArray[Any]:
-    """Flattened lead-in frames, preferably of one of these sizes, as frames; others as they are."""
-    if frames.ndim not in (1, 2) or frames.shape[-1] % LEAD_IN_FRAMES:
-        return frames
-    size = frames.shape[-1] // LEAD_IN_FRAMES
-    might_be_frames = size < 2 or (frames.ndim == 2 and len(frames) == LEAD_IN_FRAMES)
-    if might_be_frames and size not in sizes:
-        return frames
-    return frames.reshape(*frames.shape[:-1], LEAD_IN_FRAMES, size)
+class NoShot:
+    """Leaves the cue ball alone: the action is always zero.
+
+    Args:
+        likely_sizes: see ``batch_of_frames``.
+    """
+
+    def __init__(self, likely_sizes: Collection[int] = ()) -> None:
+        self._likely_sizes = likely_sizes
+
+    def predict(
+        self,
+        observation: NDArray[np.float32],
+        state: Any = None,
+        episode_start: NDArray[np.bool_] | None = None,
+        deterministic: bool = True,
+    ) -> tuple[NDArray[np.float32], Any]:
+        """See ``Agent.predict``; the same whatever ``deterministic`` says."""
+        frames, single = batch_of_frames(observation, likely_sizes=self._likely_sizes)
+        actions = self._draw(len(frames))
+        return (actions[0] if single else actions), state
+
+    def _draw(self, count: int) -> NDArray[np.float32]:
+        return np.zeros((count, 2), dtype=np.float32)
+
+
+class RandomShot(NoShot):
+    """Shoots anywhere: every action is uniform in [-1, 1].
+
+    Args:
+        seed: of the agent's own random generator. Two agents with one seed play the same shots in
+            the same order, however the episodes are cut into batches.
+        likely_sizes: see ``batch_of_frames``.
+    """
+
+    def __init__(self, seed: int = 0, likely_sizes: Collection[int] = ()) -> None:
+        super().__init__(likely_sizes)
+        self._rng = np.random.default_rng(seed)
+
+    def _draw(self, count: int) -> NDArray[np.float32]:
+        return self._rng.uniform(-1.0, 1.0, (count, 2)).astype(np.float32)

@@ -5,16 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-import torch
-from numpy.typing import NDArray
-
-from jumpy_mbrl.agents.base import Agent, OtherGameError
-from jumpy_mbrl.agents.planning.gradient import PROTOCOLS, GradientPlanner, PlannerConfig
-from jumpy_mbrl.agents.simple import NoShot, RandomShot
-from jumpy_mbrl.arrays import as_tensor
-from jumpy_mbrl.checks import unknown_name
+from jumpy_mbrl.agents.base import Agent, NoShot, OtherGameError, RandomShot
+from jumpy_mbrl.agents.planning.config import PROTOCOLS, PlannerConfig
+from jumpy_mbrl.agents.planning.planner import GradientPlanner
+from jumpy_mbrl.checks import check_choice
 from jumpy_mbrl.devices import resolve_device
 from jumpy_mbrl.envs.rules import Task, plane_task
 from jumpy_mbrl.models.base import WorldModel
@@ -22,19 +17,12 @@ from jumpy_mbrl.models.bodies.placement import LineSimulator, PlacementModel
 from jumpy_mbrl.models.bodies.simulator import SimulatorModel
 from jumpy_mbrl.models.pretrained import from_pretrained, pretrained_text
 from jumpy_mbrl.models.world import learned_a_line, warn_of_other_world
-from jumpy_mbrl.objectives import ReachPointAtTime, ReachRegion
+from jumpy_mbrl.objectives import objective_of
 
 
 @dataclass(frozen=True)
 class AgentEntry:
-    """One line of the table of agents.
-
-    Attributes:
-        description: what it is, in a line.
-        checkpoint: the shipped model it plans with, if any.
-        line_checkpoint: the same for the game on a line.
-        policy: the shipped policy of Stable-Baselines3 that it plays with, if any.
-    """
+    """An agent in a line, and the shipped model or policy that it plays with, if any."""
 
     description: str
     checkpoint: str | None = None
@@ -85,6 +73,12 @@ def load_agent(
 ) -> Agent:
     """An agent, ready for ``predict``.
 
+    `ValueError` for an unknown agent, protocol or device, a checkpoint that is missing or damaged,
+    or one given to an agent without a learned model, a policy that is neither shipped nor trusted,
+    or an ensemble that a planner refuses; `OtherGameError` for a model or policy that the task is
+    not for. Warns (`OtherWorldWarning`) of a task with other physics, shots or faster starts than
+    the model or policy has learned, by its record.
+
     Args:
         name: one of ``AGENTS``.
         task: what it is to play (``env.unwrapped.task``); by default `Billiards2D-v0` as it is. A
@@ -96,29 +90,16 @@ def load_agent(
         checkpoint: a model, or a policy of Stable-Baselines3 (a folder or a shipped name), in place
             of the one that ``AGENTS`` names. Where both are there, text is the name and a ``Path``
             the folder.
-        ensemble: further models, named likewise, which take part in the stress test (see
+        ensemble: further models, named likewise, which take part in the robust selection (see
             `Planner`).
         trust: read a policy that is not shipped, whose pickles can run anything.
-
-    Raises:
-        ValueError: for an unknown agent, protocol or device, a checkpoint that is missing or
-            damaged, or one given to an agent without a learned model, or a policy that is neither
-            shipped nor trusted, or an ensemble that a planner refuses.
-        OtherGameError: for a model or policy that the task is not for.
-
-    Warns:
-        OtherWorldWarning: for a task with other physics, shots or faster starts than the model or
-            policy has learned, by its record.
     """
-    if name not in AGENTS:
-        raise ValueError(unknown_name("agent", name, AGENTS))
-    if protocol not in PROTOCOLS:
-        raise ValueError(unknown_name("protocol", protocol, PROTOCOLS))
+    entry = AGENTS[check_choice("agent", name, AGENTS)]
+    searched = PROTOCOLS[check_choice("protocol", protocol, PROTOCOLS)]
+    settings = replace(config or searched, seed=seed)
     task = task or plane_task()
     place = resolve_device(device)
-    entry = AGENTS[name]
-    learned = entry.checkpoint is not None
-    if ensemble and not learned:
+    if ensemble and entry.checkpoint is None:
         raise ValueError(
             f"agent {name!r} does not plan with a learned model, got an ensemble of "
             f"{len(ensemble)} more; leave it out"
@@ -127,19 +108,23 @@ def load_agent(
         from jumpy_mbrl.agents.model_free import policy_agent  # Only here: SB3 is slow to load.
 
         return policy_agent(checkpoint or entry.policy, task, trust=trust)
-    if checkpoint is not None and not learned:
+    if checkpoint is not None and entry.checkpoint is None:
         raise ValueError(
             f"agent {name!r} has no learned model, got checkpoint={os.fspath(checkpoint)!r}"
         )
-    if name == "none":
-        return NoShot(_frame_sizes(task))
-    if name == "random":
-        return RandomShot(seed, _frame_sizes(task))
-    settings = replace(config or PROTOCOLS[protocol], seed=seed)
+    if name in ("none", "random"):
+        size = task.config.num_balls * (1 if task.line else 2)
+        sizes = size, size + (2 if task.line else 4)  # without and with the target
+        return NoShot(sizes) if name == "none" else RandomShot(seed, sizes)
     objective = objective_of(task)
-    if not learned:
+    if entry.checkpoint is None:
         return GradientPlanner(_simulator(task), objective, settings, oracle=True, device=place)
-    source = _checkpoint(name, task) if checkpoint is None else checkpoint
+    source = checkpoint or (entry.line_checkpoint if task.line else entry.checkpoint)
+    if source is None:
+        able = [key for key, other in AGENTS.items() if other.line_checkpoint]
+        raise OtherGameError(
+            f"agent {name!r} has no model of balls on a line; of the agents that learn, {able} have"
+        )
     models = [model_for(from_pretrained(part, device=place), task) for part in (source, *ensemble)]
     for model in models:
         warn_of_other_world(model, task, stacklevel=2, agent=name)
@@ -153,54 +138,10 @@ def load_agent(
     )
 
 
-def _frame_sizes(task: Task) -> tuple[int, int]:
-    """Numbers in a frame of the task, without and with the target."""
-    size = task.config.num_balls * (1 if task.line else 2)
-    return size, size + (2 if task.line else 4)
-
-
-def objective_of(task: Task, targets: NDArray[Any] | None = None) -> ReachRegion | ReachPointAtTime:
-    """What wins a game: the object ball inside the target when it counts.
-
-    Times count from the frame of the shot. With ``random_target`` it is the target that the frames
-    of each episode show; before they do, nothing can be scored.
-
-    Args:
-        task: the game.
-        targets: (B, 4), one for each episode, in place of what the task says.
-    """
-    low, high = task.config.target[2:]
-    last = task.last_frame - task.config.lead_in
-    objective: ReachRegion | ReachPointAtTime
-    if task.line:
-        point = None if task.random_target else [0.5 * (low + high)]
-        objective = ReachPointAtTime(point, last, 0.5 * (high - low), index=[1])
-    else:
-        region = None if task.random_target else task.config.target
-        times = range(last if task.success == "last" else 1, last + 1)
-        objective = ReachRegion(region, times, ball=task.object_ball // 2)
-    if targets is None:
-        return objective
-    given = as_tensor(targets, dtype=torch.float32)
-    return objective.aimed_at(given[:, -objective.shown :])
-
-
 def _simulator(task: Task) -> WorldModel:
     if task.line:
         return PlacementModel(LineSimulator(task.config), task.config)
     return SimulatorModel(task.config)
-
-
-def _checkpoint(name: str, task: Task) -> str:
-    """The shipped model of an agent with one."""
-    entry = AGENTS[name]
-    source = entry.line_checkpoint if task.line else entry.checkpoint
-    if source is None:
-        able = [key for key, other in AGENTS.items() if other.line_checkpoint]
-        raise OtherGameError(
-            f"agent {name!r} has no model of balls on a line; of the agents that learn, {able} have"
-        )
-    return source
 
 
 def model_for(model: WorldModel, task: Task) -> WorldModel:
@@ -209,10 +150,8 @@ def model_for(model: WorldModel, task: Task) -> WorldModel:
     On a line, a model that has learned the action is taken as it is; to one that has only ever
     watched, the action is given (`PlacementModel`).
 
-    Raises:
-        OtherGameError: if it cannot be carried over to other numbers of balls, or learned balls on
-            a line.
-        ValueError: for a model that cannot play on a line.
+    `OtherGameError` if it cannot be carried over to other numbers of balls, or learned balls on a
+    line; `ValueError` for a model that cannot play on a line.
     """
     if isinstance(model, SimulatorModel):
         return _simulator(task)

@@ -111,7 +111,7 @@ def main(args: Args) -> tuple[float, float]:
 
     new = {"seed": args.seed + 2 * 10**6, **timing}
     env = make_env(args.episodes)
-    policy = RecedingHorizon(planner, memory=WARM_UP)
+    policy = RecedingHorizon(planner, context_frames=WARM_UP)
     played = record(env, args.episodes, FRAMES, policy=policy, **new)
     random = record(env, args.episodes, FRAMES, **new)
     returns = float(random.reward.sum(axis=1).mean()), float(played.reward.sum(axis=1).mean())

@@ -2,17 +2,25 @@
 
 An objective says at which times it wants to see the future, and scores what it sees. A score
 above 0 is a believed success, and a larger one a safer success.
+
+Letters: B episodes, S candidates of an episode, K times, D observation size, A action size.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor
 
 from jumpy_mbrl.arrays import as_tensor
+
+if TYPE_CHECKING:
+    from jumpy_mbrl.envs.rules import Task
+
+Bound = float | tuple[float, ...]
+"""Of actions: a number, or one for each of their entries."""
 
 
 class Objective(Protocol):
@@ -40,53 +48,8 @@ class Objective(Protocol):
         ...
 
     def select(self, rows: slice | Tensor) -> Objective:
-        """The objective of these episodes alone; ``self`` if all have the same.
-
-        ``rows``: a slice or an index tensor, by which anything with a row for each of the B
-        episodes can be indexed.
-        """
+        """The objective of these episodes (a slice or an index) alone; ``self`` if all share it."""
         ...
-
-
-def scores_of(objective: Objective, obs: Tensor) -> Tensor:
-    """The objective's scores (B, S) of observations (B, S, K, D).
-
-    Raises:
-        ValueError: for scores of another shape.
-    """
-    scores = objective(obs)
-    if scores.shape != obs.shape[:2]:
-        raise ValueError(
-            f"an objective must turn observations (B, S, K, D) into scores (B, S), here "
-            f"{tuple(obs.shape[:2])}, got {tuple(scores.shape)}"
-        )
-    return scores
-
-
-def aimed(frames: Tensor, obs_size: int, objective: Objective) -> tuple[Tensor, Objective]:
-    """What a model sees of frames (B, T, D + G), (B, T, D), and the objective at their target.
-
-    Frames without a target, and objectives that cannot be aimed, are returned as they are.
-
-    Args:
-        frames: D numbers of balls, and G of the target if it is shown.
-        obs_size: D.
-        objective: if it has ``shown``, that is G.
-
-    Raises:
-        ValueError: for a target that changes within an episode.
-    """
-    aim: Any = objective
-    shown = getattr(objective, "shown", 0)
-    if not shown or frames.ndim != 3 or frames.shape[2] != obs_size + shown:
-        return frames, objective
-    seen, targets = frames[..., :obs_size], frames[..., obs_size:]
-    if bool((targets != targets[:, :1]).any()):
-        raise ValueError(
-            f"expected {obs_size} numbers of balls in each frame and then a target that stays "
-            "where it is, got one that changes from frame to frame"
-        )
-    return seen, aim.aimed_at(targets[:, -1])
 
 
 class FunctionObjective:
@@ -119,7 +82,8 @@ class ReachRegion:
     """A ball's centre is inside a rectangle at one of the times.
 
     The score is the signed distance to the rectangle's edge at the best of the times: how deep
-    inside, or minus how far outside, in sides of the table.
+    inside, or minus how far outside, in sides of the table. `ValueError` for a region that is none,
+    and, when scoring, for a ball or a number of episodes that there is not.
 
     Args:
         region: (x_low, x_high, y_low, y_high), or one for each episode, (B, 4). None: that which
@@ -152,18 +116,16 @@ class ReachRegion:
             )
 
     def __call__(self, obs: Tensor) -> Tensor:
-        bounds = _for_each("region", self.region, obs, self.shown).reshape(-1, 1, 1, 4)
+        bounds = _for_each("region", self.region, obs, self.shown).reshape(-1, 1, 1, 2, 2)
         balls = obs.shape[-1] // 2
         ball = min(1, balls - 1) if self.ball is None else self.ball
         if not 0 <= ball < balls:
             raise ValueError(f"ball must be one of the {balls} observed, from 0 on, got {ball}")
-        margins = []
-        for axis in (0, 1):
-            x = obs[..., 2 * ball + axis]
-            margins.append(torch.minimum(x - bounds[..., 2 * axis], bounds[..., 2 * axis + 1] - x))
-        first, second = margins
-        inside = torch.minimum(first, second).clamp_min(0)
-        outside = (first.clamp_max(0).square() + second.clamp_max(0).square() + 1e-12).sqrt()
+        place = obs[..., 2 * ball : 2 * ball + 2]
+        margin = torch.minimum(place - bounds[..., 0], bounds[..., 1] - place)
+        x, y = margin.unbind(-1)
+        inside = torch.minimum(x, y).clamp_min(0)
+        outside = (x.clamp_max(0).square() + y.clamp_max(0).square() + 1e-12).sqrt()
         return (inside - outside).amax(dim=-1)
 
     def select(self, rows: slice | Tensor) -> ReachRegion:
@@ -179,7 +141,8 @@ class ReachRegion:
 class ReachPointAtTime:
     """A coordinate is near a value at one time (the 1D planning task, paper section 3.4).
 
-    The score is ``tolerance`` minus the distance.
+    The score is ``tolerance`` minus the distance. `ValueError` for a point and an index of
+    different lengths, and, when scoring, for points of another number of episodes.
 
     Args:
         point: wanted value of the observation entries ``index``, or one for each episode, (B, A).
@@ -229,11 +192,7 @@ class ReachPointAtTime:
 
 
 def _for_each(name: str, values: Tensor | None, obs: Tensor, shown: int) -> Tensor:
-    """What is wanted of all episodes of observations (B, S, K, D), or of each.
-
-    Raises:
-        ValueError: if that is not known, or known of another number of episodes.
-    """
+    """What is wanted of all episodes of observations (B, S, K, D), or of each."""
     if values is None:
         raise ValueError(
             f"each episode has a target of its own, and none was shown: give frames with the "
@@ -246,3 +205,75 @@ def _for_each(name: str, values: Tensor | None, obs: Tensor, shown: int) -> Tens
             f"got {len(values)}"
         )
     return values.to(obs)
+
+
+def objective_of(task: Task, targets: Any = None) -> ReachRegion | ReachPointAtTime:
+    """What wins a game: the object ball inside the target when it counts.
+
+    Times count from the frame of the shot. With ``random_target`` it is the target that the frames
+    of each episode show; before they do, nothing can be scored.
+
+    Args:
+        task: the game.
+        targets: (B, 4), one for each episode, in place of what the task says.
+    """
+    low, high = task.config.target[2:]
+    last = task.last_frame - task.config.lead_in
+    objective: ReachRegion | ReachPointAtTime
+    if task.line:
+        point = None if task.random_target else [0.5 * (low + high)]
+        objective = ReachPointAtTime(point, last, 0.5 * (high - low), index=[1])
+    else:
+        region = None if task.random_target else task.config.target
+        times = range(last if task.success == "last" else 1, last + 1)
+        objective = ReachRegion(region, times, ball=task.object_ball // 2)
+    if targets is None:
+        return objective
+    return objective.aimed_at(as_tensor(targets, dtype=torch.float32)[:, -objective.shown :])
+
+
+def scores_of(objective: Objective, obs: Tensor) -> Tensor:
+    """The objective's scores (B, S) of observations (B, S, K, D); `ValueError` for others."""
+    scores = objective(obs)
+    if scores.shape != obs.shape[:2]:
+        raise ValueError(
+            f"an objective must turn observations (B, S, K, D) into scores (B, S), here "
+            f"{tuple(obs.shape[:2])}, got {tuple(scores.shape)}"
+        )
+    return scores
+
+
+def aimed(frames: Tensor, obs_size: int, objective: Objective) -> tuple[Tensor, Objective]:
+    """What a model sees of frames (B, T, D + G), (B, T, D), and the objective at their target.
+
+    Frames without a target, and objectives that cannot be aimed, are returned as they are.
+    `ValueError` for a target that changes within an episode.
+    """
+    aim: Any = objective
+    shown = getattr(objective, "shown", 0)
+    if not shown or frames.ndim != 3 or frames.shape[2] != obs_size + shown:
+        return frames, objective
+    seen, targets = frames[..., :obs_size], frames[..., obs_size:]
+    if bool((targets != targets[:, :1]).any()):
+        raise ValueError(
+            f"expected {obs_size} numbers of balls in each frame and then a target that stays "
+            "where it is, got one that changes from frame to frame"
+        )
+    return seen, aim.aimed_at(targets[:, -1])
+
+
+def action_bounds(low: Bound, high: Bound, size: int) -> tuple[Tensor, Tensor]:
+    """Least and greatest action, (A,) each; `ValueError` for bounds between which there is none."""
+    bounds = []
+    for name, given in {"action_low": low, "action_high": high}.items():
+        bound = as_tensor(given, dtype=torch.float32)
+        if bound.shape not in ((), (size,)) or not bool(bound.isfinite().all()):
+            raise ValueError(
+                f"{name} must be a finite number, or one for each of the {size} entries of an "
+                f"action, got {given}"
+            )
+        bounds.append(bound.expand(size).clone())
+    least, greatest = bounds
+    if not bool((least < greatest).all()):
+        raise ValueError(f"action_low must lie below action_high, got {low} and {high}")
+    return least, greatest

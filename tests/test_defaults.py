@@ -19,7 +19,7 @@ from jumpy_mbrl.agents import AGENTS, CEMConfig, CEMPlanner, PlannerConfig, Reac
 from jumpy_mbrl.agents.baselines.presets import POLICY_PRESETS
 from jumpy_mbrl.agents.baselines.train import train_policy
 from jumpy_mbrl.agents.model_free import policy_agent
-from jumpy_mbrl.agents.planning.trace import think
+from jumpy_mbrl.agents.planning.trace import record_shot, trace_plan
 from jumpy_mbrl.arrays import as_array
 from jumpy_mbrl.data.dataset import DatasetConfig, make_dataset
 from jumpy_mbrl.data.tasks import TaskConfig, make_task
@@ -27,14 +27,13 @@ from jumpy_mbrl.devices import plain_defaults
 from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.envs.rules import line_task
 from jumpy_mbrl.evaluation import evaluate_agent, make_tables
-from jumpy_mbrl.evaluation.recording import record_shot
 from jumpy_mbrl.lab.rollouts import imagined_rollout, watch_shot
 from jumpy_mbrl.models import JumpyRNNConfig, RNNConfig, from_pretrained, shipped_models
 from jumpy_mbrl.training import TrainingConfig, train
 
 STEPS: Any = 0.02 * np.arange(4)[:, None] * [1.0, -1.0, 1.0, 0.5]
 FRAMES = np.array([[0.3, 0.5, 0.65, 0.58]]) + STEPS
-QUICK: dict[str, Any] = {"finalists": 2, "perturbations": 4, "state_noise": 0.01}
+QUICK: dict[str, Any] = {"finalists": 2, "perturbations": 4}
 """Of a search."""
 
 
@@ -49,7 +48,7 @@ def agents() -> Iterator[tuple[str, Any]]:
     cem = CEMPlanner(jumpy.model, jumpy.objective, CEMConfig(population=8, elites=2, **QUICK))
     yield "cem", cem.predict(FRAMES)[0]
     still = np.zeros((2, 2))
-    yield "idea", think(jumpy, FRAMES, FRAMES[-1].reshape(2, 2), still, TableConfig()).way
+    yield "idea", trace_plan(jumpy, FRAMES, FRAMES[-1].reshape(2, 2), still, TableConfig()).imagined
     tables = make_tables(1)
     result = evaluate_agent(jumpy, tables)
     yield "evaluation", result.actions

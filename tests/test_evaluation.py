@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from jumpy_mbrl import evaluation
 from jumpy_mbrl.agents import GradientPlanner, NoShot, Plan, PlannerConfig, RandomShot, ReachRegion
-from jumpy_mbrl.agents.registry import objective_of
 from jumpy_mbrl.data.seeds import evaluation_table_seeds
 from jumpy_mbrl.envs import LINE_CONFIG
 from jumpy_mbrl.envs.config import TableConfig
@@ -24,6 +23,7 @@ from jumpy_mbrl.envs.rules import plane_task
 from jumpy_mbrl.evaluation import HeldOut, evaluate_agent, find_variant, make_tables, play, scoring
 from jumpy_mbrl.models import RNN, RNNConfig, save_pretrained
 from jumpy_mbrl.models.bodies.simulator import SimulatorModel
+from jumpy_mbrl.objectives import objective_of
 
 QUICK = PlannerConfig(candidates=16, refined=2, gradient_steps=1, finalists=2, perturbations=4)
 TINY = RNNConfig(hidden_size=4, mlp_size=4)

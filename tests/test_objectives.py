@@ -5,11 +5,14 @@ from __future__ import annotations
 import doctest
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 
 from jumpy_mbrl import objectives
 from jumpy_mbrl.agents import FunctionObjective, ReachPointAtTime, ReachRegion
+from jumpy_mbrl.envs.rules import line_task, plane_task
+from jumpy_mbrl.objectives import objective_of
 
 REGION = (0.6, 1.0, 0.0, 0.2)
 
@@ -168,3 +171,40 @@ def test_the_examples_in_the_documentation_run() -> None:
 def test_impossible_objectives_are_refused(make: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+# -- of the environments -------------------------------------------------------------------------
+
+
+def test_the_objective_of_a_table_is_the_environments() -> None:
+    config = {"target": (0.1, 0.2, 0.3, 0.4), "num_frames": 10}
+    objective = objective_of(plane_task(config=config))
+    assert isinstance(objective, ReachRegion) and objective.ball == 1
+    torch.testing.assert_close(objective.region, torch.tensor([0.1, 0.2, 0.3, 0.4]))
+    for task, times in (
+        (plane_task(config=config), range(1, 7)),  # frames 4 to 9
+        (plane_task(), range(1, 42)),  # frames 4 to 44
+        (plane_task(config={"num_frames": 90}), range(1, 87)),
+        (plane_task(success="last"), [41]),
+        (plane_task(random_target=True), range(1, 42)),
+    ):
+        assert objective_of(task).times.tolist() == list(times)
+    targets = np.array([[0.1, 0.2, 0.3, 0.4], [0.5, 0.6, 0.7, 0.8]])
+    drawn = objective_of(plane_task(random_target=True), targets)
+    assert isinstance(drawn, ReachRegion)
+    torch.testing.assert_close(drawn.region, torch.tensor(targets, dtype=torch.float32))
+
+
+def test_the_objective_of_a_line_is_the_environments() -> None:
+    objective = objective_of(line_task())
+    assert isinstance(objective, ReachPointAtTime) and objective.times.tolist() == [17.0]
+    ends = torch.tensor([0.225, 0.235, 0.33, 0.425, 0.435])
+    obs = torch.stack([torch.full((5,), 0.9), ends], dim=-1).view(1, 5, 1, 2)
+    assert (objective(obs) > 0).tolist() == [[False, True, True, True, False]]
+    one = torch.tensor([[0.0, 1.0, 0.23, 0.43], [0.0, 1.0, 0.4, 0.44]])
+    drawn = objective_of(line_task(random_target=True), one.numpy())
+    assert isinstance(drawn, ReachPointAtTime) and drawn.times.tolist() == [17.0]
+    both = obs.expand(2, -1, -1, -1)
+    torch.testing.assert_close(drawn(both)[:1], objective(obs))
+    assert (drawn(both)[1] > 0).tolist() == [False, False, False, True, True]
+    torch.testing.assert_close(drawn.select(slice(1, 2))(obs), drawn(both)[1:])

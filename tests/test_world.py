@@ -17,8 +17,7 @@ from jumpy_mbrl import models
 from jumpy_mbrl.adapters.model_env import WorldModelVectorEnv
 from jumpy_mbrl.agents import AGENTS, GradientPlanner, OtherGameError, PlannerConfig, load_agent
 from jumpy_mbrl.agents.model_free import PolicyAgent
-from jumpy_mbrl.agents.planning.trace import think
-from jumpy_mbrl.agents.registry import objective_of
+from jumpy_mbrl.agents.planning.trace import trace_plan
 from jumpy_mbrl.data import DatasetConfig, TaskConfig
 from jumpy_mbrl.envs.config import LINE_CONFIG, TableConfig
 from jumpy_mbrl.envs.rules import Task, line_task, plane_task
@@ -28,6 +27,7 @@ from jumpy_mbrl.models import RNN, EventJump, RNNConfig, from_pretrained, save_p
 from jumpy_mbrl.models.bodies.simulator import SimulatorModel
 from jumpy_mbrl.models.pretrained import pretrained_info
 from jumpy_mbrl.models.world import OtherWorldWarning, warn_of_other_world
+from jumpy_mbrl.objectives import objective_of
 
 QUICK = PlannerConfig(candidates=2, gradient_steps=0, finalists=0)
 SMALL: dict[str, Any] = {"radius": 0.05}
@@ -215,7 +215,7 @@ def test_wherever_a_model_meets_a_table() -> None:
     truth = tables.positions[0].reshape(2, 2), tables.velocities[0].reshape(2, 2)
     agent = load_agent("jumpy", device="cpu", config=QUICK)
     with pytest.warns(OtherWorldWarning, match="FoldJump"):
-        think(agent, tables.frames[0], *truth, config)
+        trace_plan(agent, tables.frames[0], *truth, config)
     shot = watch_shot(0, load_agent("none"), config)
     with pytest.warns(OtherWorldWarning, match="RNN"):
         imagined_rollout(from_pretrained("rnn-billiards2d"), shot, np.array([4.0]))

@@ -30,7 +30,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
-from jumpy_mbrl.agents.base import LEAD_IN_FRAMES, OtherGameError, batch_of_frames
+from jumpy_mbrl.agents.base import CONTEXT_FRAMES, OtherGameError, batch_of_frames
 from jumpy_mbrl.agents.baselines.features import FRAME_SIZE
 from jumpy_mbrl.arrays import as_array
 from jumpy_mbrl.devices import any_device, plain_defaults
@@ -104,9 +104,9 @@ class PolicyAgent:
                 f"{'a line' if task.line else f'{balls} ball' + 's' * (balls > 1)}; take an agent "
                 f"that plans, such as 'jumpy' or 'simulator'"
             )
-        if task.config.lead_in + 1 != LEAD_IN_FRAMES:
+        if task.config.lead_in + 1 != CONTEXT_FRAMES:
             raise OtherGameError(
-                f"expected a shot after {LEAD_IN_FRAMES} frames, which the policy was trained on, "
+                f"expected a shot after {CONTEXT_FRAMES} frames, which the policy was trained on, "
                 f"got lead_in={task.config.lead_in}"
             )
         _warn_of_other_world(training, task, checkpoint or type(policy).__name__)

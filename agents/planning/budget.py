@@ -1,98 +1,132 @@
-"""Time to plan in: what is left of it, and what rollouts have been found to cost."""
+"""Time to plan in: what asks it goes on for as long as the next piece of work will fit.
+
+Sizes are rollouts of an episode; what they cost is learned by timing them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
 
 _KEPT = 0.2
 """Largest share of the time that is kept for the end."""
 
+_STEP_COST = 4.0
+"""Rollouts for whose price one is had with its gradient, until some have been timed."""
 
-class Cost:
-    """What rollouts cost, learned by timing some.
+
+class Budget:
+    """As much time as is needed: everything is done as it was planned."""
+
+    def rounds(
+        self, planned: Iterable[int], endless: Iterable[int], share: float = 1.0
+    ) -> Iterator[int]:
+        """Sizes of the rounds to make: those ``planned``, or ``endless`` while time lasts."""
+        yield from planned
+
+    def steps(self, count: int, size: int) -> Iterator[bool]:
+        """True for every step to make, then False to score where the last one led."""
+        yield from [True] * count
+        yield False
+
+    def affordable(self, count: int, each: int) -> int:
+        """How many of ``count`` things of ``each`` rollouts there is time for, and for one more."""
+        return count
+
+    def may_play(self, share: float) -> Callable[[int], bool]:
+        """Says, before each turn of so many rollouts of all episodes, whether to make it.
+
+        What is done from a question to the next is taken for the turn.
+        """
+        return lambda rollouts: True
+
+
+class Deadline(Budget):
+    """What fits into the time from now until ``end``, which may have passed already.
 
     Args:
+        end: in seconds of ``clock``.
         clock: the time in seconds.
-        each: seconds for one rollout, as long as none has been timed.
+        episodes: that are planned at once.
+        reserve: rollouts of an episode, for which a search leaves time. At most a fifth is left.
     """
 
-    def __init__(self, clock: Callable[[], float], each: float = 0.0) -> None:
+    def __init__(
+        self, end: float, clock: Callable[[], float], episodes: int = 1, reserve: int = 0
+    ) -> None:
         self._clock = clock
+        self._episodes = episodes
+        self._reserve = reserve * episodes
+        self._cost = _Cost()
+        self._begin = clock()
+        self._whole = end - self._begin
+
+    def rounds(
+        self, planned: Iterable[int], endless: Iterable[int], share: float = 1.0
+    ) -> Iterator[int]:
+        # The first is always made; a later one for which there is no time is halved until there is.
+        for number, size in enumerate(endless):
+            while number and not self._fits(
+                self._cost(size * self._episodes), share, self._cost(self._reserve)
+            ):
+                size //= 2
+                if not size:
+                    return
+            started = self._clock()
+            yield size
+            self._cost.learn(size * self._episodes, self._clock() - started)
+
+    def steps(self, count: int, size: int) -> Iterator[bool]:
+        rollouts = size * self._episodes
+        forward = self._cost(rollouts)
+        cost = _Cost(_STEP_COST * forward / rollouts)
+        keep = forward + self._cost(self._reserve)
+        stepped = False
+        while self._fits(cost(rollouts), keep=keep):
+            started = self._clock()
+            yield True
+            cost.learn(rollouts, self._clock() - started)
+            stepped = True
+        if stepped:
+            yield False
+
+    def affordable(self, count: int, each: int) -> int:
+        while count and not self._fits(self._cost((count * each + 1) * self._episodes)):
+            count -= 1
+        return count
+
+    def may_play(self, share: float) -> Callable[[int], bool]:
+        cost = _Cost()
+        turn: list[tuple[int, float]] = []
+
+        def may_play(rollouts: int) -> bool:
+            now = self._clock()
+            if turn:
+                before, started = turn.pop()
+                cost.learn(before, now - started)
+            goes_on = self._fits(cost(rollouts), share)
+            if goes_on:
+                turn.append((rollouts, now))
+            return goes_on
+
+        return may_play
+
+    def _fits(self, seconds: float, share: float = 1.0, keep: float = 0.0) -> bool:
+        """Whether that is over within a share of the time, less what is kept for the end."""
+        usable = self._whole - min(keep, _KEPT * self._whole)
+        return self._clock() + seconds <= self._begin + share * usable
+
+
+class _Cost:
+    """Seconds for so many rollouts at once, after the last that were timed."""
+
+    def __init__(self, each: float = 0.0) -> None:
         self._each = each
         self._least: float | None = None
 
     def __call__(self, rollouts: int) -> float:
-        """Seconds for so many rollouts at once, after the last that were timed.
-
-        A few are not cheaper than the shortest turn so far: some of the cost is not theirs.
-        """
+        # A few are not cheaper than the shortest turn so far: some of the cost is not theirs.
         return max(self._least or 0.0, self._each * rollouts)
 
-    @contextmanager
-    def timing(self, rollouts: int) -> Iterator[None]:
-        """Learns from what is done inside, which is to be so many rollouts."""
-        started = self._clock()
-        yield
-        self.learn(rollouts, self._clock() - started)
-
     def learn(self, rollouts: int, seconds: float) -> None:
-        """Learns from so many rollouts that took so long."""
         self._each = seconds / rollouts
         self._least = seconds if self._least is None else min(self._least, seconds)
-
-
-class Budget:
-    """The time from now until ``end``.
-
-    Args:
-        end: in seconds of ``clock``; may have passed already.
-        clock: the time in seconds.
-
-    Attributes:
-        cost: of rollouts without gradients.
-    """
-
-    def __init__(self, end: float, clock: Callable[[], float]) -> None:
-        self.clock = clock
-        self.cost = Cost(clock)
-        self._begin = clock()
-        self._whole = end - self._begin
-
-    def fits(self, seconds: float, share: float = 1.0, keep: float = 0.0) -> bool:
-        """Whether something can be done in time.
-
-        Args:
-            seconds: that it takes.
-            share: of the time, counted from its beginning, in which it must be over.
-            keep: seconds to keep free at the end; no more than a share of the time is.
-        """
-        usable = self._whole - min(keep, _KEPT * self._whole)
-        return self.clock() + seconds <= self._begin + share * usable
-
-
-class Turns:
-    """Says whether there is time for one more turn, to what asks before each.
-
-    What is done from a question to the next is taken for the turn.
-
-    Args:
-        budget: the time.
-        share: of it that may be used.
-    """
-
-    def __init__(self, budget: Budget, share: float) -> None:
-        self._budget = budget
-        self._share = share
-        self._cost = Cost(budget.clock)
-        self._turn: tuple[int, float] | None = None
-
-    def __call__(self, rollouts: int) -> bool:
-        """Whether there is time for a turn of so many rollouts."""
-        now = self._budget.clock()
-        if self._turn is not None:
-            before, started = self._turn
-            self._cost.learn(before, now - started)
-        goes_on = self._budget.fits(self._cost(rollouts), self._share)
-        self._turn = (rollouts, now) if goes_on else None
-        return goes_on

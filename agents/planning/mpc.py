@@ -1,10 +1,11 @@
-"""Playing by plans: at every decision a whole sequence is planned, and its first action played.
+"""Model-predictive control: at every decision a sequence is planned, and its first action played.
 
 Letters: n episodes, T frames, D observation size, A action size.
 """
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -12,34 +13,37 @@ from numpy.typing import NDArray
 
 from jumpy_mbrl.agents.planning.planner import Planner
 from jumpy_mbrl.arrays import as_array
+from jumpy_mbrl.checks import check_count
 from jumpy_mbrl.models.action_sequence import ActionSequence
 
 
 class RecedingHorizon:
-    """A policy for ``jumpy_mbrl.data.recording.record``: model-predictive control.
+    """A policy for ``jumpy_mbrl.data.recording.record``: receding horizon control (MPC).
 
     Every decision is planned anew from what has been seen, so the plans' own errors are corrected
-    as they come true.
+    as they come true. `ValueError` for a planner with another model, or no context frames.
 
     Args:
         planner: plans with an ``ActionSequence``.
-        memory: how many of the last frames are shown to the model.
-
-    Raises:
-        ValueError: for a planner with another model, or a memory below 1.
+        context_frames: how many of the last frames are shown to the model.
+        memory: the old name of ``context_frames``.
     """
 
-    def __init__(self, planner: Planner[Any], memory: int = 4) -> None:
+    def __init__(
+        self, planner: Planner[Any], context_frames: int = 4, *, memory: int | None = None
+    ) -> None:
         if not isinstance(planner.model, ActionSequence):
             raise ValueError(
                 "expected a planner of action sequences, got one with the model "
                 f"{type(planner.model).__name__}; give it ActionSequence(model, action_times)"
             )
-        if memory < 1:
-            raise ValueError(f"memory must be at least 1 frame, got {memory}")
+        if memory is not None:
+            warnings.warn("memory is now called context_frames", DeprecationWarning, stacklevel=2)
         self.planner = planner
         self.model = planner.model
-        self.memory = memory
+        self.context_frames = check_count(
+            "context_frames", context_frames if memory is None else memory
+        )
 
     def __call__(self, obs: NDArray[Any], action: NDArray[np.float32]) -> NDArray[np.float32]:
         """The actions (n, A) for frames (n, T, D), after the actions (n, T, A) at them.
@@ -47,5 +51,6 @@ class RecedingHorizon:
         Where frames show a target behind the D numbers, a planner's objective that can be aimed
         (``aimed_at``) is aimed there.
         """
-        plan = self.planner.plan(obs[:, -self.memory :], taken=action[:, -self.memory :])
+        last = slice(-self.context_frames, None)
+        plan = self.planner.plan(obs[:, last], taken=action[:, last])
         return as_array(self.model.split(plan.action)[:, 0]).astype(np.float32)

@@ -1,17 +1,17 @@
-"""What planners share: a search finds good shots, a stress test chooses the most robust of them.
+"""Planners: agents that search by imagination, and choose what succeeds most surely.
 
-A planner sees a world model and an objective, and nothing of billiards.
+A planner sees a world model and an objective, and nothing of billiards. ``Planner.plan`` is read
+from top to bottom: states from frames, actions from a search, one of them by a robust selection.
 
-Letters: B episodes, S shots of an episode, A action size, H hidden size, M models.
+Letters: B episodes, T frames, D observation size, S actions of an episode, A action size.
 """
 
 from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -20,90 +20,31 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from jumpy_mbrl.agents.base import batch_of_frames
-from jumpy_mbrl.agents.planning.budget import Budget, Turns
-from jumpy_mbrl.agents.planning.episodes import Episodes, usable
-from jumpy_mbrl.agents.planning.points import normal_spread
+from jumpy_mbrl.agents.planning import optimizers, robust
+from jumpy_mbrl.agents.planning.budget import Budget, Deadline
+from jumpy_mbrl.agents.planning.config import CEMConfig, PlannerConfig, SearchConfig
+from jumpy_mbrl.agents.planning.optimizers import Found, Optimizer, Score
 from jumpy_mbrl.arrays import as_array, as_tensor
 from jumpy_mbrl.data.loading import as_frames
 from jumpy_mbrl.devices import any_device, cpu_threads, warn_of_fighting_threads
 from jumpy_mbrl.models.base import State, WorldModel, like_of
 from jumpy_mbrl.models.bodies.state_estimation import bounded
-from jumpy_mbrl.objectives import Objective, aimed
-from jumpy_mbrl.processes import check_at_once
-
-Bound = float | tuple[float, ...]
+from jumpy_mbrl.objectives import Objective, action_bounds, aimed, scores_of
 
 _SEEING = 0.5
 """Largest share of a budget for what models search for in the frames."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class SearchConfig:
-    """What every planner can be told.
-
-    Attributes:
-        finalists: how many shots are stress-tested; 0 picks the best score without a test.
-        perturbations: rollouts of each finalist with slightly other shots, states and models. An
-            ensemble shares them: each of M models plays every M-th.
-        action_noise: standard deviation of those other shots, in units of the action range's
-            half-width.
-        state_noise: standard deviation of what is added to the latents that those rollouts start
-            from, in the model's own units.
-        search_ensemble: search by the mean score of all models of an ensemble too, and not only
-            test with them; each of M models then costs as much as the first.
-        action_low: least action: a number, or one for each of the A entries.
-        action_high: greatest action, likewise.
-        budget_ms: milliseconds to plan one episode in; a batch of B has B times as much. The
-            search then goes on for as long as it may rather than as far as the config says, and
-            finds other shots on other machines, at other times and in other batches. What the
-            model searches for in the frames is bounded too, to half of the time. However little it
-            is, there is a shot. None: as long as it takes.
-        rollouts_at_once: bound on memory; larger batches are worked off in parts.
-        threads: CPU threads of torch to plan with. Meanwhile all of the process has so many. 0
-            leaves them as they are.
-        seed: of all that is drawn.
-    """
-
-    finalists: int = 8
-    perturbations: int = 16
-    action_noise: float = 0.01
-    state_noise: float = 0.0
-    search_ensemble: bool = False
-    action_low: Bound = -1.0
-    action_high: Bound = 1.0
-    budget_ms: float | None = None
-    rollouts_at_once: int = 32_768
-    threads: int = 0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        self._check_at_least(1, "rollouts_at_once")
-        self._check_at_least(0, "finalists", "perturbations", "action_noise", "state_noise")
-        check_at_once("threads", self.threads)
-        if self.finalists and not self.perturbations:
-            raise ValueError("finalists need perturbations > 0; set finalists=0 for no stress test")
-        if self.budget_ms is not None and not 0 < self.budget_ms < float("inf"):
-            raise ValueError(
-                f"budget_ms must be positive and finite, or None for no bound, got {self.budget_ms}"
-            )
-
-    def _check_at_least(self, least: int, *names: str) -> None:
-        """Raises ``ValueError`` for a setting below ``least``, or not a number."""
-        wanted = f"be at least {least}" if least else "not be negative"
-        for name in names:
-            if not getattr(self, name) >= least:
-                raise ValueError(f"{name} must {wanted}, got {getattr(self, name)}")
-
-
 @dataclass(frozen=True)
 class Plan:
-    """Chosen shots.
+    """Chosen actions.
 
     Attributes:
         action: (B, A), within the bounds.
-        score: the objective's score of the imagined shot, (B,).
-        belief: fraction of the perturbed rollouts that succeed, (B,); without a stress test 1 or 0.
-        ticks: world-model ticks of the imagined shot, (B,).
+        score: the objective's score of the imagined future, (B,).
+        belief: fraction of the perturbed rollouts that succeed, (B,); without a robust selection 1
+            or 0.
+        ticks: world-model ticks of the imagined future, (B,).
     """
 
     action: Tensor
@@ -113,27 +54,26 @@ class Plan:
 
     def update_rows(self, rows: Tensor, other: Plan) -> Plan:
         """This plan with the rows numbered ``rows`` (int64) replaced by those of ``other``."""
-        pairs = zip(self._columns(), other._columns(), strict=True)
-        return Plan(*(mine.index_copy(0, rows, theirs) for mine, theirs in pairs))
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        return Plan(*(mine.index_copy(0, rows, its) for mine, its in pairs))
 
     @classmethod
     def cat(cls, plans: Sequence[Plan]) -> Plan:
         """The plans one after the other."""
-        columns = zip(*(plan._columns() for plan in plans), strict=True)
-        return cls(*(torch.cat(column) for column in columns))
-
-    def _columns(self) -> tuple[Tensor, ...]:
-        return self.action, self.score, self.belief, self.ticks
+        return cls(*map(torch.cat, zip(*(vars(plan).values() for plan in plans), strict=True)))
 
 
 ConfigT = TypeVar("ConfigT", bound=SearchConfig)
 
 
 class Planner(ABC, Generic[ConfigT]):
-    """An agent that tries shots in the imagination of a world model.
+    """An agent that tries actions in the imagination of a world model.
 
-    ``predict`` is a function of its input alone: the same frames give the same shot, whatever
-    else is in the batch (unless there is a budget, see ``SearchConfig``).
+    ``predict`` is a function of its input alone: the same frames give the same action, whatever
+    else is in the batch (unless there is a budget, see ``SearchConfig``). `ValueError` for a model
+    without actions, bounds that leave no room for any, an ensemble of models of other sizes or
+    types, one that takes part in nothing, or that is larger than the perturbations; and for a
+    device that is unknown, missing, or not that of the weights.
 
     Args:
         model: any world model with actions.
@@ -143,15 +83,9 @@ class Planner(ABC, Generic[ConfigT]):
         checkpoint: the name or folder that the model came from, for the record.
         device: where to plan, any device of torch, as text or a ``torch.device``. Models are not
             moved: their weights have to be there already. By default where they are.
-        ensemble: further models of the same world, which take part in the stress test and, with
-            ``search_ensemble``, in the search.
+        ensemble: further models of the same world, which take part in the robust selection and,
+            with ``search_ensemble``, in the search.
         clock: the time in seconds, by which a budget is kept.
-
-    Raises:
-        ValueError: for a model without actions, bounds that leave no room for any, or an ensemble
-            of models of other sizes or types, one that takes part in nothing, or that is larger
-            than the perturbations of the stress test; for a device that is unknown, missing, or not
-            that of the weights.
     """
 
     config_class: type[ConfigT]
@@ -174,13 +108,23 @@ class Planner(ABC, Generic[ConfigT]):
         self.checkpoint = checkpoint
         self.device = like_of(model).device if device is None else any_device(device)
         self.ensemble = tuple(ensemble)
+        self._models = (model, *ensemble)
         self._clock = clock
         self._check_models()
         low, high = self.config.action_low, self.config.action_high
-        self._low, self._high = action_bounds(low, high, model.action_size)
-        self._action_noise = self.config.action_noise * normal_spread(
+        self._bounds = action_bounds(low, high, model.action_size)
+        self._noise = self.config.action_noise * optimizers.normal_points(
             self.config.perturbations, model.action_size, self.config.seed + 1
         )
+
+    @abstractmethod
+    def _stages(self) -> list[list[Optimizer]]:
+        """The search. After a stage an action is chosen; uncertain episodes go on to the next."""
+
+    @property
+    @abstractmethod
+    def _widest(self) -> int:
+        """The most rollouts of one episode that the search makes at once."""
 
     def predict(
         self,
@@ -192,11 +136,8 @@ class Planner(ABC, Generic[ConfigT]):
         """See ``Agent.predict``. ``state``: start from this model state instead of the frames.
 
         Flattened frames, as the environments of whole shots show them, will do. Where they show a
-        target, and the objective can be aimed (``aimed_at``), it is aimed there.
-
-        Raises:
-            ValueError: frames of a wrong shape or not finite, a state that ``plan`` refuses, or no
-                target where each episode has its own.
+        target, and the objective can be aimed (``aimed_at``), it is aimed there. `ValueError` for
+        frames of a wrong shape or not finite, and for what ``plan`` refuses.
         """
         shown = getattr(self.objective, "shown", 0)
         frames, single = batch_of_frames(observation, self.model.obs_size, shown=shown)
@@ -214,6 +155,9 @@ class Planner(ABC, Generic[ConfigT]):
     ) -> Plan:
         """Plans, and tells what it believes.
 
+        `ValueError` for no episode; for a state of another batch size, or given to an ensemble; for
+        an objective that returns scores of a wrong shape, or lacks the target of an episode.
+
         Args:
             frames: (B, T, D), at least one episode, or with the target behind the D numbers of
                 each frame, as ``predict`` takes them. They become numbers of the type of the
@@ -223,156 +167,43 @@ class Planner(ABC, Generic[ConfigT]):
             objective: what to reach this time, in place of the planner's own.
             taken: the actions taken at the frames, (B, T, A), the last of which is ignored; by
                 default none were.
-
-        Raises:
-            ValueError: for no episode; for a state of another batch size, or given to an ensemble;
-                for an objective that returns scores of a wrong shape.
         """
         started = self._now()
-        with cpu_threads(self.config.threads) if self.config.threads else nullcontext():
+        with cpu_threads(self.config.threads):
             if self.device.type == "cpu":
                 warn_of_fighting_threads()
-            return self._plan(self._as_read(frames), state, objective, taken, started)
+            seen, own = aimed(self._as_read(frames), self.model.obs_size, self.objective)
+            B = len(seen)
+            states = self._observe(seen, state, taken, self._budget(started, B))
+            # The search keeps its precision where the model has a lower one.
+            like = states[0].hidden
+            kind = torch.promote_types(like.dtype, torch.float32)
+            low, high = (bound.to(like.device, kind) for bound in self._bounds)
+            episodes = _Episodes(self._models, states, objective or own, low, high)
+            most = max(self._widest, self.config.finalists * self.config.perturbations)
+            rows = max(1, self.config.rollouts_at_once // most)
+            plans = []
+            for first in range(0, B, rows):
+                part = episodes[first : first + rows]
+                nothing = low.new_empty(len(part), 0, len(low)), low.new_empty(len(part), 0)
+                budget = self._budget(started, first + len(part), len(part))
+                plans.append(self._search(part, self._stages(), nothing, budget))
+            return Plan.cat(plans)
 
-    def _plan(
-        self,
-        seen: Tensor,
-        state: State | None,
-        objective: Objective | None,
-        taken: Any,
-        started: float,
+    def _search(
+        self, part: _Episodes, stages: list[list[Optimizer]], found: Found, budget: Budget
     ) -> Plan:
-        seen, own = aimed(seen, self.model.obs_size, self.objective)
-        B = len(seen)
-        states = self._observe(seen, state, taken, self._budget(started, B))
-        # The search keeps its precision where the model has a lower one.
-        kind = torch.promote_types(states[0].hidden.dtype, torch.float32)
-        low, high = (bound.to(states[0].hidden.device, kind) for bound in (self._low, self._high))
-        models = (self.model, *self.ensemble)
-        whole = Episodes(models, states, objective or own, low, high)
-        most = max(self._widest(), self.config.finalists * self.config.perturbations)
-        rows = max(1, self.config.rollouts_at_once // most)
-        plans = []
-        for first in range(0, B, rows):
-            last = min(first + rows, B)
-            plans.append(self._plan_part(whole[first:last], self._budget(started, last)))
-        return Plan.cat(plans)
-
-    @abstractmethod
-    def _widest(self) -> int:
-        """The most rollouts of one episode that the search makes at once."""
-
-    @abstractmethod
-    def _search(self, episodes: Episodes, budget: Budget | None) -> tuple[Tensor, Tensor]:
-        """Good shots (B, S, A) in the unit box, best first, and their scores (B, S)."""
-
-    def _score(self, episodes: Episodes, shots: Tensor) -> Tensor:
-        """Scores (B, S) of shots (B, S, A) while searching."""
-        if not self.config.search_ensemble:
-            return episodes.score(shots)
-        scores = [episodes.score(shots, member) for member in range(len(episodes.models))]
-        return torch.stack(scores).mean(dim=0)
-
-    def _plan_part(self, episodes: Episodes, budget: Budget | None) -> Plan:
-        return self._choose(episodes, *self._search(episodes, budget), budget)
-
-    def _choose(
-        self, episodes: Episodes, shots: Tensor, scores: Tensor, budget: Budget | None
-    ) -> Plan:
-        """Of shots (B, S, A) with scores (B, S), the one that stands the stress test best."""
-        belief, rank = (scores > 0).to(scores.dtype), scores
-        finalists = self._affordable_finalists(episodes, budget)
-        if finalists:
-            shots, scores = best(shots, scores, finalists)
-            belief, rank = self._stress_test(episodes, shots)
-        chosen = rank.argmax(dim=1, keepdim=True)
-        action = episodes.actions(take(shots, chosen).squeeze(1))
-        # Scaling may round beyond the bounds.
-        action = action.clamp(episodes.low, episodes.high)
-        score, belief = scores.gather(1, chosen)[:, 0], belief.gather(1, chosen)[:, 0]
-        return Plan(action, score, belief, episodes.ticks(action))
-
-    def _stress_test(self, episodes: Episodes, shots: Tensor) -> tuple[Tensor, Tensor]:
-        """Belief (B, S): how many perturbed rollouts succeed; and a rank that breaks ties."""
-        B, S, A = shots.shape
-        M = len(episodes.models)
-        parts = []
-        for member in range(M):
-            others = shots.unsqueeze(2) + self._action_noise[member::M].to(shots)
-            noise = self._state_noise(episodes.states[member])
-            scores = episodes.score(
-                others.clamp(-1.0, 1.0).view(B, -1, A),
-                member,
-                None if noise is None else noise[member::M].repeat(S, 1),
-            )
-            parts.append(scores.view(B, S, -1))
-        scores = torch.cat(parts, dim=-1)
-        belief = (scores > 0).to(scores.dtype).mean(dim=-1)
-        return belief, belief + 0.1 * scores.clamp(-1.0, 1.0).mean(dim=-1)
-
-    def _state_noise(self, state: State) -> Tensor | None:
-        """What the perturbations add to a model's latents, (perturbations, H)."""
-        if not self.config.state_noise:
-            return None
-        generator = torch.Generator("cpu").manual_seed(self.config.seed)
-        shape = (self.config.perturbations, state.hidden.shape[1])
-        noise = torch.randn(shape, generator=generator, dtype=torch.float32, device="cpu")
-        return self.config.state_noise * noise.to(state.hidden)
-
-    # -- time ------------------------------------------------------------------------------
-
-    def _rounds(
-        self, sizes: Iterable[int], episodes: Episodes, budget: Budget | None, share: float = 1.0
-    ) -> Iterator[int]:
-        """Sizes of rounds of the search (rollouts per episode) for as long as there is time.
-
-        The first is always made; a later one for which there is no time is halved until there is.
-        Each is timed while the caller makes it.
-
-        Args:
-            sizes: wanted.
-            episodes: for which they are.
-            budget: the time.
-            share: of it that may be used, less what the stress test will take.
-        """
-        for number, size in enumerate(sizes):
-            if budget is None:
-                yield size
-                continue
-            keep = budget.cost(self._test_rollouts(episodes))
-            while number and not budget.fits(budget.cost(size * len(episodes)), share, keep):
-                size //= 2
-                if not size:
-                    return
-            with budget.cost.timing(size * len(episodes)):
-                yield size
-
-    def _affordable_finalists(self, episodes: Episodes, budget: Budget | None) -> int:
-        """How many finalists there is time to test."""
-        if budget is None:
-            return self.config.finalists
-        for count in range(self.config.finalists, 0, -1):
-            if budget.fits(budget.cost(self._test_rollouts(episodes, count))):
-                return count
-        return 0
-
-    def _test_rollouts(self, episodes: Episodes, finalists: int | None = None) -> int:
-        """Rollouts of a stress test, with the last one that counts the ticks."""
-        count = self.config.finalists if finalists is None else finalists
-        return len(episodes) * (count * self.config.perturbations + 1)
-
-    def _budget(self, started: float, episodes: int) -> Budget | None:
-        """For a part of a batch with which so many of its episodes will be done."""
-        if self.config.budget_ms is None:
-            return None
-        return Budget(started + 1e-3 * self.config.budget_ms * episodes, self._now)
-
-    def _now(self) -> float:
-        if self.config.budget_ms is not None and self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return self._clock()
-
-    # -- what is given -----------------------------------------------------------------------
+        """Goes on from what was found; uncertain episodes go through the next stages too."""
+        models = [part.score_of(member) for member in range(len(part.models))]
+        score = _mean_of(models) if self.config.search_ensemble else models[0]
+        for optimize in stages[0]:
+            found = optimize(score, found, budget, self.config)
+        finalists = budget.affordable(self.config.finalists, self.config.perturbations)
+        plan = part.plan(*robust.select(models, found, finalists, self._noise))
+        if len(stages) > 1 and len(rows := (plan.belief < 1).nonzero()[:, 0]):
+            unsure = found[0][rows], found[1][rows]
+            plan = plan.update_rows(rows, self._search(part[rows], stages[1:], unsure, budget))
+        return plan
 
     @torch.no_grad()
     def observe(self, frames: NDArray[np.float32] | Tensor) -> State:
@@ -388,112 +219,186 @@ class Planner(ABC, Generic[ConfigT]):
                 f"frames must be of at least one episode, got shape {tuple(frames.shape)}; do not "
                 "call the planner where there is nothing to plan"
             )
-        return usable(frames.to(_type_of(self.model) or frames.dtype))
+        return _outside_inference(frames.to(_type_of(self.model) or frames.dtype))
 
     def _observe(
-        self, frames: Tensor, state: State | None, taken: Any, budget: Budget | None
+        self, frames: Tensor, state: State | None, taken: Any, budget: Budget
     ) -> tuple[State, ...]:
         """The state of every model."""
         if state is None:
-            seen = [frames] if taken is None else [frames, usable(as_tensor(taken).to(frames))]
-            models, states = (self.model, *self.ensemble), list[State]()
-            for number, model in enumerate(models, start=1):
-                share = _SEEING * number / len(models)
-                with nullcontext() if budget is None else bounded(Turns(budget, share)):
+            seen = [frames]
+            if taken is not None:
+                seen.append(_outside_inference(as_tensor(taken).to(frames)))
+            states = list[State]()
+            for number, model in enumerate(self._models, start=1):
+                with bounded(budget.may_play(_SEEING * number / len(self._models))):
                     states.append(model.observe(*seen))
             return tuple(states)
         if self.ensemble:
             raise ValueError(
                 "a state belongs to one model, but this planner has an ensemble of "
-                f"{len(self.ensemble) + 1}; let it plan from frames, or make it without ensemble"
+                f"{len(self._models)}; let it plan from frames, or make it without ensemble"
             )
         if state.batch_size != len(frames):
             raise ValueError(
                 f"state must have one row for each of the {len(frames)} episodes, "
                 f"got {state.batch_size}"
             )
-        return (state.map(usable),)
+        return (state.map(_outside_inference),)
+
+    def _budget(self, started: float, done: int, episodes: int = 1) -> Budget:
+        """For ``episodes``, with which ``done`` of a batch will be done."""
+        if self.config.budget_ms is None:
+            return Budget()
+        end = started + 1e-3 * self.config.budget_ms * done
+        # The selection's rollouts, and the last one, that counts the ticks.
+        reserve = self.config.finalists * self.config.perturbations + 1
+        return Deadline(end, self._now, episodes, reserve)
+
+    def _now(self) -> float:
+        if self.config.budget_ms is not None and self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return self._clock()
 
     def _check_models(self) -> None:
-        model = self.model
-        if model.action_size < 1:
+        first, config, count = self.model, self.config, len(self._models)
+        if first.action_size < 1:
             raise ValueError(
-                f"a planner needs a model with actions, got {type(model).__name__} with "
-                f"action_size={model.action_size}"
+                f"a planner needs a model with actions, got {type(first).__name__} with "
+                f"action_size={first.action_size}"
             )
-        sizes = (model.obs_size, model.action_size)
+        kind = _type_of(first)
+        wanted = (first.obs_size, first.action_size, kind)
         for number, member in enumerate(self.ensemble):
-            if (member.obs_size, member.action_size) != sizes:
+            found = (member.obs_size, member.action_size, kind and (_type_of(member) or kind))
+            if found != wanted:
                 raise ValueError(
-                    f"models of an ensemble must have the obs_size and action_size of the first, "
-                    f"{sizes}, got {(member.obs_size, member.action_size)} in ensemble[{number}]"
+                    "models of an ensemble must have the obs_size, action_size and type of the "
+                    f"first, {wanted}, got {found} in ensemble[{number}]; .to converts weights"
                 )
-            wanted, found = _type_of(model), _type_of(member)
-            if wanted is not None and found not in (None, wanted):
+        place = torch.empty(0, device=self.device).device  # "cuda" is one of several by number.
+        for model in self._models:
+            for other in {weight.device for weight in model.parameters()} - {place}:
                 raise ValueError(
-                    f"models of an ensemble must have weights of the type of the first, {wanted}, "
-                    f"got {found} in ensemble[{number}]; convert it with .to({wanted})"
+                    f"the weights of the {type(model).__name__} must be on {place}, where the "
+                    f"planner is to plan, got {other}; move it with model.to, or leave the device "
+                    "to the planner"
                 )
-        self._check_places()
-        if self.ensemble and not (self.config.finalists or self.config.search_ensemble):
+        if count > 1 and not (config.finalists or config.search_ensemble):
             raise ValueError(
-                "an ensemble takes part in the stress test alone, got finalists=0; "
+                "an ensemble takes part in the robust selection alone, got finalists=0; "
                 "set finalists > 0, or leave the ensemble out, or set search_ensemble=True"
             )
-        if (
-            self.ensemble
-            and self.config.finalists
-            and self.config.perturbations <= len(self.ensemble)
-        ):
+        if config.finalists and config.perturbations < count:
             raise ValueError(
-                f"perturbations must be at least {len(self.ensemble) + 1}, one for each model of "
-                f"the ensemble, got {self.config.perturbations}"
+                f"perturbations must be at least {count}, one for each model of the ensemble, "
+                f"got {config.perturbations}"
             )
 
-    def _check_places(self) -> None:
-        wanted = torch.empty(0, device=self.device).device  # "cuda" is one of several by number.
-        for model in (self.model, *self.ensemble):
-            for weight in model.parameters():
-                if weight.device != wanted:
-                    raise ValueError(
-                        f"the weights of the {type(model).__name__} must be on {wanted}, where the "
-                        f"planner is to plan, got {weight.device}; move it with model.to, or leave "
-                        "the device to the planner"
-                    )
+
+class GradientPlanner(Planner[PlannerConfig]):
+    """Screens many actions forward-only, refines the best by gradient, selects the most robust.
+
+    See ``Planner`` for the arguments and ``PlannerConfig`` for the options. The objective and the
+    model must be differentiable unless ``gradient_steps`` is 0; planning within
+    ``torch.inference_mode`` is no obstacle, but a model that was loaded there is refused.
+    """
+
+    config_class = PlannerConfig
+
+    def _stages(self) -> list[list[Optimizer]]:
+        if not self.config.gradient_steps:
+            return [[optimizers.sobol_search]]
+        for model in self._models if self.config.search_ensemble else self._models[:1]:
+            if any(part.is_inference() for part in (*model.parameters(), *model.buffers())):
+                raise ValueError(
+                    "expected weights that gradients can flow through, got some that were made in "
+                    "torch.inference_mode; load the model outside of it, or set gradient_steps=0"
+                )
+        if self.config.skip_certain:
+            return [[optimizers.sobol_search], [optimizers.gradient_ascent]]
+        return [[optimizers.sobol_search, optimizers.gradient_ascent]]
+
+    @property
+    def _widest(self) -> int:
+        return max(self.config.candidates, self.config.refined)
+
+
+class CEMPlanner(Planner[CEMConfig]):
+    """Searches with the cross-entropy method: nothing need be differentiable.
+
+    See ``Planner`` for the arguments and ``CEMConfig`` for the options.
+    """
+
+    config_class = CEMConfig
+
+    def _stages(self) -> list[list[Optimizer]]:
+        return [[optimizers.cross_entropy]]
+
+    @property
+    def _widest(self) -> int:
+        return self.config.population
+
+
+@dataclass(frozen=True, eq=False)
+class _Episodes:
+    """B episodes at the moment of the action, in the imagination of M world models.
+
+    Searches know the unit box alone; the least and greatest action, (A,), are known here.
+    """
+
+    models: tuple[WorldModel, ...]
+    states: tuple[State, ...]
+    objective: Objective
+    low: Tensor
+    high: Tensor
+
+    def __len__(self) -> int:
+        return self.states[0].batch_size
+
+    def __getitem__(self, rows: Tensor | slice) -> _Episodes:
+        states = tuple(state[rows] for state in self.states)
+        return replace(self, states=states, objective=self.objective.select(rows))
+
+    def score_of(self, member: int) -> Score:
+        """Scores actions (B, S, A) in the unit box, as one of the models imagines them: (B, S)."""
+        model, state = self.models[member], self.states[member]
+
+        def score(actions: Tensor) -> Tensor:
+            B, S, A = actions.shape
+            scaled = self._scaled(actions).reshape(B * S, A).to(state.hidden)
+            obs = model.imagine(state.repeat(S), self._times, scaled).obs
+            scores = scores_of(self.objective, obs.view(B, S, *obs.shape[1:]))
+            # A rollout that blew up is no success.
+            return scores.to(actions.dtype).nan_to_num(nan=-torch.inf)
+
+        return score
+
+    def plan(self, action: Tensor, score: Tensor, belief: Tensor) -> Plan:
+        """Actions (B, A) of the unit box, with the ticks of the first model on their way."""
+        action = self._scaled(action).clamp(self.low, self.high)  # Scaling may round beyond them.
+        state = self.states[0]
+        imagined = self.models[0].imagine(state, self._times, action.to(state.hidden))
+        return Plan(action, score, belief, imagined.ticks)
+
+    @property
+    def _times(self) -> Tensor:
+        times = self.objective.times  # of an objective of one's own perhaps a list
+        return _outside_inference(times) if isinstance(times, Tensor) else times
+
+    def _scaled(self, actions: Tensor) -> Tensor:
+        return 0.5 * (self.low + self.high) + 0.5 * (self.high - self.low) * actions
+
+
+def _mean_of(scores: Sequence[Score]) -> Score:
+    return lambda actions: torch.stack([score(actions) for score in scores]).mean(dim=0)
+
+
+def _outside_inference(tensor: Tensor) -> Tensor:
+    """The tensor, or a copy that gradients allow if it was made in ``torch.inference_mode``."""
+    return tensor.clone() if tensor.is_inference() else tensor
 
 
 def _type_of(model: WorldModel) -> torch.dtype | None:
     """That of a model's weights; None if it has none."""
     return next((part.dtype for part in model.parameters() if part.is_floating_point()), None)
-
-
-def take(shots: Tensor, index: Tensor) -> Tensor:
-    """The shots (B, S, A) numbered ``index`` (B, n) of each episode."""
-    return shots.gather(1, index.unsqueeze(-1).expand(-1, -1, shots.shape[-1]))
-
-
-def best(shots: Tensor, scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The ``count`` best of each episode's shots (B, S, A) with scores (B, S), best first."""
-    top = scores.topk(min(count, scores.shape[1]), dim=1)
-    return take(shots, top.indices), top.values
-
-
-def action_bounds(low: Bound, high: Bound, size: int) -> tuple[Tensor, Tensor]:
-    """Least and greatest action, (A,) each, of a number or one for each of the A entries.
-
-    Raises:
-        ValueError: for as many as there are not entries, NaN or infinity, or no room between them.
-    """
-    bounds = []
-    for name, given in {"action_low": low, "action_high": high}.items():
-        bound = as_tensor(given, dtype=torch.float32)
-        if bound.shape not in ((), (size,)) or not bool(bound.isfinite().all()):
-            raise ValueError(
-                f"{name} must be a finite number, or one for each of the {size} entries of an "
-                f"action, got {given}"
-            )
-        bounds.append(bound.expand(size).clone())
-    least, greatest = bounds
-    if not bool((least < greatest).all()):
-        raise ValueError(f"action_low must lie below action_high, got {low} and {high}")
-    return least, greatest

@@ -27,11 +27,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jumpy_mbrl.agents.planning.planner import Bound, action_bounds
 from jumpy_mbrl.arrays import as_tensor
 from jumpy_mbrl.data.loading import as_frames
 from jumpy_mbrl.models.base import State, WorldModel, check_times, like_of
-from jumpy_mbrl.objectives import Objective, scores_of
+from jumpy_mbrl.objectives import Bound, Objective, action_bounds, scores_of
 
 
 class CostModel:

@@ -21,11 +21,10 @@ import torch
 from torch import Tensor
 
 from jumpy_mbrl.adapters.mpc import graph_for
-from jumpy_mbrl.agents.planning.planner import Bound, action_bounds
 from jumpy_mbrl.data.loading import as_frames
 from jumpy_mbrl.devices import plain_defaults
 from jumpy_mbrl.models.base import State, WorldModel, check_frames, like_of
-from jumpy_mbrl.objectives import Objective, scores_of
+from jumpy_mbrl.objectives import Bound, Objective, action_bounds, scores_of
 
 try:
     from tensordict import TensorDict, TensorDictBase

@@ -1,7 +1,9 @@
 """Evaluation: shots on held-out tables in the real environment, and predictions of sequences."""
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from jumpy_mbrl.evaluation.given import Given, given_to, training_frames
-from jumpy_mbrl.evaluation.recording import ShotRecord, record_shot
 from jumpy_mbrl.evaluation.scoring import (
     BATCH_SIZE,
     AgentResult,
@@ -24,6 +26,9 @@ from jumpy_mbrl.evaluation.tables import (
     make_tables,
     play,
 )
+
+if TYPE_CHECKING:
+    from jumpy_mbrl.agents.planning.trace import ShotRecord, record_shot
 
 __all__ = [
     "BATCH_SIZE",
@@ -52,3 +57,9 @@ __all__ = [
     "training_frames",
     "wilson_interval",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("ShotRecord", "record_shot"):  # Agents stand above: loaded when asked for.
+        return getattr(importlib.import_module("jumpy_mbrl.agents.planning.trace"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,22 +12,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from jumpy_mbrl.agents.registry import objective_of
 from jumpy_mbrl.checks import check_choice
 from jumpy_mbrl.data.seeds import evaluation_table_seeds, validation_table_seeds
 from jumpy_mbrl.envs import BILLIARDS_1D, BILLIARDS_2D, register_envs
 from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.envs.rules import Task, line_task, plane_task
-
-if TYPE_CHECKING:
-    from jumpy_mbrl.agents import Objective
+from jumpy_mbrl.objectives import Objective, objective_of
 
 
 @dataclass(frozen=True)

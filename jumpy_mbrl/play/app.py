@@ -18,12 +18,11 @@ beside it in full.
 
 from __future__ import annotations
 
-import functools
 import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal
 
 # Read when pygame is imported: no greeting; when torch is: waiting threads leave the cores alone.
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
@@ -36,29 +35,18 @@ from jumpy_mbrl.envs.config import Start
 from jumpy_mbrl.envs.rendering import Window
 from jumpy_mbrl.play.game import Game
 
-if TYPE_CHECKING:
-    from jumpy_mbrl.agents import Agent
-
 HINT = "pull back and let go   A agent   R again   N new   T target (or right drag)   Q quit"
 LEFT, RIGHT = 1, 3
+Opponent = Literal[
+    "jumpy", "jumpy-rnn", "jump-4", "ode-rnn", "rnn", "simulator", "sac", "ppo", "random", "none"
+]
 
 
 @dataclass(frozen=True)
 class Args:
     """How to play."""
 
-    agent: Literal[
-        "jumpy",
-        "jumpy-rnn",
-        "jump-4",
-        "ode-rnn",
-        "rnn",
-        "simulator",
-        "sac",
-        "ppo",
-        "random",
-        "none",
-    ] = "jumpy"
+    agent: Opponent = "jumpy"
     """Your opponent, who shoots when you press A."""
     num_balls: int = 2
     """Number of balls, at least 2."""
@@ -73,12 +61,7 @@ class Args:
 
 
 class App:
-    """A game in a window.
-
-    Args:
-        game: the game.
-        window: where it is shown.
-    """
+    """A game in a window."""
 
     def __init__(self, game: Game, window: Window) -> None:
         self.game = game
@@ -92,32 +75,24 @@ class App:
             pygame.K_ESCAPE: game.cancel,
             pygame.K_q: window.close,
         }
+        self._mouse = {
+            (pygame.MOUSEBUTTONDOWN, LEFT): game.press,
+            (pygame.MOUSEBUTTONUP, LEFT): game.release,
+            (pygame.MOUSEBUTTONDOWN, RIGHT): game.press_target,
+            (pygame.MOUSEBUTTONUP, RIGHT): game.release_target,
+            (pygame.MOUSEMOTION, None): game.drag,
+        }
 
     def turn(self, seconds: float) -> float:
-        """Handles what the player did, lets time pass, and shows a picture.
-
-        Returns:
-            The seconds since the last picture.
-        """
+        """Does what the player did, lets time pass, and shows it; the seconds that this took."""
         for event in self.window.events():
-            self.handle(event)
+            if event.type == pygame.KEYDOWN and event.key in self._keys:
+                self._keys[event.key]()
+            do = self._mouse.get((event.type, getattr(event, "button", None)))
+            if do is not None:
+                do(*self.window.layout(self.game.view(HINT)).to_table(*event.pos))
         self.game.pass_time(seconds)
         return self.window.show(self.game.view(HINT))
-
-    def handle(self, event: pygame.event.Event) -> None:
-        """Passes one event of the window on to the game."""
-        if event.type == pygame.KEYDOWN:
-            self._keys.get(event.key, lambda: None)()
-        elif event.type in (pygame.MOUSEBUTTONDOWN, pygame.MOUSEBUTTONUP, pygame.MOUSEMOTION):
-            x, y = self.window.layout(self.game.view(HINT)).to_table(*event.pos)
-            if event.type == pygame.MOUSEMOTION:
-                self.game.drag(x, y)
-            elif event.button == LEFT:
-                down = event.type == pygame.MOUSEBUTTONDOWN
-                (self.game.press if down else self.game.release)(x, y)
-            elif event.button == RIGHT:
-                down = event.type == pygame.MOUSEBUTTONDOWN
-                (self.game.press_target if down else self.game.release_target)(x, y)
 
     def run(self) -> None:
         """Plays until the window is closed."""
@@ -130,11 +105,20 @@ class App:
             self.game.close()
 
 
-def load_agent(name: str) -> Agent:
-    """Loads the agent; torch comes with it, so this takes some seconds."""
-    from jumpy_mbrl import agents
+def play(args: Args) -> None:
+    """Opens the window and plays."""
 
-    return agents.load_agent(name)
+    def load_agent() -> Any:
+        from jumpy_mbrl import agents  # Only when asked for: torch takes some seconds.
+
+        return agents.load_agent(args.agent)
+
+    game = Game(
+        load_agent, args.seed, args.num_balls, args.start, frames_per_second=20 * args.speed
+    )
+    App(game, Window(args.fps, title="jumpy billiards")).run()
+    for who, score in game.scores.items():
+        print(f"{who}: {score}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -146,17 +130,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"play: {error}", file=sys.stderr)
         return 2
     return 0
-
-
-def play(args: Args) -> None:
-    """Opens the window and plays."""
-    game = Game(
-        functools.partial(load_agent, args.agent),
-        seed=args.seed,
-        num_balls=args.num_balls,
-        start=args.start,
-        frames_per_second=20.0 * args.speed,
-    )
-    App(game, Window(args.fps, title="jumpy billiards")).run()
-    for who, score in game.scores.items():
-        print(f"{who}: {score}")

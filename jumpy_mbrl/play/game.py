@@ -3,15 +3,15 @@
 Both play `Billiards2D-v0` itself, shot after shot. Time passes by `Game.pass_time` and stands still
 while the shot is due. Between two frames balls are shown where the exact physics has them.
 
-Letters: N balls.
+Positions and lengths are in table sides. Letters: N balls.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
@@ -20,23 +20,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jumpy_mbrl.envs import BILLIARDS_2D
-from jumpy_mbrl.envs.config import Start, TableConfig, Target, check_target
+from jumpy_mbrl.envs.config import Start, TableConfig, Target
 from jumpy_mbrl.envs.physics import advance, shoot
 from jumpy_mbrl.envs.pixels import Color
 from jumpy_mbrl.envs.scene import ARROW_FRAMES, Arrow, Path, Trail, View
 
 if TYPE_CHECKING:
     from jumpy_mbrl.agents import Agent
-    from jumpy_mbrl.agents.planning.trace import Idea
-
-Floats = NDArray[np.float32]
+    from jumpy_mbrl.agents.planning.trace import PlanTrace
 
 FULL_PULL = 0.4
-"""How far to pull for an action of 1, in table sides."""
+"""How far to pull for an action of 1."""
 SMALLEST_PULL = 0.02
-"""Less than this, in table sides, is no shot but a slip."""
+"""Less than this is no shot but a slip."""
 SMALLEST_TARGET = 0.05
-"""Sides of a drawn target are at least this long, in table sides."""
+"""Sides of a drawn target are at least this long."""
 
 TARGETS: tuple[Target, ...] = (
     (0.8, 1.0, 0.0, 0.2),
@@ -80,6 +78,8 @@ class Score:
 class Game:
     """Billiards against an agent.
 
+    `ValueError` for an impossible number of balls, start, target or speed.
+
     Args:
         load_agent: makes the agent when it is first asked for a shot; None for no agent.
         seed: of the tables.
@@ -95,9 +95,6 @@ class Game:
         message: what to tell the player, in a word or two.
         problem: why the agent cannot play, if it cannot.
         success: whether the last shot reached the target; None while it is unknown.
-
-    Raises:
-        ValueError: for an impossible number of balls, start, target or speed.
     """
 
     def __init__(
@@ -119,6 +116,9 @@ class Game:
         self._agent: Agent | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="agent")
         self._speed = frames_per_second
+        self._grip: tuple[float, float] | None = None  # where the player took the cue
+        self._corner: tuple[float, float] | None = None  # where the player began a target
+        self._mouse = 0.0, 0.0
         self.scores = {"you": Score(), "agent": Score()}
         self._env.reset(seed=seed)
         self.new_table()
@@ -141,42 +141,37 @@ class Game:
         positions, velocities = self._first
         options = {"positions": positions, "velocities": velocities, "target": self.target}
         obs, info = self._env.reset(options=options)
-        self._frames: list[Floats] = [obs]
+        self._frames: list[NDArray[np.float32]] = [obs]
         self._x: list[float] = info["positions"].ravel().tolist()
         self._v: list[float] = info["velocities"].ravel().tolist()
         self.frame = 0
         self._part = 0.0  # of the frame that is going on
         self._trail = Trail()
         self._trail.add(0.0, self._x)
-        self._way: list[list[float]] = []
+        self._way: list[list[float]] = []  # since the shot
         self._action = np.zeros(2, dtype=np.float32)
         self._shooter = "you"
-        self._arrow: Arrow | None = None
-        self._idea: Idea | None = None
-        self._future: Future[Idea] | None = None
+        self._trace: PlanTrace | None = None
+        self._future: Future[PlanTrace] | None = None
         self._agent_is_next = False
-        self._press: tuple[float, float] | None = None
-        self._pull = (0.0, 0.0)
-        self._corner: tuple[float, float] | None = None
-        self._drawn: Target | None = None
+        self.cancel()
         self.success: bool | None = None
         self.problem = ""
-        self.message = Phase.WATCH.value
-        self.phase = Phase.WATCH
+        self._enter(Phase.WATCH)
 
     def set_target(self, target: Target) -> None:
-        """Changes the target, and begins the same table again.
-
-        Raises:
-            ValueError: for an impossible target.
-        """
-        self._config = self._config.replace(target=check_target(target))
+        """Changes the target, and begins the same table again; `ValueError` for none."""
+        self._config = self._config.replace(target=target)
         self.again()
 
     def next_target(self) -> None:
         """Changes the target to the next one of `TARGETS`."""
         last = TARGETS.index(self.target) if self.target in TARGETS else -1
         self.set_target(TARGETS[(last + 1) % len(TARGETS)])
+
+    def _enter(self, phase: Phase) -> None:
+        self.phase = phase
+        self.message = phase.value
 
     # -- the player --------------------------------------------------------------------------------
 
@@ -185,35 +180,25 @@ class Game:
         if self.phase is Phase.OVER:
             self.new_table()
         elif self.phase is Phase.AIM:
-            self._press = x, y
-            self._pull = 0.0, 0.0
-
-    def drag(self, x: float, y: float) -> None:
-        """The player pulls, or draws a target, to a table position."""
-        if self._press is not None:
-            self._pull = x - self._press[0], y - self._press[1]
-        if self._corner is not None:
-            self._drawn = _rectangle(self._corner, (x, y))
-
-    def release(self, x: float, y: float) -> None:
-        """The player lets go: the shot, opposite to the pull. A very short pull is none."""
-        self.drag(x, y)
-        if self._press is None:
-            return
-        action = self.aim
-        self.cancel()
-        if action is not None:
-            self.shoot(np.array(action, dtype=np.float32))
-
-    def cancel(self) -> None:
-        """The player thinks better of it."""
-        self._press = self._corner = self._drawn = None
-        self._pull = 0.0, 0.0
+            self._grip = self._mouse = x, y
 
     def press_target(self, x: float, y: float) -> None:
         """The player begins to draw a target at a table position."""
         self.cancel()
-        self._corner = x, y
+        self._corner = self._mouse = x, y
+
+    def drag(self, x: float, y: float) -> None:
+        """The player pulls, or draws a target, to a table position."""
+        self._mouse = x, y
+
+    def release(self, x: float, y: float) -> None:
+        """The player lets go: the shot, opposite to the pull. A very short pull is none."""
+        self.drag(x, y)
+        action = self.aim
+        if self._grip is not None:
+            self.cancel()
+        if action is not None:
+            self.shoot(np.array(action, dtype=np.float32))
 
     def release_target(self, x: float, y: float) -> None:
         """The drawn target becomes the target, if it is large enough."""
@@ -223,26 +208,41 @@ class Game:
         if drawn is not None:
             self.set_target(drawn)
 
+    def cancel(self) -> None:
+        """The player thinks better of it."""
+        self._grip = self._corner = None
+
     @property
     def aim(self) -> tuple[float, float] | None:
         """The action that letting go now would play, or None."""
-        if self._press is None or math.hypot(*self._pull) < SMALLEST_PULL:
+        if self._grip is None or math.dist(self._grip, self._mouse) < SMALLEST_PULL:
             return None
-        ax, ay = -self._pull[0] / FULL_PULL, -self._pull[1] / FULL_PULL
+        ax, ay = ((a - b) / FULL_PULL for a, b in zip(self._grip, self._mouse, strict=True))
         most = max(abs(ax), abs(ay), 1.0)  # a longer pull is no stronger, and keeps its direction
         return ax / most, ay / most
 
-    def shoot(self, action: Floats) -> None:
+    @property
+    def _drawn(self) -> Target | None:
+        """The part on the table of a rectangle that is being drawn, or None if it is too small."""
+        if self._corner is None:
+            return None
+        ends = np.sort([self._corner, self._mouse], axis=0).clip(0.0, 1.0)
+        if (ends[1] - ends[0] < SMALLEST_TARGET).any():
+            return None
+        x_low, x_high, y_low, y_high = ends.T.ravel().tolist()
+        return x_low, x_high, y_low, y_high
+
+    def shoot(self, action: NDArray[np.float32]) -> None:
         """Plays a shot (2,), if it is due."""
         if self.phase is not Phase.AIM:
             return
         self._action = action
-        ax, ay = float(action[0]), float(action[1])
-        self._arrow = Arrow((self._x[0], self._x[1]), (ax, ay))
-        shoot(self._v, ax, ay, self._config.max_impulse, self._config.max_speed)
+        self._hit(self._v, *action.tolist())
         self._way = [self._x.copy()]
-        self.phase = Phase.ROLL
-        self.message = Phase.ROLL.value
+        self._enter(Phase.ROLL)
+
+    def _hit(self, v: list[float], ax: float, ay: float) -> None:
+        shoot(v, ax, ay, self._config.max_impulse, self._config.max_speed)
 
     # -- the agent ---------------------------------------------------------------------------------
 
@@ -257,43 +257,41 @@ class Game:
         if self.phase is Phase.WATCH:
             self._agent_is_next = True
         elif self.phase is Phase.AIM:
-            self.phase = Phase.THINK
-            self.message = Phase.THINK.value
+            self._enter(Phase.THINK)
             now = [np.array(pairs).reshape(-1, 2) for pairs in (self._x, self._v)]
             self._future = self._thread.submit(
                 self._think, self._load_agent, np.stack(self._frames), *now, self._config
             )
 
-    def _think(self, load_agent: Callable[[], Agent], *situation: Any) -> Idea:
-        from jumpy_mbrl.agents.planning.trace import think
+    def _think(self, load_agent: Callable[[], Agent], *situation: Any) -> PlanTrace:
+        from jumpy_mbrl.agents.planning.trace import trace_plan  # Only here: torch is slow to load.
 
         if self._agent is None:
             self._agent = load_agent()
-        return think(self._agent, *situation)
+        return trace_plan(self._agent, *situation)
 
-    def _collect_idea(self) -> None:
+    def _play_plan(self) -> None:
         """Plays the agent's shot once it has chosen one."""
         if self._future is None or not self._future.done():
             return
         future, self._future = self._future, None
-        self.phase = Phase.AIM
+        self._enter(Phase.AIM)
         try:
-            idea = future.result()
+            trace = future.result()
         except (ValueError, ImportError, OSError, RuntimeError) as error:
-            self.message = Phase.AIM.value
             self.problem = str(error).splitlines()[0]
             return
         self._shooter = "agent"
-        self._idea = idea
-        self.shoot(idea.action)
-        if idea.belief is not None:
-            self.message = f"the agent is {100 * idea.belief:.0f} % sure"
+        self._trace = trace
+        self.shoot(trace.action)
+        if trace.belief is not None:
+            self.message = f"the agent is {100 * trace.belief:.0f} % sure"
 
     # -- time --------------------------------------------------------------------------------------
 
     def pass_time(self, seconds: float) -> None:
         """Lets time pass, at most a quarter of a second at once; it stands still for a shot."""
-        self._collect_idea()
+        self._play_plan()
         frames = min(seconds, _LONGEST_WAIT) * self._speed
         while frames > 0.0 and self.phase in (Phase.WATCH, Phase.ROLL):
             part = min(frames, _SUBSTEP, 1.0 - self._part)
@@ -303,7 +301,7 @@ class Game:
             if self._part > 1.0 - 1e-9:
                 self._next_frame()
             self._trail.add(self.frame + self._part, self._x)
-            if self.phase is not Phase.WATCH and self._way:
+            if self._way:
                 self._way.append(self._x.copy())
 
     def _next_frame(self) -> None:
@@ -315,19 +313,15 @@ class Game:
         self.frame += 1
         self._part = 0.0
         if terminated or truncated:
-            self._finish(bool(info["is_success"]))
+            self._enter(Phase.OVER)
+            self.success = bool(info["is_success"])
+            self.message = "in!" if self.success else "missed"
+            score = self.scores[self._shooter]
+            self.scores[self._shooter] = Score(score.won + self.success, score.played + 1)
         elif self.frame == self._config.lead_in:
-            self.phase = Phase.AIM
-            self.message = Phase.AIM.value
+            self._enter(Phase.AIM)
             if self._agent_is_next:
                 self.ask_agent()
-
-    def _finish(self, success: bool) -> None:
-        score = self.scores[self._shooter]
-        self.scores[self._shooter] = Score(score.won + success, score.played + 1)
-        self.success = success
-        self.message = "in!" if success else "missed"
-        self.phase = Phase.OVER
 
     def close(self) -> None:
         """Ends the game; calling it again changes nothing."""
@@ -339,94 +333,70 @@ class Game:
 
     def view(self, hint: str | None = None) -> View:
         """Returns what there is to see, with a line of help if there is one."""
-        scores = self.scores
+        drawn = self._drawn
         return View(
             positions=np.array(self._x).reshape(-1, 2),
-            target=self._drawn or self.target,
+            target=drawn or self.target,
             radius=self._config.radius,
             trails=self._trail.lines() if self.phase is not Phase.OVER else (),
-            paths=[*self._real_ways(), *self._imagined_ways(), *self._aiming()],
-            arrow=self._shown_arrow(),
-            left=f"you {scores['you']}",
+            paths=[*self._ways(), *self._aiming()],
+            arrow=self._arrow(),
+            left=f"you {self.scores['you']}",
             middle=self.message,
-            right="" if self._load_agent is None else f"agent {scores['agent']}",
+            right="" if self._load_agent is None else f"agent {self.scores['agent']}",
             hint=self.problem or hint,
-            is_success=bool(self.success) and self._drawn is None,
+            is_success=bool(self.success) and drawn is None,
         )
 
-    def _shown_arrow(self) -> Arrow | None:
+    def _arrow(self) -> Arrow | None:
         if self.aim is not None:
             return Arrow((self._x[0], self._x[1]), self.aim)
-        if self._arrow is None or self.phase is Phase.OVER:
-            return None
         age = (self.frame + self._part - self._config.lead_in) / ARROW_FRAMES
-        return replace(self._arrow, opacity=1.0 - age) if age < 1.0 else None
+        if not self._way or self.phase is Phase.OVER or age >= 1.0:
+            return None
+        (x, y, *_), (ax, ay) = self._way[0], self._action.tolist()
+        return Arrow((x, y), (ax, ay), opacity=1.0 - age)
 
-    def _real_ways(self) -> list[Path]:
-        """The ways of the balls since the shot, beside which an agent imagined its own."""
-        if self._idea is None and self.phase is not Phase.OVER:
-            return []
-        ways = np.array(self._way).reshape(-1, self._config.num_balls, 2)
-        return [
-            Path(ways[:, ball], _WAYS[min(ball, 2)], width=0.009, opacity=0.85)
-            for ball in range(self._config.num_balls)
-        ]
-
-    def _imagined_ways(self) -> list[Path]:
-        if self._idea is None:
-            return []
-        way, ticks = self._idea.way, self._idea.ticks
-        balls = range(way.shape[1])
-        lines = [Path(way[:, ball], _IMAGINED, width=0.005, dash=0.016) for ball in balls]
-        return lines + [
-            Path(ticks[:, ball], _IMAGINED, width=0.0, dots=True, dot_radius=0.0085)
-            for ball in balls
-        ]
+    def _ways(self) -> list[Path]:
+        """The ways of the balls since the shot, and beside them how an agent imagined them."""
+        paths: list[Path] = []
+        if self._trace is not None or self.phase is Phase.OVER:
+            ways = np.array(self._way).reshape(-1, self._config.num_balls, 2)
+            for ball, way in enumerate(ways.swapaxes(0, 1)):
+                paths.append(Path(way, _WAYS[min(ball, 2)], width=0.009, opacity=0.85))
+        if self._trace is not None:
+            for way in self._trace.imagined.swapaxes(0, 1):
+                paths.append(Path(way, _IMAGINED, width=0.005, dash=0.016))
+            for ticks in self._trace.ticks.swapaxes(0, 1):
+                paths.append(Path(ticks, _IMAGINED, width=0.0, dots=True, dot_radius=0.0085))
+        return paths
 
     def _aiming(self) -> list[Path]:
         """The cue, and the way of the cue ball to its first contact."""
         if self.aim is None:
             return []
-        x, y = self._x[:2]
-        ax, ay = self.aim
-        strength = math.hypot(ax, ay)
-        back = -ax / strength, -ay / strength
+        ball, aim = np.array(self._x[:2]), np.array(self.aim)
+        strength = math.hypot(*aim)
         near = self._config.radius + 0.015 + 0.12 * strength
         butt, ferrule, tip = (
-            (x + far * back[0], y + far * back[1]) for far in (near + 0.7, near + 0.025, near)
+            ball - far * aim / strength for far in (near + 0.7, near + 0.025, near)
         )
-        guide = self._first_way((ax, ay))
+        guide = self._first_way(*self.aim)
         return [
             Path(guide, _IMAGINED, width=0.004, dash=0.012, opacity=0.6),
-            Path([guide[-1]], _IMAGINED, width=0.0, dots=True, dot_radius=0.006),
+            Path(guide[-1:], _IMAGINED, width=0.0, dots=True, dot_radius=0.006),
             Path([butt, ferrule], _CUE, width=0.017),
             Path([ferrule, tip], _CUE_TIP, width=0.017),
         ]
 
-    def _first_way(self, action: tuple[float, float]) -> list[tuple[float, float]]:
-        """Where the cue ball would go until it first meets something."""
-        config = self._config
+    def _first_way(self, ax: float, ay: float) -> list[list[float]]:
+        """Where the cue ball would start, and where it would first meet something."""
         x, v = self._x.copy(), self._v.copy()
-        shoot(v, *action, config.max_impulse, config.max_speed)
-        course = v[:2]
-        way = [(x[0], x[1])]
+        self._hit(v, ax, ay)
+        course, before = v[:2], x[:2]
         for _ in range(_GUIDE_STEPS):
-            before = x[0], x[1]
-            advance(x, v, config.dt / 10, config.radius)
+            advance(x, v, self._config.dt / 10, self._config.radius)
             if v[:2] != course:
-                way.append(before)
                 break
-        else:
-            way.append((x[0], x[1]))
-        return way
-
-
-def _rectangle(a: Sequence[float], b: Sequence[float]) -> Target | None:
-    """The part of a rectangle that lies on the table, or None if it is too small."""
-    bounds = []
-    for first, second in zip(a, b, strict=True):
-        low, high = (min(max(value, 0.0), 1.0) for value in sorted((first, second)))
-        if high - low < SMALLEST_TARGET:
-            return None
-        bounds += [low, high]
-    return bounds[0], bounds[1], bounds[2], bounds[3]
+            before = x[:2]
+        return [self._x[:2], before]

@@ -10,10 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from jumpy_mbrl.agents.planning.cem import CEMConfig, CEMPlanner
-from jumpy_mbrl.agents.planning.gradient import GradientPlanner, PlannerConfig
-from jumpy_mbrl.agents.planning.planner import Planner, SearchConfig
-from jumpy_mbrl.agents.registry import load_agent
+from jumpy_mbrl.agents import (
+    CEMConfig,
+    CEMPlanner,
+    GradientPlanner,
+    Planner,
+    PlannerConfig,
+    SearchConfig,
+    load_agent,
+)
 from jumpy_mbrl.models.pretrained import from_pretrained
 
 JUMPY = "jumpy"
@@ -72,7 +77,6 @@ def ablation(agent: str = JUMPY) -> list[Entry]:
 
     one: dict[str, Any] = {"candidates": 1, "refined": 1}
     eight: dict[str, Any] = {"candidates": 8, "refined": 8}
-    stress = replace(_FULL, state_noise=0.002)
     return [
         entry("1 candidate", **one, **_NOT_REFINED, **_UNTESTED),
         entry("1 candidate, gradient", **one, **_UNTESTED),
@@ -83,7 +87,6 @@ def ablation(agent: str = JUMPY) -> list[Entry]:
         entry("128 candidates, gradient", **_UNTESTED),
         entry("128 candidates, stress test", **_NOT_REFINED),
         entry("128 candidates, gradient, stress test"),
-        Entry("the same, states perturbed too", agent, stress),
         Entry("the same, ensemble of two", agent, _FULL, ensemble=(SECOND_OPINION,)),
         entry("the same, certain shots not refined", skip_certain=True),
         Entry("CEM, stress test", agent, CEMConfig()),

@@ -9,21 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from jumpy_mbrl.agents import (
-    CEMConfig,
-    CEMPlanner,
-    FunctionObjective,
-    GradientPlanner,
-    PlannerConfig,
-    ReachPointAtTime,
-    RecedingHorizon,
-)
+from jumpy_mbrl import agents
+from jumpy_mbrl.agents import CEMPlanner, FunctionObjective, GradientPlanner, RecedingHorizon
 from jumpy_mbrl.models import RNN, ActionSequence, JumpyRNN, JumpyRNNConfig, RNNConfig, State
 from jumpy_mbrl.models.piecewise import PiecewiseLinearModel
 
 PLANNERS: dict[str, Any] = {
-    "gradient": (GradientPlanner, PlannerConfig(learning_rate=0.1, finalists=0)),
-    "cem": (CEMPlanner, CEMConfig(finalists=0)),
+    "gradient": (GradientPlanner, agents.PlannerConfig(learning_rate=0.1, finalists=0)),
+    "cem": (CEMPlanner, agents.CEMConfig(finalists=0)),
 }
 
 
@@ -59,7 +52,7 @@ def there_and_back(obs: Tensor) -> Tensor:
     return -(obs[..., 0] - obs.new_tensor([0.3, -0.1])).square().sum(dim=-1)
 
 
-# -- sequences -----------------------------------------------------------------------------------
+OBJECTIVE = FunctionObjective(there_and_back, [5.0, 10.0])
 
 
 @pytest.mark.parametrize("kind", ["glide", "jumpy-rnn"])
@@ -90,13 +83,6 @@ def test_sequences_follow_each_other() -> None:
     torch.testing.assert_close(found.tick_times, wanted.tick_times)
 
 
-def test_without_actions_it_is_the_model() -> None:
-    model = Glide()
-    state = model.observe(torch.rand(3, 1, 1))
-    imagined = ActionSequence(model, (0, 2)).imagine(state, [4.0])
-    torch.testing.assert_close(imagined.obs[:, 0], state.obs)
-
-
 def test_sequences_that_cannot_be() -> None:
     with pytest.raises(ValueError, match="with actions, got RNN with action_size=0"):
         ActionSequence(RNN(RNNConfig(action_size=0)), (0, 1))
@@ -106,47 +92,44 @@ def test_sequences_that_cannot_be() -> None:
     for wrong in ([0, 2, 1], []):
         with pytest.raises(ValueError, match="times must be"):
             ActionSequence(Glide(), wrong)
+    sequence = ActionSequence(Glide(), (0, 2))
+    state = sequence.observe(torch.rand(3, 1, 1))
     with pytest.raises(ValueError, match=r"must have shape \(3, 1, 2\)"):
-        sequence = ActionSequence(Glide(), (0, 2))
-        sequence.imagine(sequence.initial_state(3), [4.0], torch.zeros(3, 1))
+        sequence.imagine(state, [4.0], torch.zeros(3, 1))
+    idle = sequence.imagine(state, [4.0])
+    torch.testing.assert_close(idle.obs[:, 0], state.obs)
 
 
 @pytest.mark.parametrize("name", PLANNERS)
 def test_every_planner_plans_sequences(name: str) -> None:
     planner, config = PLANNERS[name]
-    objective = FunctionObjective(there_and_back, [5.0, 10.0])
-    plan = planner(ActionSequence(Glide(), (0, 5)), objective, config).plan(torch.zeros(2, 1, 1))
+    plan = planner(ActionSequence(Glide(), (0, 5)), OBJECTIVE, config).plan(torch.zeros(2, 1, 1))
     wanted = torch.tensor([[0.6, -0.8]]).expand(2, -1)
     torch.testing.assert_close(plan.action, wanted, atol=0.1, rtol=0.0)
     assert plan.ticks.tolist() == [2, 2]
 
 
-# -- decisions -----------------------------------------------------------------------------------
-
-
 def test_the_first_action_of_a_plan_is_played() -> None:
     model = Glide()
-    planner = GradientPlanner(
-        ActionSequence(model, (0, 5)),
-        FunctionObjective(there_and_back, [5.0, 10.0]),
-        PLANNERS["gradient"][1],
-    )
-    policy = RecedingHorizon(planner, memory=3)
-    obs = np.random.default_rng(0).uniform(-0.1, 0.1, (4, 7, 1)).astype(np.float32)
-    taken = np.random.default_rng(1).uniform(-1, 1, (4, 7, 1)).astype(np.float32)
-    action = policy(obs, taken)
+    planner = GradientPlanner(ActionSequence(model, (0, 5)), OBJECTIVE, PLANNERS["gradient"][1])
+    rng = np.random.default_rng(0)
+    obs = rng.uniform(-0.1, 0.1, (4, 7, 1)).astype(np.float32)
+    taken = rng.uniform(-1, 1, (4, 7, 1)).astype(np.float32)
+    action = RecedingHorizon(planner, context_frames=3)(obs, taken)
     assert action.shape == (4, 1) and action.dtype == np.float32
     np.testing.assert_allclose(action, (0.3 - obs[:, -1]) / 0.5, atol=0.1)
     frames, actions = model.seen[-1]
     assert actions is not None
     assert np.array_equal(frames.numpy(), obs[:, -3:])
     assert np.array_equal(actions.numpy(), taken[:, -3:])
+    assert RecedingHorizon(planner).context_frames == 4
+    with pytest.warns(DeprecationWarning, match="memory is now called context_frames"):
+        assert RecedingHorizon(planner, memory=3).context_frames == 3
 
 
 def test_decisions_are_aimed_at_the_target_that_is_shown() -> None:
-    model = Glide()
-    objective = ReachPointAtTime(None, 5.0, 0.0, [0])
-    planner = GradientPlanner(ActionSequence(model, (0,)), objective, PLANNERS["gradient"][1])
+    objective = agents.ReachPointAtTime(None, 5.0, 0.0, [0])
+    planner = GradientPlanner(ActionSequence(Glide(), (0,)), objective, PLANNERS["gradient"][1])
     obs = np.zeros((2, 3, 3), dtype=np.float32)
     obs[..., 1:] = np.array([[0.1, 0.3], [-0.4, -0.2]])[:, None]
     action = RecedingHorizon(planner)(obs, np.zeros((2, 3, 1), np.float32))
@@ -162,8 +145,7 @@ def test_pictures_are_scaled_before_the_model_reads_them() -> None:
 
 
 def test_planners_of_single_actions_are_refused() -> None:
-    objective = FunctionObjective(there_and_back, [5.0, 10.0])
     with pytest.raises(ValueError, match=r"with the model Glide; .*ActionSequence"):
-        RecedingHorizon(CEMPlanner(Glide(), objective))
-    with pytest.raises(ValueError, match="memory must be at least 1 frame, got 0"):
-        RecedingHorizon(CEMPlanner(ActionSequence(Glide(), (0,)), objective), memory=0)
+        RecedingHorizon(CEMPlanner(Glide(), OBJECTIVE))
+    with pytest.raises(ValueError, match="context_frames to be an integer of at least 1, got 0"):
+        RecedingHorizon(CEMPlanner(ActionSequence(Glide(), (0,)), OBJECTIVE), 0)
