@@ -30,7 +30,7 @@ def run(program: str) -> str:
     return done.stdout.strip()
 
 
-FOUNDATION = {"arrays", "checks", "cluster", "console", "devices", "files", "locks", "processes"}
+FOUNDATION = {"arrays", "checks", "devices", "files", "locks", "processes"}
 
 
 @pytest.mark.parametrize(

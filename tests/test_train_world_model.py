@@ -9,6 +9,7 @@ from types import ModuleType
 
 import pytest
 
+from jumpy_mbrl.commands import main
 from jumpy_mbrl.data.tasks import TaskConfig
 from jumpy_mbrl.models import pretrained_info
 
@@ -37,7 +38,7 @@ def test_presets_on_weather_take_the_file(script: ModuleType) -> None:
 def test_weather_without_its_file_is_one_line(
     script: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert script.main(["--preset", "weather/ours", "--run-dir", "w"]) == 2
+    assert main.run("train", ["--preset", "weather/ours", "--run-dir", "w"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("train_world_model: ") and "needs csv" in error
     assert len(error.splitlines()) == 1
@@ -48,7 +49,7 @@ def test_command_line_trains_and_records_itself(
 ) -> None:
     options = ["--preset=rnn-tiny", "--steps", "3", "--model.hidden-size", "5", "--device", "cpu"]
     places = ["--run-dir", str(tmp_path / "run"), "--data-dir", str(data_dir)]
-    assert script.main([*options, *places]) == 0
+    assert main.run("train", [*options, *places]) == 0
     assert "best weights:" in capsys.readouterr().out
     info = pretrained_info(tmp_path / "run" / "best")
     assert info["training"]["command"] == (
@@ -57,7 +58,7 @@ def test_command_line_trains_and_records_itself(
     )
     assert info["model"]["config"]["hidden_size"] == 5
     assert str(tmp_path) not in (tmp_path / "run" / "best" / "config.json").read_text()
-    assert script.main([*options, *places, "--resume"]) == 0
+    assert main.run("train", [*options, *places, "--resume"]) == 0
 
 
 @pytest.mark.parametrize(
@@ -82,7 +83,7 @@ def test_command_line_reports_errors_in_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     places = ["--run-dir", str(tmp_path / "run"), "--data-dir", str(data_dir)]
-    assert script.main([*options, *places]) == 2
+    assert main.run("train", [*options, *places]) == 2
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith("train_world_model: ") and message in last
 
@@ -94,7 +95,7 @@ def test_workers_of_torchrun_end_with_it(
     parents: list[int] = []
     monkeypatch.setattr(script, "launched", lambda: (0, workers))
     monkeypatch.setattr(script, "end_with", parents.append)
-    assert script.main(["--preset", "none", "--run-dir", "unused"]) == 2
+    assert main.run("train", ["--preset", "none", "--run-dir", "unused"]) == 2
     assert parents == ([os.getppid()] if workers > 1 else [])
 
 
@@ -102,14 +103,14 @@ def test_command_line_refuses_unknown_options(
     script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as stop:
-        script.main(["--run-dir", str(tmp_path / "run"), "--stepz", "3"])
+        main.run("train", ["--run-dir", str(tmp_path / "run"), "--stepz", "3"])
     assert stop.value.code == 2
     assert "--stepz" in capsys.readouterr().err
 
 
 def test_help_explains_the_settings(script: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
-        script.main(["--help"])
+        main.run("train", ["--help"])
     assert stop.value.code == 0
     text = capsys.readouterr().out
     for words in ("--preset", "--run-dir", "--resume", "--device", "--model.epsilon", "eq. 7"):

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from jumpy_mbrl.agents import load_agent
-from jumpy_mbrl.commands.console import output_may_close
 from jumpy_mbrl.envs import ENV_IDS, rendering
 from jumpy_mbrl.files import atomic_write
 from jumpy_mbrl.play.game import Game, Phase
@@ -53,22 +52,23 @@ class Args:
     """The folder to write to; it is made if need be."""
 
 
-@output_may_close()
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code."""
+def main(argv: Sequence[str]) -> int:
+    """Draws the pictures."""
     args = tyro.cli(Args, args=argv, description=__doc__)
     for env_id in ENV_IDS:
         for kind in KINDS:
-            path = args.out / f"{env_id.removesuffix('-v0').lower()}_{kind}.png"
-            with atomic_write(path) as temporary:
-                picture = Image.fromarray(draw(env_id, kind))
-                picture.save(temporary, format="PNG", optimize=True)
-            print(f"{path}: {picture.width} x {picture.height}, {path.stat().st_size:,} bytes")
-    path = args.out / "play.png"
-    with atomic_write(path) as temporary:
-        Image.fromarray(play()).save(temporary, format="PNG", optimize=True)
-    print(f"{path}: {path.stat().st_size:,} bytes")
+            name = f"{env_id.removesuffix('-v0').lower()}_{kind}"
+            save(args.out / f"{name}.png", draw(env_id, kind))
+    save(args.out / "play.png", play())
     return 0
+
+
+def save(path: Path, picture: Picture) -> None:
+    """Writes a picture, and says so."""
+    with atomic_write(path) as temporary:
+        Image.fromarray(picture).save(temporary, format="PNG", optimize=True)
+    height, width = picture.shape[:2]
+    print(f"{path}: {width} x {height}, {path.stat().st_size:,} bytes")
 
 
 def play() -> Picture:
