@@ -52,13 +52,3 @@ def test_the_examples_of_the_page_run() -> None:
     failed, tried = doctest.testfile(str(PAGE), module_relative=False)
     assert tried > 10
     assert failed == 0
-
-
-def test_links_within_the_page_lead_somewhere() -> None:
-    text = PAGE.read_text(encoding="utf-8")
-    titles = {
-        title.lower().replace(" ", "-") for title in re.findall(r"^#+ (.+)$", text, re.MULTILINE)
-    }
-    assert set(re.findall(r"\]\(#([^)]+)\)", text)) <= titles
-    for file in re.findall(r"\]\(([\w/]+\.md)\)", text):
-        assert (PAGE.parent / file).is_file()

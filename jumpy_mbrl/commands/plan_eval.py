@@ -43,6 +43,9 @@ from jumpy_mbrl.processes import check_at_once
 ERRORS = (players.OtherWorldWarning,)
 FILES = ("results.json", "results.csv", "success.png", "calibration.png")
 _CONTACTS_SHOWN = (4, 7)
+_COLUMNS = """n successes success ms_per_shot ticks belief ci95_low ci95_high contested_n
+contested_successes contested_success contested_ci95_low contested_ci95_high training_frames
+checkpoint seed"""
 Agents = Mapping[str, players.Agent]
 Results = Mapping[str, AgentResult]
 
@@ -336,24 +339,28 @@ def _write_csv(path: Path, report: Mapping[str, Any]) -> None:
     settings = ("env", "table", "protocol", "device", "threads", "batch_size")
     rows = []
     for name, figures in report["agents"].items():
-        contested = figures["contested"] or {"ci95": (None, None)}
-        row = {key: figures[key] for key in ("n", "successes", "success", "ms_per_shot")}
-        row |= {key: figures[key] for key in ("ticks", "belief")}
-        row |= dict(zip(("ci95_low", "ci95_high"), figures["ci95"], strict=True))
-        row |= {f"contested_{key}": contested.get(key) for key in ("n", "successes", "success")}
-        ends = zip(("contested_ci95_low", "contested_ci95_high"), contested["ci95"], strict=True)
-        row |= dict(ends)
-        row |= {key: figures[key] for key in ("training_frames", "checkpoint", "seed")}
-        row |= figures["given"]
-        if row["built_in"] is not None:
-            row["built_in"] = "; ".join(row["built_in"])
-        row |= {key: report[key] for key in settings}
-        row |= {f"version_{key}": value for key, value in sorted(report["versions"].items())}
-        rows.append({"agent": name, **row})
+        flat = {**_flat(figures), **_flat(figures["contested"] or {}, "contested_")}
+        built_in = figures["given"]["built_in"]
+        rows.append(
+            {
+                "agent": name,
+                **{column: flat.get(column) for column in _COLUMNS.split()},
+                **figures["given"],
+                "built_in": None if built_in is None else "; ".join(built_in),
+                **{key: report[key] for key in settings},
+                **{f"version_{key}": value for key, value in sorted(report["versions"].items())},
+            }
+        )
     with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+
+
+def _flat(figures: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    low, high = figures.get("ci95", (None, None))
+    every = {**figures, "ci95_low": low, "ci95_high": high}
+    return {f"{prefix}{key}": value for key, value in every.items()}
 
 
 def _draw(agents: Agents, tables: evaluation.Tables, results: Results, out: Path) -> list[Path]:

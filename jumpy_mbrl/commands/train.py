@@ -19,7 +19,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import tyro
 
@@ -28,6 +28,7 @@ from jumpy_mbrl.processes import called_as, end_with
 from jumpy_mbrl.training.distributed import WorkersLostError, launched
 
 ERRORS = (training.TrainingDivergedError, WorkersLostError)
+Settings = TypeVar("Settings")
 _DEFAULT_PRESET = "jumpy-rnn"
 
 
@@ -77,13 +78,15 @@ def parse(argv: Sequence[str]) -> Arguments:
     """Reads the command line: the preset first, then what changes it."""
     chosen, _ = split(argv, preset=_DEFAULT_PRESET, csv=None)
     config = training.preset(chosen.preset, chosen.csv)
-    return tyro.cli(
-        Arguments,
-        args=list(argv),
-        default=Arguments(run_dir=tyro.MISSING, preset=chosen.preset, config=config),
-        description=f"{__doc__}\n\nPresets: {', '.join(training.PRESETS)}.",
-        config=(tyro.conf.AvoidSubcommands,),
-    )
+    usual = Arguments(run_dir=tyro.MISSING, preset=chosen.preset, config=config)
+    return parse_changes(usual, argv, f"{__doc__}\n\nPresets: {', '.join(training.PRESETS)}.")
+
+
+def parse_changes(usual: Settings, argv: Sequence[str], about: str) -> Settings:
+    """Reads a command line whose defaults are those of a preset."""
+    config = (tyro.conf.AvoidSubcommands,)
+    args = tyro.cli(type(usual), args=argv, default=usual, description=about, config=config)
+    return args
 
 
 def record(argv: Sequence[str], workers: int = 1) -> str:

@@ -27,7 +27,7 @@ from jumpy_mbrl.agents.baselines.presets import (
     policy_preset,
 )
 from jumpy_mbrl.agents.baselines.train import train_policy
-from jumpy_mbrl.commands.train import split
+from jumpy_mbrl.commands.train import parse_changes, split
 from jumpy_mbrl.processes import called_as
 
 _DEFAULT_PRESET = "sac-shot-coords"
@@ -63,13 +63,8 @@ def main(argv: Sequence[str]) -> int:
 def parse(argv: Sequence[str]) -> Arguments:
     """Reads the command line: the preset first, then what changes it."""
     name = split(argv, preset=_DEFAULT_PRESET)[0].preset
-    return tyro.cli(
-        Arguments,
-        args=list(argv),
-        default=Arguments(run_dir=tyro.MISSING, config=policy_preset(name), preset=name),
-        description=f"{__doc__}\n\nPresets: {', '.join(POLICY_PRESETS)}.",
-        config=(tyro.conf.AvoidSubcommands,),
-    )
+    usual = Arguments(run_dir=tyro.MISSING, config=policy_preset(name), preset=name)
+    return parse_changes(usual, argv, f"{__doc__}\n\nPresets: {', '.join(POLICY_PRESETS)}.")
 
 
 def record(argv: Sequence[str]) -> str:

@@ -123,9 +123,8 @@ def film_interpolation(
         asked = f"{_count(rate, 'picture')} a frame"
         return [real, _imagined_board(shot, name, imagined, k, _FLASH / _SLOW, asked)]
 
-    sheet = _Sheet(shot.now, times[-1], 2, 1, size, ("tick", "collision"))
-    strips = [(imagined.ticks, truth.ticks)]
-    return _film(shot, ("simulator", name), sheet, strips, times, boards, rate / _SLOW)
+    sheet = _Sheet(("simulator", name), [(imagined.ticks, truth.ticks)], times[-1], size)
+    return _film(shot, sheet, times, boards, rate / _SLOW)
 
 
 def film_panels(
@@ -157,13 +156,10 @@ def film_panels(
             drawn.append(_beside_truth(board, rollout, truth, k))
         return drawn
 
-    strips = [
-        (np.zeros(0), truth.ticks),
-        *((each.ticks, truth.ticks) for each in imagined.values()),
-    ]
-    legend = ("tick", "collision", "real ball")
-    sheet = _Sheet(shot.now, times[-1], len(strips), len(strips), size, legend)
-    return _film(shot, ("simulator", *models), sheet, strips, times, boards, rate / _FAST)
+    ticks = (np.zeros(0), *(rollout.ticks for rollout in imagined.values()))
+    strips = [(each, truth.ticks) for each in ticks]
+    sheet = _Sheet(("simulator", *models), strips, times[-1], size)
+    return _film(shot, sheet, times, boards, rate / _FAST)
 
 
 def _times(shot: Shot, frames: int, rate: int, size: int) -> Doubles:
@@ -174,13 +170,7 @@ def _times(shot: Shot, frames: int, rate: int, size: int) -> Doubles:
 
 
 def _film(
-    shot: Shot,
-    names: Sequence[str],
-    sheet: _Sheet,
-    strips: Sequence[Strip],
-    times: Doubles,
-    boards: Callable[[int], list[_Board]],
-    fps: float,
+    shot: Shot, sheet: _Sheet, times: Doubles, boards: Callable[[int], list[_Board]], fps: float
 ) -> Film:
     """The frames before the shot, as long as any other; `boards` at all times; and a while more."""
     rate = round(1.0 / (times[1] - times[0]))
@@ -189,10 +179,11 @@ def _film(
         for f in range(shot.now):
             positions = shot.frames[f].astype(np.float64).reshape(-1, 2)
             view = scene.View(positions, shot.config.target, shot.config.radius)
-            shown = [_Board(view, name, f"shown frame {f + 1} of {shot.now + 1}") for name in names]
-            yield from itertools.repeat(sheet.draw(shown, strips, float(f)), rate)
+            told = f"shown frame {f + 1} of {shot.now + 1}"
+            shown = [_Board(view, name, told) for name in sheet.names]
+            yield from itertools.repeat(sheet.draw(shown, float(f)), rate)
         for k, time in enumerate(times.tolist()):
-            picture = sheet.draw(boards(k), strips, time)
+            picture = sheet.draw(boards(k), time)
             yield picture
         yield from itertools.repeat(picture, round(_END * fps))
 
@@ -297,38 +288,35 @@ def _count(number: int, what: str) -> str:
 
 
 class _Sheet:
-    """Draws tables side by side, with a time line below each of them or one below all.
+    """Draws named tables side by side, with a time line below each of them or one below all.
 
-    The shot is at the frame `now`, the last picture at the time `end`; a table is `size` pixels
-    wide; `legend` says which of "tick", "collision" and "real ball" to explain.
+    The last picture is at the time `end`; a table is `size` pixels wide.
     """
 
-    def __init__(
-        self, now: int, end: float, boards: int, strips: int, size: int, legend: Sequence[str]
-    ) -> None:
-        self._end, self._size, self._legend = float(end), size, legend
+    def __init__(self, names: Sequence[str], strips: Sequence[Strip], end: float, size: int):
+        self.names = names
+        self._strips, self._end, self._size = strips, float(end), size
         self._unit = size / _NATURAL
         natural = scene.Layout.natural()
         self._layout = scene.Layout(size, round(size * natural.height / natural.width))
         left, step = self._pixels(_MARGIN), size + self._pixels(_GAP)
-        self._lefts = [left + index * step for index in range(boards)]
+        self._lefts = [left + index * step for index in range(len(names))]
         self._right = self._lefts[-1] + size
-        self._spans = [(start, start + size) for start in self._lefts]
-        if strips == 1:
-            self._spans = [(left, self._right)]
         self._top = self._pixels(_HEADER)
         self._bottom = self._top + self._layout.top + self._layout.side + self._layout.rail
         width, height = self._right + left, self._bottom + self._pixels(_CAPTION + _STRIP + _FOOTER)
         self._shape = width + width % 2, height + height % 2  # MP4 needs even numbers
 
-    def draw(self, boards: Sequence[_Board], strips: Sequence[Strip], time: float) -> Picture:
+    def draw(self, boards: Sequence[_Board], time: float) -> Picture:
         """Returns the picture, (h, w, 3) uint8."""
         surface = pygame.Surface(self._shape, 0, 32)
         surface.fill(_ROOM)
         for left, board in zip(self._lefts, boards, strict=True):
             self._draw_board(surface, left, board)
-        for span, strip in zip(self._spans, strips, strict=True):
-            self._draw_strip(surface, span, strip, time)
+        one_for_all = len(self._strips) == 1
+        for left, strip in zip(self._lefts, self._strips, strict=not one_for_all):
+            right = self._right if one_for_all else left + self._size
+            self._draw_strip(surface, left, right, strip, time)
         self._draw_footer(surface, time)
         return rendering.as_array(surface)
 
@@ -351,11 +339,11 @@ class _Sheet:
         self._write(surface, board.right, _NOTE, _FAINT, (left + self._size, caption), 1.0)
 
     def _draw_strip(
-        self, surface: pygame.Surface, span: tuple[int, int], strip: Strip, time: float
+        self, surface: pygame.Surface, left: int, right: int, strip: Strip, time: float
     ) -> None:
         """A line from the first frame to the last, bars on it, dots below it, and a hand."""
         row = self._bottom + self._pixels(_CAPTION + _LINE)
-        first, last = span[0] + self._pixels(_DOT), span[1] - self._pixels(_DOT)
+        first, last = left + self._pixels(_DOT), right - self._pixels(_DOT)
 
         def column(moment: float) -> int:
             return round(first + (last - first) * moment / self._end)
@@ -379,7 +367,8 @@ class _Sheet:
         text = f"frame {time:.1f} of {self._end:.0f}"
         self._write(surface, text, _NOTE, _TEXT, (self._lefts[0], row))
         right = self._right
-        for what in reversed(self._legend):
+        legend = ("tick", "collision", "real ball")[: 2 if len(self._strips) == 1 else 3]
+        for what in reversed(legend):
             right -= self._write(surface, what, _NOTE, _FAINT, (right, row), 1.0)
             right -= self._pixels(11.0)
             canvas, centre = _on_pixels(surface, right, round(row))

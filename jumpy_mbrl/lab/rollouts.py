@@ -39,12 +39,8 @@ Doubles = NDArray[np.float64]
 class Shot:
     """A table that has been watched, and the shot that follows.
 
-    Attributes:
-        frames: (T, D) float32, all that agents and models are shown.
-        action: (2,) float32 in [-1, 1], played at the last of these frames.
-        positions: true ones at that frame, (N, 2) float64.
-        velocities: true ones right before the shot, (N, 2) float64, in sides per time unit.
-        config: the table.
+    Agents and models are shown the `frames` (T, D) alone; the `action` is played at the last of
+    them. True `positions` and `velocities` right before it are (N, 2), in sides and per time unit.
     """
 
     frames: NDArray[np.float32]
@@ -61,14 +57,10 @@ class Shot:
 
 @dataclass(frozen=True, eq=False)
 class Rollout:
-    """One future of the balls.
+    """One future of the balls: their `way` (K, N, 2) at `times` (K,), ascending from the shot on.
 
-    Attributes:
-        times: (K,) ascending, from the shot on.
-        way: positions at these times, (K, N, 2).
-        ticks: (M,) times at which the model ticked, the shot included; for the truth, those of its
-            collisions.
-        marks: positions at the ticks, (M, N, 2).
+    `ticks` (M,) are when the model ticked, the shot included, or when balls really collided, and
+    `marks` (M, N, 2) where they were then.
     """
 
     times: Doubles

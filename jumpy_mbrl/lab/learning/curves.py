@@ -19,18 +19,10 @@ Points = Iterable[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class MeanPoint:
-    """Where the runs were at the same moment.
+    """Where runs were at the same moment, which `label` names.
 
-    Attributes:
-        label: of the moment: what all of them had done.
-        frames: of experience, their mean.
-        seconds: of training, their mean.
-        success: the fraction of held-out tables won, their mean.
-        low: that of the worst run.
-        high: that of the best.
-        seeds: how many runs these are.
-        n: held-out tables that each played.
-        samples: drawn to learn from (updates x batch size), their mean; None if that is unknown.
+    Means over the `seeds` of `frames` of experience, `seconds` of training, `samples` drawn to
+    learn from (None if unknown) and `success` on `n` tables each, with the worst's and best's.
     """
 
     label: str
