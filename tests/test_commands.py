@@ -149,6 +149,22 @@ def test_commands_record_how_they_were_called(
             assert module.record(words, workers=2) == f"{start} {rest}"
 
 
+def test_threads_that_wait_sleep_where_others_want_the_cores(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen = []
+
+    def look(_: object) -> int:
+        seen.append(os.environ.get("OMP_WAIT_POLICY"))
+        return 0
+
+    does(look, monkeypatch, "plan-eval", "train")
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    assert run("train") == run("plan-eval") == 0
+    assert seen == [None, "PASSIVE"]
+    monkeypatch.delenv("OMP_WAIT_POLICY")
+
+
 # -- outputs -------------------------------------------------------------------------------------
 
 

@@ -652,7 +652,7 @@ def test_figures_that_cannot_be(tmp_path: Path, capsys: pytest.CaptureFixture[st
         ([], [rest, inside], "as the first of them does, got"),
         ([few, many], [], "played on as many tables, got [10, 20]"),
         ([few, few], [], "expected every training once, got"),
-        ([moving / "config.json"], [], "so it is no file that"),
+        ([moving / "config.json"], [], "format is None instead of"),
         ([tmp_path / "nowhere.json"], [], "No such file"),
     ):
         assert run_figure(tmp_path / "out", planner, policies) == 2

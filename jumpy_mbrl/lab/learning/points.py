@@ -79,9 +79,6 @@ class LearningRun:
                 f"expected a preset of shots on a table, such as {PRESET!r} or 'rnn', got "
                 f"{self.preset!r}"
             )
-        if usual.schedule == "exponential" and self.steps >= 1:
-            spread = round(usual.decay_every * self.steps / usual.steps)
-            usual = replace(usual, decay_every=max(1, spread))
         return replace(
             usual,
             train_data=train_data,
