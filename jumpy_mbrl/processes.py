@@ -89,10 +89,14 @@ def map_on_ray(
         ray.shutdown()
 
 
-def called_as(command: str, script: str) -> str:
+def called_as(command: str, script: str, *words: str, **settings: Any) -> str:
     """How to call a command again: with `jumpy-mbrl`, or as the script of a checkout.
 
-    What calls it so tells in `sys.argv[0]`.
+    What calls it so tells in `sys.argv[0]`. Settings become options.
     """
     as_command = f"jumpy-mbrl {command}"
-    return as_command if sys.argv[0] == as_command else f"python scripts/{script}.py"
+    found = [as_command if sys.argv[0] == as_command else f"python scripts/{script}.py", *words]
+    for name, value in settings.items():
+        values = value if isinstance(value, tuple) else (value,)
+        found += [f"--{name.replace('_', '-')}", *map(str, values)]
+    return " ".join(found)

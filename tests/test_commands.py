@@ -99,6 +99,100 @@ def test_an_error_is_one_line_and_a_bug_is_none(
         run(command)
 
 
+BAD_INPUT: list[tuple[str, ...]] = [
+    ("plan-eval --episodes 0", "--episodes to be an integer of at least 1, got 0"),
+    ("plan-eval --batch-size 0", "--batch-size to be an integer of at least 1, got 0"),
+    ("plan-eval --threads -1", "--threads must not be negative, got -1"),
+    ("plan-eval --threads 100000", "--threads must be at most"),
+    ("plan-eval --workers 100000 --ray local", "--workers must be at most"),
+    ("plan-eval --seed -1", "evaluation seed in [0, 2147483647], got -1"),
+    ("plan-eval --agents jumpi", "unknown agent 'jumpi', expected one of", "did you mean 'jumpy'?"),
+    ("plan-eval --protocol papers", "did you mean 'paper'?"),
+    ("plan-eval --env Billiards2D", "unknown environment 'Billiards2D'"),
+    ("plan-eval --table long_table", "unknown table of Billiards2D-v0 'long_table'"),
+    ("plan-eval --table small_targets", "did you mean 'small_target'?"),
+    ("plan-eval --env Billiards1D-v0 --table long", "'long', expected one of ['default']"),
+    ("plan-eval --device gpu", "unknown device 'gpu', expected one of ['auto', 'cpu', 'cuda']"),
+    ("plan-eval --device cuda:99", "torch sees"),
+    ("plan-eval --workers 2", "--workers must be at least 1, and needs --ray, got 2"),
+    ("plan-eval --workers 0 --ray local", "--workers must be at least 1"),
+    ("plan-eval --budget-ms 0", "budget_ms must be positive"),
+    ("plan-eval --weights jumpi runs/jumpy", "did you mean 'jumpy'?"),
+    ("plan-eval --agents none --weights jumpy runs", "unknown agent 'jumpy', expected one"),
+    ("plan-eval --ensemble jumpi runs/jumpy", "did you mean 'jumpy'?"),
+    (
+        "plan-eval --agents none --ensemble none runs",
+        "agent 'none' does not plan with a learned model, got an ensemble of 1 more",
+    ),
+    (
+        "plan-eval --agents rnn --protocol paper --ensemble rnn rnn-billiards2d",
+        "leave the ensemble out, or set search_ensemble=True",
+    ),
+    (
+        "plan-eval --agents none --weights none runs",
+        "agent 'none' has no learned model, got checkpoint='runs'",
+    ),
+    (
+        "plan-eval --agents none jumpy rnn --weights jumpy atlantis rnn eldorado",
+        "agent 'jumpy' cannot play: there is no folder 'atlantis'",
+        "agent 'rnn' cannot play: there is no folder 'eldorado'",
+        "Without them: --agents none",
+    ),
+    (
+        "plan-eval --agents random rnn jumpy --table four_balls",
+        "expected 2 balls, which the RNN was made for, got 4",
+        "--agents random jumpy",
+    ),
+    ("plan-eval --out FILE/out", "expected to be able to write"),
+    ("study-planner --studies ablations", "did you mean 'ablation'?"),
+    ("study-planner --agents none", "--agents must be such that plan, got ['none']"),
+    ("study-planner --agents jumpi", "unknown agent 'jumpi'"),
+    ("study-planner --budgets 0", "--budgets must be positive"),
+    ("study-planner --episodes 0", "--episodes to be an integer of at least 1, got 0"),
+    ("study-planner --threads -1", "--threads must not be negative"),
+    ("study-planner --threads 100000", "--threads must be at most"),
+    ("make-videos panels.gif", "unknown video 'panels'"),
+    ("make-videos three_panels.png", "unknown ending '.png', expected one of"),
+    ("make-videos three_panels", "unknown ending ''"),
+    ("make-videos somewhere/three_panels.gif", "names without folders"),
+    ("make-videos --rate 21", "--rate must be at most 20 for a .gif, got 21"),
+    ("make-videos --rate 0", "rate to be an integer of at least 1, got 0"),
+    ("make-videos --frames 0", "frames to be an integer of at least 1, got 0"),
+    ("make-videos --size 159", "size to be an integer of at least 160, got 159"),
+    ("make-videos --seed -1", "expected a seed in [0,"),
+    ("make-videos --seed 2251799813685248", "kept for evaluation"),
+    ("make-videos --agent jumpi", "did you mean 'jumpy'?"),
+    ("make-videos --models", "--models must be from 1 to 3, got 0"),
+    ("make-videos --models a b c d", "--models must be from 1 to 3, got 4"),
+    ("make-videos --models rnn-billiards2d rnn-billiards2d", "different names, got two of 'rnn'"),
+    ("make-videos --models rnn", "there is no folder 'rnn'"),
+    ("make-videos --models jumpy-lines-task", "a model of 4 coordinates and 2 numbers for a shot"),
+    ("make-videos --out FILE/out", "expected to be able to write"),
+    ("compare-tables nowhere.json", "No such file"),
+    ("make-dataset --path data.txt", "expected --path to end in .npz, got 'data.txt'"),
+    ("make-pictures --out FILE", "Not a directory"),
+]
+
+
+@pytest.mark.parametrize("bad", BAD_INPUT, ids=lambda bad: bad[0])
+def test_bad_input_is_one_line_and_leaves_nothing(
+    bad: tuple[str, ...],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("")
+    line, *messages = bad
+    command, *options = line.replace("FILE", "file").split()
+    assert run(command, options) == 2
+    printed = capsys.readouterr()
+    assert printed.out == "" and len(printed.err.splitlines()) == 1
+    assert printed.err.startswith(f"{SCRIPTS[command]}: ")
+    assert [message for message in messages if message not in printed.err] == []
+    assert os.listdir() == ["file"]
+
+
 def test_all_commands_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert SCRIPTS.keys() == COMMANDS.keys()
     assert [main.main(words) for words in ([], ["-h"], ["--help"])] == [2, 0, 0]

@@ -457,41 +457,6 @@ def test_the_last_model_is_the_interpolated_one_and_the_agent_shoots(
     np.testing.assert_array_equal(first, second)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ("panels.gif", "unknown video 'panels'"),
-        ("three_panels.png", "unknown ending '.png', expected one of"),
-        ("three_panels", "unknown ending ''"),
-        ("somewhere/three_panels.gif", "names without folders"),
-        ("--rate 21", "--rate must be at most 20 for a .gif, got 21"),
-        ("--rate 0", "rate to be an integer of at least 1, got 0"),
-        ("--frames 0", "frames to be an integer of at least 1, got 0"),
-        ("--size 159", "size to be an integer of at least 160, got 159"),
-        ("--seed -1", "expected a seed in [0,"),
-        (f"--seed {2**51}", "kept for evaluation"),
-        ("--agent jumpi", "did you mean 'jumpy'?"),
-        ("--models", "--models must be from 1 to 3, got 0"),
-        ("--models a b c d", "--models must be from 1 to 3, got 4"),
-        ("--models rnn-billiards2d rnn-billiards2d", "different names, got two of 'rnn'"),
-        ("--models rnn", "there is no folder 'rnn'"),
-        ("--models jumpy-lines-task", "a model of 4 coordinates and 2 numbers for a shot"),
-        ("--out FILE/out", "expected to be able to write"),
-    ],
-)
-def test_bad_input_is_refused_in_a_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: str, message: str
-) -> None:
-    (tmp_path / "file").write_text("")
-    words = options.replace("FILE", str(tmp_path / "file")).split()
-    out = [] if "--out" in words else ["--out", str(tmp_path / "out")]
-    assert make(*words, *out) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("make_videos: ") and error.count("\n") == 1
-    assert message in error
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
-
-
 # -- the page --------------------------------------------------------------------------------------
 
 

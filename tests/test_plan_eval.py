@@ -160,7 +160,7 @@ def test_other_tables(tmp_path: Path, table: str) -> None:
     assert (tmp_path / "success.png").exists()
 
 
-def test_lines(tmp_path: Path) -> None:
+def test_lines(tmp_path: Path, capsys: Output) -> None:
     names = "none random simulator"
     assert run(tmp_path, "--env", "Billiards1D-v0", names=names, episodes=40) == 0
     report = report_of(tmp_path)
@@ -168,6 +168,10 @@ def test_lines(tmp_path: Path) -> None:
     success = {name: figures["success"] for name, figures in report["agents"].items()}
     assert max(success["none"], success["random"]) < success["simulator"]
     assert files(tmp_path) == ["calibration.png", "results.csv", "results.json", "success.png"]
+    capsys.readouterr()
+    assert run(tmp_path, "--env", "Billiards1D-v0", names="none rnn simulator") == 2
+    error = capsys.readouterr().err
+    assert "'rnn' has no model of balls on a line" in error and "--agents none simulator" in error
 
 
 def test_who_plays(tmp_path: Path) -> None:
@@ -178,73 +182,6 @@ def test_who_plays(tmp_path: Path) -> None:
         (plan_eval.Args(env="Billiards1D-v0"), "none random jumpy-rnn jumpy simulator"),
     ):
         assert [*plan_eval.load_agents(args)] == players.split()
-
-
-@pytest.mark.parametrize(
-    ("options", "messages"),
-    [
-        ("--episodes 0", ["--episodes to be an integer of at least 1, got 0"]),
-        ("--batch-size 0", ["--batch-size to be an integer of at least 1, got 0"]),
-        ("--threads -1", ["--threads must not be negative, got -1"]),
-        ("--threads 100000", ["--threads must be at most"]),
-        ("--workers 100000 --ray local", ["--workers must be at most"]),
-        ("--seed -1", ["evaluation seed in [0, 2147483647], got -1"]),
-        ("--agents jumpi", ["unknown agent 'jumpi', expected one of", "did you mean 'jumpy'?"]),
-        ("--protocol papers", ["did you mean 'paper'?"]),
-        ("--env Billiards2D", ["unknown environment 'Billiards2D'"]),
-        ("--table long_table", ["unknown table of Billiards2D-v0 'long_table'"]),
-        ("--table small_targets", ["did you mean 'small_target'?"]),
-        ("--env Billiards1D-v0 --table long", ["'long', expected one of ['default']"]),
-        ("--device gpu", ["unknown device 'gpu', expected one of ['auto', 'cpu', 'cuda']"]),
-        ("--device cuda:99", ["torch sees"]),
-        ("--workers 2", ["--workers must be at least 1, and needs --ray, got 2"]),
-        ("--workers 0 --ray local", ["--workers must be at least 1"]),
-        ("--budget-ms 0", ["budget_ms must be positive"]),
-        ("--weights jumpi runs/jumpy", ["did you mean 'jumpy'?"]),
-        ("--agents none --weights jumpy runs", ["unknown agent 'jumpy', expected one"]),
-        ("--ensemble jumpi runs/jumpy", ["did you mean 'jumpy'?"]),
-        (
-            "--agents none --ensemble none runs",
-            ["agent 'none' does not plan with a learned model, got an ensemble of 1 more"],
-        ),
-        (
-            "--agents rnn --protocol paper --ensemble rnn rnn-billiards2d",
-            ["leave the ensemble out, or set search_ensemble=True"],
-        ),
-        (
-            "--agents none --weights none runs",
-            ["agent 'none' has no learned model, got checkpoint='runs'"],
-        ),
-        (
-            "--agents none jumpy rnn --weights jumpy atlantis rnn eldorado",
-            [
-                "agent 'jumpy' cannot play: there is no folder 'atlantis'",
-                "agent 'rnn' cannot play: there is no folder 'eldorado'",
-                "Without them: --agents none",
-            ],
-        ),
-        (
-            "--agents none rnn simulator --env Billiards1D-v0",
-            ["'rnn' has no model of balls on a line", "Without them: --agents none simulator"],
-        ),
-        (
-            "--agents random rnn jumpy --table four_balls",
-            ["expected 2 balls, which the RNN was made for, got 4", "--agents random jumpy"],
-        ),
-        ("--out FILE/out", ["expected to be able to write"]),
-    ],
-)
-def test_bad_input_is_one_line(
-    tmp_path: Path, capsys: Output, options: str, messages: list[str]
-) -> None:
-    (tmp_path / "file").write_text("")
-    words = options.replace("FILE", str(tmp_path / "file")).split()
-    assert main.run("plan-eval", ["--out", str(tmp_path / "out"), *words]) == 2
-    printed = capsys.readouterr()
-    assert printed.out == "" and len(printed.err.splitlines()) == 1
-    assert printed.err.startswith("plan_eval: ")
-    assert [message for message in messages if message not in printed.err] == []
-    assert files(tmp_path) == ["file"]
 
 
 # -- weights of one's own --------------------------------------------------------------------------

@@ -110,27 +110,6 @@ def test_every_search_can_be_made() -> None:
         Entry("x", agent="random").make(0)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ("--studies ablations", "did you mean 'ablation'?"),
-        ("--agents none", "--agents must be such that plan, got ['none']"),
-        ("--agents jumpi", "unknown agent 'jumpi'"),
-        ("--budgets 0", "--budgets must be positive"),
-        ("--episodes 0", "--episodes to be an integer of at least 1, got 0"),
-        ("--threads -1", "--threads must not be negative"),
-        ("--threads 100000", "--threads must be at most"),
-    ],
-)
-def test_bad_input_is_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: str, message: str
-) -> None:
-    assert run(tmp_path / "out", *options.split()) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("study_planner: ") and message in error and error.count("\n") == 1
-    assert not (tmp_path / "out").exists()
-
-
 # -- pictures --------------------------------------------------------------------------------------
 
 

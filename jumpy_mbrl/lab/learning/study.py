@@ -126,14 +126,11 @@ class Planner:
 
     def command(self) -> str:
         """What repeats this, with all settings that are not the usual ones."""
-        words = [called_as("study-learning", "study_learning"), "planner"]
-        settings = ("preset", "trajectories", "seeds", "steps", "fewer_steps", "tables")
-        for name in (*settings, "device", "threads"):
-            value = getattr(self, name)
-            if value != getattr(Planner, name):
-                values = value if isinstance(value, tuple) else (value,)
-                words += [f"--{name.replace('_', '-')}", *map(str, values)]
-        return " ".join([*words, f"--run-dir {self.run_dir.name} --out {self.out.name}"])
+        names = ("preset", "trajectories", "seeds", "steps", "fewer_steps", "tables", "device")
+        settings = {name: getattr(self, name) for name in (*names, "threads")}
+        changed = {key: value for key, value in settings.items() if value != getattr(Planner, key)}
+        places = {"run_dir": self.run_dir.name, "out": self.out.name}
+        return called_as("study-learning", "study_learning", "planner", **changed, **places)
 
 
 @dataclass(frozen=True)

@@ -231,14 +231,10 @@ def _replace(report: dict[str, Any], measured: Mapping[str, Any]) -> None:
 
 def _command(study: str, args: Args) -> str:
     """The command that repeats a study, with all settings that are not the usual ones."""
-    usual = Args()
-    words = [called_as("study-planner", "study_planner"), "--studies", study]
-    for name in ("episodes", "seed", "agents", "budgets", "batch_size", "threads"):
-        value = getattr(args, name)
-        if name in ("episodes", "seed") or value != getattr(usual, name):
-            values = value if isinstance(value, tuple) else (value,)
-            words += [f"--{name.replace('_', '-')}", *map(str, values)]
-    return " ".join(words)
+    settings = {key: getattr(args, key) for key in ("agents", "budgets", "batch_size", "threads")}
+    changed = {key: value for key, value in settings.items() if value != getattr(Args, key)}
+    always = {"studies": study, "episodes": args.episodes, "seed": args.seed}
+    return called_as("study-planner", "study_planner", **always, **changed)
 
 
 def _section(study: str, report: Mapping[str, Any]) -> list[str]:
