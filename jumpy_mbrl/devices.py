@@ -16,10 +16,9 @@ from jumpy_mbrl.processes import check_at_once
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device that ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"`` stands for.
+    """The device that `"auto"`, `"cpu"`, `"cuda"` or `"cuda:1"` stands for.
 
-    Raises:
-        ValueError: for an unknown device, or a CUDA one that this machine does not have.
+    `ValueError` for an unknown device, or a CUDA one that this machine does not have.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -35,11 +34,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def any_device(device: torch.device | str) -> torch.device:
-    """``resolve_device`` for all devices of torch, also ``"mps"`` or ``"meta"``.
-
-    Raises:
-        ValueError: for an unknown device, or one that this machine does not have.
-    """
+    """`resolve_device` for all devices of torch, also `"mps"` or `"meta"`."""
     if not isinstance(device, torch.device | str):
         raise ValueError(
             f"expected a device as text or a torch.device, got {device!r}; use 'cpu' or 'auto'"
@@ -63,11 +58,7 @@ def any_device(device: torch.device | str) -> torch.device:
 
 @contextmanager
 def cpu_threads(count: int) -> Iterator[None]:
-    """Lets torch use so many CPU threads within a block; 0 leaves them as they are.
-
-    Raises:
-        ValueError: for a negative number, or far more than this machine has CPUs.
-    """
+    """Lets torch use so many CPU threads within a block; 0 leaves them as they are."""
     check_at_once("threads", count)
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)

@@ -28,25 +28,12 @@ _LONGEST_WRITE = 86_400.0
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Gives a temporary path to write to, and renames it to `path` if the block succeeds.
 
-    The temporary file lies in the same folder (made if missing) and keeps the suffix, so that
-    writers which look at it still work. If the block raises, it is removed and `path` is left as
-    it was. A process killed inside the block may leave a `*.tmp-*` file, never a half `path`; the
-    next write of `path` removes it.
-
-    A symbolic link stays, and the file that it leads to is replaced. A pipe, a terminal and what
-    else is no file (or is the file that stdout or stderr goes to) stays too, and is given the
-    bytes when the block has succeeded.
-
-    Args:
-        path: the final name; an existing file is replaced.
-
-    Yields:
-        The temporary path. The block has to create it.
-
-    Raises:
-        FileNotFoundError: if the block wrote nothing to the temporary path.
-        IsADirectoryError: if `path` is a folder.
-        ValueError: if it is a disk or a socket.
+    The temporary file lies in the same folder (made if missing) and keeps the suffix. A process
+    killed inside the block may leave it there; the next write of `path` removes it. A link stays,
+    and the file that it leads to is replaced. What is no file, such as a pipe, and the file that
+    stdout or stderr goes to, stay too, and are given the bytes when the block has succeeded.
+    `IsADirectoryError` for a folder, `ValueError` for a disk or a socket, `FileNotFoundError` if
+    the block wrote nothing.
     """
     path = Path(path)
     final = _file_behind(path)
@@ -70,14 +57,9 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def check_writable(*paths: str | os.PathLike[str]) -> None:
-    """Checks before long work that `atomic_write` can write files after it. Nothing is left.
+    """Checks before long work that `atomic_write` can write files after it, and leaves nothing.
 
-    Args:
-        paths: the files, which need not be there, nor their folders.
-
-    Raises:
-        OSError: if one cannot be written, naming it.
-        ValueError: if one is a disk or a socket.
+    `OSError`, or `ValueError` for a disk or a socket, names the one that cannot be written.
     """
     for path in map(Path, paths):
         try:
@@ -194,9 +176,7 @@ def to_json(content: Mapping[str, Any]) -> bytes:
     """`content` as indented JSON with sorted keys, in UTF-8.
 
     Single numbers of NumPy and torch become Python's, and keys that are whole numbers text.
-
-    Raises:
-        ValueError: for an entry that JSON cannot hold, such as NaN or a path; it says which.
+    `ValueError` for an entry that JSON cannot hold, such as NaN or a path, by its name.
     """
     plain = {key: _plain(value, key) for key, value in content.items()}
     return (json.dumps(plain, indent=2, sort_keys=True, allow_nan=False) + "\n").encode()
@@ -205,6 +185,25 @@ def to_json(content: Mapping[str, Any]) -> bytes:
 def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
     """Writes `content` as JSON, atomically; see `to_json`."""
     write_together(Path(path).parent, {Path(path).name: to_json(content)})
+
+
+def _plain(value: Any, entry: str) -> Any:
+    """What JSON has for the value of an entry."""
+    if getattr(value, "ndim", None) == 0:
+        value = value.item()
+    if isinstance(value, Mapping) and all(isinstance(key, str | int) for key in value):
+        return {str(key): _plain(part, f"{entry}[{key!r}]") for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part, f"{entry}[{index}]") for index, part in enumerate(value)]
+    if value is None or isinstance(value, str | int):
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    raise ValueError(
+        f"expected {entry} to be something that JSON can hold (text, a finite number, True, False, "
+        f"None, or a list or mapping of such), got {value!r} ({type(value).__name__}); convert it "
+        "or leave it out"
+    )
 
 
 def read_json(
@@ -216,16 +215,8 @@ def read_json(
 ) -> dict[str, Any]:
     """Reads a JSON file of ours, which says in `format` what it is.
 
-    Args:
-        path: the file.
-        form: what it has to be.
-        version: its `format_version`.
-        fields: further entries that it needs, with their types.
-        remedy: what to do about another version.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is damaged, something else, of another version, or lacks an entry.
+    `ValueError` if it is damaged, of another `form` or `format_version`, or lacks one of `fields`
+    (of a type each); `remedy` says what to do about another version.
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -249,36 +240,21 @@ def read_json(
 def entries_of(path: str | os.PathLike[str], remedy: str) -> Iterator[None]:
     """Within it errors mean that entries of a file of ours are missing or of another kind.
 
-    Args:
-        path: the file.
-        remedy: what to do about it.
-
-    Raises:
-        ValueError: in place of any such error.
+    `ValueError` in place of any such error, with the path and what to do about it.
     """
+    wrong = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
     try:
         yield
-    except (
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        RecursionError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-    ) as error:
+    except wrong as error:  # RecursionError is a RuntimeError.
         what = f"there is no {error}" if isinstance(error, KeyError) else str(error)
         what = " ".join(what.split())
         raise ValueError(f"expected {path} as it was written, but {what}; {remedy}") from error
 
 
 def check_ours(path: str | os.PathLike[str], form: str) -> None:
-    """Checks, before a JSON file is replaced, that none is there that somebody else needs.
+    """`ValueError` before a JSON file is replaced that is whole and of another format than `form`.
 
     A damaged file, and one of another version, may be replaced.
-
-    Raises:
-        ValueError: if it is of another format than `form`.
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -291,31 +267,12 @@ def check_ours(path: str | os.PathLike[str], form: str) -> None:
         )
 
 
-def has_sha256(path: str | os.PathLike[str], checksum: object) -> bool:
-    """Whether there is a file with a checksum."""
-    return os.path.isfile(path) and sha256_of(path) == checksum
-
-
-def _plain(value: Any, entry: str) -> Any:
-    """What JSON has for the value of an entry."""
-    if getattr(value, "ndim", None) == 0:
-        value = value.item()
-    if isinstance(value, Mapping) and all(isinstance(key, str | int) for key in value):
-        return {str(key): _plain(part, f"{entry}[{key!r}]") for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(part, f"{entry}[{index}]") for index, part in enumerate(value)]
-    if value is None or isinstance(value, str | int):
-        return value
-    if isinstance(value, float) and math.isfinite(value):
-        return value
-    raise ValueError(
-        f"expected {entry} to be something that JSON can hold (text, a finite number, True, False, "
-        f"None, or a list or mapping of such), got {value!r} ({type(value).__name__}); convert it "
-        "or leave it out"
-    )
-
-
 def sha256_of(path: str | os.PathLike[str]) -> str:
     """Returns the SHA-256 of a file's bytes, in hexadecimal."""
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def has_sha256(path: str | os.PathLike[str], checksum: object) -> bool:
+    """Whether there is a file with a checksum."""
+    return os.path.isfile(path) and sha256_of(path) == checksum

@@ -23,11 +23,9 @@ _held: set[int] = set()
 
 @contextlib.contextmanager
 def own(folder: str | os.PathLike[str]) -> Iterator[None]:
-    """Keeps other runs out of a folder within a block; the folder is made if missing.
+    """Keeps other runs out of a folder, which is made if missing, within a block.
 
-    Raises:
-        ValueError: if it is a file.
-        BlockingIOError: if another run is in it, saying which process on which machine.
+    `ValueError` if it is a file; `BlockingIOError` names the process and machine that is in it.
     """
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
@@ -40,9 +38,8 @@ def own(folder: str | os.PathLike[str]) -> Iterator[None]:
 def take_turns(path: str | os.PathLike[str]) -> Iterator[None]:
     """Waits until no other process is in such a block for a file: to read it, add to it, write it.
 
-    The folder is made if missing.
-    A block must not contain another one for the same file. What is no regular file, such as a
-    device, is not read before it is written, so nobody waits for it.
+    The folder is made if missing. A block must not contain another one for the same file. Nobody
+    waits for what is no regular file, such as a device.
     """
     path = Path(path).resolve()
     if path.exists() and not path.is_file():

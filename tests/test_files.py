@@ -13,12 +13,12 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
 from jumpy_mbrl import files
+from jumpy_mbrl.commands import main
 from jumpy_mbrl.files import (
     atomic_write,
     check_ours,
@@ -27,8 +27,6 @@ from jumpy_mbrl.files import (
     write_json,
     write_together,
 )
-
-SCRIPTS = sorted(path.stem for path in (Path(__file__).parents[1] / "scripts").glob("*.py"))
 
 
 def write(path: Path, text: str) -> None:
@@ -302,23 +300,27 @@ def test_a_pipe_that_may_not_be_written_to_is_named(
 
 
 @pytest.mark.parametrize(
-    ("name", "work", "options", "blocked"),
+    ("command", "work", "options", "blocked"),
     [
-        ("plan_eval", "load_agents", ["--agents", "none", "--out", "o"], "o/success.png"),
-        ("plan_eval", "load_agents", ["--agents", "none", "--json", "o"], "o"),
-        ("bench", "Clock", ["envs", "--json", "o"], "o"),
-        ("study_planner", "make_tables", ["--agents", "simulator", "--out", "o"], "o/studies.md"),
-        ("study_learning", "make_tables", ["planner", "--run-dir", "runs", "--out", "o"], "o"),
-        ("reproduce", "run_all", ["--tasks", "lines", "--out", "o"], "o/table1.md"),
-        ("make_videos", "load_models", ["--out", "o"], "o/interpolation.gif"),
+        ("plan-eval", "commands.plan_eval.load_agents", "--agents none --out o", "o/success.png"),
+        ("plan-eval", "commands.plan_eval.load_agents", "--agents none --json o", "o"),
+        ("bench", None, "envs --json o", "o"),
+        (
+            "study-planner",
+            "lab.planner.study.make_tables",
+            "--agents simulator --out o",
+            "o/studies.md",
+        ),
+        ("study-learning", "lab.learning.study.make_tables", "planner --run-dir runs --out o", "o"),
+        ("reproduce", None, "--tasks lines --out o", "o/table1.md"),
+        ("make-videos", "lab.make_videos.load_models", "--out o", "o/interpolation.gif"),
     ],
 )
-def test_scripts_notice_before_their_work_what_they_cannot_write(
-    name: str,
-    work: str,
-    options: list[str],
+def test_commands_notice_before_their_work_what_they_cannot_write(
+    command: str,
+    work: str | None,
+    options: str,
     blocked: str,
-    load_script: Callable[[str], ModuleType],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -326,12 +328,13 @@ def test_scripts_notice_before_their_work_what_they_cannot_write(
     monkeypatch.chdir(tmp_path)
     Path(blocked).mkdir(parents=True)
     before = list(tmp_path.rglob("*"))
-    script = load_script(name)
-    monkeypatch.setattr(script, work, lambda *_, **__: pytest.fail("worked before it looked"))
-    assert script.main(options) == 2
+    if work is not None:
+        fail = lambda *_, **__: pytest.fail("worked before it looked")  # noqa: E731
+        monkeypatch.setattr(f"jumpy_mbrl.{work}", fail)
+    assert main.run(command, options.split()) == 2
     printed = capsys.readouterr()
     assert printed.out == "" and len(printed.err.splitlines()) == 1
-    assert printed.err.startswith(f"{name}: ")
+    assert printed.err.startswith(f"{command.replace('-', '_')}: ")
     assert f"expected a file to write, got the folder {blocked}" in printed.err
     assert list(tmp_path.rglob("*")) == before
 

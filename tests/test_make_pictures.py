@@ -4,32 +4,26 @@ from __future__ import annotations
 
 import doctest
 import re
-from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from jumpy_mbrl.commands import main
+from jumpy_mbrl.lab import pictures
+
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "environments.md"
-
-
-@pytest.fixture(scope="module")
-def script(load_script: Callable[[str], ModuleType]) -> ModuleType:
-    return load_script("make_pictures")
 
 
 def linked() -> set[str]:
     return set(re.findall(r"\(images/([^)]+)\)", PAGE.read_text(encoding="utf-8")))
 
 
-def test_the_page_shows_every_picture_that_is_made_and_no_other(
-    script: ModuleType, tmp_path: Path
-) -> None:
+def test_the_page_shows_every_picture_that_is_made_and_no_other(tmp_path: Path) -> None:
     out = tmp_path / "new" / "folder"
-    assert script.main(["--out", str(out)]) == 0
+    assert main.run("make-pictures", ["--out", str(out)]) == 0
     made = {path.name: path for path in out.iterdir()}
     assert set(made) == linked()
     assert {path.name for path in (ROOT / "docs" / "images").iterdir()} >= linked()
@@ -40,15 +34,15 @@ def test_the_page_shows_every_picture_that_is_made_and_no_other(
             assert len(picture.convert("RGB").getcolors(2**24) or []) > 4  # not empty
 
 
-def test_pictures_are_drawn_the_same_each_time(script: ModuleType) -> None:
-    for kind in script.KINDS:
-        first, second = (script.draw("Billiards2D-v0", kind) for _ in range(2))
+def test_pictures_are_drawn_the_same_each_time() -> None:
+    for kind in pictures.KINDS:
+        first, second = (pictures.draw("Billiards2D-v0", kind) for _ in range(2))
         np.testing.assert_array_equal(first, second)
 
 
-def test_pixels_are_enlarged_and_nothing_else(script: ModuleType) -> None:
+def test_pixels_are_enlarged_and_nothing_else() -> None:
     small = np.random.default_rng(0).integers(0, 256, (28, 28, 1), dtype=np.uint8)
-    large = script.enlarge(small, 256)
+    large = pictures.enlarge(small, 256)
     assert large.shape == (252, 252, 3)
     np.testing.assert_array_equal(large[4::9, 4::9], np.broadcast_to(small, (28, 28, 3)))
 
@@ -58,13 +52,3 @@ def test_the_examples_of_the_page_run() -> None:
     failed, tried = doctest.testfile(str(PAGE), module_relative=False)
     assert tried > 10
     assert failed == 0
-
-
-def test_links_within_the_page_lead_somewhere() -> None:
-    text = PAGE.read_text(encoding="utf-8")
-    titles = {
-        title.lower().replace(" ", "-") for title in re.findall(r"^#+ (.+)$", text, re.MULTILINE)
-    }
-    assert set(re.findall(r"\]\(#([^)]+)\)", text)) <= titles
-    for file in re.findall(r"\]\(([\w/]+\.md)\)", text):
-        assert (PAGE.parent / file).is_file()

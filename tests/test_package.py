@@ -1,6 +1,5 @@
 """The package as a whole: importing it is light, quiet and idempotent."""
 
-import ast
 import importlib
 import itertools
 import subprocess
@@ -28,24 +27,6 @@ def run(program: str) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
-
-
-FOUNDATION = {"arrays", "checks", "cluster", "console", "devices", "files", "locks", "processes"}
-
-
-@pytest.mark.parametrize(
-    "path", [*sorted((ROOT / "envs").glob("*.py")), *(f"{name}.py" for name in sorted(FOUNDATION))]
-)
-def test_the_lowest_floors_look_at_nothing_above(path: Path | str) -> None:
-    """The foundation imports nothing else of ours, and the environments it alone."""
-    tree = ast.parse((ROOT / "jumpy_mbrl" / path).read_text())
-    modules = [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
-    modules += [
-        name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names
-    ]
-    ours = {name.split(".")[1] for name in modules if name.startswith("jumpy_mbrl.")}
-    assert "jumpy_mbrl" not in modules
-    assert ours <= FOUNDATION | ({"envs"} if isinstance(path, Path) else set())
 
 
 def test_making_and_playing_loads_nothing_heavy() -> None:

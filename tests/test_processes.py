@@ -1,4 +1,4 @@
-"""Worker processes end with their parent; how many threads and processes may be asked for."""
+"""Worker processes end with their parent, how many may be asked for, and work on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
+from operator import truediv
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from jumpy_mbrl import processes
-from jumpy_mbrl.processes import check_at_once
+from jumpy_mbrl.processes import LOCAL, check_at_once, map_on_ray
 
 ROOT = Path(__file__).parents[1]
 START = """
@@ -71,8 +74,9 @@ def test_workers_end_with_their_parent(work: str, how: signal.Signals, tmp_path:
 def test_all_processes_are_started_where_they_end_with_their_parent() -> None:
     starters = ("ProcessPoolExecutor(", "Popen(", "Process(", "subprocess.run(", "os.fork(")
     sources = [p for part in ("jumpy_mbrl", "agents", "envs") for p in (ROOT / part).rglob("*.py")]
-    found = {path for path in sources for word in starters if word in path.read_text()}
-    assert found == {Path(processes.__file__).resolve()}
+    found = {path.resolve() for path in sources for word in starters if word in path.read_text()}
+    here = Path(processes.__file__).parent.resolve()
+    assert found == {here / "processes.py", here / "lab" / "programs.py"}  # which waits for them
 
 
 def test_numbers_that_can_only_be_mistakes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,3 +93,25 @@ def test_numbers_that_can_only_be_mistakes(monkeypatch: pytest.MonkeyPatch) -> N
     check_at_once("threads", 2048)
     with pytest.raises(ValueError, match="at most 2048, got 2049"):
         check_at_once("threads", 2049)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # Ray has warnings of its own
+def test_every_item_comes_back_with_its_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray: Any = pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    results, failed = {}, []
+    for item, get in map_on_ray(partial(truediv, 12.0), [1.0, 2.0, 0.0, 4.0], LOCAL, workers=2):
+        try:
+            results[item] = get()
+        except ZeroDivisionError:
+            failed.append(item)
+    assert results == {1.0: 12.0, 2.0: 6.0, 4.0: 3.0}
+    assert failed == [0.0]
+    assert not ray.is_initialized()
+
+
+def test_ray_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ImportError, match=r"pip install 'jumpy-mbrl\[ray\]'"):
+        next(map_on_ray(abs, [1], LOCAL))

@@ -37,6 +37,7 @@ from jumpy_mbrl.agents.baselines.train import (
     read_curve,
     train_policy,
 )
+from jumpy_mbrl.commands import main
 from jumpy_mbrl.data.seeds import (
     evaluation_table_seeds,
     training_table_seeds,
@@ -629,7 +630,7 @@ def test_no_path_is_recorded(script: ModuleType, given: list[str], kept: str) ->
 
 
 def test_mistakes_are_one_line(script: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
-    assert script.main(["--preset", "dqn-shot-coords", "--run-dir", "x"]) == 2
+    assert main.run("train-policy", ["--preset", "dqn-shot-coords", "--run-dir", "x"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("train_sb3: ") and len(error.splitlines()) == 1
 
@@ -639,7 +640,7 @@ def test_it_trains_and_says_where(
 ) -> None:
     options = ["--preset", "ppo-rest-coords", "--run-dir", str(tmp_path / "run")]
     options += ["--timesteps", "64", "--n-envs", "16", "--batch-size", "64", "--net", "8"]
-    assert script.main([*options, "--validation-tables", "10"]) == 0
+    assert main.run("train-policy", [*options, "--validation-tables", "10"]) == 0
     shown = capsys.readouterr()
     assert "of 10 validation tables after" in shown.out and "64/64" in shown.err
     command = policy_info(tmp_path / "run" / "best")["training"]["command"]

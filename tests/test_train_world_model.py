@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from jumpy_mbrl.commands import main
 from jumpy_mbrl.data.tasks import TaskConfig
 from jumpy_mbrl.models import pretrained_info
 
@@ -41,14 +42,14 @@ def test_command_line_trains_and_records_itself(
     script: ModuleType, tmp_path: Path, places: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = "--preset=rnn-tiny --steps 3 --model.hidden-size 5 --device cpu"
-    assert script.main([*words.split(), *places]) == 0
+    assert main.run("train", [*words.split(), *places]) == 0
     assert "best weights:" in capsys.readouterr().out
     info = pretrained_info(tmp_path / "run" / "best")
     command = f"python scripts/train_world_model.py {words} --run-dir run"
     assert info["training"]["command"] == command
     assert info["model"]["config"]["hidden_size"] == 5
     assert str(tmp_path) not in (tmp_path / "run" / "best" / "config.json").read_text()
-    assert script.main([*words.split(), *places, "--resume"]) == 0
+    assert main.run("train", [*words.split(), *places, "--resume"]) == 0
 
 
 @pytest.mark.parametrize(
@@ -66,7 +67,7 @@ def test_command_line_trains_and_records_itself(
 def test_command_line_reports_errors_in_one_line(
     options: str, message: str, script: ModuleType, places: list[str], capsys: Any
 ) -> None:
-    assert script.main([*options.split(), *places]) == 2
+    assert main.run("train", [*options.split(), *places]) == 2
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith("train_world_model: ") and message in last
 
@@ -78,7 +79,7 @@ def test_workers_of_torchrun_end_with_it(
     parents: list[int] = []
     monkeypatch.setattr(script, "launched", lambda: (0, workers))
     monkeypatch.setattr(script, "end_with", parents.append)
-    assert script.main(["--preset", "none", "--run-dir", "unused"]) == 2
+    assert main.run("train", ["--preset", "none", "--run-dir", "unused"]) == 2
     assert parents == ([os.getppid()] if workers > 1 else [])
 
 
@@ -94,7 +95,7 @@ def test_unknown_options_and_help(
     options: str, code: int, words: list[str], script: ModuleType, places: list[str], capsys: Any
 ) -> None:
     with pytest.raises(SystemExit) as stop:
-        script.main([*options.split(), *places])
+        main.run("train", [*options.split(), *places])
     assert stop.value.code == code
     printed = "".join(capsys.readouterr())
     assert all(word in printed for word in words)

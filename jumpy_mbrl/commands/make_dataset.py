@@ -6,7 +6,6 @@ python scripts/make_dataset.py --path data/train.npz --num-trajectories 100000
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,7 +15,6 @@ from typing import Annotated
 import tyro
 from tqdm import tqdm
 
-from jumpy_mbrl.commands.console import output_may_close
 from jumpy_mbrl.data import DatasetConfig, make_dataset
 from jumpy_mbrl.data.dataset import manifest_path
 from jumpy_mbrl.envs.physics import Backend
@@ -37,19 +35,9 @@ class Args:
     """Threads (numba) or processes (plain Python)."""
 
 
-@output_may_close()
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code (2 after a one-line error)."""
-    try:
-        make(tyro.cli(Args, args=argv, description=__doc__))
-    except (ValueError, ImportError, OSError) as error:
-        print(f"make_dataset: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
-def make(args: Args) -> None:
     """Makes and saves the dataset."""
+    args = tyro.cli(Args, args=argv, description=__doc__)
     if args.path.suffix != ".npz":
         raise ValueError(f"expected --path to end in .npz, got {str(args.path)!r}")
     check_writable(args.path, manifest_path(args.path))
@@ -62,3 +50,4 @@ def make(args: Args) -> None:
     dataset.save(args.path)
     seconds = time.perf_counter() - started
     print(f"wrote {args.path}: observations {dataset.obs.shape}, {seconds:.1f} s")
+    return 0

@@ -16,19 +16,19 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import tyro
 
-from jumpy_mbrl.commands.console import output_may_close
-from jumpy_mbrl.processes import end_with
-from jumpy_mbrl.training import PRESETS, TrainingConfig, TrainingDivergedError, preset, train
+from jumpy_mbrl import training
+from jumpy_mbrl.processes import called_as, end_with
 from jumpy_mbrl.training.distributed import WorkersLostError, launched
 
+ERRORS = (training.TrainingDivergedError, WorkersLostError)
+Settings = TypeVar("Settings")
 _DEFAULT_PRESET = "jumpy-rnn"
 
 
@@ -46,68 +46,71 @@ class Arguments:
     """Go on with the run in --run-dir."""
     data_dir: Path = Path("data")
     """Folder where datasets are kept; missing ones are made."""
-    config: Annotated[TrainingConfig, tyro.conf.arg(name="")] = field(
-        default_factory=lambda: PRESETS[_DEFAULT_PRESET]
+    config: Annotated[training.TrainingConfig, tyro.conf.arg(name="")] = field(
+        default_factory=lambda: training.PRESETS[_DEFAULT_PRESET]
     )
 
 
-@output_may_close()
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code (2 after a one-line error)."""
-    argv = sys.argv[1:] if argv is None else list(argv)
+def main(argv: Sequence[str]) -> int:
+    """Trains the model."""
     rank, workers = launched()
     if workers > 1:
         end_with(os.getppid())  # torchrun, which cannot end its workers if it is killed itself.
     try:
         arguments = parse(argv)
-        best = train(
+        best = training.train(
             arguments.config,
             arguments.run_dir,
             resume=arguments.resume,
             data_dir=arguments.data_dir,
             command=record(argv, workers),
         )
-    except (ValueError, OSError, TrainingDivergedError, WorkersLostError) as error:
-        who = f"worker {rank} of {workers}: " if workers > 1 else ""
-        print(f"train_world_model: {who}{error}", file=sys.stderr, flush=True)
-        return 2
+    except (ValueError, OSError, *ERRORS) as error:
+        if workers == 1:
+            raise
+        raise ValueError(f"worker {rank} of {workers}: {error}") from error
     if rank == 0:
         print(f"best weights: {best}")
     return 0
 
 
 def parse(argv: Sequence[str]) -> Arguments:
-    """Reads the command line: the preset first, then what changes it.
+    """Reads the command line: the preset first, then what changes it."""
+    chosen, _ = split(argv, preset=_DEFAULT_PRESET, csv=None)
+    config = training.preset(chosen.preset, chosen.csv)
+    usual = Arguments(run_dir=tyro.MISSING, preset=chosen.preset, config=config)
+    return parse_changes(usual, argv, f"{__doc__}\n\nPresets: {', '.join(training.PRESETS)}.")
 
-    Raises:
-        ValueError: for an unknown preset, or one on weather without its file.
-    """
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--preset", default=_DEFAULT_PRESET)
-    first.add_argument("--csv")
-    chosen = first.parse_known_args(list(argv))[0]
-    defaults = Arguments(
-        run_dir=tyro.MISSING, preset=chosen.preset, config=preset(chosen.preset, chosen.csv)
-    )
-    return tyro.cli(
-        Arguments,
-        args=list(argv),
-        default=defaults,
-        description=f"{__doc__}\n\nPresets: {', '.join(PRESETS)}.",
-        config=(tyro.conf.AvoidSubcommands,),
-    )
+
+def parse_changes(usual: Settings, argv: Sequence[str], about: str) -> Settings:
+    """Reads a command line whose defaults are those of a preset."""
+    config = (tyro.conf.AvoidSubcommands,)
+    args = tyro.cli(type(usual), args=argv, default=usual, description=about, config=config)
+    return args
 
 
 def record(argv: Sequence[str], workers: int = 1) -> str:
     """The command that repeats the run anywhere: without this machine's folders and --resume."""
-    places = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    places.add_argument("--run-dir", type=Path)
-    places.add_argument("--data-dir")
-    places.add_argument("--csv", type=Path)
-    places.add_argument("--resume", action="store_true")
-    found, rest = places.parse_known_args(list(argv))
-    run_dir: Path = found.run_dir
-    rest += ["--csv", found.csv.name] if found.csv else []
-    start = ["python"] if workers == 1 else ["torchrun", "--nproc-per-node", str(workers)]
-    command = [*start, "scripts/train_world_model.py", *rest, "--run-dir", run_dir.name]
-    return shlex.join(command)
+    found, rest = split(argv, run_dir="", data_dir=None, csv=None, resume=False)
+    rest += ["--csv", Path(found.csv).name] if found.csv else []
+    call = called_as("train", "train_world_model")
+    if workers > 1:
+        call = call.removeprefix("python ") if call.startswith("python") else f"--no-python {call}"
+        call = f"torchrun --nproc-per-node {workers} {call}"
+    return f"{call} {shlex.join([*rest, '--run-dir', Path(found.run_dir).name])}"
+
+
+def split(argv: Sequence[str], **options: Any) -> tuple[argparse.Namespace, list[str]]:
+    """Some options of a command line, by name with their defaults, and all the rest of it."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for name, default in options.items():
+        how: dict[str, Any] = {"default": default}
+        if default is False:
+            how = {"action": "store_true"}
+        parser.add_argument(f"--{name.replace('_', '-')}", **how)
+    words = [word.partition("=") for word in argv]
+    hyphened = [  # as options are documented; tyro takes underscores too
+        (name.replace("_", "-") if name.startswith("--") else name) + equals + value
+        for name, equals, value in words
+    ]
+    return parser.parse_known_args(hyphened)

@@ -11,9 +11,7 @@ policy in RUN_DIR/best.
 
 from __future__ import annotations
 
-import argparse
 import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +27,8 @@ from jumpy_mbrl.agents.baselines.presets import (
     policy_preset,
 )
 from jumpy_mbrl.agents.baselines.train import train_policy
-from jumpy_mbrl.commands.console import output_may_close
+from jumpy_mbrl.commands.train import parse_changes, split
+from jumpy_mbrl.processes import called_as
 
 _DEFAULT_PRESET = "sac-shot-coords"
 
@@ -47,18 +46,12 @@ class Arguments:
     """Go on with the run in --run-dir, which has to be your own: it holds pickles."""
 
 
-@output_may_close()
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code (2 after a one-line error)."""
-    argv = sys.argv[1:] if argv is None else list(argv)
-    try:
-        arguments = parse(argv)
-        best = train_policy(
-            arguments.config, arguments.run_dir, resume=arguments.resume, command=record(argv)
-        )
-    except (ValueError, OSError) as error:
-        print(f"train_sb3: {error}", file=sys.stderr)
-        return 2
+def main(argv: Sequence[str]) -> int:
+    """Trains the policy."""
+    arguments = parse(argv)
+    best = train_policy(
+        arguments.config, arguments.run_dir, resume=arguments.resume, command=record(argv)
+    )
     figures = policy_info(best)["metrics"]
     print(
         f"best policy: {best}, which won {100 * figures['success']:.1f} % of {figures['n']} "
@@ -68,36 +61,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse(argv: Sequence[str]) -> Arguments:
-    """Reads the command line: the preset first, then what changes it.
-
-    Raises:
-        ValueError: for an unknown preset, or a bad setting.
-    """
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--preset", default=_DEFAULT_PRESET)
-    name = first.parse_known_args(list(argv))[0].preset
-    return tyro.cli(
-        Arguments,
-        args=list(argv),
-        default=Arguments(run_dir=tyro.MISSING, config=policy_preset(name), preset=name),
-        description=f"{__doc__}\n\nPresets: {', '.join(POLICY_PRESETS)}.",
-        config=(tyro.conf.AvoidSubcommands,),
-    )
+    """Reads the command line: the preset first, then what changes it."""
+    name = split(argv, preset=_DEFAULT_PRESET)[0].preset
+    usual = Arguments(run_dir=tyro.MISSING, config=policy_preset(name), preset=name)
+    return parse_changes(usual, argv, f"{__doc__}\n\nPresets: {', '.join(POLICY_PRESETS)}.")
 
 
 def record(argv: Sequence[str]) -> str:
     """The command that repeats the run anywhere: without this machine's folders and --resume."""
-    places = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    places.add_argument("--run-dir")
-    places.add_argument("--inside")
-    places.add_argument("--resume", action="store_true")
-    found, rest = places.parse_known_args([_hyphened(word) for word in argv])
-    inside = [] if found.inside is None else ["--inside", folder_name(found.inside)]
-    run_dir = ["--run-dir", folder_name(found.run_dir)]
-    return shlex.join(["python", "scripts/train_sb3.py", *rest, *inside, *run_dir])
-
-
-def _hyphened(word: str) -> str:
-    """An option as it is documented; tyro takes underscores too."""
-    name, equals, value = word.partition("=")
-    return name.replace("_", "-") + equals + value if word.startswith("--") else word
+    found, rest = split(argv, run_dir="", inside=None, resume=False)
+    rest += [] if found.inside is None else ["--inside", folder_name(found.inside)]
+    rest += ["--run-dir", folder_name(found.run_dir)]
+    return f"{called_as('train-policy', 'train_sb3')} {shlex.join(rest)}"

@@ -16,7 +16,6 @@ from typing import Any
 import tyro
 
 from jumpy_mbrl.agents import AGENTS
-from jumpy_mbrl.commands.console import output_may_close
 from jumpy_mbrl.envs import BILLIARDS_2D
 from jumpy_mbrl.files import atomic_write
 from jumpy_mbrl.lab.learning.curves import format_curves, report_curves
@@ -44,7 +43,6 @@ class Table:
     write: Callable[[dict[str, Any]], str]
 
 
-@output_may_close()
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     args = tyro.cli(Args, args=argv, description=__doc__)

@@ -15,16 +15,15 @@ import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path as FilePath
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from jumpy_mbrl.checks import unknown_name
-from jumpy_mbrl.envs import rendering
+from jumpy_mbrl.checks import check_choice, check_count
+from jumpy_mbrl.envs import rendering, scene
 from jumpy_mbrl.envs.pixels import Color
-from jumpy_mbrl.envs.rendering import Canvas, Point, as_array
-from jumpy_mbrl.envs.scene import ARROW_FRAMES, Arrow, Layout, Path, View
+from jumpy_mbrl.envs.rendering import Canvas, Point
 from jumpy_mbrl.envs.video import save_gif
 from jumpy_mbrl.files import atomic_write
 from jumpy_mbrl.lab.rollouts import Rollout, Shot, imagined_rollout, real_rollout
@@ -36,6 +35,10 @@ import pygame
 
 Picture = NDArray[np.uint8]
 Doubles = NDArray[np.float64]
+Ring = tuple[Point, float, float, Color, float]
+"""A circle on a table: its centre, radius, width, colour and opacity; see `Canvas.ring`."""
+Strip = tuple[Doubles, Doubles]
+"""What is on a time line: when a model ticks, and when balls really collide."""
 
 FORMATS = (".gif", ".mp4")
 """Endings of the files that `Film.save` writes."""
@@ -70,30 +73,18 @@ _WAYS: tuple[Color, ...] = ((244, 214, 168), (150, 192, 255), (206, 210, 214))
 
 @dataclass(frozen=True, eq=False)
 class Film:
-    """Pictures that are drawn as they are asked for, once.
-
-    Attributes:
-        pictures: (h, w, 3) uint8 each, all of one size, which is even.
-        fps: pictures a second.
-    """
+    """Pictures, (h, w, 3) uint8 of one even size, drawn as they are asked for, `fps` a second."""
 
     pictures: Iterator[Picture]
     fps: float
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes a GIF or, where moviepy is installed, an MP4 film, atomically.
+        """Writes a GIF or an MP4 film, atomically; the ending says which.
 
-        Args:
-            path: of the file, whose ending says which.
-
-        Raises:
-            ValueError: for another ending, or more than 50 pictures a second in a GIF.
-            ImportError: for MP4 without moviepy.
+        `ValueError` for another ending, or more than 50 pictures a second in a GIF; `ImportError`
+        for MP4 without moviepy.
         """
-        suffix = FilePath(path).suffix
-        if suffix not in FORMATS:
-            raise ValueError(unknown_name("ending", suffix, FORMATS))
-        if suffix == ".gif":
+        if check_choice("ending", Path(path).suffix, FORMATS) == ".gif":
             save_gif(self.pictures, path, self.fps)
             return
         try:
@@ -118,30 +109,22 @@ def film_interpolation(
 ) -> Film:
     """The simulator, seen at its frames alone, beside a model that is asked far more often.
 
-    Args:
-        model: what imagines the shot.
-        shot: the table and the shot.
-        name: what to call the model.
-        frames: how many are played after the shot.
-        rate: how often a frame the model is asked: the pictures a frame.
-        size: width of a table with its rails, in pixels.
-
-    Raises:
-        ValueError: for a model that does not fit the table, or impossible numbers.
+    The model, with its `name`, is asked for `rate` pictures a frame, for `frames` frames after the
+    shot; a table with its rails is `size` pixels wide. `ValueError` for a model that does not fit
+    the table, or impossible numbers.
     """
     times = _times(shot, frames, rate, size)
     truth, imagined = real_rollout(shot, times), imagined_rollout(model, shot, times)
-    strips = [_Strip(imagined.ticks, truth.ticks)]
-    sheet = _Sheet(shot.now, float(times[-1]), 2, 1, size, ("tick", "collision"))
-    flash = _FLASH / _SLOW
 
     def boards(k: int) -> list[_Board]:
-        return [
-            _Board(_stops_view(shot, truth, k, rate), "simulator", "1 picture a frame"),
-            _imagined_board(shot, name, imagined, k, flash, f"{_count(rate, 'picture')} a frame"),
-        ]
+        last = k - k % rate
+        stops = _dots(truth.way[: last + 1 : rate], _WAYS, 0.007)
+        real = _Board(_view(shot, truth, last, stops), "simulator", "1 picture a frame")
+        asked = f"{_count(rate, 'picture')} a frame"
+        return [real, _imagined_board(shot, name, imagined, k, _FLASH / _SLOW, asked)]
 
-    return _film(shot, ("simulator", name), sheet, strips, times, boards, rate / _SLOW)
+    sheet = _Sheet(("simulator", name), [(imagined.ticks, truth.ticks)], times[-1], size)
+    return _film(shot, sheet, times, boards, rate / _SLOW)
 
 
 def film_panels(
@@ -151,70 +134,56 @@ def film_panels(
     rate: int = 2,
     size: int = SIZE,
 ) -> Film:
-    """The simulator beside models, and how many ticks each has needed so far.
+    """The simulator beside models by name, and how many ticks each has needed so far.
 
-    The pale circles on a model's table are where the balls really are.
-
-    Args:
-        models: by name, from one to `MAX_MODELS`.
-        shot: the table and the shot.
-        frames: how many are played after the shot.
-        rate: pictures a frame.
-        size: width of a table with its rails, in pixels.
-
-    Raises:
-        ValueError: for another number of models, one that does not fit the table, or impossible
-            numbers.
+    The pale circles on a model's table are where the balls really are. `rate` pictures a frame, for
+    `frames` frames after the shot; a table with its rails is `size` pixels wide. `ValueError` for
+    another number of models than 1 to `MAX_MODELS`, one that does not fit the table, or impossible
+    numbers.
     """
     if not 1 <= len(models) <= MAX_MODELS:
         raise ValueError(f"expected from 1 to {MAX_MODELS} models, got {len(models)}")
     times = _times(shot, frames, rate, size)
     truth = real_rollout(shot, times)
     imagined = {name: imagined_rollout(model, shot, times) for name, model in models.items()}
-    strips = [_Strip(np.zeros(0), truth.ticks)]
-    strips += [_Strip(rollout.ticks, truth.ticks) for rollout in imagined.values()]
-    legend = ("tick", "collision", "real ball")
-    sheet = _Sheet(shot.now, float(times[-1]), len(strips), len(strips), size, legend)
-    flash = _FLASH / _FAST
 
     def boards(k: int) -> list[_Board]:
         collisions = _count(_so_far(truth.ticks, times[k]), "collision")
         drawn = [_Board(_way_view(shot, truth, k), "simulator", collisions)]
         for name, rollout in imagined.items():
             ticks = _count(_so_far(rollout.ticks, times[k]), "tick")
-            board = _imagined_board(shot, name, rollout, k, flash, ticks)
+            board = _imagined_board(shot, name, rollout, k, _FLASH / _FAST, ticks)
             drawn.append(_beside_truth(board, rollout, truth, k))
         return drawn
 
-    return _film(shot, ("simulator", *models), sheet, strips, times, boards, rate / _FAST)
+    ticks = (np.zeros(0), *(rollout.ticks for rollout in imagined.values()))
+    strips = [(each, truth.ticks) for each in ticks]
+    sheet = _Sheet(("simulator", *models), strips, times[-1], size)
+    return _film(shot, sheet, times, boards, rate / _FAST)
 
 
 def _times(shot: Shot, frames: int, rate: int, size: int) -> Doubles:
     """The times of the pictures from the shot on."""
     for name, value, low in (("frames", frames, 1), ("rate", rate, 1), ("size", size, MIN_SIZE)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < low:
-            raise ValueError(f"expected {name} to be an integer of at least {low}, got {value!r}")
+        check_count(name, value, low)
     return shot.now + np.arange(frames * rate + 1) / rate
 
 
 def _film(
-    shot: Shot,
-    names: Sequence[str],
-    sheet: _Sheet,
-    strips: Sequence[_Strip],
-    times: Doubles,
-    boards: Callable[[int], list[_Board]],
-    fps: float,
+    shot: Shot, sheet: _Sheet, times: Doubles, boards: Callable[[int], list[_Board]], fps: float
 ) -> Film:
     """The frames before the shot, as long as any other; `boards` at all times; and a while more."""
     rate = round(1.0 / (times[1] - times[0]))
 
     def pictures() -> Iterator[Picture]:
         for f in range(shot.now):
-            shown = [_shown_board(shot, name, f) for name in names]
-            yield from itertools.repeat(sheet.draw(shown, strips, float(f)), rate)
+            positions = shot.frames[f].astype(np.float64).reshape(-1, 2)
+            view = scene.View(positions, shot.config.target, shot.config.radius)
+            told = f"shown frame {f + 1} of {shot.now + 1}"
+            shown = [_Board(view, name, told) for name in sheet.names]
+            yield from itertools.repeat(sheet.draw(shown, float(f)), rate)
         for k, time in enumerate(times.tolist()):
-            picture = sheet.draw(boards(k), strips, time)
+            picture = sheet.draw(boards(k), time)
             yield picture
         yield from itertools.repeat(picture, round(_END * fps))
 
@@ -224,58 +193,25 @@ def _film(
 # -- what a table shows ----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Ring:
-    """A circle around a ball; lengths in table sides."""
-
-    centre: Point
-    radius: float
-    width: float
-    color: Color
-    opacity: float
-
-
 @dataclass(frozen=True, eq=False)
 class _Board:
     """A table, its title above it, and what is written below it at the left and at the right."""
 
-    view: View
+    view: scene.View
     title: str
     left: str = ""
     right: str = ""
-    rings: Sequence[_Ring] = ()
+    rings: Sequence[Ring] = ()
 
 
-@dataclass(frozen=True, eq=False)
-class _Strip:
-    """What is on a time line: when a model ticks, and when balls really collide."""
-
-    ticks: Doubles
-    events: Doubles
-
-
-def _shown_board(shot: Shot, title: str, frame: int) -> _Board:
-    """A frame before the shot, which everyone is shown."""
-    positions = shot.frames[frame].astype(np.float64).reshape(-1, 2)
-    view = View(positions, shot.config.target, shot.config.radius)
-    return _Board(view, title, f"shown frame {frame + 1} of {shot.now + 1}")
-
-
-def _stops_view(shot: Shot, truth: Rollout, k: int, rate: int) -> View:
-    """The last frame up to the time numbered `k`, and a dot for each so far."""
-    last = k - k % rate
-    stops = truth.way[: last + 1 : rate]
-    return _view(shot, truth, last, _dots(stops, _WAYS, 0.007))
-
-
-def _way_view(shot: Shot, rollout: Rollout, k: int) -> View:
+def _way_view(shot: Shot, rollout: Rollout, k: int) -> scene.View:
     """The balls at the time numbered `k`, and how they came there."""
     count = _so_far(rollout.ticks, rollout.times[k])
     times = np.concatenate([rollout.times[: k + 1], rollout.ticks[:count]])
     # Ways bend at ticks, which may lie between two pictures.
     way = np.concatenate([rollout.way[: k + 1], rollout.marks[:count]])[times.argsort()]
     lines = [
-        Path(way[:, ball], _WAYS[min(ball, 2)], width=0.008, opacity=0.85)
+        scene.Path(way[:, ball], _WAYS[min(ball, 2)], width=0.008, opacity=0.85)
         for ball in range(way.shape[1])
     ]
     return _view(shot, rollout, k, lines)
@@ -290,7 +226,7 @@ def _imagined_board(
     dots = _dots(rollout.marks[:count], [_TICK], 0.010)
     age = (rollout.times[k] - rollout.ticks[count - 1]) / flash if count else 1.0
     rings = [
-        _Ring((x, y), shot.config.radius * (1.12 + 0.45 * age), 0.014, _TICK, 0.9 * (1.0 - age))
+        ((x, y), shot.config.radius * (1.12 + 0.45 * age), 0.014, _TICK, 0.9 * (1.0 - age))
         for x, y in rollout.way[k].tolist()
         if age < 1.0
     ]
@@ -300,23 +236,23 @@ def _imagined_board(
 def _beside_truth(board: _Board, rollout: Rollout, truth: Rollout, k: int) -> _Board:
     """The same with circles where the balls really are, and how far off the farthest is."""
     circles = [
-        _Ring((x, y), board.view.radius, 0.010, _WAYS[min(ball, 2)], 0.9)
+        ((x, y), board.view.radius, 0.010, _WAYS[min(ball, 2)], 0.9)
         for ball, (x, y) in enumerate(truth.way[k].tolist())
     ]
     distance = np.linalg.norm(rollout.way[k] - truth.way[k], axis=1).max()
     return replace(board, right=f"off by {distance:.2f}", rings=[*circles, *board.rings])
 
 
-def _view(shot: Shot, rollout: Rollout, k: int, paths: Sequence[Path]) -> View:
+def _view(shot: Shot, rollout: Rollout, k: int, paths: Sequence[scene.Path]) -> scene.View:
     """A table at the time numbered `k`, with the arrow of the shot as long as it is fresh."""
-    age = (rollout.times[k] - shot.now) / ARROW_FRAMES
+    age = (rollout.times[k] - shot.now) / scene.ARROW_FRAMES
     (x, y), (ax, ay) = shot.positions[0].tolist(), shot.action.tolist()
-    return View(
+    return scene.View(
         positions=rollout.way[k],
         target=shot.config.target,
         radius=shot.config.radius,
         paths=paths,
-        arrow=Arrow((x, y), (ax, ay), 1.0 - age) if age < 1.0 else None,
+        arrow=scene.Arrow((x, y), (ax, ay), 1.0 - age) if age < 1.0 else None,
         is_success=_has_arrived(shot, rollout, k),
     )
 
@@ -330,17 +266,12 @@ def _has_arrived(shot: Shot, rollout: Rollout, k: int) -> bool:
     return bool(((x >= x_low) & (x <= x_high) & (y >= y_low) & (y <= y_high)).any())
 
 
-def _dots(places: Doubles, colors: Sequence[Color], radius: float) -> list[Path]:
+def _dots(places: Doubles, colors: Sequence[Color], radius: float) -> list[scene.Path]:
     """A dot at each of the places (K, N, 2), in the colour of the ball or the last one."""
+    last = len(colors) - 1
     return [
-        Path(
-            places[:, ball],
-            colors[min(ball, len(colors) - 1)],
-            width=0.0,
-            dots=True,
-            dot_radius=radius,
-        )
-        for ball in range(places.shape[1])
+        scene.Path(way, colors[min(ball, last)], width=0.0, dots=True, dot_radius=radius)
+        for ball, way in enumerate(places.swapaxes(0, 1))
     ]
 
 
@@ -357,45 +288,37 @@ def _count(number: int, what: str) -> str:
 
 
 class _Sheet:
-    """Draws tables side by side, with a time line below each of them or one below all.
+    """Draws named tables side by side, with a time line below each of them or one below all.
 
-    Args:
-        now: the frame of the shot.
-        end: the last time.
-        boards: how many tables.
-        strips: how many time lines, as many or one.
-        size: width of a table with its rails, in pixels.
-        legend: what to explain, of "tick", "collision" and "real ball".
+    The last picture is at the time `end`; a table is `size` pixels wide.
     """
 
-    def __init__(
-        self, now: int, end: float, boards: int, strips: int, size: int, legend: Sequence[str]
-    ) -> None:
-        self._now, self._end, self._size, self._legend = now, end, size, legend
+    def __init__(self, names: Sequence[str], strips: Sequence[Strip], end: float, size: int):
+        self.names = names
+        self._strips, self._end, self._size = strips, float(end), size
         self._unit = size / _NATURAL
-        natural = Layout.natural()
-        self._layout = Layout(size, round(size * natural.height / natural.width))
+        natural = scene.Layout.natural()
+        self._layout = scene.Layout(size, round(size * natural.height / natural.width))
         left, step = self._pixels(_MARGIN), size + self._pixels(_GAP)
-        self._lefts = [left + index * step for index in range(boards)]
+        self._lefts = [left + index * step for index in range(len(names))]
         self._right = self._lefts[-1] + size
-        self._spans = [(left, left + size) for left in self._lefts]
-        if strips == 1:
-            self._spans = [(left, self._right)]
         self._top = self._pixels(_HEADER)
         self._bottom = self._top + self._layout.top + self._layout.side + self._layout.rail
         width, height = self._right + left, self._bottom + self._pixels(_CAPTION + _STRIP + _FOOTER)
         self._shape = width + width % 2, height + height % 2  # MP4 needs even numbers
 
-    def draw(self, boards: Sequence[_Board], strips: Sequence[_Strip], time: float) -> Picture:
+    def draw(self, boards: Sequence[_Board], time: float) -> Picture:
         """Returns the picture, (h, w, 3) uint8."""
         surface = pygame.Surface(self._shape, 0, 32)
         surface.fill(_ROOM)
         for left, board in zip(self._lefts, boards, strict=True):
             self._draw_board(surface, left, board)
-        for span, strip in zip(self._spans, strips, strict=True):
-            self._draw_strip(surface, span, strip, time)
+        one_for_all = len(self._strips) == 1
+        for left, strip in zip(self._lefts, self._strips, strict=not one_for_all):
+            right = self._right if one_for_all else left + self._size
+            self._draw_strip(surface, left, right, strip, time)
         self._draw_footer(surface, time)
-        return as_array(surface)
+        return rendering.as_array(surface)
 
     def _pixels(self, length: float) -> int:
         return round(length * self._unit)
@@ -409,18 +332,18 @@ class _Sheet:
         surface.blit(picture, (left, self._top))
         canvas = Canvas(surface, left + layout.left, self._top + layout.top, layout.side)
         for ring in board.rings:
-            canvas.ring(ring.centre, ring.radius, ring.width, ring.color, ring.opacity)
+            canvas.ring(*ring)
         caption = self._bottom + 0.55 * self._pixels(_CAPTION)
         self._write(surface, board.title, _TITLE, _TEXT, (left, 0.5 * self._top))
         self._write(surface, board.left, _NOTE, _TEXT, (left, caption))
         self._write(surface, board.right, _NOTE, _FAINT, (left + self._size, caption), 1.0)
 
     def _draw_strip(
-        self, surface: pygame.Surface, span: tuple[int, int], strip: _Strip, time: float
+        self, surface: pygame.Surface, left: int, right: int, strip: Strip, time: float
     ) -> None:
         """A line from the first frame to the last, bars on it, dots below it, and a hand."""
         row = self._bottom + self._pixels(_CAPTION + _LINE)
-        first, last = span[0] + self._pixels(_DOT), span[1] - self._pixels(_DOT)
+        first, last = left + self._pixels(_DOT), right - self._pixels(_DOT)
 
         def column(moment: float) -> int:
             return round(first + (last - first) * moment / self._end)
@@ -428,11 +351,12 @@ class _Sheet:
         for moment, color in ((self._end, _RULE), (time, _FAINT)):
             length = column(moment) - first
             surface.fill(color, pygame.Rect(first, row, length, self._pixels(_THICK)))
-        for tick in strip.ticks.tolist():
-            self._draw_bar(surface, (column(tick), row), _TICK if tick <= time else _RULE)
-        for event in strip.events.tolist():
-            where = column(event), row + self._pixels(_BELOW)
-            self._draw_dot(surface, where, _EVENT if event <= time else _RULE)
+        ticks, events = (moments.tolist() for moments in strip)
+        for tick in ticks:
+            self._draw_bar(surface, column(tick), row, _TICK if tick <= time else _RULE)
+        for event in events:
+            canvas, centre = _on_pixels(surface, column(event), row + self._pixels(_BELOW))
+            canvas.dot(centre, _DOT * self._unit, _EVENT if event <= time else _RULE)
         here, tip, half = column(time), row - self._pixels(_BAR + 2.0), self._pixels(4.0)
         hand = [(here, tip), (here - half, tip - half), (here + half, tip - half)]
         pygame.draw.polygon(surface, _TEXT, hand)
@@ -443,29 +367,22 @@ class _Sheet:
         text = f"frame {time:.1f} of {self._end:.0f}"
         self._write(surface, text, _NOTE, _TEXT, (self._lefts[0], row))
         right = self._right
-        for what in reversed(self._legend):
+        legend = ("tick", "collision", "real ball")[: 2 if len(self._strips) == 1 else 3]
+        for what in reversed(legend):
             right -= self._write(surface, what, _NOTE, _FAINT, (right, row), 1.0)
             right -= self._pixels(11.0)
-            self._draw_key(surface, what, (right, round(row)))
+            canvas, centre = _on_pixels(surface, right, round(row))
+            if what == "tick":
+                self._draw_bar(surface, right, round(row) + self._pixels(0.5 * _BAR), _TICK)
+            elif what == "collision":
+                canvas.dot(centre, _DOT * self._unit, _EVENT)
+            else:
+                canvas.ring(centre, 5.5 * self._unit, 1.8 * self._unit, _WAYS[0], 0.9)
             right -= self._pixels(20.0)
 
-    def _draw_key(self, surface: pygame.Surface, what: str, where: tuple[int, int]) -> None:
-        column, row = where
-        if what == "tick":
-            self._draw_bar(surface, (column, row + self._pixels(0.5 * _BAR)), _TICK)
-        elif what == "collision":
-            self._draw_dot(surface, where, _EVENT)
-        else:
-            canvas, centre = _on_pixels(surface, where)
-            canvas.ring(centre, 5.5 * self._unit, 1.8 * self._unit, _WAYS[0], 0.9)
-
-    def _draw_bar(self, surface: pygame.Surface, foot: tuple[int, int], color: Color) -> None:
+    def _draw_bar(self, surface: pygame.Surface, column: int, foot: int, color: Color) -> None:
         thick, height = self._pixels(_THICK), self._pixels(_BAR)
-        surface.fill(color, pygame.Rect(foot[0] - thick // 2, foot[1] - height, thick, height))
-
-    def _draw_dot(self, surface: pygame.Surface, where: tuple[int, int], color: Color) -> None:
-        canvas, centre = _on_pixels(surface, where)
-        canvas.dot(centre, _DOT * self._unit, color)
+        surface.fill(color, pygame.Rect(column - thick // 2, foot - height, thick, height))
 
     def _write(
         self,
@@ -478,8 +395,7 @@ class _Sheet:
     ) -> int:
         """Draws text, vertically in the middle of a point, and to the left of it by a share.
 
-        Returns:
-            The width of the text, in pixels.
+        Returns the width of the text, in pixels.
         """
         # Fonts are not kept: `pygame.quit()`, which other programs call, would break them.
         pygame.font.init()
@@ -493,6 +409,6 @@ class _Sheet:
         return width
 
 
-def _on_pixels(surface: pygame.Surface, where: tuple[int, int]) -> tuple[Canvas, Point]:
+def _on_pixels(surface: pygame.Surface, column: int, row: int) -> tuple[Canvas, Point]:
     """A canvas whose lengths are pixels, and on it the middle of the pixel at (column, row)."""
-    return Canvas(surface, 0, 0, 1), (where[0] + 0.5, 0.5 - where[1])
+    return Canvas(surface, 0, 0, 1), (column + 0.5, 0.5 - row)

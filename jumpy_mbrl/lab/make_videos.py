@@ -11,31 +11,16 @@ is the last of --models, asked --rate times a frame, beside the simulator at its
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-# Read when torch is loaded: threads that wait sleep.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 import tyro
 
 from jumpy_mbrl.agents import AGENTS, load_agent
-from jumpy_mbrl.checks import unknown_name
-from jumpy_mbrl.commands.console import output_may_close
+from jumpy_mbrl.checks import check_choice
 from jumpy_mbrl.files import check_writable
-from jumpy_mbrl.lab.films import (
-    FORMATS,
-    MAX_GIF_RATE,
-    MAX_MODELS,
-    SIZE,
-    Film,
-    film_interpolation,
-    film_panels,
-)
-from jumpy_mbrl.lab.rollouts import Shot, check_reset_seed, watch_shot
+from jumpy_mbrl.lab import films, rollouts
 from jumpy_mbrl.models import WorldModel, from_pretrained
 
 SEED = 23
@@ -60,60 +45,51 @@ class Args:
     """One to three models: shipped ones by name, or folders."""
     rate: int = 10
     """Pictures a frame of "interpolation"; a .gif can have at most 20."""
-    size: int = SIZE
+    size: int = films.SIZE
     """Width of a table, in pixels, at least 160."""
     frames: int | None = None
     """Frames after the shot; by default 20 for "interpolation" and 41 for "three_panels"."""
 
     def check(self) -> None:
-        """Raises ValueError for settings that no video can have."""
+        """`ValueError` for settings that no video can have."""
         if not self.videos:
-            raise ValueError(f"expected one of {list(FRAMES)}, each with one of {list(FORMATS)}")
+            known = f"{list(FRAMES)}, each with one of {list(films.FORMATS)}"
+            raise ValueError(f"expected one of {known}")
         for video in map(Path, self.videos):
-            if video.stem not in FRAMES:
-                raise ValueError(unknown_name("video", video.stem, FRAMES))
-            if video.suffix not in FORMATS:
-                raise ValueError(unknown_name("ending", video.suffix, FORMATS))
+            check_choice("video", video.stem, FRAMES)
+            check_choice("ending", video.suffix, films.FORMATS)
             if video.name != str(video):
                 raise ValueError(f"expected names without folders, got {str(video)!r}; use --out")
-            if video.stem == INTERPOLATION and video.suffix == ".gif" and self.rate > MAX_GIF_RATE:
+            fast = self.rate > films.MAX_GIF_RATE
+            if video.stem == INTERPOLATION and video.suffix == ".gif" and fast:
                 raise ValueError(
-                    f"--rate must be at most {MAX_GIF_RATE} for a .gif, got {self.rate}; write an "
-                    ".mp4 instead"
+                    f"--rate must be at most {films.MAX_GIF_RATE} for a .gif, got {self.rate}; "
+                    "write an .mp4 instead"
                 )
-        check_reset_seed(self.seed)
-        if self.agent not in AGENTS:
-            raise ValueError(unknown_name("agent", self.agent, AGENTS))
-        if not 1 <= len(self.models) <= MAX_MODELS:
-            raise ValueError(f"--models must be from 1 to {MAX_MODELS}, got {len(self.models)}")
+        rollouts.check_reset_seed(self.seed)
+        check_choice("agent", self.agent, AGENTS)
+        most = films.MAX_MODELS
+        if not 1 <= len(self.models) <= most:
+            raise ValueError(f"--models must be from 1 to {most}, got {len(self.models)}")
 
 
-@output_may_close()
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code (2 after a one-line error)."""
+def main(argv: Sequence[str]) -> int:
+    """Makes the videos."""
     args = tyro.cli(Args, args=argv, description=__doc__)
-    try:
-        args.check()
-        check_writable(*(args.out / video for video in args.videos))
-        models = load_models(args.models)
-        shot = watch_shot(args.seed, load_agent(args.agent, device="cpu", seed=args.seed))
-        films = {video: make_film(Path(video).stem, args, models, shot) for video in args.videos}
-        for video, film in films.items():
-            path = args.out / video
-            film.save(path)
-            print(f"{path}: {path.stat().st_size:,} bytes")
-    except (ValueError, OSError, ImportError) as error:
-        print(f"make_videos: {error}", file=sys.stderr)
-        return 2
+    args.check()
+    check_writable(*(args.out / video for video in args.videos))
+    models = load_models(args.models)
+    shot = rollouts.watch_shot(args.seed, load_agent(args.agent, device="cpu", seed=args.seed))
+    made = {video: make_film(Path(video).stem, args, models, shot) for video in args.videos}
+    for video, film in made.items():
+        path = args.out / video
+        film.save(path)
+        print(f"{path}: {path.stat().st_size:,} bytes")
     return 0
 
 
 def load_models(names: Sequence[str]) -> dict[str, WorldModel]:
-    """The models by a short name: what comes before "-billiards2d" in the name of the folder.
-
-    Raises:
-        ValueError: if there is no such model, or two have the same name.
-    """
+    """The models by a short name: what comes before "-billiards2d" in the name of the folder."""
     models: dict[str, WorldModel] = {}
     for name in names:
         short = Path(name).name.removesuffix("-billiards2d")
@@ -123,10 +99,12 @@ def load_models(names: Sequence[str]) -> dict[str, WorldModel]:
     return models
 
 
-def make_film(video: str, args: Args, models: Mapping[str, WorldModel], shot: Shot) -> Film:
+def make_film(
+    video: str, args: Args, models: Mapping[str, WorldModel], shot: rollouts.Shot
+) -> films.Film:
     """The film with the name `video`, one of `FRAMES`."""
     frames = FRAMES[video] if args.frames is None else args.frames
     if video == PANELS:
-        return film_panels(models, shot, frames, size=args.size)
+        return films.film_panels(models, shot, frames, size=args.size)
     name, model = list(models.items())[-1]
-    return film_interpolation(model, shot, name, frames, args.rate, args.size)
+    return films.film_interpolation(model, shot, name, frames, args.rate, args.size)

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from jumpy_mbrl.agents import load_agent
-from jumpy_mbrl.commands.console import output_may_close
 from jumpy_mbrl.envs import ENV_IDS, rendering
 from jumpy_mbrl.files import atomic_write
 from jumpy_mbrl.play.game import Game, Phase
@@ -53,22 +52,23 @@ class Args:
     """The folder to write to; it is made if need be."""
 
 
-@output_may_close()
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code."""
+def main(argv: Sequence[str]) -> int:
+    """Draws the pictures."""
     args = tyro.cli(Args, args=argv, description=__doc__)
     for env_id in ENV_IDS:
         for kind in KINDS:
-            path = args.out / f"{env_id.removesuffix('-v0').lower()}_{kind}.png"
-            with atomic_write(path) as temporary:
-                picture = Image.fromarray(draw(env_id, kind))
-                picture.save(temporary, format="PNG", optimize=True)
-            print(f"{path}: {picture.width} x {picture.height}, {path.stat().st_size:,} bytes")
-    path = args.out / "play.png"
-    with atomic_write(path) as temporary:
-        Image.fromarray(play()).save(temporary, format="PNG", optimize=True)
-    print(f"{path}: {path.stat().st_size:,} bytes")
+            name = f"{env_id.removesuffix('-v0').lower()}_{kind}"
+            save(args.out / f"{name}.png", draw(env_id, kind))
+    save(args.out / "play.png", play())
     return 0
+
+
+def save(path: Path, picture: Picture) -> None:
+    """Writes a picture, and says so."""
+    with atomic_write(path) as temporary:
+        Image.fromarray(picture).save(temporary, format="PNG", optimize=True)
+    height, width = picture.shape[:2]
+    print(f"{path}: {width} x {height}, {path.stat().st_size:,} bytes")
 
 
 def play() -> Picture:
@@ -99,19 +99,18 @@ def draw(env_id: str, kind: str) -> Picture:
     """The picture of an environment: one of `KINDS`."""
     env = gym.make(env_id, **KINDS[kind])
     obs, _ = env.reset(seed=SEED)
-    picture = render(env) if kind == "render" else show(env, obs)
+    picture = before_and_after(env) if kind == "render" else show(env, obs)
     env.close()
     return picture
 
 
-def render(env: gym.Env[Any, Any]) -> Picture:
+def before_and_after(env: gym.Env[Any, Any]) -> Picture:
     """The table at the first frame and at the last, after a shot that wins."""
     before: Any = env.render()
     env.action_space.seed(SEED)
     for _ in range(TRIES):
         env.reset(seed=SEED)
-        action = env.action_space.sample()
-        over = False
+        action, over = env.action_space.sample(), False
         while not over:
             _, _, terminated, truncated, info = env.step(action)
             over = terminated or truncated
@@ -124,7 +123,8 @@ def render(env: gym.Env[Any, Any]) -> Picture:
 def show(env: gym.Env[Any, Any], obs: Any) -> Picture:
     """An observation: its frames beside each other, coordinates above pixels."""
     if isinstance(obs, dict):
-        return above([show(env, obs["coords"]), show(env, obs["pixels"])])
+        parts = [show(env, obs[name]).swapaxes(0, 1) for name in ("coords", "pixels")]
+        return beside(parts).swapaxes(0, 1)
     task: Any = env.unwrapped
     frames = task.config.lead_in + 1 if "Shot" in task.spec.id else 1
     if obs.ndim == 3:
@@ -135,29 +135,22 @@ def show(env: gym.Env[Any, Any], obs: Any) -> Picture:
 def plot(env: Any, numbers: NDArray[np.float32]) -> Picture:
     """The table that the numbers of "coords" or "state" tell of, with arrows for velocities."""
     balls, axes = env.config.num_balls, 1 if env.task.line else 2
-    size = balls * axes
 
     def points(values: NDArray[np.float32], x: float) -> NDArray[np.float32]:
         pairs = values.reshape(balls, axes)
         return pairs if axes == 2 else np.hstack([np.full_like(pairs, x), pairs])
 
-    positions = points(numbers[:size], 0.5)
+    positions = points(numbers[: balls * axes], 0.5)
     paths = [rendering.Path(positions, width=0.0, dots=True, dot_radius=0.02)]
-    if len(numbers) > size:
-        velocities = points(numbers[size : 2 * size], 0.0)
-        paths += [arrow(*pair) for pair in zip(positions, VIEW * velocities, strict=True)]
-    return rendering.draw_table(
-        positions, env.target, size=PANEL, paths=paths, radius=env.config.radius
-    )
-
-
-def arrow(start: NDArray[np.float32], way: NDArray[np.float32]) -> rendering.Path:
-    """An arrow in one line."""
-    tip = start + way
-    along = 0.05 * way / max(float(np.linalg.norm(way)), 1e-9)
-    across = 0.6 * np.array([-along[1], along[0]])
-    barbs = [tip - along + across, tip, tip - along - across]
-    return rendering.Path(np.stack([start, tip, *barbs]), width=0.012)
+    if len(numbers) > balls * axes:
+        ways = VIEW * points(numbers[balls * axes : 2 * balls * axes], 0.0)
+        for start, way in zip(positions, ways, strict=True):  # an arrow in one line
+            tip, along = start + way, 0.05 * way / max(float(np.linalg.norm(way)), 1e-9)
+            across = 0.6 * np.array([-along[1], along[0]])
+            barbs = [tip - along + across, tip, tip - along - across]
+            paths.append(rendering.Path(np.stack([start, tip, *barbs]), width=0.012))
+    radius = env.config.radius
+    return rendering.draw_table(positions, env.target, size=PANEL, paths=paths, radius=radius)
 
 
 def enlarge(picture: Picture, size: int) -> Picture:
@@ -176,8 +169,3 @@ def beside(pictures: Sequence[Picture]) -> Picture:
     gap = np.full((pictures[0].shape[0], GAP, 3), 255, dtype=np.uint8)
     row = [part for picture in pictures for part in (gap, picture)]
     return np.concatenate(row[1:], axis=1)
-
-
-def above(pictures: Sequence[Picture]) -> Picture:
-    """Pictures of one width in a column, with white gaps."""
-    return beside([picture.swapaxes(0, 1) for picture in pictures]).swapaxes(0, 1)

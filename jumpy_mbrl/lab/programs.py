@@ -23,7 +23,6 @@ from pathlib import Path
 
 import tyro
 
-from jumpy_mbrl.commands.console import output_may_close
 from jumpy_mbrl.files import check_writable, write_json
 
 ROOT = Path(__file__).parents[2]
@@ -81,7 +80,6 @@ class Result:
     works: bool
 
 
-@output_may_close()
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns 1 if a program failed."""
     args = tyro.cli(Args, args=argv, description=__doc__)

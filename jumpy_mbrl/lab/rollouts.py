@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import numpy as np
@@ -39,12 +39,8 @@ Doubles = NDArray[np.float64]
 class Shot:
     """A table that has been watched, and the shot that follows.
 
-    Attributes:
-        frames: (T, D) float32, all that agents and models are shown.
-        action: (2,) float32 in [-1, 1], played at the last of these frames.
-        positions: true ones at that frame, (N, 2) float64.
-        velocities: true ones right before the shot, (N, 2) float64, in sides per time unit.
-        config: the table.
+    Agents and models are shown the `frames` (T, D) alone; the `action` is played at the last of
+    them. True `positions` and `velocities` right before it are (N, 2), in sides and per time unit.
     """
 
     frames: NDArray[np.float32]
@@ -61,14 +57,10 @@ class Shot:
 
 @dataclass(frozen=True, eq=False)
 class Rollout:
-    """One future of the balls.
+    """One future of the balls: their `way` (K, N, 2) at `times` (K,), ascending from the shot on.
 
-    Attributes:
-        times: (K,) ascending, from the shot on.
-        way: positions at these times, (K, N, 2).
-        ticks: (M,) times at which the model ticked, the shot included; for the truth, those of its
-            collisions.
-        marks: positions at the ticks, (M, N, 2).
+    `ticks` (M,) are when the model ticked, the shot included, or when balls really collided, and
+    `marks` (M, N, 2) where they were then.
     """
 
     times: Doubles
@@ -78,15 +70,10 @@ class Rollout:
 
 
 def watch_shot(seed: int, agent: Agent, config: TableConfig | None = None) -> Shot:
-    """Deals a table, watches it up to the shot, and lets an agent choose that.
+    """Deals a table of `Billiards2D-v0`, watches it up to the shot, and lets an agent choose that.
 
-    Args:
-        seed: of the reset of ``Billiards2D-v0``; those that are kept for evaluation are refused.
-        agent: who shoots. It is shown the frames before the shot alone.
-        config: the table; the default one if None.
-
-    Raises:
-        ValueError: for a seed out of range, or frames that the agent does not understand.
+    The agent is shown the frames before the shot alone. `ValueError` for a seed kept for
+    evaluation, or frames that the agent does not understand.
     """
     check_reset_seed(seed)
     config = config or TableConfig()
@@ -95,13 +82,12 @@ def watch_shot(seed: int, agent: Agent, config: TableConfig | None = None) -> Sh
     obs, info = env.reset(seed=seed)
     env.close()
     frames = obs.reshape(config.lead_in + 1, -1)
-    action, _ = agent.predict(frames)
-    action = as_array(action).astype(np.float32)
+    action = as_array(agent.predict(frames)[0]).astype(np.float32)
     return Shot(frames, action, info["positions"], info["velocities"], config)
 
 
 def check_reset_seed(seed: int) -> None:
-    """Raises ``ValueError`` unless a table may be looked at: none for evaluation may."""
+    """`ValueError` unless a table may be looked at: none for evaluation may."""
     if isinstance(seed, bool) or not 0 <= seed < EVALUATION_SEEDS_FROM:
         raise ValueError(
             f"expected a seed in [0, {EVALUATION_SEEDS_FROM}), because the tables beyond are kept "
@@ -112,18 +98,13 @@ def check_reset_seed(seed: int) -> None:
 def real_rollout(shot: Shot, times: Doubles) -> Rollout:
     """What really follows a shot, by the exact physics from the true state.
 
-    Args:
-        shot: the shot.
-        times: (K,) real times, ascending, from the shot on.
-
-    Raises:
-        ValueError: for other times.
+    `ValueError` for times, (K,) real, that do not ascend from the shot on.
     """
     model = SimulatorModel(shot.config)
-    state = model.state_from(
-        torch.from_numpy(shot.positions.reshape(1, -1)),
-        torch.from_numpy(shot.velocities.reshape(1, -1)) * shot.config.dt,
+    positions, velocities = (
+        torch.from_numpy(values.reshape(1, -1)) for values in (shot.positions, shot.velocities)
     )
+    state = model.state_from(positions, velocities * shot.config.dt)
     action = torch.from_numpy(shot.action).double().unsqueeze(0)
 
     def predict(times: Doubles) -> Imagined:
@@ -137,19 +118,10 @@ def real_rollout(shot: Shot, times: Doubles) -> Rollout:
 def imagined_rollout(model: WorldModel, shot: Shot, times: Doubles) -> Rollout:
     """What a model imagines to follow a shot, ticking when it chooses to.
 
-    Args:
-        model: a model of as many balls, whose actions are shots.
-        shot: the shot.
-        times: (K,) real times, ascending, from the shot on.
-
-    Raises:
-        ValueError: for another model, or other times.
-
-    Warns:
-        OtherWorldWarning: for a model that has learned another world than that of the shot.
+    `ValueError` for a model of other balls or actions, or times that do not ascend from the shot
+    on; warns with `OtherWorldWarning` of a model that has learned another world.
     """
-    T, D = shot.frames.shape
-    A = len(shot.action)
+    (T, D), A = shot.frames.shape, len(shot.action)
     if (model.obs_size, model.action_size) != (D, A):
         raise ValueError(
             f"expected a model of {D} coordinates and {A} numbers for a shot, got one of "
@@ -158,24 +130,18 @@ def imagined_rollout(model: WorldModel, shot: Shot, times: Doubles) -> Rollout:
         )
     warn_of_other_world(model, plane_task(config=shot.config), stacklevel=2)
     frames = torch.from_numpy(shot.frames).unsqueeze(0)
-    action = torch.from_numpy(np.zeros((1, T, A), np.float32))
+    action = torch.zeros(1, T, A, dtype=torch.float32, device="cpu")
     action[0, -1] = torch.from_numpy(shot.action)
     return _rollout(lambda times: sample(model, frames, action, T, torch.from_numpy(times)), times)
 
 
 @torch.no_grad()
 def _rollout(predict: Callable[[Doubles], Imagined], times: Doubles) -> Rollout:
+    def pairs(obs: Tensor) -> Any:
+        """Observations (1, K, D) as positions (K, N, 2)."""
+        return as_array(obs[0].double()).reshape(obs.shape[1], -1, 2)
+
     whole = predict(times)
-    way, ticks = _pairs(whole.obs), _array(whole.tick_times[0])
-    marks = _pairs(predict(ticks).obs) if len(ticks) else way[:0]
+    way, ticks = pairs(whole.obs), as_array(whole.tick_times[0].double())
+    marks = pairs(predict(ticks).obs) if len(ticks) else way[:0]
     return Rollout(times, way, ticks, marks)
-
-
-def _pairs(obs: Tensor) -> Doubles:
-    """Observations (1, K, D) as positions (K, N, 2)."""
-    return _array(obs[0]).reshape(obs.shape[1], -1, 2)
-
-
-def _array(values: Tensor) -> Doubles:
-    out: Doubles = values.double().cpu().numpy()
-    return out

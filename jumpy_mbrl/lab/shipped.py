@@ -16,7 +16,6 @@ from typing import Any
 
 import tyro
 
-from jumpy_mbrl.commands.console import output_may_close
 from jumpy_mbrl.data.dataset import DatasetConfig, make_dataset
 from jumpy_mbrl.data.loading import SequenceData
 from jumpy_mbrl.data.tasks import TaskConfig, make_task
@@ -51,7 +50,6 @@ def figures_of(name: str) -> dict[str, float]:
     return {f"validation_{key}": value for key, value in figures.items()}
 
 
-@output_may_close()
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code (2 after a one-line error)."""
     args = tyro.cli(Args, args=argv, description=__doc__)

@@ -22,7 +22,6 @@ import tyro
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from jumpy_mbrl.commands.console import output_may_close
 from jumpy_mbrl.envs.billiards import Billiards2DEnv
 from jumpy_mbrl.envs.config import STARTS, TableConfig
 from jumpy_mbrl.envs.rules import OBS_TYPES, REWARDS
@@ -271,7 +270,6 @@ def peak_memory() -> float:
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-@output_may_close()
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     args = tyro.cli(Args, args=argv, description=__doc__)

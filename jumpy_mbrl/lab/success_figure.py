@@ -8,21 +8,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jumpy_mbrl.envs import pixels, rendering
 from jumpy_mbrl.evaluation import AgentResult, ShotRecord
-from jumpy_mbrl.lab.style import (
-    BAD,
-    CAPTION,
-    FAINT,
-    INK,
-    OURS,
-    PALE,
-    TITLE,
-    new_figure,
-    percent_axis,
-)
+from jumpy_mbrl.lab import style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,7 +33,7 @@ _TICK: dict[str, Any] = {
     "marker": "o",
     "markersize": 4.8,
     "markerfacecolor": "white",
-    "markeredgecolor": INK,
+    "markeredgecolor": style.INK,
     "markeredgewidth": 0.9,
 }
 
@@ -55,20 +44,13 @@ def save_success_figure(
     path: str | os.PathLike[str],
     game: str | None = None,
 ) -> None:
-    """Draws success bars, and shots beside them, and writes the picture to ``path``, atomically.
+    """Draws a bar for each agent, in the order of the results, and beside them shots of models.
 
-    Args:
-        results: of each agent by name, in the order of the bars.
-        shots: of each model by agent name, drawn on tables beside the bars.
-        path: of the picture; the suffix says which format.
-        game: what was played, a few words for the caption.
-
-    Raises:
-        ImportError: if matplotlib is not installed.
+    `game` says in a few words what was played.
     """
     columns = math.ceil(len(shots) / 2)
     panels = max(_HEADING_WIDTH, columns * _PANEL_WIDTH) if shots else 0.0
-    with new_figure(path, (_BARS_WIDTH + panels, _HEIGHT)) as figure:
+    with style.new_figure(path, (_BARS_WIDTH + panels, _HEIGHT)) as figure:
         _draw_bars(figure, results, game)
         if shots:
             _draw_shots(figure, shots, columns)
@@ -81,19 +63,11 @@ def _draw_bars(figure: Figure, results: Mapping[str, AgentResult], game: str | N
     values = np.array([100.0 * result.success for result in results.values()])
     limits = 100.0 * np.array([result.ci95 for result in results.values()])
     axes.barh(rows, values, height=0.6, color=[_color(*entry) for entry in results.items()])
-    axes.errorbar(
-        values,
-        rows,
-        xerr=np.abs(limits.T - values),
-        fmt="none",
-        ecolor=INK,
-        elinewidth=1.4,
-        capsize=4,
-        capthick=1.4,
-    )
+    errors: Any = {"xerr": np.abs(limits.T - values), "fmt": "none", "ecolor": style.INK}
+    axes.errorbar(values, rows, **errors, elinewidth=1.4, capsize=4, capthick=1.4)
     for row, result in enumerate(results.values()):
         _label_bar(axes, row, result)
-    percent_axis(axes, list(results))
+    style.percent_axis(axes, list(results))
     n = next(iter(results.values())).n
     caption = f"{n:,} held-out tables, played in the real environment; 95 % intervals"
     title = "Shots that reach the target" + (f": {game}" if game else "")
@@ -109,23 +83,26 @@ def _label_bar(axes: Axes, row: int, result: AgentResult) -> None:
         return
     cost = "policy, no model"
     if result.ticks is not None:
-        cost = f"{_short(result.ms_per_shot)} ms/shot,  {result.ticks:.1f} ticks"
+        ms = result.ms_per_shot
+        cost = f"{ms:.1f}" if ms < 9.95 else f"{ms:.0f}"
+        cost += f" ms/shot,  {result.ticks:.1f} ticks"
+    where, color = high + 14.5, style.FAINT
     if result.success > 0.62:
-        color = INK if result.checkpoint is None else "white"
-        axes.text(2.0, row, cost, fontsize=10, color=color, **place)
-    else:
-        axes.text(high + 14.5, row, cost, fontsize=10, color=FAINT, **place)
+        where, color = 2.0, style.INK if result.checkpoint is None else "white"
+    axes.text(where, row, cost, fontsize=10, color=color, **place)
 
 
 def _color(name: str, result: AgentResult) -> str:
     if name == "jumpy":
-        return OURS
+        return style.OURS
     if result.checkpoint is None:
-        return PALE if result.ticks is None else _ORACLE_BAR
+        return style.PALE if result.ticks is None else _ORACLE_BAR
     return _POLICY if result.ticks is None else _MODEL
 
 
 def _draw_shots(figure: Figure, shots: Mapping[str, ShotRecord], columns: int) -> None:
+    from matplotlib.lines import Line2D
+
     left = _BARS_WIDTH / figure.get_figwidth()
     grid = figure.add_gridspec(
         math.ceil(len(shots) / columns),
@@ -140,13 +117,28 @@ def _draw_shots(figure: Figure, shots: Mapping[str, ShotRecord], columns: int) -
     for index, (name, shot) in enumerate(shots.items()):
         axes = figure.add_subplot(grid[index // columns, index % columns])
         _draw_shot(axes, name, shot)
-    _heading(
-        figure,
-        left,
-        "The same table, as each model plans it",
-        "up to the moment the ball arrives, or should",
+    caption = "up to the moment the ball arrives, or should"
+    _heading(figure, left, "The same table, as each model plans it", caption)
+    figure.legend(
+        handles=[
+            Line2D([], [], color=_WAYS[0], linewidth=3.6, label="cue ball"),
+            Line2D([], [], color=_WAYS[1], linewidth=3.6, label="object ball"),
+            Line2D([], [], label="imagined", **_IMAGINED),
+            Line2D([], [], label="tick", **_TICK),
+        ],
+        loc="lower left",
+        bbox_to_anchor=(left, 0.026),
+        borderaxespad=0.0,
+        ncols=4,
+        facecolor=style.OURS,
+        edgecolor=style.OURS,
+        framealpha=1.0,
+        labelcolor="white",
+        fontsize=10.5,
+        handlelength=2.2,
+        handletextpad=0.6,
+        columnspacing=1.8,
     )
-    _draw_legend(figure, left)
 
 
 def _draw_shot(axes: Axes, name: str, shot: ShotRecord) -> None:
@@ -157,65 +149,21 @@ def _draw_shot(axes: Axes, name: str, shot: ShotRecord) -> None:
     axes.imshow(picture, extent=(0, 1, 0, 1), interpolation="lanczos")
     balls = range(shot.start.shape[0])
     for ball in balls:
-        axes.plot(*_xy(shot.real, ball), color=_way_color(ball), linewidth=3.6)
+        axes.plot(*shot.real[:, ball].T, color=_WAYS[min(ball, 2)], linewidth=3.6)
     x, y = shot.real[-1, min(1, balls[-1])].tolist()
     face = (*(value / 255 for value in pixels.BLUE), 0.45)
     axes.add_patch(Circle((x, y), table.radius, facecolor=face, edgecolor=_WAYS[1], linewidth=1.6))
-    for ball in balls:
-        axes.plot(*_xy(shot.imagined, ball), **_IMAGINED)
-    for ball in balls:
-        axes.plot(*_xy(shot.ticks, ball), **_TICK)
+    for way, look in ((shot.imagined, _IMAGINED), (shot.ticks, _TICK)):
+        for ball in balls:
+            axes.plot(*way[:, ball].T, **look)
     axes.set(xlim=(0, 1), ylim=(0, 1), xticks=[], yticks=[], anchor="W")
     axes.spines[:].set_visible(False)
     axes.set_title(name, loc="left", fontsize=12, weight="bold", pad=5)
-    color = OURS if shot.is_success else BAD
-    axes.set_title(_verdict(shot), loc="right", fontsize=9.5, color=color, pad=5)
-
-
-def _draw_legend(figure: Figure, left: float) -> None:
-    from matplotlib.lines import Line2D
-
-    handles = [
-        Line2D([], [], color=_WAYS[0], linewidth=3.6, label="cue ball"),
-        Line2D([], [], color=_WAYS[1], linewidth=3.6, label="object ball"),
-        Line2D([], [], label="imagined", **_IMAGINED),
-        Line2D([], [], label="tick", **_TICK),
-    ]
-    figure.legend(
-        handles=handles,
-        loc="lower left",
-        bbox_to_anchor=(left, 0.026),
-        borderaxespad=0.0,
-        ncols=4,
-        facecolor=OURS,
-        edgecolor=OURS,
-        framealpha=1.0,
-        labelcolor="white",
-        fontsize=10.5,
-        handlelength=2.2,
-        handletextpad=0.6,
-        columnspacing=1.8,
-    )
+    color, verdict = (style.OURS, "in") if shot.is_success else (style.BAD, "missed")
+    believed = "" if shot.belief is None else f"believed {100 * shot.belief:.0f} %, "
+    axes.set_title(f"{believed}{verdict}", loc="right", fontsize=9.5, color=color, pad=5)
 
 
 def _heading(figure: Figure, left: float, title: str, caption: str) -> None:
-    figure.text(left, 0.945, title, **TITLE)
-    figure.text(left, 0.9, caption, **CAPTION)
-
-
-def _verdict(shot: ShotRecord) -> str:
-    believed = "" if shot.belief is None else f"believed {100 * shot.belief:.0f} %, "
-    return f"{believed}{'in' if shot.is_success else 'missed'}"
-
-
-def _way_color(ball: int) -> str:
-    return _WAYS[min(ball, 2)]
-
-
-def _xy(way: NDArray[np.float64], ball: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    return way[:, ball, 0], way[:, ball, 1]
-
-
-def _short(value: float) -> str:
-    """Two digits or more: 0.4, 12, 130."""
-    return f"{value:.1f}" if value < 9.95 else f"{value:.0f}"
+    figure.text(left, 0.945, title, **style.TITLE)
+    figure.text(left, 0.9, caption, **style.CAPTION)

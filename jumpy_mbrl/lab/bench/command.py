@@ -20,7 +20,6 @@ from typing import Literal
 import torch
 import tyro
 
-from jumpy_mbrl.commands.console import output_may_close
 from jumpy_mbrl.files import check_writable, write_json
 from jumpy_mbrl.lab.bench.clock import (
     ROUNDS,
@@ -51,7 +50,6 @@ class Args:
     """Length of one round."""
 
 
-@output_may_close()
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     args = tyro.cli(Args, args=argv, description=__doc__)

@@ -7,28 +7,22 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from jumpy_mbrl.evaluation.scoring import wilson_interval
+from jumpy_mbrl.evaluation import wilson_interval
+from jumpy_mbrl.lab import store
 
 PLANNER = "jumpy planner"
 """The name in tables and figures of the planner with our best jumpy model."""
 PRESET = "fold-jump"
 """The training of that model."""
+Points = Iterable[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
 class MeanPoint:
-    """Where the runs were at the same moment.
+    """Where runs were at the same moment, which `label` names.
 
-    Attributes:
-        label: of the moment: what all of them had done.
-        frames: of experience, their mean.
-        seconds: of training, their mean.
-        success: the fraction of held-out tables won, their mean.
-        low: that of the worst run.
-        high: that of the best.
-        seeds: how many runs these are.
-        n: held-out tables that each played.
-        samples: drawn to learn from (updates x batch size), their mean; None if that is unknown.
+    Means over the `seeds` of `frames` of experience, `seconds` of training, `samples` drawn to
+    learn from (None if unknown) and `success` on `n` tables each, with the worst's and best's.
     """
 
     label: str
@@ -41,20 +35,10 @@ class MeanPoint:
     n: int
     samples: float | None = None
 
-    @property
-    def ci95(self) -> tuple[float, float]:
-        """The 95 % Wilson interval of the success, of the tables of all seeds together."""
-        played = self.seeds * self.n
-        return wilson_interval(round(self.success * played), played)
-
     @classmethod
-    def of(cls, label: str, points: Sequence[Mapping[str, Any]]) -> MeanPoint:
-        """The mean of a point of each run.
-
-        Args:
-            label: see the class.
-            points: with ``frames``, ``seconds``, ``success`` and ``n``, and perhaps ``samples``.
-        """
+    def of(cls, label: str, points: Points) -> MeanPoint:
+        """The mean of one point of each run."""
+        points = list(points)
         successes = [float(point["success"]) for point in points]
         samples: list[Any] = [point.get("samples") for point in points]
         return cls(
@@ -69,16 +53,18 @@ class MeanPoint:
             samples=None if None in samples else fmean(samples),
         )
 
+    @property
+    def ci95(self) -> tuple[float, float]:
+        """The 95 % Wilson interval of the success, of the tables of all seeds together."""
+        played = self.seeds * self.n
+        return wilson_interval(round(self.success * played), played)
+
 
 @dataclass(frozen=True)
 class Curve:
-    """How success grows.
+    """How success grows: against experience, the least first, and against time of training.
 
-    Attributes:
-        name: of who learns.
-        by_frames: against experience, the least first.
-        by_time: against time of training, the shortest first.
-        apart: whether each point is a training of its own, and not a moment of one.
+    `apart` tells whether each point is a training of its own, and not a moment of one.
     """
 
     name: str
@@ -87,17 +73,10 @@ class Curve:
     apart: bool = False
 
 
-def planner_curve(name: str, points: Iterable[Mapping[str, Any]]) -> Curve:
+def planner_curve(name: str, points: Points) -> Curve:
     """The curve of a planner, whose points are trainings of their own.
 
     Against experience stand those with the most updates, against time those on the most data.
-
-    Args:
-        name: of the planner.
-        points: as `PlannerPoint.to_dict` gives them.
-
-    Raises:
-        ValueError: if there are none.
     """
     groups: dict[tuple[int, int], list[Mapping[str, Any]]] = {}
     for point in points:
@@ -106,29 +85,16 @@ def planner_curve(name: str, points: Iterable[Mapping[str, Any]]) -> Curve:
         raise ValueError("expected points of the planner, got none")
     most, longest = (max(numbers) for numbers in zip(*groups, strict=True))
     means = {
-        (trajectories, steps): MeanPoint.of(
-            f"{trajectories:,} trajectories, {steps:,} steps", group
-        )
-        for (trajectories, steps), group in sorted(groups.items())
+        (number, steps): MeanPoint.of(f"{number:,} trajectories, {steps:,} steps", group)
+        for (number, steps), group in sorted(groups.items())
     }
-    return Curve(
-        name,
-        by_frames=tuple(mean for (_, steps), mean in means.items() if steps == longest),
-        by_time=tuple(mean for (number, _), mean in means.items() if number == most),
-        apart=True,
-    )
+    by_frames = tuple(mean for (_, steps), mean in means.items() if steps == longest)
+    by_time = tuple(mean for (number, _), mean in means.items() if number == most)
+    return Curve(name, by_frames, by_time, apart=True)
 
 
-def policy_curve(name: str, runs: Sequence[Sequence[Mapping[str, Any]]]) -> Curve:
-    """The curve of a policy: a point for every number of steps at which all runs were validated.
-
-    Args:
-        name: of the policy.
-        runs: for each seed the points of its ``curve.csv`` (see `CurvePoint`).
-
-    Raises:
-        ValueError: if there is no such number.
-    """
+def policy_curve(name: str, runs: Sequence[Points]) -> Curve:
+    """The curve of a policy: a point for every number of steps at which all runs were validated."""
     by_steps = [{point["timesteps"]: point for point in run} for run in runs]
     common = sorted(set.intersection(*map(set, by_steps))) if by_steps else []
     if not common:
@@ -145,32 +111,24 @@ def policy_curve(name: str, runs: Sequence[Sequence[Mapping[str, Any]]]) -> Curv
 def report_curves(report: Mapping[str, Any]) -> list[Curve]:
     """The curve of the planner, or one for each kind of model that it plans with, then policies'.
 
-    Args:
-        report: what ``study_learning.py figure`` keeps in ``learning.json``.
-
-    Raises:
-        ValueError: for a preset that is no text, or as `planner_curve` and `policy_curve` do.
+    `report` is what `study-learning figure` keeps in learning.json.
     """
-    curves = [policy_curve(kind["label"], kind["curves"]) for kind in report["policies"]]
     kinds: dict[str, list[Mapping[str, Any]]] = {}
     for point in report["planner"]["points"] if report["planner"] else ():
         preset = point.get("preset", PRESET)
         if not isinstance(preset, str):
             raise ValueError(f"expected the name of a preset, got {preset!r}")
         kinds.setdefault(preset, []).append(point)
-    names = sorted(kinds, key=lambda preset: preset != PRESET)  # ours first
+    ours_first = sorted(kinds, key=lambda preset: preset != PRESET)
     planners = [
-        planner_curve(PLANNER if preset == PRESET else preset, kinds[preset]) for preset in names
+        planner_curve(PLANNER if preset == PRESET else preset, kinds[preset])
+        for preset in ours_first
     ]
-    return [*planners, *curves]
+    return planners + [policy_curve(kind["label"], kind["curves"]) for kind in report["policies"]]
 
 
 def has_rivals(report: Mapping[str, Any]) -> bool:
-    """Whether the planner plans with other models than ours.
-
-    Args:
-        report: see `report_curves`.
-    """
+    """Whether the planner plans with other models than ours."""
     points = report["planner"]["points"] if report["planner"] else ()
     return any(point.get("preset", PRESET) != PRESET for point in points)
 
@@ -181,25 +139,20 @@ def format_curves(curves: Iterable[Curve]) -> list[str]:
     Where samples are known, they stand there, and so do 95 % intervals.
     """
     curves = list(curves)
-    rows = [
-        "| who | after | seeds | frames | seconds | tables won | worst to best seed | tables |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
     known = any(point.samples is not None for curve in curves for point in curve.by_time)
-    if known:
-        rows = [rows[0] + " 95 % interval | samples |", rows[1] + "---|---|"]
+    header = ["who", "after", "seeds", "frames", "seconds", "tables won", "worst to best seed"]
+    rows = []
     for curve in curves:
         points = curve.by_frames[-1:]
         if curve.apart:
             points = tuple(dict.fromkeys((*curve.by_frames, *curve.by_time)))
         for point in points:
-            rows.append(
-                f"| {curve.name} | {point.label} | {point.seeds} | {point.frames:,.0f} | "
-                f"{point.seconds:,.1f} | {100.0 * point.success:.1f} % | "
-                f"{100.0 * point.low:.1f} to {100.0 * point.high:.1f} | {point.n:,} |"
-            )
+            row = [curve.name, point.label, str(point.seeds), f"{point.frames:,.0f}"]
+            row += [f"{point.seconds:,.1f}", store.percent(point.success)]
+            row += [store.percents((point.low, point.high)), f"{point.n:,}"]
             if known:
-                low, high = (100.0 * limit for limit in point.ci95)
                 samples = "-" if point.samples is None else f"{point.samples:,.0f}"
-                rows[-1] += f" {low:.1f} to {high:.1f} | {samples} |"
-    return rows
+                row += [store.percents(point.ci95), samples]
+            rows.append(row)
+    more = ["tables", *(["95 % interval", "samples"] if known else [])]
+    return store.markdown(header + more, rows)

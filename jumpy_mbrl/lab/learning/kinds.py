@@ -4,96 +4,86 @@ from __future__ import annotations
 
 import json
 import operator
-import os
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from jumpy_mbrl.agents.baselines import presets, train
 from jumpy_mbrl.agents.baselines.policies import policy_info
-from jumpy_mbrl.agents.baselines.presets import completed
-from jumpy_mbrl.agents.baselines.train import BEST, CONFIG, CurvePoint, read_curve
-from jumpy_mbrl.lab.learning.labels import policy_labels, told_apart
+
+_OF_THE_RUN = ("seed", "device", "threads")
+"""Settings that tell no kind of run from another."""
+_FREE_IN_PRESETS = (*_OF_THE_RUN, "inside", "timesteps")
+"""Settings that may differ from a preset's under its name."""
 
 
-@dataclass(frozen=True)
-class PolicyRuns:
-    """The runs of one kind.
+def read_policy_runs(folders: Iterable[str | Path]) -> list[dict[str, Any]]:
+    """The kinds of runs in the order of their first folders, as learning.json holds them.
 
-    Attributes:
-        label: see `policy_labels`.
-        settings: what they have in common: a `PolicyConfig` as a dictionary, without the seed.
-        seeds: of the runs, ascending.
-        commands: that repeat them, where they are known.
-        curves: their validations.
-    """
-
-    label: str
-    settings: dict[str, Any]
-    seeds: tuple[int, ...]
-    commands: tuple[str | None, ...]
-    curves: tuple[tuple[CurvePoint, ...], ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields as a dictionary that JSON can hold."""
-        return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
-
-
-def read_policy_runs(folders: Iterable[str | os.PathLike[str]]) -> list[PolicyRuns]:
-    """Puts runs together that have the same settings but for the seed (and the device, threads).
-
+    Each has a `label`, the `settings` in common, and `seeds`, `commands` and `curves`, by the seed.
     `ValueError` for a folder without a run, or whose run was not validated yet, or two runs of one
     kind with one seed.
-
-    Args:
-        folders: of the runs, in any order.
-
-    Returns:
-        The kinds, in the order of their first folders.
     """
-    kinds: dict[str, list[PolicyRuns]] = {}
-    for folder in folders:
-        run = _read(Path(folder))
-        kinds.setdefault(json.dumps(told_apart(run.settings), sort_keys=True), []).append(run)
-    groups = list(kinds.values())
-    labels = policy_labels([runs[0].settings for runs in groups])
-    return [_together(label, runs) for label, runs in zip(labels, groups, strict=True)]
+    kinds: dict[str, list[dict[str, Any]]] = {}
+    for run in map(_read, map(Path, folders)):
+        kinds.setdefault(
+            json.dumps(_without(_OF_THE_RUN, run["settings"]), sort_keys=True), []
+        ).append(run)
+    names = Counter(_label(runs[0]) for runs in kinds.values())
+    found = []
+    for runs in kinds.values():
+        label, folder = _label(runs[0]), runs[0]["folder"]
+        label += f" ({folder})" if names[label] > 1 else ""
+        runs.sort(key=lambda run: int(run["seed"]))
+        seeds = [run["seed"] for run in runs]
+        if len(set(seeds)) < len(seeds):
+            twice = max(seeds, key=seeds.count)
+            raise ValueError(
+                f"expected one run of {label!r} for each seed, got several with {twice}; leave all "
+                "but one out"
+            )
+        kind = {"label": label, "settings": runs[0]["settings"], "seeds": seeds}
+        kind |= {f"{name}s": [run[name] for run in runs] for name in ("command", "curve")}
+        found.append(kind)
+    return found
 
 
-def _read(folder: Path) -> PolicyRuns:
+def _read(folder: Path) -> dict[str, Any]:
     try:
-        settings = completed(json.loads((folder / CONFIG).read_text(encoding="utf-8"))["training"])
+        content = json.loads((folder / train.CONFIG).read_text(encoding="utf-8"))
+        settings = presets.completed(content["training"])
         seed = operator.index(settings.pop("seed"))
         Path("" if settings["inside"] is None else settings["inside"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise ValueError(
-            f"expected a run of train_sb3.py in {folder}, but its {CONFIG} is missing or something "
-            "else; check the path"
+            f"expected a run of train_sb3.py in {folder}, but its {train.CONFIG} is missing or "
+            "something else; check the path"
         ) from None
-    curve = tuple(read_curve(folder))
+    curve = [vars(point) for point in train.read_curve(folder)]
     if not curve:
         raise ValueError(
             f"expected validations of the run in {folder}, got none yet; let it train, or leave it "
             "out"
         )
-    command = policy_info(folder / BEST)["training"].get("command")
-    return PolicyRuns("", settings, (seed,), (command,), (curve,))
+    command = policy_info(folder / train.BEST)["training"].get("command")
+    run = {"folder": folder.name, "settings": settings, "seed": seed}
+    return {**run, "command": command, "curve": curve}
 
 
-def _together(label: str, runs: list[PolicyRuns]) -> PolicyRuns:
-    runs = sorted(runs, key=lambda run: run.seeds)
-    seeds = tuple(run.seeds[0] for run in runs)
-    twice = [seed for seed, count in Counter(seeds).items() if count > 1]
-    if twice:
-        raise ValueError(
-            f"expected one run of {label!r} for each seed, got several with {twice[0]}; leave all "
-            "but one out"
-        )
-    return PolicyRuns(
-        label=label,
-        settings=runs[0].settings,
-        seeds=seeds,
-        commands=tuple(run.commands[0] for run in runs),
-        curves=tuple(run.curves[0] for run in runs),
-    )
+def _label(run: Mapping[str, Any]) -> str:
+    """The preset with the same settings, or the folder; and what it was inside of."""
+    settings = run["settings"]
+    same = [
+        name
+        for name, preset in presets.POLICY_PRESETS.items()
+        if _without(_FREE_IN_PRESETS, settings) == _without(_FREE_IN_PRESETS, preset.to_dict())
+    ]
+    name = same[0] if same else run["folder"]
+    inside = settings["inside"]
+    return name if inside is None else f"{name}, inside={Path(inside).name}"
+
+
+def _without(names: Iterable[str], settings: Mapping[str, Any]) -> dict[str, Any]:
+    kept = presets.completed(settings).items()
+    return {key: value for key, value in kept if key not in names}

@@ -1,15 +1,13 @@
 """What a planner wins whose world model has learned from so much experience, for so long.
 
-The model is our best jumpy one, or one of its rivals.
-
-Experience is counted in frames of real tables, whatever they served: those that the model learned
-from, and those by which its best weights were chosen.
+The model is our best jumpy one, or one of its rivals. Experience is counted in frames of real
+tables, whatever they served: those that the model learned from, and those by which its best weights
+were chosen.
 """
 
 from __future__ import annotations
 
 import math
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -18,40 +16,30 @@ from typing import Any
 
 import torch
 
+from jumpy_mbrl import training
 from jumpy_mbrl.agents import load_agent
 from jumpy_mbrl.data.dataset import DatasetConfig
-from jumpy_mbrl.evaluation.given import given_to
-from jumpy_mbrl.evaluation.scoring import evaluate_agent
-from jumpy_mbrl.evaluation.tables import Tables
-from jumpy_mbrl.files import entries_of, read_json
+from jumpy_mbrl.evaluation import Tables, evaluate_agent, given_to
 from jumpy_mbrl.lab.learning.curves import PRESET
-from jumpy_mbrl.training import TrainingConfig, preset, train, training_seconds
+from jumpy_mbrl.lab.store import Report
 from jumpy_mbrl.training.loop import CONFIG
 
-STEPS = preset(PRESET).steps
-POINTS_FORMAT = "jumpy-mbrl planner's learning"
-VERSION = 1
+STEPS = training.preset(PRESET).steps
 
 _MOST_HELD_BACK = 1000
+_PARTS = {"tables": int, "references": dict, "points": list, "commands": list}
 _NUMBERS = ("trajectories", "seed", "steps", "frames", "samples", "seconds", "n", "success")
 
 
 @dataclass(frozen=True)
 class LearningRun:
-    """A training by a preset, on other data or shorter than it says.
+    """A training by a preset, on so many other trajectories or for fewer updates than it says.
 
     The best weights are chosen on a tenth as many sequences as are learned from, up to the 1000 of
     the preset; as many everywhere would be most of the experience where there is little. However
-    short the training, the learning rate falls as far as in the preset.
-
-    Attributes:
-        trajectories: to learn from.
-        seed: of the data, the first weights, the batches and the planner's search.
-        steps: updates.
-        preset: of a model of shots on a table; by default our best jumpy model.
-
-    Raises:
-        ValueError: for numbers below 1, a negative seed, or another preset.
+    short the training, the learning rate falls as far as in the preset. The seed is that of the
+    data, the first weights, the batches and the planner's search. `ValueError` for numbers below 1,
+    a negative seed, or a preset of no model of shots on a table.
     """
 
     trajectories: int
@@ -82,19 +70,15 @@ class LearningRun:
         """Of experience."""
         return sum(part.num_trajectories * part.table.num_frames for part in self.data)
 
-    def config(self, device: str = "auto") -> TrainingConfig:
+    def config(self, device: str = "auto") -> training.TrainingConfig:
         """What defines the training."""
         train_data, validation_data = self.data
-        usual = preset(self.preset)
-        about = usual.train_data
-        if not isinstance(about, DatasetConfig) or about.on_line:
+        usual = training.preset(self.preset)
+        if not isinstance(usual.train_data, DatasetConfig) or usual.train_data.on_line:
             raise ValueError(
                 f"expected a preset of shots on a table, such as {PRESET!r} or 'rnn', got "
                 f"{self.preset!r}"
             )
-        if usual.schedule == "exponential" and self.steps >= 1:
-            spread = round(usual.decay_every * self.steps / usual.steps)
-            usual = replace(usual, decay_every=max(1, spread))
         return replace(
             usual,
             train_data=train_data,
@@ -105,69 +89,16 @@ class LearningRun:
         )
 
 
-@dataclass(frozen=True)
-class PlannerPoint:
-    """A training, and what the planner won with it.
-
-    Attributes:
-        trajectories: see `LearningRun`.
-        seed: likewise.
-        steps: likewise.
-        preset: likewise.
-        frames: of experience.
-        samples: drawn to learn from, updates times batch size.
-        seconds: of training, with the making of the data, without validations.
-        n: held-out tables that were played.
-        successes: how many of them were won.
-        success: the fraction.
-        ci95: its 95 % Wilson interval.
-        device: of the training: "cpu", or the name of a GPU.
-        threads: CPU threads of torch.
-    """
-
-    trajectories: int
-    seed: int
-    steps: int
-    preset: str
-    frames: int
-    samples: int
-    seconds: float
-    n: int
-    successes: int
-    success: float
-    ci95: tuple[float, float]
-    device: str
-    threads: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields as a dictionary that JSON can hold."""
-        return {**asdict(self), "ci95": list(self.ci95)}
-
-
 def learn_and_play(
-    run: LearningRun,
-    tables: Tables,
-    run_dir: str | os.PathLike[str],
-    *,
-    device: str = "auto",
-    progress: bool = True,
-) -> PlannerPoint:
-    """Trains a model, and lets a planner play with it.
+    run: LearningRun, tables: Tables, folder: Path, device: str = "auto", progress: bool = True
+) -> dict[str, Any]:
+    """Trains a model, or goes on where that was interrupted, and lets a planner play with it.
 
-    Args:
-        run: the training.
-        tables: where the planner plays, with the search that all planners have by default.
-        run_dir: folder of the training. If it was interrupted there, it goes on.
-        device: "auto" (CUDA if there is one), "cpu" or "cuda".
-        progress: show a progress bar while it trains.
-
-    Raises:
-        ValueError: for an unknown device, or a folder of another training.
-        TrainingDivergedError: if the training fails.
+    Returns the point: the run, `frames` of experience, `samples` drawn to learn from, `seconds` of
+    training (with the making of the data, without validations), what the planner won, and where.
     """
-    folder = Path(run_dir)
     # The data are this run's own, so that making them is always counted.
-    best = train(
+    best = training.train(
         run.config(device),
         folder,
         resume=(folder / CONFIG).is_file(),
@@ -175,58 +106,47 @@ def learn_and_play(
         progress=progress,
     )
     agent: Any = load_agent("jumpy", checkpoint=best, device=device, seed=run.seed)
-    samples = given_to(agent).samples
-    assert samples is not None, "training records them"
     on_gpu = agent.device.type == "cuda"
-    return PlannerPoint(
+    return {
         **asdict(run),
-        frames=run.frames,
-        samples=samples,
-        seconds=training_seconds(folder),
+        "frames": run.frames,
+        "samples": given_to(agent).samples,
+        "seconds": training.training_seconds(folder),
         **score_of(agent, tables),
-        device=torch.cuda.get_device_name(agent.device) if on_gpu else "cpu",
-        threads=torch.get_num_threads(),
-    )
+        "device": torch.cuda.get_device_name(agent.device) if on_gpu else "cpu",
+        "threads": torch.get_num_threads(),
+    }
 
 
 def score_of(agent: Any, tables: Tables) -> dict[str, Any]:
-    """``n``, ``successes``, ``success`` and ``ci95`` of an agent."""
+    """What an agent wins of the tables, with its 95 % interval."""
     result = evaluate_agent(agent, tables)
-    return {name: getattr(result, name) for name in ("n", "successes", "success", "ci95")}
+    figures = {name: getattr(result, name) for name in ("n", "successes", "success")}
+    return {**figures, "ci95": list(result.ci95)}
 
 
-# -- points in files -----------------------------------------------------------------------------
+def points_in(path: Path, tables: int = 0, versions: Mapping[str, str] | None = None) -> Report:
+    """A file of points: with the number of `tables`, `references` on them and `commands`."""
+    empty = {"format": "jumpy-mbrl planner's learning", "format_version": 1, "tables": tables}
+    empty |= {"references": {}, "points": [], "commands": [], "versions": dict(versions or {})}
+    return Report(path, empty, _check, "make its points again in another file")
 
 
-def read_points(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """A file of points: ``points``, with the ``tables``, ``references`` and ``commands`` of them.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is another.
-    """
-    fields = {"tables": int, "references": dict, "points": list, "commands": list}
-    content = read_json(path, POINTS_FORMAT, VERSION, fields)
-    with entries_of(path, "make its points again in another file"):
-        # Of an older version, which knew one preset.
-        older = {"preset": PRESET}
-        content["points"] = [
-            {**older, "samples": preset(PRESET).batch_size * point["steps"], **point}
-            for point in content["points"]
-        ]
-        for point in content["points"]:
-            if not all(math.isfinite(point[name]) for name in _NUMBERS):
-                raise ValueError(f"a point is {point}")
-            run_of(point)
-    return content
+def _check(content: dict[str, Any]) -> None:
+    for name, kind in _PARTS.items():
+        if not isinstance(content[name], kind):
+            raise TypeError(f"{name} is {content[name]!r}")
+    for point in content["points"]:
+        # Older versions knew one preset.
+        point.setdefault("preset", PRESET)
+        point.setdefault("samples", training.preset(PRESET).batch_size * point["steps"])
+        if not all(math.isfinite(point[name]) for name in _NUMBERS):
+            raise ValueError(f"a point is {point}")
+        run_of(point)
 
 
 def run_of(point: Mapping[str, Any]) -> LearningRun:
-    """The training of a point.
-
-    Raises:
-        ValueError: if there can be none.
-    """
+    """The training of a point."""
     return LearningRun(point["trajectories"], point["seed"], point["steps"], point["preset"])
 
 
@@ -236,20 +156,21 @@ def find_point(points: Sequence[dict[str, Any]], run: LearningRun) -> dict[str, 
     return next((point for point in points if wanted.items() <= point.items()), None)
 
 
-def merge_points(paths: Sequence[str | os.PathLike[str]]) -> dict[str, Any]:
-    """The points of several files as those of one.
+def merge_points(paths: Sequence[Path]) -> dict[str, Any]:
+    """The points of several files as those of one; all played as many tables, none is there twice.
 
-    Raises:
-        ValueError: for files of other tables, or with the same training.
+    `FileNotFoundError` if one is missing.
     """
-    reports = [read_points(path) for path in paths]
+    reports = []
+    for path in paths:
+        path.stat()
+        reports.append(points_in(path).read())
     counts = sorted({report["tables"] for report in reports})
     if len(counts) > 1:
         raise ValueError(f"expected points that were played on as many tables, got {counts}")
     points = [point for report in reports for point in report["points"]]
-    names = Counter(run_of(point).name for point in points)
-    name, count = names.most_common(1)[0] if names else ("", 0)
-    if count > 1:
-        raise ValueError(f"expected every training once, got {name!r} {count} times")
+    for name, count in Counter(run_of(point).name for point in points).items():
+        if count > 1:
+            raise ValueError(f"expected every training once, got {name!r} {count} times")
     commands = [command for report in reports for command in report["commands"]]
     return {**reports[0], "points": points, "commands": list(dict.fromkeys(commands))}

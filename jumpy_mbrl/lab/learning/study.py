@@ -20,58 +20,31 @@ Written to --out: learning.json, from which all else can be drawn again, learnin
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-# Read when torch is loaded: threads that wait sleep, as other programs may want the cores too.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
-import torch
 import tyro
 
+from jumpy_mbrl import training
 from jumpy_mbrl.agents import load_agent
-from jumpy_mbrl.commands.console import output_may_close
-from jumpy_mbrl.data.dataset import DatasetConfig, make_dataset
+from jumpy_mbrl.data import DatasetConfig, make_dataset
 from jumpy_mbrl.data.seeds import validation_table_seeds
-from jumpy_mbrl.devices import resolve_device
+from jumpy_mbrl.devices import cpu_threads, resolve_device
 from jumpy_mbrl.evaluation import make_tables
-from jumpy_mbrl.files import (
-    atomic_write,
-    check_writable,
-    entries_of,
-    read_json,
-    to_json,
-    write_json,
-)
-from jumpy_mbrl.lab.learning.curves import PRESET, format_curves, has_rivals, report_curves
-from jumpy_mbrl.lab.learning.labels import policy_labels
-from jumpy_mbrl.lab.learning.points import (
-    POINTS_FORMAT,
-    VERSION,
-    LearningRun,
-    find_point,
-    learn_and_play,
-    merge_points,
-    read_points,
-    run_of,
-    score_of,
-)
-from jumpy_mbrl.locks import take_turns
+from jumpy_mbrl.files import check_writable, entries_of, to_json
+from jumpy_mbrl.lab import store
+from jumpy_mbrl.lab.learning import curves, points
+from jumpy_mbrl.lab.learning.curves import PRESET
 from jumpy_mbrl.models.pretrained import versions
-from jumpy_mbrl.processes import check_at_once
-from jumpy_mbrl.training import TrainingDivergedError, preset
+from jumpy_mbrl.processes import called_as, check_at_once
 
-FORMAT = "jumpy-mbrl learning"
+ERRORS = (training.TrainingDivergedError,)
 DATA, PAGE, PICTURE = "learning.json", "learning.md", "learning.png"
 NAMES = {"none": "doing nothing", "simulator": "the oracle"}
+_EMPTY = {"format": "jumpy-mbrl learning", "format_version": 1, "planner": {}, "policies": []}
 _GAME = {"random_target": False, "start": "moving"}
-_LEARNED_ON = {**_GAME, "inside": None}
-"""Settings by which policies are on the planner's game, and have its kind of experience."""
-_PARTS = {"planner": dict, "policies": list}
 
 
 @dataclass(frozen=True)
@@ -100,101 +73,64 @@ class Planner:
     threads: int = 0
     """CPU threads of torch; 0 leaves them as they are."""
 
-    def runs(self) -> list[LearningRun]:
-        """All trainings, seed by seed.
-
-        Raises:
-            ValueError: for settings that cannot be trained or played.
-        """
+    def runs(self) -> list[points.LearningRun]:
+        """All trainings, seed by seed; `ValueError` for what cannot be trained or played."""
         if not self.trajectories or not self.seeds:
             raise ValueError("--trajectories and --seeds need a number each")
         check_at_once("--threads", self.threads)
         resolve_device(self.device)
         validation_table_seeds(0, self.tables)
-        longest = preset(self.preset).steps if self.steps is None else self.steps
-        most, runs = max(self.trajectories), []
-        for seed in self.seeds:
-            sizes = [(number, longest) for number in self.trajectories]
-            sizes += [(most, steps) for steps in self.fewer_steps if steps < longest]
-            runs += [LearningRun(number, seed, steps, self.preset) for number, steps in sizes]
+        longest = training.preset(self.preset).steps if self.steps is None else self.steps
+        sizes = [(number, longest) for number in self.trajectories]
+        most = max(self.trajectories)
+        sizes += [(most, steps) for steps in self.fewer_steps if steps < longest]
+        runs = [
+            points.LearningRun(number, seed, steps, self.preset)
+            for seed in self.seeds
+            for number, steps in sizes
+        ]
         return list(dict.fromkeys(runs))
 
     def do(self) -> None:
-        """Makes the points that are missing."""
+        """Makes the points that are missing; other processes may add to the file meanwhile."""
         runs = self.runs()
         check_writable(self.out)
-        if self.threads:
-            torch.set_num_threads(self.threads)
-        report = self._read()
-        tables = make_tables(self.tables, split="validation")
-        if not report["references"]:
-            report["references"] = {name: score_of(load_agent(name), tables) for name in NAMES}
-            report = self._write(report)
-        make_dataset(DatasetConfig(num_trajectories=1))  # compiles, which no run shall pay for
-        for run in runs:
-            point = find_point(report["points"], run)
-            if point is None:
-                made = learn_and_play(run, tables, self.run_dir / run.name, device=self.device)
-                point = made.to_dict()
-                report["points"].append(point)
-                report = self._write(report)
-            print(
-                f"{run.name}: {100 * point['success']:.1f} % of {point['n']} tables after "
-                f"{point['frames']:,} frames and {point['seconds']:.1f} s"
-            )
-
-    def command(self) -> str:
-        """What repeats this, with all settings that are not the usual ones."""
-        words = ["python scripts/study_learning.py planner"]
-        for name in (
-            "preset",
-            "trajectories",
-            "seeds",
-            "steps",
-            "fewer_steps",
-            "tables",
-            "device",
-            "threads",
-        ):
-            value = getattr(self, name)
-            if value != getattr(Planner, name):
-                values = value if isinstance(value, tuple) else (value,)
-                words += [f"--{name.replace('_', '-')}", *map(str, values)]
-        places = f"--run-dir {self.run_dir.name} --out {self.out.name}"
-        return " ".join([*words, places])
-
-    def _read(self) -> dict[str, Any]:
-        """What the file holds, or nothing yet."""
-        if not self.out.is_file():
-            return {
-                "format": POINTS_FORMAT,
-                "format_version": VERSION,
-                "tables": self.tables,
-                "references": {},
-                "points": [],
-                "commands": [],
-                "versions": versions(),
-            }
-        report = read_points(self.out)
+        kept = points.points_in(self.out, self.tables, versions())
+        report = kept.read()
         if report["tables"] != self.tables:
             raise ValueError(
                 f"expected {report['tables']} tables, which {self.out} is of, got {self.tables}; "
                 "play as many, or write to another file"
             )
-        return report
+        with cpu_threads(self.threads):
+            tables = make_tables(self.tables, split="validation")
+            if not report["references"]:
+                scores = {name: points.score_of(load_agent(name), tables) for name in NAMES}
+                with kept.update() as report:
+                    report["references"] = report["references"] or scores
+            make_dataset(DatasetConfig(num_trajectories=1))  # compiles, which no run shall pay for
+            for run in runs:
+                point = points.find_point(kept.read()["points"], run)
+                if point is None:
+                    folder = self.run_dir / run.name
+                    point = points.learn_and_play(run, tables, folder, device=self.device)
+                    with kept.update() as report:
+                        if points.find_point(report["points"], run) is None:
+                            report["points"].append(point)
+                        commands = [*report["commands"], self.command()]
+                        report["commands"] = list(dict.fromkeys(commands))
+                print(
+                    f"{run.name}: {100 * point['success']:.1f} % of {point['n']} tables after "
+                    f"{point['frames']:,} frames and {point['seconds']:.1f} s"
+                )
 
-    def _write(self, report: Mapping[str, Any]) -> dict[str, Any]:
-        """Writes a report together with what other processes wrote to the file since."""
-        with take_turns(self.out):
-            latest = self._read()
-            latest["references"] = latest["references"] or report["references"]
-            for point in report["points"]:
-                if find_point(latest["points"], run_of(point)) is None:
-                    latest["points"].append(point)
-            commands = [*latest["commands"], *report["commands"], self.command()]
-            latest["commands"] = list(dict.fromkeys(commands))
-            write_json(self.out, latest)
-        return latest
+    def command(self) -> str:
+        """What repeats this, with all settings that are not the usual ones."""
+        names = ("preset", "trajectories", "seeds", "steps", "fewer_steps", "tables", "device")
+        settings = {name: getattr(self, name) for name in (*names, "threads")}
+        changed = {key: value for key, value in settings.items() if value != getattr(Planner, key)}
+        places = {"run_dir": self.run_dir.name, "out": self.out.name}
+        return called_as("study-learning", "study_learning", "planner", **changed, **places)
 
 
 @dataclass(frozen=True)
@@ -213,48 +149,40 @@ class Figure:
         """Reads, writes and draws."""
         given: dict[str, Any] = {}
         if self.planner:
-            given["planner"] = merge_points(self.planner)
+            given["planner"] = points.merge_points(self.planner)
         if self.policies:
-            given["policies"] = policies(self.policies)
-        with take_turns(self.out / DATA):
-            text = self._add(given)
-        print(text)
+            from jumpy_mbrl.lab.learning.kinds import read_policy_runs  # SB3 is slow to load
 
-    def _add(self, given: Mapping[str, Any]) -> str:
-        path = self.out / DATA
-        report = _empty()
-        if path.is_file():
-            report = read_json(path, FORMAT, VERSION, _PARTS)
-            with entries_of(path, "give --planner and --policies and another --out"):
-                policy_labels([kind["settings"] for kind in report["policies"]])
-                page(report)
-                to_json(report)
-        report.update(given)
-        labels = policy_labels([kind["settings"] for kind in report["policies"]])
-        for kind, label in zip(report["policies"], labels, strict=True):
-            kind["label"] = label
-        check_comparable(report)
-        if not report["planner"] and not report["policies"]:
-            raise ValueError(f"expected --policies or --planner, as there is no {path} to redraw")
-        with entries_of("what --planner and --policies name", "make it again"):
-            text = page(report)
-        write_json(path, report)
-        with atomic_write(self.out / PAGE) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-        self._draw(report)
-        return text
+            given["policies"] = read_policy_runs(self.policies)
+        kept = store.Report(
+            self.out / DATA,
+            _EMPTY,
+            check=lambda content: (page(content), to_json(content)),
+            remedy="give --planner and --policies and another --out",
+        )
+        with kept.update() as report:
+            report.update(given)
+            check_comparable(report)
+            if not report["planner"] and not report["policies"]:
+                raise ValueError(
+                    f"expected --policies or --planner, as there is no {kept.path} to redraw"
+                )
+            with entries_of("what --planner and --policies name", "make it again"):
+                text = page(report)
+            store.write_text(self.out / PAGE, text)
+            self._draw(report)
+        print(text)
 
     def _draw(self, report: Mapping[str, Any]) -> None:
         try:
-            from jumpy_mbrl.lab.learning.figure import save_learning_figure
+            from jumpy_mbrl.lab.learning import figure
 
-            references = report["planner"].get("references", {})
-            save_learning_figure(
-                report_curves(report),
-                references,
+            figure.save_learning_figure(
+                curves.report_curves(report),
+                report["planner"].get("references", {}),
                 self.out / PICTURE,
                 title=title(report),
-                rivals=has_rivals(report),
+                rivals=curves.has_rivals(report),
             )
         except ImportError as error:
             print(f"{PICTURE} was not drawn: {error}")
@@ -266,52 +194,35 @@ Args = (
 )
 
 
-@output_may_close()
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code (2 after a one-line error)."""
+def main(argv: Sequence[str]) -> int:
+    """Does what was asked for."""
     args: Planner | Figure = tyro.cli(Args, args=argv, description=__doc__)
-    try:
-        args.do()
-    except (ValueError, OSError, TrainingDivergedError) as error:
-        print(f"study_learning: {error}", file=sys.stderr)
-        return 2
+    args.do()
     return 0
-
-
-# -- what is read --------------------------------------------------------------------------------
-
-
-def policies(folders: Sequence[Path]) -> list[dict[str, Any]]:
-    """The runs of policies, put together by kind."""
-    from jumpy_mbrl.lab.learning.kinds import read_policy_runs  # only here: SB3 is slow to load
-
-    return [kind.to_dict() for kind in read_policy_runs(folders)]
 
 
 def check_comparable(report: Mapping[str, Any]) -> None:
     """Policies play one game; beside a planner, that of its model, and on real tables.
 
-    Raises:
-        ValueError: if they do not, or stand beside a planner with other models than ours.
+    `ValueError` if they do not, or stand beside a planner with other models than ours.
     """
     kinds = report["policies"]
-    if kinds and has_rivals(report):
+    if kinds and curves.has_rivals(report):
         raise ValueError(
             "expected no policies beside several kinds of models, which are drawn against samples, "
             f"got {kinds[0]['label']!r}; draw them apart, with another --out"
         )
-    usual = _LEARNED_ON
+    usual, whose = {**_GAME, "inside": None}, "as the planner's model does"
     if not report["planner"] and kinds:
         usual = {name: kinds[0]["settings"].get(name, value) for name, value in _GAME.items()}
-    whose = "as the planner's model does" if report["planner"] else "as the first of them does"
+        whose = "as the first of them does"
     for kind in kinds:
-        settings = kind["settings"]
-        other = [name for name, value in usual.items() if settings.get(name, value) != value]
-        if other:
-            raise ValueError(
-                f"expected policies that all learn one game on one kind of tables, {whose}, got "
-                f"{kind['label']!r} with another {other[0]}; leave it out"
-            )
+        for name, value in usual.items():
+            if kind["settings"].get(name, value) != value:
+                raise ValueError(
+                    f"expected policies that all learn one game on one kind of tables, {whose}, "
+                    f"got {kind['label']!r} with another {name}; leave it out"
+                )
 
 
 # -- what is written -----------------------------------------------------------------------------
@@ -320,7 +231,7 @@ def check_comparable(report: Mapping[str, Any]) -> None:
 def title(report: Mapping[str, Any]) -> str:
     """What page and picture are about."""
     kinds = [kind["settings"] for kind in report["policies"]]
-    if has_rivals(report):
+    if curves.has_rivals(report):
         return "What training buys the planner, model by model"
     if report["planner"] or not any(settings.get("inside") for settings in kinds):
         return "What experience and time buy"
@@ -330,49 +241,37 @@ def title(report: Mapping[str, Any]) -> str:
 
 def page(report: Mapping[str, Any]) -> str:
     """All of it as Markdown."""
-    planner = report["planner"]
-    told = _on_planner(planner) if planner else []
-    told += [_ON_RIVALS] if has_rivals(report) else []
-    told += _on_policies(report["policies"]) if report["policies"] else []
-    lines = [f"# {title(report)}", "", *format_curves(report_curves(report)), "", " ".join(told)]
-    commands = [command for kind in report["policies"] for command in kind["commands"] if command]
+    planner, kinds = report["planner"], report["policies"]
+    told, commands = [], []
     if planner:
-        commands = [*planner["commands"], *commands]
-    if commands:
-        lines += ["", "```bash", *commands, "```"]
-    return "\n".join(lines) + "\n"
-
-
-def _on_planner(planner: Mapping[str, Any]) -> list[str]:
-    told = {
-        f"{NAMES[name]} wins {100.0 * figures['success']:.1f} %"
-        for name, figures in planner["references"].items()
-    }
-    places = {f"{point['device']}, CPU threads: {point['threads']}" for point in planner["points"]}
-    return [
-        f"Of the first {planner['tables']:,} of these tables {' and '.join(sorted(told))}.",
-        "The planner's frames are those that its model learned from and a tenth more, up to 1,000 "
-        "trajectories, by which its weights were chosen; its seconds those of training, the making "
-        f"of the data included ({'; '.join(sorted(places))}).",
-    ]
-
-
-_ON_RIVALS = (
-    "Models are called by their presets. Samples are updates times batch size. Each row is a "
-    "training of its own, whose learning rate falls as far as in the longest. Intervals are "
-    "Wilson's, of the tables of all seeds together."
-)
-
-
-def _on_policies(kinds: Sequence[Mapping[str, Any]]) -> list[str]:
-    told = ["Frames and seconds of policies are without their validations."]
+        wins = {
+            f"{NAMES[name]} wins {store.percent(figures['success'])}"
+            for name, figures in planner["references"].items()
+        }
+        places = {f"{each['device']}, CPU threads: {each['threads']}" for each in planner["points"]}
+        told += [
+            f"Of the first {planner['tables']:,} of these tables {' and '.join(sorted(wins))}.",
+            "The planner's frames are those that its model learned from and a tenth more, up to "
+            "1,000 trajectories, by which its weights were chosen; its seconds those of training, "
+            f"the making of the data included ({'; '.join(sorted(places))}).",
+        ]
+        commands += planner["commands"]
+    if curves.has_rivals(report):
+        told.append(
+            "Models are called by their presets. Samples are updates times batch size. Each row is "
+            "a training of its own, whose learning rate falls as far as in the longest. Intervals "
+            "are Wilson's, of the tables of all seeds together."
+        )
+    if kinds:
+        told.append("Frames and seconds of policies are without their validations.")
     if any(kind["settings"].get("inside") for kind in kinds):
         told.append(
             "Inside a world model frames after the lead-in are imagined; the frames that the model "
             "itself learned from, and the time of its own training, are not counted."
         )
-    return told
-
-
-def _empty() -> dict[str, Any]:
-    return {"format": FORMAT, "format_version": VERSION, "planner": {}, "policies": []}
+    commands += [command for kind in kinds for command in kind["commands"] if command]
+    table = curves.format_curves(curves.report_curves(report))
+    lines = [f"# {title(report)}", "", *table, "", " ".join(told)]
+    if commands:
+        lines += ["", "```bash", *commands, "```"]
+    return "\n".join(lines) + "\n"

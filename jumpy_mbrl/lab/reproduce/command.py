@@ -37,7 +37,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import tyro
 
 from jumpy_mbrl.checks import check_names
-from jumpy_mbrl.commands.console import output_may_close
 from jumpy_mbrl.data.tasks import TASKS, TaskConfig, make_task
 from jumpy_mbrl.files import check_writable
 from jumpy_mbrl.lab.reproduce.results import CAPACITY, PAGE, SAMPLES, TABLE, Results
@@ -148,7 +147,6 @@ class Args:
         return self.runs_dir or Path("runs/tasks-quick" if self.quick else "runs/tasks")
 
 
-@output_may_close()
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line; returns the exit code: 1 if a run failed, 2 for bad input."""
     args = tyro.cli(Args, args=argv, description=__doc__)

@@ -9,9 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jumpy_mbrl.cluster import map_on_ray
 from jumpy_mbrl.lab.reproduce.runs import Job, failure, keep_files, run_job, run_job_apart
-from jumpy_mbrl.processes import process_pool
+from jumpy_mbrl.processes import map_on_ray, process_pool
 
 Finished = Generator[tuple[Job, dict[str, Any]], None, None]
 
