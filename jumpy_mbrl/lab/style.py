@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -39,24 +39,15 @@ def new_figure(
     font_size: float = 11.0,
     dpi: int = 130,
 ) -> Iterator[Figure]:
-    """An empty figure to draw on, which is written to ``path``, atomically, when the block ends.
+    """An empty figure of so many inches, written to ``path``, atomically, when the block ends.
 
-    Args:
-        path: of the picture; the suffix says which format.
-        size: width and height in inches.
-        layout: "constrained", or None where the caller places everything.
-        font_size: in points.
-        dpi: pixels an inch.
-
-    Raises:
-        ImportError: if matplotlib is not installed.
+    With no ``layout`` the caller places everything. Raises ImportError without matplotlib.
     """
     check_matplotlib()
     import matplotlib
     from matplotlib.figure import Figure
 
-    style: Any = {**_STYLE, "font.size": font_size}
-    with matplotlib.rc_context(style):
+    with matplotlib.rc_context({**_STYLE, "font.size": font_size}):
         figure = Figure(figsize=size, facecolor="white", layout=layout)
         yield figure
         with atomic_write(path) as temporary:
@@ -71,6 +62,25 @@ def check_matplotlib() -> None:
         raise ImportError(
             "drawing needs matplotlib, which is not installed; pip install 'jumpy-mbrl[viz]'"
         ) from None
+
+
+def heading(figure: Figure, text: str) -> None:
+    """The title of a figure with a constrained layout, above all of it on the left."""
+    figure.suptitle(text, x=0.01, ha="left", fontsize=13, weight="bold")
+
+
+def percent_bars(
+    axes: Axes,
+    places: Sequence[float],
+    shares: Sequence[float],
+    intervals: Sequence[Sequence[float]],
+    **look: Any,
+) -> None:
+    """Points of a line at shares from 0 to 1, drawn in percent, with an interval around each."""
+    below = [100.0 * (share - low) for share, (low, _) in zip(shares, intervals, strict=True)]
+    above = [100.0 * (high - share) for share, (_, high) in zip(shares, intervals, strict=True)]
+    values = [100.0 * share for share in shares]
+    axes.errorbar(places, values, yerr=(below, above), marker="o", elinewidth=1.0, **look)
 
 
 def tidy(axes: Axes) -> None:
