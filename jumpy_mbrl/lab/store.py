@@ -13,8 +13,6 @@ from typing import Any
 from jumpy_mbrl.files import atomic_write, entries_of, write_json
 from jumpy_mbrl.locks import take_turns
 
-_ALWAYS = ("format", "format_version", "version")
-
 
 @dataclass(frozen=True)
 class Report:
@@ -36,16 +34,14 @@ class Report:
         if not self.path.is_file():
             return copy.deepcopy(dict(self.empty))
         with entries_of(self.path, self.remedy):
-            content = json.loads(self.path.read_text(encoding="utf-8"))
+            text = self.path.read_text(encoding="utf-8")
+            content = json.loads(text, parse_constant=_refuse)
             if not isinstance(content, dict):
                 raise TypeError(f"it holds a {type(content).__name__}")
-            for name in _ALWAYS:
+            for name in ("format", "format_version", "version"):
                 wanted, found = self.empty.get(name), content.get(name)
                 if found != wanted:
-                    raise ValueError(
-                        f"{name} is {found!r} instead of {wanted!r}, so it is no file "
-                        "that this version adds to"
-                    )
+                    raise ValueError(f"{name} is {found!r} instead of {wanted!r}")
             self.check(content)
         return content
 
@@ -59,6 +55,10 @@ class Report:
             content = self.read()
             yield content
             self.write(self.path, content)
+
+
+def _refuse(number: str) -> None:
+    raise ValueError(f"it holds {number}, which is not in JSON")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -83,6 +83,6 @@ def percent(share: float) -> str:
     return f"{100.0 * share:.1f} %"
 
 
-def span(ends: Iterable[float]) -> str:
+def percents(ends: Iterable[float]) -> str:
     """(0.4, 0.6) as "40.0 to 60.0", in percent."""
     return " to ".join(f"{100.0 * end:.1f}" for end in ends)
