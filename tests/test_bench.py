@@ -15,11 +15,12 @@ import pytest
 import torch
 
 from jumpy_mbrl.agents.baselines.presets import policy_preset
+from jumpy_mbrl.commands.main import run
 from jumpy_mbrl.data.events import EventTable
 from jumpy_mbrl.data.recording import Recording
 from jumpy_mbrl.data.sampling import make_sampler
 from jumpy_mbrl.data.tasks import TaskConfig, TaskDataset, make_task
-from jumpy_mbrl.lab.bench import clock, command, envs, policies, train
+from jumpy_mbrl.lab.bench import clock, envs, policies, train
 from jumpy_mbrl.models.bodies.event_jump import EventJumpConfig
 from jumpy_mbrl.models.registry import make_model
 
@@ -55,7 +56,7 @@ def bench(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Bench:
     def bench(what: str) -> list[dict[str, Any]]:
         path = tmp_path / "bench.json"
         options = ["--rounds", "1", "--seconds", "1e-4", "--json", str(path)]
-        assert command.main([what, *options]) == 0
+        assert run("bench", [what, *options]) == 0
         rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["rows"]
         assert len(capsys.readouterr().out.splitlines()) == len(rows)
         assert all(row["value"] > 0 for row in rows)
@@ -98,7 +99,7 @@ def test_a_clock_without_time_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match="--rounds must be at least 1 and --seconds positive"):
         clock.Clock(rounds, seconds)
-    assert command.main(["envs", "--rounds", str(rounds), "--seconds", str(seconds)]) == 2
+    assert run("bench", ["envs", "--rounds", str(rounds), "--seconds", str(seconds)]) == 2
     error = capsys.readouterr().err
     assert error.endswith(f"1 and --seconds positive, got {rounds} and {seconds}\n")
 

@@ -10,8 +10,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import pytest
 
@@ -115,14 +113,3 @@ def test_other_errors_of_an_output_are_told(
         output_may_close(),
     ):
         print("there is no room for this")
-
-
-@pytest.mark.parametrize("name", [name for name in SCRIPTS if name != "play.py"])
-def test_every_script_outlives_its_reader(
-    name: str, load_script: Callable[[str], ModuleType]
-) -> None:
-    around: Any = [
-        cell.cell_contents for cell in load_script(name.removesuffix(".py")).main.__closure__ or ()
-    ]
-    managers = [getattr(part, "func", None) for part in around]
-    assert output_may_close.__wrapped__ in managers  # type: ignore[attr-defined]

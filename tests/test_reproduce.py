@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from jumpy_mbrl import training
+from jumpy_mbrl.commands import main
 from jumpy_mbrl.data.tasks import TASKS, TaskConfig, make_task
 from jumpy_mbrl.data.weather import make_weather
 from jumpy_mbrl.lab.reproduce import command, runs
@@ -52,7 +53,7 @@ def draw(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     def run(*options: str, folder: str = "") -> int:
         places = {"--out": "out", "--runs-dir": "runs"}.items()
         words = [word for name, part in places for word in (name, str(tmp_path / folder / part))]
-        return command.main([*words, *options])
+        return main.run("reproduce", [*words, *options])
 
     return run
 

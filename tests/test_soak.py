@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from jumpy_mbrl.commands import main
 from jumpy_mbrl.envs import billiards, physics
 from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.envs.starts import check_positions
@@ -19,7 +20,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
     """Runs the command line; returns the exit code and what was printed."""
 
     def run(*argv: str) -> tuple[int, str]:
-        code = soak.main(argv)
+        code = main.run("soak", argv)
         captured = capsys.readouterr()
         return code, captured.out + captured.err
 
@@ -117,4 +118,4 @@ def test_energy_is_compared_with_that_of_the_last_shot() -> None:
 def test_nonsense_is_refused(run: Run, argv: Any) -> None:
     code, printed = run(*argv)
     assert code == 2
-    assert f"error: expected {argv[0]}" in printed
+    assert f"soak: expected {argv[0]}" in printed

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jumpy_mbrl.commands.main import run
 from jumpy_mbrl.lab import programs
 
 PAGE = """
@@ -59,7 +60,7 @@ def test_the_page_tells_how_to_use_each_program() -> None:
 
 def test_what_works_and_what_fails(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = page.parent / "programs.json"
-    assert programs.main(["--page", str(page), "--out", str(out)]) == 1
+    assert run("try-programs", ["--page", str(page), "--out", str(out)]) == 1
     results = json.loads(out.read_text())
     works = {name: result["works"] for name, result in results.items()}
     assert works == {"numpy": True, "not a package": True, "broken": False}
@@ -75,10 +76,10 @@ def test_one_program_leaves_the_results_of_the_others(
     out = page.parent / "programs.json"
     out.write_text('{"other": {"works": true}}')
     options = ["--page", str(page), "--out", str(out), "--only"]
-    assert programs.main([*options, "numpy"]) == 0
+    assert run("try-programs", [*options, "numpy"]) == 0
     assert json.loads(out.read_text()).keys() == {"numpy", "other"}
-    assert programs.main([*options, "skrl"]) == 2
-    assert "no such program: ['skrl']; there are ['numpy', " in capsys.readouterr().out
+    assert run("try-programs", [*options, "skrl"]) == 2
+    assert "no such program: ['skrl']; there are ['numpy', " in capsys.readouterr().err
     out.write_text('{"other": {}}')
-    assert programs.main([*options, "numpy"]) == 2
+    assert run("try-programs", [*options, "numpy"]) == 2
     assert "programs.json as it was written, but there is no 'works'" in capsys.readouterr().err

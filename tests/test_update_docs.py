@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from jumpy_mbrl.agents import AGENTS
+from jumpy_mbrl.commands.main import run
 from jumpy_mbrl.lab import docs
-from jumpy_mbrl.lab.reproduce import table
 
+OUT = "results/x/results.json"
 ROOT = Path(__file__).parents[1]
 SETTINGS = {"env": "Billiards2D-v0", "table": "default", "protocol": "default", "device": "cpu"}
 WON = {"success": 0.5, "ci95": [0.4, 0.6], "n": 80}
@@ -20,7 +21,7 @@ NONE, RNN = AGENTS["none"].description, AGENTS["rnn"].description
 
 
 def test_every_page_is_up_to_date(capsys: pytest.CaptureFixture[str]) -> None:
-    assert docs.main(["--root", str(ROOT), "--check"]) == 0, capsys.readouterr().out
+    assert run("update-docs", ["--root", str(ROOT), "--check"]) == 0, capsys.readouterr().out
 
 
 def test_a_stale_page_is_found_and_written_again(
@@ -33,9 +34,9 @@ def test_a_stale_page_is_found_and_written_again(
     page = tmp_path / "docs" / "performance.md"
     right = page.read_text()
     page.write_text(right.replace("CartPole-v1, unwrapped", "something else"))
-    assert docs.main(["--root", str(tmp_path), "--check"]) == 1
+    assert run("update-docs", ["--root", str(tmp_path), "--check"]) == 1
     assert "docs/performance.md: 'bench' is not what results/bench" in capsys.readouterr().out
-    assert docs.main(["--root", str(tmp_path)]) == 0
+    assert run("update-docs", ["--root", str(tmp_path)]) == 0
     assert page.read_text() == right
 
 
@@ -51,7 +52,7 @@ def test_a_table_is_replaced_and_nothing_else() -> None:
 def test_results_of_an_older_version_have_dashes() -> None:
     agents = {"none": FIGURES, "sac": {**FIGURES, "success": 0.7, "training_frames": 9000}}
     report = {**SETTINGS, "env": "Billiards1D-v0", "episodes": 10, "seed": 3, "agents": agents}
-    lines = docs.plan_table(report, "results/x")
+    lines = docs.plan_table(report, OUT)
     assert "| `none` | 50.0 % | 40.0 to 60.0 | - | - | - | - |" in lines
     assert "| `sac` | 70.0 % | 40.0 to 60.0 | - | - | 12.3 | - |" in lines, "it has no ticks"
     assert f"| `sac` | {AGENTS['sac'].description} | 9,000 | - | - | - | - |" in lines
@@ -75,7 +76,7 @@ def test_what_agents_were_given_stands_beside_what_they_won() -> None:
         "simulator": {**figures, "given": simulator},
     }
     about = {"episodes": 100, "seed": 0, "ensemble": {"rnn": ["a", "b"]}, "agents": agents}
-    lines = docs.plan_table({**SETTINGS, **about, "planner": {"search_ensemble": True}})
+    lines = docs.plan_table({**SETTINGS, **about, "planner": {"search_ensemble": True}}, OUT)
     options = "--agents none rnn simulator --ensemble rnn a rnn b --search-ensemble --out"
     assert options in lines[0]
     won = "50.0 % | 40.0 to 60.0 | 50.0 % | 40.0 to 60.0 | 12.3 | 41.0"
@@ -92,17 +93,17 @@ def test_tasks_stand_beside_the_papers() -> None:
     entry = {"error": None, "test": test, "mean_sequence_mse": 1.15}
     entries = {"ours": {"0": entry, "1": {"error": "OSError: disk full"}}, "rnn": {"0": entry}}
     report = {"tasks": {"circles": entries}}
-    first, *lines = docs.task_table(report, table.summary)
+    first, *lines = docs.task_table(report, OUT)
     assert "on 1,000 evaluation sequences" in first
     row = "| circles | 3.98e-04 (1) | 5.25e-04 (17) | 1.15e+00 | 6.20e-06 (23.6) | 1 |"
     assert row in lines
     row = "| circles | rnn | 3.98e-04 (1) | - | 6.20e-06 (23.6) | - | - |"
-    assert row in docs.task_table(report, table.settings_summary)
+    assert row in docs.settings_table(report, OUT)
 
 
 def test_a_missed_target_is_told() -> None:
     row = {"name": "speed", "value": 12.345, "unit": "steps/s", "anchor": "CartPole-v1"}
     row |= {"ratio": 0.5, "target": "at least 20", "ok": False}
-    lines = docs.bench_table({"device": {"cpu_cores": 2}, "rows": [row]}, "envs")
+    lines = docs.bench_table({"device": {"cpu_cores": 2}, "rows": [row]}, "bench_envs.json")
     assert lines[-1] == "| speed | 12.35 steps/s | 0.50x CartPole-v1 | at least 20: missed |"
     assert "(cpu_cores 2)" in lines[0]

@@ -1,12 +1,14 @@
-"""``jumpy-mbrl COMMAND``, and what ``scripts/`` run from a checkout."""
+"""`jumpy-mbrl COMMAND`, and what `scripts/` run from a checkout."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
+import os
 import sys
-from collections.abc import Sequence
-
-from jumpy_mbrl.commands.console import escape_output
+from collections.abc import Iterator, Sequence
+from typing import Any, TextIO
 
 COMMANDS = {
     "plan-eval": ("commands.plan_eval", "how many shots of each agent succeed, and at what cost"),
@@ -27,12 +29,15 @@ COMMANDS = {
     "update-docs": ("lab.docs", "the documentation's tables from results"),
 }
 """The module of each command, within the package, and what it does."""
+_OLDER_NAMES = {"train": "train_world_model", "train-policy": "train_sb3"}
+"""Of scripts that are not called as their commands are."""
+_MANY_THREADS = ("plan-eval", "play", "reproduce", "study-learning", "study-planner", "make-videos")
+"""What plans or trains while other programs may want the cores."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs ``jumpy-mbrl``; returns its exit code (2 after a one-line error)."""
+    """Runs `jumpy-mbrl`; returns its exit code (2 after a one-line error)."""
     words = sys.argv[1:] if argv is None else list(argv)
-    escape_output()
     if not words or words[0] in ("-h", "--help"):
         width = max(map(len, COMMANDS))
         print("usage: jumpy-mbrl COMMAND ...\n\ncommands:")
@@ -46,14 +51,62 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run(words[0], words[1:])
 
 
-def run(command: str, argv: Sequence[str] | None = None) -> int:
-    """Runs one command, with the program's own arguments by default."""
-    module = importlib.import_module(f"jumpy_mbrl.{COMMANDS[command][0]}")
-    code: int = module.main(argv)
+def script(command: str) -> None:
+    """Runs a command as the program that it is, and ends."""
+    sys.exit(run(command, sys.argv[1:]))
+
+
+def run(command: str, argv: Sequence[str] = ()) -> int:
+    """Runs one command; what it raises for bad input is a line on stderr, and exit code 2.
+
+    A module's own `ERRORS` are such too. What the terminal's encoding lacks is printed as Python
+    escapes it, and a command whose output nobody reads any more (`... | head -1`) does its work.
+    """
+    if command in _MANY_THREADS:  # Read when torch is loaded: threads that wait sleep.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    with contextlib.ExitStack() as stack:
+        for name in ("stdout", "stderr"):
+            if (stream := getattr(sys, name)) is not None:
+                output: Any = _Output(stream)
+                stack.callback(output.flush)
+                stack.enter_context(getattr(contextlib, f"redirect_{name}")(output))
+        module = importlib.import_module(f"jumpy_mbrl.{COMMANDS[command][0]}")
+        errors = (ValueError, OSError, ImportError, *getattr(module, "ERRORS", ()))
+        try:
+            code: int = module.main(argv)
+        except errors as error:
+            name = _OLDER_NAMES.get(command, command.replace("-", "_"))
+            print(f"{name}: {error}", file=sys.stderr, flush=True)
+            return 2
     return code
 
 
-def script(command: str) -> None:
-    """Runs a command as the program that it is, and ends."""
-    escape_output()
-    sys.exit(run(command))
+class _Output:
+    """A stream that falls silent, where its own would raise, when its reader has gone."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with self._heedless():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._heedless():
+            self._stream.flush()
+
+    @contextlib.contextmanager
+    def _heedless(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            # What is still to be flushed, at the end of the process too, has to go somewhere.
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)

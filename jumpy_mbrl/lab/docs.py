@@ -9,14 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import tyro
 
 from jumpy_mbrl.agents import AGENTS
-from jumpy_mbrl.commands.console import output_may_close
 from jumpy_mbrl.envs import BILLIARDS_2D
 from jumpy_mbrl.lab.learning import curves
 from jumpy_mbrl.lab.reproduce import table
@@ -47,15 +45,17 @@ class Args:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of a page, between the lines ``<!-- name:begin -->`` and ``<!-- name:end -->``."""
+    """A table of a page, between the lines ``<!-- name:begin -->`` and ``<!-- name:end -->``.
+
+    ``lines`` makes it from what the file of results holds, and the file's name.
+    """
 
     name: str
     page: str
     results: str
-    lines: Callable[[Found], list[str]]
+    lines: Callable[[Found, str], list[str]]
 
 
-@output_may_close()
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     args = tyro.cli(Args, args=argv, description=__doc__)
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for entry in TABLES:
         path = args.root / entry.page
         report = json.loads((args.root / entry.results).read_text(encoding="utf-8"))
-        lines = entry.lines(report)
+        lines = entry.lines(report, entry.results)
         page = path.read_text(encoding="utf-8")
         if with_table(page, entry.name, lines) == page:
             continue
@@ -87,7 +87,7 @@ def with_table(page: str, name: str, lines: Sequence[str]) -> str:
     return "".join([before, begin, *(f"{line}\n" for line in lines), end, after])
 
 
-def plan_table(report: Found, out: str = "results/plan_eval") -> list[str]:
+def plan_table(report: Found, results: str) -> list[str]:
     """What plan_eval wrote: how it was made, results, and what agents were given.
 
     Dashes stand for what an earlier version did not write.
@@ -95,8 +95,8 @@ def plan_table(report: Found, out: str = "results/plan_eval") -> list[str]:
     agents = {name: report["agents"][name] for name in AGENTS if name in report["agents"]}
     first = next(iter(agents.values()))
     lines = [
-        f"Printed by `{_plan_command(report, list(agents))} --out {out}` ({report['protocol']} "
-        f"search, {report['device']}):",
+        f"Printed by `{_plan_command(report, list(agents))} --out {Path(results).parent}` "
+        f"({report['protocol']} search, {report['device']}):",
         "",
         *markdown(_WON, (_won_row(name, figures) for name, figures in agents.items())),
     ]
@@ -158,49 +158,47 @@ def _number(number: int | None) -> str:
     return "-" if number is None else f"{number:,}"
 
 
-def task_table(report: Found, summary: Callable[[Found], list[str]]) -> list[str]:
-    """What reproduce wrote, summed up: sample errors and mean jumps side by side."""
-    tests = [
-        run["test"]
-        for models in report["tasks"].values()
-        for entries in models.values()
-        for run in table.succeeded(entries)
-    ]
+def task_table(report: Found, results: str) -> list[str]:
+    """What reproduce wrote: sample errors and mean jumps side by side."""
+    return [*_on_tasks(report), *table.summary(report["tasks"])]
+
+
+def settings_table(report: Found, results: str) -> list[str]:
+    """The same of the networks by all their settings."""
+    return [*_on_tasks(report), *table.settings_summary(report["tasks"])]
+
+
+def _on_tasks(report: Found) -> list[str]:
+    models = [entries for models in report["tasks"].values() for entries in models.values()]
+    n = min(run["test"]["n"] for entries in models for run in table.succeeded(entries))
     return [
         "Printed by `python scripts/reproduce.py` (all figures: `results/tasks/table1.md`). Sample "
-        f"MSE and, in brackets, the mean jump, on {min(test['n'] for test in tests):,} evaluation "
-        "sequences, means over training seeds; of pictures, in square brackets, sample MSE over "
-        "that of the mean picture:",
+        f"MSE and, in brackets, the mean jump, on {n:,} evaluation sequences, means over training "
+        "seeds; of pictures, in square brackets, sample MSE over that of the mean picture:",
         "",
-        *summary(report["tasks"]),
     ]
 
 
-def bench_table(report: Found, what: str) -> list[str]:
-    """What "bench.py WHAT" wrote: the machine, and a row a measurement."""
+def bench_table(report: Found, results: str) -> list[str]:
+    """What bench.py wrote: the machine, and a row a measurement."""
     device = ", ".join(f"{key} {value}" for key, value in report["device"].items())
-    rows = []
+    what, rows = Path(results).stem.removeprefix("bench_"), []
     for row in report["rows"]:
-        digits = 0 if row["value"] >= 100 else 2
-        ratio = row["ratio"] if row["unit"] != "x" else None
-        verdict = "reached" if row["ok"] else "missed"
-        rows.append(
-            [
-                row["name"],
-                f"{row['value']:,.{digits}f} {row['unit']}",
-                "" if ratio is None else f"{ratio:.2f}x {row['anchor']}",
-                "" if row["target"] is None else f"{row['target']}: {verdict}",
-            ]
-        )
+        value = f"{row['value']:,.{0 if row['value'] >= 100 else 2}f} {row['unit']}"
+        anchored = row["ratio"] is not None and row["unit"] != "x"
+        beside = f"{row['ratio']:.2f}x {row['anchor']}" if anchored else ""
+        verdict = f"{row['target']}: {'reached' if row['ok'] else 'missed'}"
+        rows.append([row["name"], value, beside, verdict if row["target"] else ""])
     return [
-        f"One run of `python scripts/bench.py {what} --json results/bench_{what}.json` ({device}):",
+        f"One run of `python scripts/bench.py {what} --json {results}` ({device}):",
         "",
         *markdown(("what", "measured", "beside", "target"), rows),
     ]
 
 
-def learning_table(report: Found, out: str) -> list[str]:
+def learning_table(report: Found, results: str) -> list[str]:
     """What "study_learning.py figure" wrote: where each kind of run got to."""
+    out = Path(results).parent
     return [
         f"Kept by `python scripts/study_learning.py figure --out {out}` (every command: "
         f"`{out}/learning.md`):",
@@ -209,7 +207,7 @@ def learning_table(report: Found, out: str) -> list[str]:
     ]
 
 
-def programs_table(report: Found) -> list[str]:
+def programs_table(report: Found, results: str) -> list[str]:
     """What try_programs wrote: a row a program."""
     rows = []
     for name, figures in report.items():
@@ -220,34 +218,17 @@ def programs_table(report: Found) -> list[str]:
     return ["Tried by `python scripts/try_programs.py`:", "", *markdown(header, rows)]
 
 
-def _planned(name: str, page: str, out: str) -> Table:
-    return Table(name, page, f"{out}/results.json", partial(plan_table, out=out))
-
-
-def _learned(name: str, page: str, out: str) -> Table:
-    return Table(name, page, f"{out}/learning.json", partial(learning_table, out=out))
-
-
-def _tasks(name: str, page: str, summary: Callable[[Found], list[str]]) -> Table:
-    return Table(name, page, "results/tasks/table1.json", partial(task_table, summary=summary))
-
-
-def _timed(name: str, what: str) -> Table:
-    results = f"results/bench_{what}.json"
-    return Table(name, "docs/performance.md", results, partial(bench_table, what=what))
-
-
 TABLES = (
-    _planned("results", "README.md", "results/plan_eval"),
-    _planned("paper", "docs/planning.md", "results/plan_eval_paper"),
-    _planned("line", "docs/planning.md", "results/tables/line"),
-    _planned("moved", "docs/planning.md", "results/tables/random_target"),
-    _learned("learning", "docs/reproducing.md", "results/learning"),
-    _learned("inside", "docs/plugging_in.md", "results/inside"),
-    _tasks("tasks", "README.md", table.summary),
-    _tasks("settings", "docs/reproducing.md", table.settings_summary),
+    Table("results", "README.md", "results/plan_eval/results.json", plan_table),
+    Table("paper", "docs/planning.md", "results/plan_eval_paper/results.json", plan_table),
+    Table("line", "docs/planning.md", "results/tables/line/results.json", plan_table),
+    Table("moved", "docs/planning.md", "results/tables/random_target/results.json", plan_table),
+    Table("learning", "docs/reproducing.md", "results/learning/learning.json", learning_table),
+    Table("inside", "docs/plugging_in.md", "results/inside/learning.json", learning_table),
+    Table("tasks", "README.md", "results/tasks/table1.json", task_table),
+    Table("settings", "docs/reproducing.md", "results/tasks/table1.json", settings_table),
     Table("programs", "docs/other_programs.md", "results/programs/programs.json", programs_table),
-    _timed("bench", "envs"),
-    _timed("bench-policies", "policies"),
-    _timed("bench-train", "train"),
+    Table("bench", "docs/performance.md", "results/bench_envs.json", bench_table),
+    Table("bench-policies", "docs/performance.md", "results/bench_policies.json", bench_table),
+    Table("bench-train", "docs/performance.md", "results/bench_train.json", bench_table),
 )

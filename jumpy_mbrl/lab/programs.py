@@ -23,7 +23,6 @@ from typing import Any
 
 import tyro
 
-from jumpy_mbrl.commands.console import output_may_close
 from jumpy_mbrl.files import check_writable
 from jumpy_mbrl.lab.store import Report
 
@@ -48,22 +47,16 @@ class Args:
     """Where the results are kept; those of programs that are not run stay."""
 
 
-@output_may_close()
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns 1 if a program failed, 2 for bad input."""
+    """Runs the command line; returns 1 if a program failed."""
     args = tyro.cli(Args, args=argv, description=__doc__)
     programs = read_page(args.page.read_text(encoding="utf-8"))
     unknown = sorted(set(args.only) - programs.keys())
     if unknown:
-        print(f"try_programs: no such program: {unknown}; there are {[*programs]}")
-        return 2
+        raise ValueError(f"no such program: {unknown}; there are {[*programs]}")
     report = Report(args.out, {}, lambda content: [result["works"] for result in content.values()])
-    try:
-        check_writable(args.out)
-        report.read()
-    except (ValueError, OSError) as error:
-        print(f"try_programs: {error}", file=sys.stderr)
-        return 2
+    check_writable(args.out)
+    report.read()
     works = True
     for name, program in programs.items():
         if args.only and name not in args.only:

@@ -9,14 +9,12 @@ Prints, for each, the error and the mean jump that its config.json tells and tho
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import tyro
 
 from jumpy_mbrl import files, locks
-from jumpy_mbrl.commands.console import output_may_close
 from jumpy_mbrl.data import dataset, tasks
 from jumpy_mbrl.models import from_pretrained, pretrained_info, shipped_models
 from jumpy_mbrl.shipped import CONFIG, Shelf
@@ -33,14 +31,9 @@ class Args:
     """Write the figures into their config.json."""
 
 
-@output_may_close()
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code (2 after a one-line error)."""
-    try:
-        score(tyro.cli(Args, args=argv, description=__doc__))
-    except (ValueError, OSError) as error:
-        print(f"score_shipped: {error}", file=sys.stderr)
-        return 2
+    """Runs the command line; returns the exit code."""
+    score(tyro.cli(Args, args=argv, description=__doc__))
     return 0
 
 

@@ -22,7 +22,6 @@ import tyro
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from jumpy_mbrl.commands.console import output_may_close
 from jumpy_mbrl.envs.billiards import Billiards2DEnv
 from jumpy_mbrl.envs.config import STARTS, TableConfig
 from jumpy_mbrl.envs.rules import OBS_TYPES, REWARDS
@@ -66,15 +65,9 @@ class Report:
     violations: list[str] = field(default_factory=list)
 
 
-@output_may_close()
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
-    args = tyro.cli(Args, args=argv, description=__doc__)
-    try:
-        report = soak(args)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    report = soak(tyro.cli(Args, args=argv, description=__doc__))
     for line in report.violations[:_REPORTED]:
         print(line)
     if len(report.violations) > _REPORTED:

@@ -11,7 +11,6 @@ several rounds counts, because whatever else the machine does can only slow one 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,8 +19,7 @@ from typing import Literal
 import torch
 import tyro
 
-from jumpy_mbrl.commands.console import output_may_close
-from jumpy_mbrl.files import check_writable, write_json
+from jumpy_mbrl import files
 from jumpy_mbrl.lab.bench import clock, envs, policies, train
 
 BENCHES = {
@@ -46,22 +44,16 @@ class Args:
     """Length of one round."""
 
 
-@output_may_close()
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     args = tyro.cli(Args, args=argv, description=__doc__)
     torch.set_num_threads(1)
-    rows = []
-    try:
-        measure = clock.Clock(args.rounds, args.seconds)
-        if args.json is not None:
-            check_writable(args.json)
-        for row in BENCHES[args.what](measure):
-            print(clock.format_row(row), flush=True)
-            rows.append(asdict(row))
-        if args.json is not None:
-            write_json(args.json, {"device": clock.describe_device(), "rows": rows})
-    except (ValueError, OSError) as error:
-        print(f"bench: error: {error}", file=sys.stderr)
-        return 2
+    measure, rows = clock.Clock(args.rounds, args.seconds), []
+    if args.json is not None:
+        files.check_writable(args.json)
+    for row in BENCHES[args.what](measure):
+        print(clock.format_row(row), flush=True)
+        rows.append(asdict(row))
+    if args.json is not None:
+        files.write_json(args.json, {"device": clock.describe_device(), "rows": rows})
     return 0

@@ -24,20 +24,16 @@ task returns its run; but only where --runs-dir is shared can an interrupted run
 from __future__ import annotations
 
 import itertools
-import os
 import sys
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-# Read when torch is loaded: threads that wait sleep, as several runs share the cores.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 import tyro
 
 from jumpy_mbrl import checks, files, locks, processes
-from jumpy_mbrl.commands.console import output_may_close
 from jumpy_mbrl.data.tasks import TASKS, TaskConfig, make_task
 from jumpy_mbrl.lab.reproduce.results import CAPACITY, PAGE, SAMPLES, TABLE, Results
 from jumpy_mbrl.lab.reproduce.runs import SEQUENCES, Job
@@ -145,23 +141,18 @@ class Args:
         return self.runs_dir or Path("runs/tasks-quick" if self.quick else "runs/tasks")
 
 
-@output_may_close()
-def main(argv: list[str] | None = None) -> int:
-    """Runs the command line; returns the exit code: 1 if a run failed, 2 for bad input."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code: 1 if a run failed."""
     args = tyro.cli(Args, args=argv, description=__doc__)
-    try:
-        args.check()
-        if not args.figures_only:
-            return reproduce(args)
-        results = Results(args.out_dir())
-        if not results.table.path.is_file():
-            raise ValueError(
-                f"expected {results.table.path}, but there is none; run without --figures-only"
-            )
-        finish(results)
-    except (ValueError, OSError, ImportError) as error:
-        print(f"reproduce: {error}", file=sys.stderr)
-        return 2
+    args.check()
+    if not args.figures_only:
+        return reproduce(args)
+    results = Results(args.out_dir())
+    if not results.table.path.is_file():
+        raise ValueError(
+            f"expected {results.table.path}, but there is none; run without --figures-only"
+        )
+    finish(results)
     return 0
 
 
@@ -224,20 +215,17 @@ def make_jobs(args: Args) -> list[Job]:
     `ValueError` for an unknown task or model, or weather without its file.
     """
     jobs, sequences = [], QUICK_SEQUENCES if args.quick else SEQUENCES
+    given: Any = {"steps": args.steps, "precision": args.precision}
+    changes = {name: value for name, value in given.items() if value is not None}
     seeds = dict.fromkeys(args.seeds)
     for seed, task, model in itertools.product(seeds, args.task_names(), args.model_names()):
         csv = args.csv if task == "weather" else None
-        config = replace(task_preset(task, model, csv), seed=seed)
+        config = replace(task_preset(task, model, csv), seed=seed, **changes)
+        config = quick_budget(config) if args.quick else config
+        options = {"csv": csv and Path(csv).name, "seeds": seed, **changes}
         words = ["--capacity" if args.capacity else f"--tasks {task}", f"--models {model}"]
-        words += [f"--csv {Path(csv).name}"] if csv else []
-        words += [f"--seeds {seed}"] if seed else []
-        if args.steps:
-            config, words = replace(config, steps=args.steps), [*words, f"--steps {args.steps}"]
-        if args.precision:
-            config = replace(config, precision=args.precision)
-            words.append(f"--precision {args.precision}")
-        if args.quick:
-            config, words = quick_budget(config), [*words, "--quick"]
+        words += [f"--{name} {value}" for name, value in options.items() if value]
+        words += ["--quick"] if args.quick else []
         command = f"python scripts/reproduce.py {' '.join(words)}"
         if not args.capacity:
             jobs.append(Job(config, f"{task}/{model}/{seed}", sequences, command))
