@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -85,7 +86,7 @@ def format_report(report: Found) -> str:
     """The report as Markdown: sample errors side by side, then everything."""
     tasks = in_order(report["tasks"])
     known = {
-        f"built into the {_kind(run)}": "; ".join(run["built_in"])
+        f"built into the {run['config']['model']['name']}": "; ".join(run["built_in"])
         for models in tasks.values()
         for entries in models.values()
         for run in succeeded(entries)
@@ -183,27 +184,22 @@ def _filled(*cells: str) -> list[str]:
 
 def _full_cells(runs: Sequence[Found]) -> Iterator[str]:
     """What stands in a row after task and model."""
-    first, tests = runs[0], [run["test"] for run in runs]
+    first, errors = runs[0], _test(runs, "sample_mse")
     yield str(len(runs))
-    yield _spread([test["one_step_mse"] for test in tests])
-    error = _spread([test["sample_mse"] for test in tests])
-    alone = len(runs) == 1 and tests[0]["sample_se"] is not None
-    yield f"{error} ± {_number(tests[0]['sample_se'], 1)}" if alone else error
-    yield _spread([test["all_frames_mse"] for test in tests])
-    yield _spread([_of_mean(run) for run in runs], plain=True)
-    yield _spread([test["mean_jump"] for test in tests], plain=True)
+    yield _spread(_test(runs, "one_step_mse"))
+    alone = len(runs) == 1 and first["test"]["sample_se"] is not None
+    yield _spread(errors) + (f" ± {first['test']['sample_se']:.1e}" if alone else "")
+    yield _spread(_test(runs, "all_frames_mse"))
+    yield _spread(_of_mean(runs), ".3g")
+    yield _spread(_test(runs, "mean_jump"), ".3g")
     yield f"{first['weights']:,}"
     precision = first["config"].get("precision", "float32")  # Older runs had no other.
     seen = span(sorted({run["steps"] * run["config"]["batch_size"] for run in runs}))
     yield seen if precision == "float32" else f"{seen} in {precision}"
     yield f"{first['training_frames']:,}"
     seconds = [run["training_seconds"] for run in runs]
-    yield "-" if None in seconds else f"{sum(seconds) / len(runs):,.0f}"
-    yield _kind(first) if first["built_in"] else "-"
-
-
-def _kind(run: Found) -> str:
-    return str(run["config"]["model"]["name"])
+    yield "-" if None in seconds else f"{_mean(seconds):,.0f}"
+    yield first["config"]["model"]["name"] if first["built_in"] else "-"
 
 
 def _papers_figures(figures: Mapping[str, float] | None) -> str:
@@ -215,32 +211,33 @@ def _brief(task: str, entries: Found | None) -> str:
     runs = succeeded(entries or {})
     if not runs:
         return "failed" if entries else "-"
-    error = _number(_mean([run["test"]["sample_mse"] for run in runs]))
-    jump = _number(_mean([run["test"]["mean_jump"] for run in runs]), plain=True)
+    error = _number(_mean(_test(runs, "sample_mse")))
     if TASKS[task].source == "pixels":
-        error += f" [{_number(_mean([_of_mean(run) for run in runs]), plain=True)}]"
-    return f"{error} ({jump})"
+        error += f" [{_number(_mean(_of_mean(runs)), '.3g')}]"
+    return f"{error} ({_number(_mean(_test(runs, 'mean_jump')), '.3g')})"
 
 
-def _of_mean(run: Found) -> float | None:
+def _test(runs: Sequence[Found], name: str) -> list[float]:
+    """A figure on the evaluation sequences of each run, NaN for None, which was not finite."""
+    values = [run["test"][name] for run in runs]
+    return [math.nan if value is None else float(value) for value in values]
+
+
+def _of_mean(runs: Sequence[Found]) -> list[float]:
     """Sample MSE over that of the mean sequence."""
-    error = run["test"]["sample_mse"]
-    return None if error is None else float(error / run["mean_sequence_mse"])
+    errors = zip(_test(runs, "sample_mse"), runs, strict=True)
+    return [error / run["mean_sequence_mse"] for error, run in errors]
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
-    """None if one of them was not finite."""
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if len(known) == len(values) else None
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
 
 
-def _spread(values: Sequence[float | None], plain: bool = False) -> str:
+def _spread(values: Sequence[float], form: str = ".2e") -> str:
     """The mean and, of several, the lowest and the highest."""
-    ends = sorted(value for value in values if value is not None)
-    mean = _number(_mean(values), plain=plain)
-    if len(values) == 1 or len(ends) < len(values):
-        return mean
-    return f"{mean} ({_number(ends[0], plain=plain)} to {_number(ends[-1], plain=plain)})"
+    mean, *ends = (_number(value, form) for value in (_mean(values), min(values), max(values)))
+    several = len(values) > 1 and not math.isnan(_mean(values))
+    return f"{mean} ({' to '.join(ends)})" if several else mean
 
 
 def span(values: Sequence[int]) -> str:
@@ -248,8 +245,5 @@ def span(values: Sequence[int]) -> str:
     return " to ".join(f"{value:,}" for value in values[:: max(len(values) - 1, 1)])
 
 
-def _number(value: float | None, digits: int = 2, plain: bool = False) -> str:
-    """1.23e-04, or 1.23 if ``plain``; None stands for what was not finite."""
-    if value is None:
-        return "not finite"
-    return f"{value:.3g}" if plain else f"{value:.{digits}e}"
+def _number(value: float, form: str = ".2e") -> str:
+    return "not finite" if math.isnan(value) else f"{value:{form}}"
