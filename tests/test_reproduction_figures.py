@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ image = pytest.importorskip("matplotlib.image")
 RED, GREEN, BLUE = "#b5483a", "#2f7d5e", "#3b76af"  # of an RNN, ours, and a jumpy RNN
 FORCED, TRUTH, PURPLE = "#a3adb3", "#c3cbd0", "#8a6bb1"
 FAILED = {"error": "OSError: disk full"}
-NO_CAPACITY: dict[str, Any] = {"models": {}}
+RESULTS = Path(__file__).parents[1] / "results" / "tasks"
 
 
 def samples_of(task: str) -> dict[str, Any]:
@@ -34,19 +36,12 @@ def samples_of(task: str) -> dict[str, Any]:
     return {name: samples.record_samples(model.eval(), data) for name, model in models.items()}
 
 
-def entry_of(mean_jump: float, mse: float | None, **changes: Any) -> dict[str, Any]:
-    history = [
-        {"step": 500 * k, "mse": 0.1 / k, "mean_jump": 1.0 + (mean_jump - 1.0) * k / 4}
-        for k in range(1, 5)
-    ]
-    test = {"sample_mse": mse, "sample_se": 1e-3, "mean_jump": mean_jump}
-    forced = [{"jump": k, "mean_jump": k, "sample_mse": 0.01 * k} for k in (1, 2, 4)]
-    entry = {"error": None, "steps": 2000, "history": history, "test": test}
-    return {**entry, "forced_jumps": forced, **changes}
+def stored(name: str) -> Any:
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
 
 
-def report_of(models: dict[str, Any], quick: bool = False) -> dict[str, Any]:
-    return {"quick": quick, "tasks": {"circles": models, "lines": {"ours": {"0": FAILED}}}}
+REPORT: dict[str, Any] = stored("table1")
+ENTRIES = {name: runs["0"] for name, runs in REPORT["tasks"]["circles"].items()}
 
 
 def has_color(picture: NDArray[Any], color: str) -> bool:
@@ -120,20 +115,21 @@ def test_the_networks_that_are_shown(task: str, shown: str, left_out: str, tmp_p
     assert has_color(image.imread(tmp_path / "alone.png"), PURPLE), "it is all that there is"
 
 
-DIVERGED = entry_of(2.0, None, forced_jumps=[{"jump": 1, "mean_jump": 1, "sample_mse": None}])
-for point in DIVERGED["history"]:
+ALONE = {"ours": ENTRIES["ours"]}
+DIVERGED = copy.deepcopy(ALONE)
+DIVERGED["ours"]["test"]["sample_mse"] = None
+DIVERGED["ours"]["forced_jumps"] = [{"jump": 1, "mean_jump": 1, "sample_mse": None}]
+for point in DIVERGED["ours"]["history"]:
     point["mse"] = float(torch.finfo(torch.float32).max)
-ALONE = {"ours": entry_of(3.0, 1e-3, forced_jumps=[])}
-TWO = {"rnn-tuned": entry_of(1.0, 1e-3, forced_jumps=[]), "jumpy-rnn": entry_of(12.0, 1e-3)}
 
 
 @pytest.mark.parametrize(
     ("task", "entries", "drawn", "missing"),
     [
-        ("circles", TWO, [RED, BLUE, FORCED], []),
+        ("circles", ENTRIES, [RED, GREEN, BLUE, FORCED], []),
         ("weather", ALONE, [RED, GREEN], []),
         ("synthetic-weather", ALONE, [GREEN], [RED]),  # The papers have nothing of it.
-        ("synthetic-weather", {"ours": DIVERGED}, [], [GREEN]),
+        ("synthetic-weather", DIVERGED, [], [GREEN]),
     ],
 )
 def test_jumps_over_training_and_against_error(
@@ -155,40 +151,41 @@ def test_the_legend_of_jumps_tells_what_the_dots_are(
 
 def test_capacity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = legend_of(monkeypatch)
-    models: dict[str, Any] = {
-        "jumpy-rnn": {str(2**k): entry_of(1.0 + k, 1e-3 / k) for k in (2, 3, 4)} | {"8": FAILED},
-        "jumpy-rnn-2021": {"4": FAILED},
-        "ours": {str(2**k): entry_of(9.0, 1e-5, steps=10**k) for k in (4, 2, 3)},
-    }
+    models = stored("capacity")["models"]
+    ours = models["ours"]
+    models["jumpy-rnn"] = {"8": {**ours["8"], "steps": 100}, "4": ours["4"], "16": FAILED}
+    models["jumpy-rnn-2021"] = {"4": FAILED}
     figures.save_capacity_figure(models, tmp_path / "capacity.png")
     found = image.imread(tmp_path / "capacity.png")
     assert has_color(found, BLUE) and has_color(found, GREEN)
-    assert texts == ["", "jumpy-rnn, 2,000 steps", "ours, 100 to 10,000 steps"]
+    steps = f"{ours['4']['steps']:,} steps"
+    assert texts == ["", f"ours, {steps}", f"jumpy-rnn, 100 to {steps}"]
 
 
 def test_all_that_there_are_results_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    report = report_of({"rnn": {"0": FAILED, "1": entry_of(1.0, 1e-3)}, "ours": {"0": FAILED}})
-    drawn = {"circles": {"rnn": samples_of("circles")["rnn"], "ours": None}}
-    capacity = {"quick": False, "models": {"ours": {"4": entry_of(2.0, 1e-2)}}}
-    paths = figures.save_task_figures(report, drawn, capacity, tmp_path / "all")
+    tasks = {name: dict(REPORT["tasks"][name]) for name in ("circles", "lines")}
+    tasks["circles"]["rnn-tuned"] = {"0": FAILED, "1": ENTRIES["rnn-tuned"]}
+    tasks["lines"] = {"ours": {"0": FAILED}}
+    drawn = {"circles": {**stored("samples")["circles"], "ours": None}}
+    results = ({"quick": False, "tasks": tasks}, drawn, stored("capacity"))
+    paths = figures.save_task_figures(*results, tmp_path / "all")
     names = ["samples-circles.png", "jumps-circles.png", "capacity.png"]
     assert [path.name for path in paths] == names
     assert sorted(paths) == sorted((tmp_path / "all").iterdir())
-    paths = figures.save_task_figures(report, {}, NO_CAPACITY, tmp_path / "no samples")
-    assert [path.name for path in paths] == names[1:2]
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ImportError, match=r"matplotlib.* pip install 'jumpy-mbrl\[viz\]'"):
-        figures.save_task_figures(report, drawn, capacity, tmp_path / "none")
+        figures.save_task_figures(*results, tmp_path / "none")
     assert not (tmp_path / "none").exists()
 
 
 def test_of_each_network_one_run_is_drawn_and_a_quick_one_is_told(tmp_path: Path) -> None:
     def draw(folder: str, quick: bool = False, **models: dict[str, Any]) -> Path:
-        report = report_of({name.replace("_", "-"): runs for name, runs in models.items()}, quick)
-        figures.save_task_figures(report, {}, NO_CAPACITY, tmp_path / folder)
-        return tmp_path / folder / "jumps-circles.png"
+        found = {name.replace("_", "-"): runs for name, runs in models.items()}
+        report = {"quick": quick, "tasks": {"circles": found}}
+        (path,) = figures.save_task_figures(report, {}, {"models": {}}, tmp_path / folder)
+        return path
 
-    first, second = entry_of(3.0, 1e-3), entry_of(9.0, 1e-5)
+    first, second = ENTRIES["rnn-tuned"], ENTRIES["ours"]
     many = draw("many", rnn_tuned={"10": second, "9": first}, rnn={"0": second})
     one = draw("one", rnn_tuned={"0": first})
     two = draw("two", rnn_tuned={"0": first}, ours={"0": second})
