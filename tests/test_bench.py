@@ -120,33 +120,26 @@ def test_rows_say_whether_the_target_is_met() -> None:
 # -- what a training step is and supervises ----------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["RNN", "JumpyRNN", "ODE-RNN"])
-def test_sequences_supervise_every_frame_but_the_first(name: str, data: TaskDataset) -> None:
-    model = make_model(train.MODELS[name])
-    assert train.supervised_frames(model, data, 8) == 8 * 44
+def test_what_a_step_supervises(data: TaskDataset) -> None:
+    models = {name: make_model(config) for name, config in train.MODELS.items()}
     length = np.repeat([5, 45], 32)
     ended = Recording(data.obs, data.action, np.zeros((64, 44)), data.warm_up, length)
-    assert train.supervised_frames(model, ended, 8) == 8 * 24
-
-
-def test_windows_supervise_the_known_frames_up_to_the_horizon(data: TaskDataset) -> None:
-    model = make_model(train.MODELS["LatentJump"])
+    for name in ("RNN", "JumpyRNN", "ODE-RNN"):  # every frame of a sequence but the first
+        assert train.supervised_frames(models[name], data, 8) == 8 * 44
+        assert train.supervised_frames(models[name], ended, 8) == 8 * 24
     # The moment is frame 3 + floor(41 u^2) for uniform u, and 44 is the last frame.
     u = (np.arange(100_000) + 0.5) / 100_000
     known = np.minimum(41 - np.floor(41 * u**2), 24)
-    frames = train.supervised_frames(model, data, 8)
+    frames = train.supervised_frames(models["LatentJump"], data, 8)
     assert frames == pytest.approx(8 * known.mean(), rel=0.02)
-
-
-@pytest.mark.parametrize("name", ["FoldJump", "EventJump"])
-def test_events_share_the_frames_of_the_dataset(name: str, data: TaskDataset) -> None:
-    table = EventTable.from_dataset(data)
-    kinds = ("single", "pair", "passing")
+    # Events share the frames of the dataset.
+    table, kinds = EventTable.from_dataset(data), ("single", "pair", "passing")
     batch = make_sampler("events", data).sample(8, torch.Generator().manual_seed(0))
     drawn = sum(len(batch[kind]) for kind in kinds)
     events = sum(len(getattr(table, kind)) for kind in kinds)
-    model = make_model(train.MODELS[name])
-    assert train.supervised_frames(model, data, 8) == pytest.approx(drawn * 64 * 44 / events)
+    for name in ("FoldJump", "EventJump"):
+        frames = train.supervised_frames(models[name], data, 8)
+        assert frames == pytest.approx(drawn * 64 * 44 / events)
     line = make_model(EventJumpConfig(axes=1, action_size=0))
     with pytest.raises(ValueError, match="one that learns from 'line-events'"):
         train.supervised_frames(line, data, 8)

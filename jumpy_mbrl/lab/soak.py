@@ -68,15 +68,15 @@ class Report:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     report = soak(tyro.cli(Args, args=argv, description=__doc__))
-    for line in report.violations[:_REPORTED]:
-        print(line)
+    lines = report.violations[:_REPORTED]
     if len(report.violations) > _REPORTED:
-        print(f"... and {len(report.violations) - _REPORTED} more")
-    print(
+        lines.append(f"... and {len(report.violations) - _REPORTED} more")
+    lines.append(
         f"{report.episodes:,} episodes, {report.frames:,} frames, {report.contacts:,} contacts: "
         f"deepest overlap {report.overlap:.2g} sides, largest energy drift {report.drift:.2g}, "
         f"memory {report.memory:+.1f} MiB, {len(report.violations)} violations"
     )
+    print(*lines, sep="\n")
     return 1 if report.violations else 0
 
 

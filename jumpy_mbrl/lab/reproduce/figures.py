@@ -53,7 +53,6 @@ def save_task_figures(report: Found, samples: Found, capacity: Found, out: Path)
     Returns the paths of ``samples-TASK.png`` and ``jumps-TASK.png`` for each task with a run that
     succeeded, and of ``capacity.png``.
     """
-    style.check_matplotlib()
     paths = list[Path]()
     for task, entries in table.in_order(report["tasks"]).items():
         good = {name: runs[0] for name in entries if (runs := table.succeeded(entries[name]))}
@@ -293,10 +292,12 @@ def save_capacity_figure(models: Mapping[str, Found], path: Path, quick: bool = 
 
 def _scored(entries: Found) -> dict[int, Any]:
     """The entries with an error to draw, by ascending hidden size."""
-    good = {int(size): entry for size, entry in entries.items() if entry["error"] is None}
-    return {
-        size: good[size] for size in sorted(good) if good[size]["test"]["sample_mse"] is not None
+    scored = {
+        int(size): run
+        for size, run in entries.items()
+        if run["error"] is None and run["test"]["sample_mse"] is not None
     }
+    return dict(sorted(scored.items()))
 
 
 # -- common --------------------------------------------------------------------------------------

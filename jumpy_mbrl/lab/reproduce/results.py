@@ -44,19 +44,18 @@ class Results:
         """Keeps what `run_job` returned for a run of the table; no failure replaces a result."""
         entry = result["entry"]
         with self.table.update() as report:
+            note = table.QUICK_WARNING if report["quick"] else None
+            report.update(note=note, papers=table.PAPERS, definitions=table.DEFINITIONS)
             entries = report["tasks"].setdefault(task, {}).setdefault(model, {})
-            _explain(report)
-            report.update(papers=table.PAPERS, definitions=table.DEFINITIONS)
-            if _put(entries, str(entry["seed"]), entry) and (
-                table.succeeded(entries)[:1] in ([], [entry])
-            ):
+            kept = _put(entries, str(entry["seed"]), entry)
+            if kept and table.succeeded(entries)[:1] in ([], [entry]):
                 with self.samples.update() as samples:
                     samples.setdefault(task, {})[model] = result["samples"]
 
     def add_capacity(self, model: str, hidden_size: str, result: Mapping[str, Any]) -> None:
         """The same for a run of figure 4."""
         with self.capacity.update() as report:
-            _explain(report)
+            report["note"] = table.QUICK_WARNING if report["quick"] else None
             _put(report["models"].setdefault(model, {}), hidden_size, result["entry"])
 
     def write_page(self) -> str:
@@ -80,10 +79,6 @@ def _put(entries: dict[str, Any], key: str, entry: Mapping[str, Any]) -> bool:
     if not loses:
         entries[key] = entry
     return not loses
-
-
-def _explain(report: dict[str, Any]) -> None:
-    report["note"] = table.QUICK_WARNING if report["quick"] else None
 
 
 def _check(content: Mapping[str, Any], quick: bool | None, kind: str, depth: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,7 @@ def record_samples(model: WorldModel, data: TaskDataset) -> dict[str, Any]:
         truth = [_as_hex(data.obs[row, film.astype(int)]) for row in rows]
         return {"film": film.tolist(), "truth": truth, "ways": ways}
 
-    scaling = _scaling(data.config) if source == "weather" else None
+    show = _in_units(data.config) if source == "weather" else np.asarray
     times = np.linspace(shown - 1, end, (end - shown + 1) * POINTS_PER_FRAME + 1)
     for row in rows:
         ticks, obs = _imagine(model, data, row, times)
@@ -50,12 +51,12 @@ def record_samples(model: WorldModel, data: TaskDataset) -> dict[str, Any]:
         ways.append(
             {
                 "time": _rounded(times),
-                "obs": _rounded(_in_units(obs, scaling)),
+                "obs": _rounded(show(obs)),
                 "tick_times": _rounded(ticks),
-                "tick_obs": _rounded(_in_units(tick_obs, scaling)),
+                "tick_obs": _rounded(show(tick_obs)),
             }
         )
-    return {"truth": [_rounded(_in_units(data.obs[row], scaling)) for row in rows], "ways": ways}
+    return {"truth": [_rounded(show(data.obs[row])) for row in rows], "ways": ways}
 
 
 def _imagine(
@@ -69,17 +70,15 @@ def _imagine(
     return ticks.double().cpu().numpy(), imagined.obs[0].double().cpu().numpy()
 
 
-def _scaling(config: TaskConfig) -> weather.Scaling:
-    if config.csv is not None:
-        return weather.weather_scaling(weather.read_weather(config.csv))
-    made_up = weather.make_weather(WEATHER_DAYS, seeds.data_rng(config.seed, "train"))
-    return weather.weather_scaling(made_up)
-
-
-def _in_units(obs: NDArray[Any], scaling: weather.Scaling | None) -> NDArray[np.float64]:
-    if scaling is None:
-        return obs.astype(np.float64)
-    return scaling.restore(obs)[..., [weather.FEATURES.index(name) for name in WEATHER_SHOWN]]
+def _in_units(config: TaskConfig) -> Callable[[NDArray[Any]], NDArray[np.float64]]:
+    """Gives `WEATHER_SHOWN` of frames in their units."""
+    if config.csv is None:
+        measured = weather.make_weather(WEATHER_DAYS, seeds.data_rng(config.seed, "train"))
+    else:
+        measured = weather.read_weather(config.csv)
+    scaling = weather.weather_scaling(measured)
+    columns = [weather.FEATURES.index(name) for name in WEATHER_SHOWN]
+    return lambda obs: scaling.restore(obs)[..., columns]
 
 
 def _rounded(values: NDArray[np.float64]) -> Any:
