@@ -19,8 +19,8 @@ def entry_of(sample_mse: float | None) -> dict[str, Any]:
     config = {"batch_size": 256, "model": {"name": "rnn"}}  # An older run, without a precision.
     known = {"weights": 9, "steps": 10, "training_seconds": 1.5, "training_frames": 20}
     test = {"n": 10, "one_step_mse": 2e-4, "mean_jump": 12.345, "ticks": 2.0, **errors}
-    about: dict[str, Any] = {"error": None, "config": config, "built_in": [], "mean_sequence_mse": 0.5}
-    return {**about, "test": test, **known}
+    known |= {"mean_sequence_mse": 0.5}
+    return {"error": None, "config": config, "built_in": [], "test": test, **known}
 
 
 def by_seed(*entries: dict[str, Any]) -> dict[str, Any]:
