@@ -322,8 +322,8 @@ REFUSED = {
     "--tasks pixel-billiards1d --models ours --precision bfloat16": "expected precision 'float32'",
     "--steps 0": "--steps must be at least 1",
     "--steps 5 --quick": "not be given with --quick",
-    "--ray-gpus -1": "--ray-gpus must not be negative, got -1.0",
-    "--ray-gpus nan": "--ray-gpus must not be negative, got nan",
+    "--ray-gpus -1": r"expected --ray-gpus to be a number in \[0, inf\), got -1.0",
+    "--ray-gpus nan": "expected --ray-gpus to be a number in .*, got nan",
     "--figures-only": "expected .*table1.json, but there is none; run without --figures-only",
 }
 

@@ -164,7 +164,9 @@ def test_jobs_are_for_tasks() -> None:
     with pytest.raises(ValueError, match="sequences of a task"):
         held_out = replace(data, split="validation")
         runs.Job(tiny(train_data=data, validation_data=held_out), "x")
-    with pytest.raises(ValueError, match="sequences must be at least 1, got 0"):
+    with pytest.raises(
+        ValueError, match="expected sequences to be an integer of at least 1, got 0"
+    ):
         runs.Job(tiny(), "x", sequences=0)
 
 

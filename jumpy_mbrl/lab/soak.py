@@ -22,6 +22,7 @@ import tyro
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from jumpy_mbrl import checks
 from jumpy_mbrl.envs.billiards import Billiards2DEnv
 from jumpy_mbrl.envs.config import STARTS, TableConfig
 from jumpy_mbrl.envs.rules import OBS_TYPES, REWARDS
@@ -82,11 +83,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def soak(args: Args) -> Report:
     """Plays and checks episodes until time is up. `ValueError` for no frames or no time."""
-    if args.frames < 1:
-        raise ValueError(f"expected --frames to be at least 1, got {args.frames}")
-    seconds = math.inf if args.seconds is None else args.seconds
-    if not seconds > 0.0:
-        raise ValueError(f"expected --seconds above 0, got {args.seconds}")
+    checks.check_count("--frames", args.frames)
+    seconds = math.inf
+    if args.seconds is not None:
+        seconds = checks.check_number("--seconds", args.seconds, 0.0, open_low=True)
     report, began = Report(), time.monotonic()
     warm: float | None = None
     with tqdm(total=args.frames, unit=" frames", unit_scale=True, disable=None) as bar:

@@ -14,6 +14,8 @@ import gymnasium as gym
 import numpy as np
 import torch
 
+from jumpy_mbrl import checks
+
 ROUNDS = 5
 SECONDS_A_ROUND = 0.3
 
@@ -83,11 +85,8 @@ class Clock:
     warm_up: bool = True
 
     def __post_init__(self) -> None:
-        if self.rounds < 1 or not self.seconds > 0:
-            raise ValueError(
-                "--rounds must be at least 1 and --seconds positive, got "
-                f"{self.rounds} and {self.seconds}"
-            )
+        checks.check_count("--rounds", self.rounds)
+        checks.check_number("--seconds", self.seconds, 0.0, open_low=True)
 
     def rates(self, works: Mapping[str, Work]) -> dict[str, float]:
         """The best rate of each work, all measured in turn."""

@@ -110,8 +110,7 @@ class Args:
             raise ValueError(f"--seeds must be one or more, in [0, 2**63), got {told}")
         if self.capacity and len(set(self.seeds)) > 1:
             raise ValueError(f"--capacity takes a single seed, got {told}; give one of them")
-        if not self.ray_gpus >= 0.0:
-            raise ValueError(f"--ray-gpus must not be negative, got {self.ray_gpus}")
+        checks.check_number("--ray-gpus", self.ray_gpus, 0.0)
         checks.check_names("task", self.tasks, TASKS)
         checks.check_names("model", self.models, CAPACITY_MODELS if self.capacity else TASK_MODELS)
         if self.csv is not None:

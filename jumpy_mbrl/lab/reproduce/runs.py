@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from jumpy_mbrl import devices, files, locks
+from jumpy_mbrl import checks, devices, files, locks
 from jumpy_mbrl.data.tasks import TaskConfig, TaskDataset, make_task
 from jumpy_mbrl.evaluation.sequences import score
 from jumpy_mbrl.lab.reproduce.samples import record_samples
@@ -54,8 +54,7 @@ class Job:
     command: str | None = None
 
     def __post_init__(self) -> None:
-        if self.sequences < 1:
-            raise ValueError(f"sequences must be at least 1, got {self.sequences}")
+        checks.check_count("sequences", self.sequences)
         _ = self.task
 
     @property
