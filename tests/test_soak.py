@@ -1,30 +1,26 @@
 """The soak: a short one is clean, and each kind of violation is found and fails it."""
 
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
+from jumpy_mbrl.commands import main
 from jumpy_mbrl.envs import billiards, physics
 from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.envs.starts import check_positions
+from jumpy_mbrl.lab import soak
 
 Run = Callable[..., tuple[int, str]]
 
 
-@pytest.fixture(scope="module")
-def soak(load_script: Callable[[str], ModuleType]) -> ModuleType:
-    return load_script("soak")
-
-
 @pytest.fixture
-def run(soak: ModuleType, capsys: pytest.CaptureFixture[str]) -> Run:
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
     """Runs the command line; returns the exit code and what was printed."""
 
     def run(*argv: str) -> tuple[int, str]:
-        code = soak.main(argv)
+        code = main.run("soak", argv)
         captured = capsys.readouterr()
         return code, captured.out + captured.err
 
@@ -37,14 +33,14 @@ def test_a_short_soak_is_clean(run: Run) -> None:
     assert "0 violations" in printed
 
 
-def test_it_stops_in_time(soak: ModuleType) -> None:
+def test_it_stops_in_time() -> None:
     report = soak.soak(soak.Args(seconds=0.3))
     assert report.episodes > 1
     assert report.frames < 100_000
     assert report.violations == []
 
 
-def test_every_kind_of_table_is_played(soak: ModuleType) -> None:
+def test_every_kind_of_table_is_played() -> None:
     configs = [soak.draw_config(np.random.default_rng(seed)) for seed in range(300)]
     assert {config.num_balls for config in configs} == set(range(1, 9))
     assert min(config.dt for config in configs) < 0.002
@@ -53,17 +49,6 @@ def test_every_kind_of_table_is_played(soak: ModuleType) -> None:
     for config in configs:
         block = check_positions(soak.packed(config, rng), config)
         assert soak.overlaps(block[None], config.radius)[0] == pytest.approx(0.0, abs=1e-15)
-
-
-def broken(monkeypatch: pytest.MonkeyPatch, damage: Any) -> None:
-    """Lets something happen after every call of the physics."""
-
-    def worse(x: Any, v: Any, *settings: Any) -> tuple[int, int]:
-        contacts = physics.advance(x, v, *settings)
-        damage(x, v)
-        return contacts
-
-    monkeypatch.setattr(billiards, "advance", worse)
 
 
 def gain(x: Any, v: Any) -> None:
@@ -79,8 +64,7 @@ def sink_into_a_wall(x: Any, v: Any) -> None:
 
 
 def meet(x: Any, v: Any) -> None:
-    if len(x) > 2:
-        x[2], x[3] = x[0], x[1] + 1e-3
+    x[2:4] = [x[0], x[1] + 1e-3][: len(x) - 2]
 
 
 def stop_with_an_error(x: Any, v: Any) -> None:
@@ -100,14 +84,19 @@ def stop_with_an_error(x: Any, v: Any) -> None:
 def test_violations_are_found_and_fail(
     run: Run, monkeypatch: pytest.MonkeyPatch, damage: Any, message: str
 ) -> None:
-    broken(monkeypatch, damage)
+    def worse(x: Any, v: Any, *settings: Any) -> tuple[int, int]:
+        contacts = physics.advance(x, v, *settings)
+        damage(x, v)
+        return contacts
+
+    monkeypatch.setattr(billiards, "advance", worse)
     code, printed = run("--frames", "300", "--seed", "7")
     assert code == 1
     assert message in printed
     assert "seed 7" in printed or "seed 8" in printed
 
 
-def test_growing_memory_fails(soak: ModuleType, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_growing_memory_fails(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     peaks = iter([100.0, 120.0])
     monkeypatch.setattr(soak, "peak_memory", lambda: next(peaks))
     code, printed = run("--frames", "500")
@@ -115,7 +104,7 @@ def test_growing_memory_fails(soak: ModuleType, run: Run, monkeypatch: pytest.Mo
     assert "memory grew by 20.0 MiB" in printed
 
 
-def test_energy_is_compared_with_that_of_the_last_shot(soak: ModuleType) -> None:
+def test_energy_is_compared_with_that_of_the_last_shot() -> None:
     config = TableConfig(num_balls=1)
     velocities = np.array([[1.0, -1.5]])
     action = np.array([1.0, -3.0], dtype=np.float32)
@@ -129,4 +118,4 @@ def test_energy_is_compared_with_that_of_the_last_shot(soak: ModuleType) -> None
 def test_nonsense_is_refused(run: Run, argv: Any) -> None:
     code, printed = run(*argv)
     assert code == 2
-    assert f"error: expected {argv[0]}" in printed
+    assert f"soak: expected {argv[0]}" in printed

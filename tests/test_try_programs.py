@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
+import numpy as np
 import pytest
+
+from jumpy_mbrl.commands.main import run
+from jumpy_mbrl.lab import programs
 
 PAGE = """
 ## numpy
@@ -43,61 +45,41 @@ echo not reached
 """
 
 
-@pytest.fixture(scope="module")
-def script(load_script: Callable[[str], ModuleType]) -> ModuleType:
-    return load_script("try_programs")
-
-
 @pytest.fixture
-def page(tmp_path: Path, script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Path:
-    asked: list[str] = []
-
-    def make_environment(folder: Path, needs: str) -> Path:
-        asked.append(needs)
-        return Path(sys.executable)
-
-    monkeypatch.setattr(script, "make_environment", make_environment)
+def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(programs, "make_environment", lambda folder, needs: Path(sys.executable))
     (tmp_path / "page.md").write_text(PAGE)
     return tmp_path / "page.md"
 
 
-def test_the_page_tells_how_to_use_each_program(script: ModuleType) -> None:
-    programs = script.read_page(script.Args().page.read_text(encoding="utf-8"))
-    assert [program.name for program in programs] == [
-        "rl_zoo3",
-        "skrl",
-        "tianshou",
-        "cleanrl",
-        "Minari",
-    ]
-    assert {program.language for program in programs} == {"python", "bash"}
+def test_the_page_tells_how_to_use_each_program() -> None:
+    found = programs.read_page(programs.Args().page.read_text(encoding="utf-8"))
+    assert list(found) == ["rl_zoo3", "skrl", "tianshou", "cleanrl", "Minari"]
+    assert {program["language"] for program in found.values()} == {"python", "bash"}
 
 
-def test_what_works_and_what_fails(
-    script: ModuleType, page: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_works_and_what_fails(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = page.parent / "programs.json"
-    assert script.main(["--page", str(page), "--out", str(out)]) == 1
+    assert run("try-programs", ["--page", str(page), "--out", str(out)]) == 1
     results = json.loads(out.read_text())
-    assert {name: result["works"] for name, result in results.items()} == {
-        "numpy": True,
-        "not a package": True,
-        "broken": False,
-    }
-    import numpy
-
-    assert results["numpy"]["version"] == numpy.__version__
+    works = {name: result["works"] for name, result in results.items()}
+    assert works == {"numpy": True, "not a package": True, "broken": False}
+    assert results["numpy"]["version"] == np.__version__
     assert results["not a package"]["version"] == "revision 7"
     assert results["numpy"]["tried_with"].keys() == {"gymnasium", "torch", "numpy"}
     assert "broken: ? FAILS" in capsys.readouterr().out
 
 
 def test_one_program_leaves_the_results_of_the_others(
-    script: ModuleType, page: Path, capsys: pytest.CaptureFixture[str]
+    page: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = page.parent / "programs.json"
     out.write_text('{"other": {"works": true}}')
-    assert script.main(["--page", str(page), "--out", str(out), "--only", "numpy"]) == 0
+    options = ["--page", str(page), "--out", str(out), "--only"]
+    assert run("try-programs", [*options, "numpy"]) == 0
     assert json.loads(out.read_text()).keys() == {"numpy", "other"}
-    assert script.main(["--page", str(page), "--only", "skrl"]) == 2
-    assert "no such program: ['skrl']; there are ['numpy', " in capsys.readouterr().out
+    assert run("try-programs", [*options, "skrl"]) == 2
+    assert "no such program: ['skrl']; there are ['numpy', " in capsys.readouterr().err
+    out.write_text('{"other": {}}')
+    assert run("try-programs", [*options, "numpy"]) == 2
+    assert "programs.json as it was written, but there is no 'works'" in capsys.readouterr().err

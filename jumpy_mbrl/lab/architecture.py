@@ -13,7 +13,6 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "foundation": (
         "arrays",
         "checks",
-        "cluster",
         "devices",
         "files",
         "locks",

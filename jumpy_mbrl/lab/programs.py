@@ -9,21 +9,22 @@ The results go to results/programs/programs.json, from which update_docs.py writ
 from __future__ import annotations
 
 import datetime
-import json
 import os
 import re
 import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import tyro
 
-from jumpy_mbrl.files import check_writable, write_json
+from jumpy_mbrl.files import check_writable
+from jumpy_mbrl.lab.store import Report
 
 ROOT = Path(__file__).parents[2]
 
@@ -46,107 +47,73 @@ class Args:
     """Where the results are kept; those of programs that are not run stay."""
 
 
-@dataclass(frozen=True)
-class Program:
-    """A program, and a block of code that uses it.
-
-    Attributes:
-        name: the heading above it.
-        needs: what pip installs.
-        language: "python" or "bash".
-        code: what is run.
-    """
-
-    name: str
-    needs: str
-    language: str
-    code: str
-
-
-@dataclass(frozen=True)
-class Result:
-    """How a program fared.
-
-    Attributes:
-        version: of the program; of one that is no package, the last line that was printed.
-        tried_with: versions of what else counts.
-        date: of the trial.
-        works: whether the code ran to its end.
-    """
-
-    version: str
-    tried_with: dict[str, str]
-    date: str
-    works: bool
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns 1 if a program failed."""
     args = tyro.cli(Args, args=argv, description=__doc__)
     programs = read_page(args.page.read_text(encoding="utf-8"))
-    unknown = set(args.only) - {program.name for program in programs}
+    unknown = sorted(set(args.only) - programs.keys())
     if unknown:
-        known = [program.name for program in programs]
-        print(f"try_programs: no such program: {sorted(unknown)}; there are {known}")
-        return 2
+        raise ValueError(f"no such program: {unknown}; there are {[*programs]}")
+    report = Report(args.out, {}, lambda content: [result["works"] for result in content.values()])
     check_writable(args.out)
-    results = json.loads(args.out.read_text(encoding="utf-8")) if args.out.exists() else {}
+    report.read()
     works = True
-    for program in programs:
-        if args.only and program.name not in args.only:
+    for name, program in programs.items():
+        if args.only and name not in args.only:
             continue
         result = run(program)
-        print(f"{program.name}: {result.version} {'works' if result.works else 'FAILS'}")
-        results[program.name] = asdict(result)
-        works &= result.works
-        write_json(args.out, results)
+        print(f"{name}: {result['version']} {'works' if result['works'] else 'FAILS'}")
+        with report.update() as results:
+            results[name] = result
+        works &= result["works"]
     return int(not works)
 
 
-def read_page(page: str) -> list[Program]:
-    """The programs of a page, in order: of each section the block below ``<!-- needs: ... -->``."""
-    return [
-        Program(*found.group("name", "needs", "language", "code"))
-        for found in _BLOCK.finditer(page)
-    ]
+def read_page(page: str) -> dict[str, dict[str, str]]:
+    """Of each section the block below ``<!-- needs: ... -->``: name, needs, language and code."""
+    return {found["name"]: found.groupdict() for found in _BLOCK.finditer(page)}
 
 
-def run(program: Program) -> Result:
-    """Installs a program beside everything that is installed here, and runs its code."""
+def run(program: Mapping[str, str]) -> dict[str, Any]:
+    """Installs a program beside everything that is installed here, and runs its code.
+
+    Returns its version, or the last line that was printed by one that is no package, versions of
+    what else counts, the date, and whether the code ran to its end.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        python = make_environment(Path(folder) / "venv", program.needs)
-        command = [str(python), "-c", program.code]
-        if program.language == "bash":
-            command = ["bash", "-e", "-c", program.code]
-        path = f"{python.parent}{os.pathsep}{os.environ.get('PATH', '')}"
+        python = make_environment(Path(folder) / "venv", program["needs"])
+        code = program["code"]
         done = subprocess.run(
-            command,
+            ["bash", "-e", "-c", code] if program["language"] == "bash" else [python, "-c", code],
             cwd=folder,
-            env={**os.environ, "PATH": path, "MPLBACKEND": "Agg"},
+            env={
+                **os.environ,
+                "PATH": f"{python.parent}{os.pathsep}{os.environ.get('PATH', '')}",
+                "MPLBACKEND": "Agg",
+            },
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             timeout=1800,
         )
-        ask = f"from importlib.metadata import version; print(version({program.name!r}))"
-        found = subprocess.run([str(python), "-c", ask], capture_output=True, text=True)
-    works = done.returncode == 0
-    if not works:
+        ask = f"from importlib.metadata import version; print(version({program['name']!r}))"
+        found = subprocess.run([python, "-c", ask], capture_output=True, text=True)
+    if done.returncode:
         print(done.stdout)
-    return Result(
-        version=(found.stdout.split() or done.stdout.strip().splitlines() or ["?"])[-1],
-        tried_with={name: version(name) for name in ("gymnasium", "torch", "numpy")},
-        date=datetime.date.today().isoformat(),
-        works=works,
-    )
+    return {
+        "version": (found.stdout.split() or done.stdout.strip().splitlines() or ["?"])[-1],
+        "tried_with": {name: version(name) for name in ("gymnasium", "torch", "numpy")},
+        "date": datetime.date.today().isoformat(),
+        "works": done.returncode == 0,
+    }
 
 
 def make_environment(folder: Path, needs: str) -> Path:
     """Makes a virtual environment that sees what is installed here; returns its interpreter."""
-    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     python = folder / "bin" / "python"
     ask = "import sysconfig; print(sysconfig.get_path('purelib'))"
-    own = subprocess.run([str(python), "-c", ask], capture_output=True, text=True, check=True)
+    own = subprocess.run([python, "-c", ask], capture_output=True, text=True, check=True)
     here = sysconfig.get_path("purelib")
     # Not the path alone, so that an editable install is found too.
     Path(own.stdout.strip(), "here.pth").write_text(f"import site; site.addsitedir({here!r})\n")

@@ -22,6 +22,7 @@ import tyro
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from jumpy_mbrl import checks
 from jumpy_mbrl.envs.billiards import Billiards2DEnv
 from jumpy_mbrl.envs.config import STARTS, TableConfig
 from jumpy_mbrl.envs.rules import OBS_TYPES, REWARDS
@@ -34,7 +35,6 @@ ENERGY_TOLERANCE = 1e-9
 """Relative, between two shots."""
 MEMORY_TOLERANCE = 16.0
 """In MiB: pictures of many sizes come and go."""
-
 _WARM_UP = 0.25
 _REPORTED = 20
 _PER_EPISODE = 4
@@ -54,17 +54,8 @@ class Args:
 
 @dataclass
 class Report:
-    """What was seen.
-
-    Attributes:
-        episodes: number of episodes played.
-        frames: number of frames played.
-        contacts: of balls with walls and with each other.
-        overlap: the deepest, in table sides; below 0 if there was a gap everywhere.
-        drift: the largest relative change of energy between shots.
-        memory: MiB by which the process grew after the warm-up.
-        violations: one line each.
-    """
+    """What was seen: the deepest overlap in table sides, the largest relative change of energy
+    between shots, the MiB by which the process grew after the warm-up, and a line a violation."""
 
     episodes: int = 0
     frames: int = 0
@@ -75,71 +66,54 @@ class Report:
     violations: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True, eq=False)
-class Episode:
-    """All that happened in one episode of T frames with N balls.
-
-    Attributes:
-        config: the table.
-        positions: (T, N, 2).
-        velocities: (T, N, 2).
-        energies: twice what the energy should be at each frame, (T,): that of the last shot.
-        problems: what was wrong at once, such as observations outside their space.
-        contacts: of balls with walls and with each other.
-    """
-
-    config: TableConfig
-    positions: Doubles
-    velocities: Doubles
-    energies: Doubles
-    problems: list[str]
-    contacts: int
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code."""
+    report = soak(tyro.cli(Args, args=argv, description=__doc__))
+    lines = report.violations[:_REPORTED]
+    if len(report.violations) > _REPORTED:
+        lines.append(f"... and {len(report.violations) - _REPORTED} more")
+    lines.append(
+        f"{report.episodes:,} episodes, {report.frames:,} frames, {report.contacts:,} contacts: "
+        f"deepest overlap {report.overlap:.2g} sides, largest energy drift {report.drift:.2g}, "
+        f"memory {report.memory:+.1f} MiB, {len(report.violations)} violations"
+    )
+    print(*lines, sep="\n")
+    return 1 if report.violations else 0
 
 
 def soak(args: Args) -> Report:
-    """Plays and checks episodes until time is up.
-
-    Raises:
-        ValueError: for a number of frames or seconds that is not positive.
-    """
-    if args.frames < 1:
-        raise ValueError(f"expected --frames to be at least 1, got {args.frames}")
-    if args.seconds is not None and not args.seconds > 0.0:
-        raise ValueError(f"expected --seconds above 0, got {args.seconds}")
-    report = Report()
-    began = time.monotonic()
+    """Plays and checks episodes until time is up. `ValueError` for no frames or no time."""
+    checks.check_count("--frames", args.frames)
+    seconds = math.inf
+    if args.seconds is not None:
+        seconds = checks.check_number("--seconds", args.seconds, 0.0, open_low=True)
+    report, began = Report(), time.monotonic()
     warm: float | None = None
     with tqdm(total=args.frames, unit=" frames", unit_scale=True, disable=None) as bar:
-        while report.frames < args.frames:
-            elapsed = time.monotonic() - began
-            done = report.frames / args.frames
-            if args.seconds is not None:
-                if elapsed >= args.seconds and report.episodes:
-                    break
-                done = max(done, elapsed / args.seconds)
+        done = 0.0
+        while done < 1.0 or not report.episodes:
             if warm is None and done >= _WARM_UP:
                 warm = peak_memory()
-            seed = args.seed + report.episodes
-            before = report.frames
+            seed, before = args.seed + report.episodes, report.frames
             try:
-                check(play(seed), seed, report)
+                play(seed, report)
             except Exception as error:
                 report.violations.append(f"seed {seed}: {type(error).__name__}: {error}")
                 report.frames += 1
             report.episodes += 1
             bar.update(report.frames - before)
-    if warm is not None:
-        report.memory = peak_memory() - warm
-        if report.memory > MEMORY_TOLERANCE:
-            report.violations.append(
-                f"memory grew by {report.memory:.1f} MiB after the warm-up, "
-                f"expected at most {MEMORY_TOLERANCE:g}"
-            )
+            done = max(report.frames / args.frames, (time.monotonic() - began) / seconds)
+    report.memory = 0.0 if warm is None else peak_memory() - warm
+    if report.memory > MEMORY_TOLERANCE:
+        report.violations.append(
+            f"memory grew by {report.memory:.1f} MiB after the warm-up, "
+            f"expected at most {MEMORY_TOLERANCE:g}"
+        )
     return report
 
 
-def play(seed: int) -> Episode:
-    """Plays one episode, with everything about it drawn from the seed."""
+def play(seed: int, report: Report) -> None:
+    """Plays an episode, with everything about it drawn from the seed, and reports what was seen."""
     rng = np.random.default_rng(seed)
     config = draw_config(rng)
     max_shots = [1, None, int(rng.integers(1, 6))][rng.integers(3)]
@@ -153,19 +127,16 @@ def play(seed: int) -> Episode:
     )
     options = {"positions": packed(config, rng)} if rng.random() < 0.2 else None
     obs, info = env.reset(seed=seed, options=options)
-    positions, velocities = [info["positions"]], [info["velocities"]]
     problems = [] if obs in env.observation_space else ["first observation outside its space"]
     last_shot = config.num_frames if max_shots is None else config.lead_in + max_shots
-    energies = [float((info["velocities"] ** 2).sum())]
+    energy = float((info["velocities"] ** 2).sum())
+    moments = [(info["positions"], info["velocities"], energy)]
     for frame in range(config.num_frames - 1):
         action = draw_action(rng)
-        energy = energies[-1]
         if config.lead_in <= frame < last_shot:
             energy = struck_energy(info["velocities"], action, config)
-        energies.append(energy)
         obs, reward, terminated, truncated, info = env.step(action)
-        positions.append(info["positions"])
-        velocities.append(info["velocities"])
+        moments.append((info["positions"], info["velocities"], energy))
         if obs not in env.observation_space:
             problems.append(f"frame {frame + 1}: observation outside its space: {obs!r}")
         if not math.isfinite(reward):
@@ -173,14 +144,30 @@ def play(seed: int) -> Episode:
         if terminated or truncated:
             break
     env.close()
-    return Episode(
-        config,
-        np.array(positions),
-        np.array(velocities),
-        np.array(energies),
-        problems,
-        int(info["wall_hits"] + info["ball_hits"]),
-    )
+    problems = [*check(moments, config.radius, report), *problems]
+    report.violations += [f"seed {seed}: {problem}" for problem in problems[:_PER_EPISODE]]
+    report.frames += len(moments)
+    report.contacts += int(info["wall_hits"] + info["ball_hits"])
+
+
+def check(
+    moments: Sequence[tuple[Doubles, Doubles, float]], radius: float, report: Report
+) -> list[str]:
+    """What is wrong with positions, velocities and twice the energy that there should be."""
+    positions, velocities, energies = (np.array(part) for part in zip(*moments, strict=True))
+    if not (np.isfinite(positions).all() and np.isfinite(velocities).all()):
+        return ["positions or velocities are not finite"]
+    depth = overlaps(positions, radius)
+    change = np.abs((velocities**2).sum(axis=(1, 2)) - energies)
+    drift = change / np.where(energies > 0.0, energies, 1.0)
+    report.overlap = max(report.overlap, float(depth.max()))
+    report.drift = max(report.drift, float(drift.max()))
+    deep = np.flatnonzero(~(depth <= OVERLAP_TOLERANCE))
+    off = np.flatnonzero(~(drift <= ENERGY_TOLERANCE))
+    return [
+        *(f"frame {frame}: overlap of {depth[frame]:.3g} sides" for frame in deep),
+        *(f"frame {frame}: energy drifted by {drift[frame]:.3g} of itself" for frame in off),
+    ]
 
 
 def draw_config(rng: np.random.Generator) -> TableConfig:
@@ -220,25 +207,6 @@ def draw_action(rng: np.random.Generator) -> NDArray[np.float32]:
     return rng.uniform(-1.2, 1.2, 2).astype(np.float32)
 
 
-def check(episode: Episode, seed: int, report: Report) -> None:
-    """Adds an episode to the report, with whatever is wrong with it."""
-    problems = list(episode.problems)
-    if np.isfinite(episode.positions).all() and np.isfinite(episode.velocities).all():
-        depth = overlaps(episode.positions, episode.config.radius)
-        drift = energy_drifts(episode)
-        report.overlap = max(report.overlap, float(depth.max()))
-        report.drift = max(report.drift, float(drift.max()))
-        for frame in np.flatnonzero(~(depth <= OVERLAP_TOLERANCE)):
-            problems.append(f"frame {frame}: overlap of {depth[frame]:.3g} sides")
-        for frame in np.flatnonzero(~(drift <= ENERGY_TOLERANCE)):
-            problems.append(f"frame {frame}: energy drifted by {drift[frame]:.3g} of itself")
-    else:
-        problems.insert(0, "positions or velocities are not finite")
-    report.violations += [f"seed {seed}: {problem}" for problem in problems[:_PER_EPISODE]]
-    report.frames += len(episode.positions)
-    report.contacts += episode.contacts
-
-
 def overlaps(positions: Doubles, radius: float) -> Doubles:
     """The deepest overlap of each frame (T,) of two balls, or of a ball and a wall."""
     depth = (radius - np.minimum(positions, 1.0 - positions)).max(axis=(1, 2))
@@ -257,34 +225,7 @@ def struck_energy(velocities: Doubles, action: NDArray[np.float32], config: Tabl
     return float((after**2).sum())
 
 
-def energy_drifts(episode: Episode) -> Doubles:
-    """The relative change of energy of each frame (T,) since the last shot."""
-    given = episode.energies
-    energy = (episode.velocities**2).sum(axis=(1, 2))
-    return np.asarray(np.abs(energy - given) / np.where(given > 0.0, given, 1.0), dtype=np.float64)
-
-
 def peak_memory() -> float:
     """The most memory that the process has had so far, in MiB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code."""
-    args = tyro.cli(Args, args=argv, description=__doc__)
-    try:
-        report = soak(args)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    for line in report.violations[:_REPORTED]:
-        print(line)
-    if len(report.violations) > _REPORTED:
-        print(f"... and {len(report.violations) - _REPORTED} more")
-    print(
-        f"{report.episodes:,} episodes, {report.frames:,} frames, {report.contacts:,} contacts: "
-        f"deepest overlap {report.overlap:.2g} sides, largest energy drift {report.drift:.2g}, "
-        f"memory {report.memory:+.1f} MiB, {len(report.violations)} violations"
-    )
-    return 1 if report.violations else 0

@@ -43,25 +43,19 @@ def new_figure(
 
     With no ``layout`` the caller places everything. Raises ImportError without matplotlib.
     """
-    check_matplotlib()
-    import matplotlib
-    from matplotlib.figure import Figure
+    try:
+        import matplotlib
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise ImportError(
+            "drawing needs matplotlib, which is not installed; pip install 'jumpy-mbrl[viz]'"
+        ) from None
 
     with matplotlib.rc_context({**_STYLE, "font.size": font_size}):
         figure = Figure(figsize=size, facecolor="white", layout=layout)
         yield figure
         with atomic_write(path) as temporary:
             figure.savefig(temporary, dpi=dpi)
-
-
-def check_matplotlib() -> None:
-    """Raises ImportError, and says what to do, unless matplotlib is installed."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise ImportError(
-            "drawing needs matplotlib, which is not installed; pip install 'jumpy-mbrl[viz]'"
-        ) from None
 
 
 def heading(figure: Figure, text: str) -> None:

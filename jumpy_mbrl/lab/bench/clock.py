@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -14,22 +14,18 @@ import gymnasium as gym
 import numpy as np
 import torch
 
+from jumpy_mbrl import checks
+
 ROUNDS = 5
 SECONDS_A_ROUND = 0.3
+
+Work = Callable[[], int]
+"""Does some work, and returns how much it was."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One measured figure.
-
-    Attributes:
-        name: what was measured.
-        value: the figure, in ``unit``.
-        anchor: what it is compared with, if anything.
-        ratio: ``value`` over the anchor's figure.
-        target: what ``value`` (or, for a row whose unit is "x", the ratio) should reach.
-        ok: whether it does; None without a target.
-    """
+    """A figure, its ratio to that of an anchor, and whether it reaches a target (None without)."""
 
     name: str
     value: float
@@ -47,37 +43,26 @@ def make_row(
     anchor: tuple[str, float] | None = None,
     at_least: float | None = None,
 ) -> Row:
-    """A row with its ratio and its verdict.
+    """A row beside the name and the figure of its anchor, which should be ``at_least`` so much."""
+    beside, ratio = (anchor[0], value / anchor[1]) if anchor else (None, None)
+    if at_least is None:
+        return Row(name, value, unit, beside, ratio)
+    return Row(name, value, unit, beside, ratio, f"at least {at_least:,.0f}", value >= at_least)
 
-    Args:
-        name: what was measured.
-        value: the figure, in ``unit``.
-        unit: of ``value`` and of the anchor's figure.
-        anchor: name and figure of what it is compared with.
-        at_least: what ``value`` should reach.
-    """
-    return Row(
-        name=name,
-        value=value,
-        unit=unit,
-        anchor=None if anchor is None else anchor[0],
-        ratio=None if anchor is None else value / anchor[1],
-        target=None if at_least is None else f"at least {at_least:,.0f}",
-        ok=None if at_least is None else value >= at_least,
-    )
+
+def make_rows(
+    figures: Mapping[str, float], unit: str, label: Callable[[str], str], base: str
+) -> Iterator[Row]:
+    """A row for each figure, all but that of ``base`` itself beside it."""
+    for name, value in figures.items():
+        yield make_row(label(name), value, unit, None if name == base else (base, figures[base]))
 
 
 def ratio_row(name: str, ratio: float, anchor: str, at_most: float | None = None) -> Row:
     """A row whose figure is itself the ratio to its anchor, which ``at_most`` may limit."""
-    return Row(
-        name=name,
-        value=ratio,
-        unit="x",
-        anchor=anchor,
-        ratio=ratio,
-        target=None if at_most is None else f"at most {at_most:g}",
-        ok=None if at_most is None else ratio <= at_most,
-    )
+    if at_most is None:
+        return Row(name, ratio, "x", anchor, ratio)
+    return Row(name, ratio, "x", anchor, ratio, f"at most {at_most:g}", ratio <= at_most)
 
 
 def format_row(row: Row) -> str:
@@ -88,41 +73,33 @@ def format_row(row: Row) -> str:
     return f"{row.name:<58} {value:>12} {row.unit:<14} {ratio:<18} {verdict}".rstrip()
 
 
+@dataclass(frozen=True)
 class Clock:
-    """Measures rates: how often a second a function does its work.
+    """Measures how often a second works are done: the best of some rounds of so many seconds.
 
-    Args:
-        rounds: of each measurement, at least 1; the best counts.
-        seconds: length of one round, positive.
-        warm_up: let every work run once before it is measured.
-
-    Raises:
-        ValueError: for fewer than one round, or rounds without length.
+    With ``warm_up`` every work runs once before it is measured. `ValueError` for no time.
     """
 
-    def __init__(
-        self, rounds: int = ROUNDS, seconds: float = SECONDS_A_ROUND, warm_up: bool = True
-    ) -> None:
-        if rounds < 1 or not seconds > 0:
-            raise ValueError(
-                f"rounds must be at least 1 and seconds positive, got {rounds} and {seconds}"
-            )
-        self.rounds = rounds
-        self.seconds = seconds
-        self.warm_up = warm_up
+    rounds: int = ROUNDS
+    seconds: float = SECONDS_A_ROUND
+    warm_up: bool = True
 
-    def rates(self, *works: Callable[[], int]) -> list[float]:
-        """The best rate of each work, which returns how much it did, all measured in turn."""
+    def __post_init__(self) -> None:
+        checks.check_count("--rounds", self.rounds)
+        checks.check_number("--seconds", self.seconds, 0.0, open_low=True)
+
+    def rates(self, works: Mapping[str, Work]) -> dict[str, float]:
+        """The best rate of each work, all measured in turn."""
         if self.warm_up:
-            for work in works:
+            for work in works.values():
                 work()
-        best = [0.0] * len(works)
+        best = dict.fromkeys(works, 0.0)
         for _ in range(self.rounds):
-            for number, work in enumerate(works):
-                best[number] = max(best[number], self._rate(work))
+            for name, work in works.items():
+                best[name] = max(best[name], self._rate(work))
         return best
 
-    def _rate(self, work: Callable[[], int]) -> float:
+    def _rate(self, work: Work) -> float:
         done, began = 0, time.perf_counter()
         while True:
             done += work()

@@ -11,7 +11,6 @@ several rounds counts, because whatever else the machine does can only slow one 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,19 +19,14 @@ from typing import Literal
 import torch
 import tyro
 
-from jumpy_mbrl.files import check_writable, write_json
-from jumpy_mbrl.lab.bench.clock import (
-    ROUNDS,
-    SECONDS_A_ROUND,
-    Clock,
-    describe_device,
-    format_row,
-)
-from jumpy_mbrl.lab.bench.envs import bench_envs
-from jumpy_mbrl.lab.bench.policies import bench_policies
-from jumpy_mbrl.lab.bench.train import bench_train
+from jumpy_mbrl import files
+from jumpy_mbrl.lab.bench import clock, envs, policies, train
 
-BENCHES = {"envs": bench_envs, "train": bench_train, "policies": bench_policies}
+BENCHES = {
+    "envs": envs.bench_envs,
+    "train": train.bench_train,
+    "policies": policies.bench_policies,
+}
 
 
 @dataclass(frozen=True)
@@ -44,33 +38,22 @@ class Args:
     world models, and their predictions. policies: PPO on real tables and inside world models."""
     json: Path | None = None
     """Write the rows to this file too, which may be a pipe or /dev/stdout."""
-    rounds: int = ROUNDS
+    rounds: int = clock.ROUNDS
     """Rounds of each measurement; the best counts."""
-    seconds: float = SECONDS_A_ROUND
+    seconds: float = clock.SECONDS_A_ROUND
     """Length of one round."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     args = tyro.cli(Args, args=argv, description=__doc__)
-    if args.rounds < 1 or not args.seconds > 0:
-        print(
-            "bench: error: --rounds must be at least 1 and --seconds positive, got "
-            f"{args.rounds} and {args.seconds}",
-            file=sys.stderr,
-        )
-        return 2
     torch.set_num_threads(1)
-    rows = []
-    try:
-        if args.json is not None:
-            check_writable(args.json)
-        for row in BENCHES[args.what](Clock(args.rounds, args.seconds)):
-            print(format_row(row), flush=True)
-            rows.append(row)
-        if args.json is not None:
-            write_json(args.json, {"device": describe_device(), "rows": [asdict(r) for r in rows]})
-    except (ValueError, OSError) as error:
-        print(f"bench: error: {error}", file=sys.stderr)
-        return 2
+    measure, rows = clock.Clock(args.rounds, args.seconds), []
+    if args.json is not None:
+        files.check_writable(args.json)
+    for row in BENCHES[args.what](measure):
+        print(clock.format_row(row), flush=True)
+        rows.append(asdict(row))
+    if args.json is not None:
+        files.write_json(args.json, {"device": clock.describe_device(), "rows": rows})
     return 0

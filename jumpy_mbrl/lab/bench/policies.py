@@ -7,7 +7,7 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +16,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from jumpy_mbrl.agents.baselines.presets import PolicyConfig, policy_preset
 from jumpy_mbrl.agents.baselines.train import make_algorithm, make_env
 from jumpy_mbrl.data.seeds import training_table_seeds
-from jumpy_mbrl.lab.bench.clock import Clock, Row, make_row
+from jumpy_mbrl.lab.bench.clock import Clock, Row, Work, make_rows
 
 PRESET = "ppo-rest-coords"
 TABLES = 1024
@@ -27,20 +27,11 @@ REAL = "real tables"
 
 def bench_policies(clock: Clock) -> Iterator[Row]:
     """Shots a second, on real tables and inside each model: played, and learned from by PPO."""
-    configs = _configs()
+    real = replace(policy_preset(PRESET), n_envs=TABLES)
+    configs = {**{name: replace(real, inside=name) for name in MODELS}, REAL: real}
     for what, worker in (("played", _player), ("learned from by PPO", _learner)):
-        rates = clock.rates(*(worker(config) for config in configs.values()))
-        by_place = dict(zip(configs, rates, strict=True))
-        for place, rate in by_place.items():
-            anchor = None if place == MODELS[0] else (MODELS[0], by_place[MODELS[0]])
-            yield make_row(f"shots {what}, {place}", rate, "shots/s", anchor)
-
-
-def _configs() -> dict[str, PolicyConfig]:
-    """The same run of PPO in every place."""
-    config = replace(policy_preset(PRESET), n_envs=TABLES)
-    inside = {name: replace(config, inside=name) for name in MODELS}
-    return {**inside, REAL: config}
+        rates = clock.rates({place: worker(config) for place, config in configs.items()})
+        yield from make_rows(rates, "shots/s", f"shots {what}, {{}}".format, base=MODELS[0])
 
 
 def _tables(config: PolicyConfig) -> VecEnv:
@@ -49,7 +40,7 @@ def _tables(config: PolicyConfig) -> VecEnv:
     return env
 
 
-def _player(config: PolicyConfig) -> Callable[[], int]:
+def _player(config: PolicyConfig) -> Work:
     """Plays a shot on every table, and deals new ones."""
     env, rng = _tables(config), np.random.default_rng(0)
     env.reset()
@@ -61,7 +52,7 @@ def _player(config: PolicyConfig) -> Callable[[], int]:
     return work
 
 
-def _learner(config: PolicyConfig) -> Callable[[], int]:
+def _learner(config: PolicyConfig) -> Work:
     """One update of PPO: its shots, and all passes over them."""
     model = make_algorithm(config, _tables(config))
 

@@ -15,17 +15,18 @@ For some models a step in bfloat16, or compiled, stands beside the plain one.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import fields, replace
 from typing import Any
 
 import torch
 
+from jumpy_mbrl.data import loading
 from jumpy_mbrl.data.dataset import DatasetConfig, make_dataset
 from jumpy_mbrl.data.events import EventTable
-from jumpy_mbrl.data.loading import SequenceData, as_frames, lengths
+from jumpy_mbrl.data.loading import SequenceData
 from jumpy_mbrl.data.tasks import TaskConfig, make_task
-from jumpy_mbrl.lab.bench.clock import Clock, Row, make_row, ratio_row
+from jumpy_mbrl.lab.bench.clock import Clock, Row, Work, make_row, make_rows, ratio_row
 from jumpy_mbrl.models.base import WorldModel
 from jumpy_mbrl.models.bodies.event_jump import EventJumpConfig
 from jumpy_mbrl.models.bodies.fold_jump import FoldJumpConfig
@@ -33,7 +34,6 @@ from jumpy_mbrl.models.latent_jump import LatentJump, LatentJumpConfig
 from jumpy_mbrl.models.ode_rnn import ODERNNConfig
 from jumpy_mbrl.models.pretrained import from_pretrained
 from jumpy_mbrl.models.registry import ModelConfig, make_model
-from jumpy_mbrl.training.config import Precision
 from jumpy_mbrl.training.loss import Loss, check_compiler
 from jumpy_mbrl.training.presets import task_preset
 
@@ -56,10 +56,8 @@ MODELS: dict[str, ModelConfig] = {
 """What is trained on the papers' Billiards2D; the papers' models have the papers' sizes."""
 TRAINED = ("JumpyRNN, trained", "jumpy-rnn-billiards2d-task")
 """The papers' jumpy network with the weights that are shipped, whose steps have a target."""
-BASE = "RNN"
-"""What the others' training is compared with."""
-OURS = "FoldJump"
-"""Our model, whose cost of a frame has a target."""
+BASE, OURS = "RNN", "FoldJump"
+"""What the others' training is compared with; our model, whose cost of a frame has a target."""
 SHIPPED = ("rnn-billiards2d", "jumpy-rnn-billiards2d", "jumpy-billiards2d", "fold-billiards2d")
 """Who predicts shot tables: a jumpy model has to be trained, or it does not jump."""
 PICTURES = "pixel-billiards2d"
@@ -85,34 +83,75 @@ def bench_train(clock: Clock) -> Iterator[Row]:
     """All rows on training and prediction; on CUDA too where there is a device."""
     yield from _training_steps(clock)
     yield from _setting_rows(clock)
-    yield from _predictions(clock)
+    data, anchor = _shot_tables(SEQUENCES), None
+    works = {name: _predictor(model, data) for name, model in _predicting_models().items()}
+    for name, rate in clock.rates(works).items():
+        yield make_row(f"{_prediction(data)}, {name}", rate, "samples/s", anchor)
+        anchor = anchor or (BASE, rate)
     if torch.cuda.is_available():
         yield from device_rows(clock, "cuda")
+
+
+def device_rows(clock: Clock, device: str) -> Iterator[Row]:
+    """Training steps and predictions on a device, and how many times faster than the CPU it is.
+
+    The CPU has one round without warm-up, right before the device, which has at most 2: a step of a
+    large batch takes the CPU seconds, and what is asked for is a factor.
+    """
+    once = Clock(1, clock.seconds, warm_up=False)
+    clock = Clock(min(clock.rounds, _DEVICE_ROUNDS), clock.seconds)
+    data = make_task(TaskConfig(TASK, SEQUENCES))
+    for batch in DEVICE_BATCHES:
+        for name, model in _trained_models().items():
+            label = f"training step, batch {batch}, {name}"
+            cpu = once.rates({label: _trainer(model, data, batch)})[label]
+            there = clock.rates({label: _trainer(model, data, batch, device)})[label]
+            yield make_row(f"{label}, {device}", 1e3 / there, "ms")
+            yield ratio_row(f"{label}, cpu / {device}", there / cpu, anchor=device)
+        tables = _shot_tables(batch)
+        for name, model in _predicting_models().items():
+            label = f"{_prediction(tables)}, {name}, {device}"
+            cpu = once.rates({label: _predictor(model, tables)})[label]
+            there = clock.rates({label: _predictor(model, tables, device)})[label]
+            yield make_row(label, there, "samples/s", anchor=("cpu", cpu))
+    for row in _setting_rows(clock, device):
+        yield replace(row, name=f"{row.name}, {device}")
+
+
+# -- training ----------------------------------------------------------------------------------
+
+
+def _training_steps(clock: Clock) -> Iterator[Row]:
+    data = make_task(TaskConfig(TASK, SEQUENCES))
+    models = _trained_models()
+    works = {name: _trainer(model, data, BATCH_SIZE) for name, model in models.items()}
+    steps = {name: 1.0 / rate for name, rate in clock.rates(works).items()}
+    costs = {
+        name: seconds / supervised_frames(models[name], data, BATCH_SIZE)
+        for name, seconds in steps.items()
+    }
+
+    def label(name: str) -> str:
+        return f"training, {_SUPERVISED[models[name].batch_kind]}, {name}"
+
+    step = f"training step, batch {BATCH_SIZE}, {{}}"
+    yield from make_rows({name: 1e3 * s for name, s in steps.items()}, "ms", step.format, BASE)
+    yield from make_rows({name: 1e9 * s for name, s in costs.items()}, "ns/frame", label, BASE)
+    cost = f"{OURS}: training time of a supervised frame over {BASE}'s"
+    yield ratio_row(cost, costs[OURS] / costs[BASE], BASE, at_most=MOST_PER_FRAME)
+    jumpy, _ = TRAINED
+    time = f"{jumpy}: training step over {BASE}'s"
+    yield ratio_row(time, steps[jumpy] / steps[BASE], BASE, at_most=MOST_OF_JUMPY)
 
 
 def supervised_frames(model: WorldModel, data: SequenceData, batch_size: int) -> float:
     """Frames of trajectory that one training step supervises, on average.
 
-    The first frame of a sequence is never predicted, so a sequence of T frames has T - 1 to learn
-    from, and one that ends early fewer. By the batches that a model asks for:
-
-    * sequences: all of them, ``batch_size * (T - 1)``, or the mean number.
-    * windows: from each moment a line is judged at every frame ahead that is known, up to the
-      horizon: ``batch_size`` times the mean number of those. Frames after the end of a line count
-      in full, although the loss weighs them less.
-    * events: an event stands for the straight run that it ends; a passing is itself such a run.
-      Events of all kinds share the dataset's frames alike, so these are n (T - 1) over the events
-      found in the dataset, times those in the batch, which are ``batch_size`` of every kind.
-
-    Args:
-        model: decides which batches.
-        data: n sequences of T frames.
-        batch_size: sequences, moments, or events of each kind.
-
-    Raises:
-        ValueError: for a model that learns from anything else.
+    Of a sequence all but the first frame. Of a moment those ahead that are known, up to the horizon
+    (frames after the end of a line count in full, although the loss weighs them less). Of an event
+    those of the straight run that it ends: events of all kinds share the dataset's frames alike.
     """
-    predicted = lengths(data) - 1
+    predicted = loading.lengths(data) - 1
     if model.batch_kind == "sequences":
         return float(batch_size * predicted.mean())
     if isinstance(model, LatentJump):
@@ -132,94 +171,25 @@ def supervised_frames(model: WorldModel, data: SequenceData, batch_size: int) ->
     )
 
 
-def device_rows(clock: Clock, device: str) -> Iterator[Row]:
-    """Training steps and predictions on a device, and how many times faster than the CPU it is.
-
-    The CPU has one round without warm-up, right before the device: a step of a large batch takes
-    it seconds, and what is asked for is a factor.
-
-    Args:
-        clock: how long to measure; at most 2 of its rounds are played.
-        device: name of the device, "cuda" usually.
-    """
-    once = Clock(1, clock.seconds, warm_up=False)
-    clock = Clock(min(clock.rounds, _DEVICE_ROUNDS), clock.seconds)
-    data = make_task(TaskConfig(TASK, SEQUENCES))
-    for batch in DEVICE_BATCHES:
-        for name, model in _trained_models().items():
-            (cpu,) = once.rates(_trainer(model, data, batch))
-            (there,) = clock.rates(_trainer(model, data, batch, device))
-            label = f"training step, batch {batch}, {name}"
-            yield make_row(f"{label}, {device}", 1e3 / there, "ms")
-            yield ratio_row(f"{label}, cpu / {device}", there / cpu, anchor=device)
-        tables = _shot_tables(batch)
-        for name, model in _predicting_models().items():
-            (cpu,) = once.rates(_predictor(model, tables))
-            (there,) = clock.rates(_predictor(model, tables, device))
-            label = f"{_prediction(tables)}, {name}, {device}"
-            yield make_row(label, there, "samples/s", anchor=("cpu", cpu))
-    for row in _setting_rows(clock, device):
-        yield replace(row, name=f"{row.name}, {device}")
-
-
-# -- training ----------------------------------------------------------------------------------
-
-
-def _training_steps(clock: Clock) -> Iterator[Row]:
-    data = make_task(TaskConfig(TASK, SEQUENCES))
-    models = _trained_models()
-    rates = clock.rates(*(_trainer(model, data, BATCH_SIZE) for model in models.values()))
-    steps = {name: 1.0 / rate for name, rate in zip(models, rates, strict=True)}
-    for name, seconds in steps.items():
-        anchor = None if name == BASE else (BASE, 1e3 * steps[BASE])
-        yield make_row(f"training step, batch {BATCH_SIZE}, {name}", 1e3 * seconds, "ms", anchor)
-    costs = {
-        name: steps[name] / supervised_frames(model, data, BATCH_SIZE)
-        for name, model in models.items()
-    }
-    for name, seconds in costs.items():
-        anchor = None if name == BASE else (BASE, 1e9 * costs[BASE])
-        label = f"training, {_SUPERVISED[models[name].batch_kind]}, {name}"
-        yield make_row(label, 1e9 * seconds, "ns/frame", anchor)
-    yield ratio_row(
-        f"{OURS}: training time of a supervised frame over {BASE}'s",
-        costs[OURS] / costs[BASE],
-        anchor=BASE,
-        at_most=MOST_PER_FRAME,
-    )
-    jumpy, _ = TRAINED
-    yield ratio_row(
-        f"{jumpy}: training step over {BASE}'s",
-        steps[jumpy] / steps[BASE],
-        anchor=BASE,
-        at_most=MOST_OF_JUMPY,
-    )
-
-
 def _setting_rows(clock: Clock, device: str = "cpu") -> Iterator[Row]:
     """Training steps in bfloat16 and, where there is a compiler, compiled, beside plain ones."""
-    settings: list[tuple[str, str, dict[str, Any]]] = [
-        ("bfloat16", "float32", {"precision": "bfloat16"})
-    ]
-    if _can_compile(device):
-        settings.append(("compiled", "not compiled", {"compile": True}))
-    for name, (task, config) in SETTINGS.items():
-        model, data = _first_weights(config), make_task(TaskConfig(task, SEQUENCES))
-        plain, *others = clock.rates(
-            _trainer(model, data, BATCH_SIZE, device),
-            *(_trainer(model, data, BATCH_SIZE, device, **choice) for _, _, choice in settings),
-        )
-        for (setting, usual, _), rate in zip(settings, others, strict=True):
-            label = f"training step, batch {BATCH_SIZE}, {name}, {setting}"
-            yield make_row(label, 1e3 / rate, "ms", (usual, 1e3 / plain))
-
-
-def _can_compile(device: str) -> bool:
+    settings: dict[str, tuple[str, dict[str, Any]]] = {
+        "bfloat16": ("float32", {"precision": "bfloat16"}),
+        "compiled": ("not compiled", {"compile": True}),
+    }
     try:
         check_compiler(torch.device(device))
     except ValueError:
-        return False
-    return True
+        del settings["compiled"]
+    for name, (task, config) in SETTINGS.items():
+        model, data = _first_weights(config), make_task(TaskConfig(task, SEQUENCES))
+        works = {"plain": _trainer(model, data, BATCH_SIZE, device)}
+        for setting, (_, choice) in settings.items():
+            works[setting] = _trainer(model, data, BATCH_SIZE, device, **choice)
+        rates = clock.rates(works)
+        for setting, (usual, _) in settings.items():
+            label = f"training step, batch {BATCH_SIZE}, {name}, {setting}"
+            yield make_row(label, 1e3 / rates[setting], "ms", (usual, 1e3 / rates["plain"]))
 
 
 def _trained_models() -> dict[str, WorldModel]:
@@ -241,12 +211,11 @@ def _trainer(
     data: SequenceData,
     batch_size: int,
     device: str = "cpu",
-    precision: Precision = "float32",
-    compile: bool = False,
-) -> Callable[[], int]:
+    **settings: Any,
+) -> Work:
     """Makes training steps."""
     model = copy.deepcopy(model).to(device)
-    loss_of = Loss(model, precision, compile)
+    loss_of = Loss(model, **{"precision": "float32", "compile": False, **settings})
     sampler = model.sampler(data, torch.device(device))
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, weight_decay=0.0, fused=True)
     generator = torch.Generator("cpu").manual_seed(0)
@@ -264,14 +233,6 @@ def _trainer(
 
 
 # -- prediction --------------------------------------------------------------------------------
-
-
-def _predictions(clock: Clock) -> Iterator[Row]:
-    data, models = _shot_tables(SEQUENCES), _predicting_models()
-    rates = clock.rates(*(_predictor(model, data) for model in models.values()))
-    for number, (name, rate) in enumerate(zip(models, rates, strict=True)):
-        anchor = (BASE, rates[0]) if number else None
-        yield make_row(f"{_prediction(data)}, {name}", rate, "samples/s", anchor)
 
 
 def _predicting_models() -> dict[str, WorldModel]:
@@ -294,10 +255,10 @@ def _prediction(data: SequenceData) -> str:
     return f"predicting {T - data.warm_up} frames of {n}"
 
 
-def _predictor(model: WorldModel, data: SequenceData, device: str = "cpu") -> Callable[[], int]:
+def _predictor(model: WorldModel, data: SequenceData, device: str = "cpu") -> Work:
     """Predicts, open loop, all frames but those shown, given the shot."""
     model = copy.deepcopy(model).to(device)
-    obs = as_frames(torch.from_numpy(data.obs)).to(device)
+    obs = loading.as_frames(torch.from_numpy(data.obs)).to(device)
     action = torch.from_numpy(data.action).to(device)
     shown = data.warm_up
     times = [float(t) for t in range(1, obs.shape[1] - shown + 1)]

@@ -22,7 +22,8 @@ import tyro
 from tqdm import tqdm
 
 from jumpy_mbrl import agents as players
-from jumpy_mbrl.agents.planning.planner import Planner, SearchConfig
+from jumpy_mbrl.agents.planning.optimizers import SearchConfig
+from jumpy_mbrl.agents.planning.planner import Planner
 from jumpy_mbrl.checks import check_count, check_names
 from jumpy_mbrl.devices import cpu_threads
 from jumpy_mbrl.evaluation import BATCH_SIZE, Tables, evaluate_agent, make_tables

@@ -23,30 +23,24 @@ task returns its run; but only where --runs-dir is shared can an interrupted run
 
 from __future__ import annotations
 
-import os
+import itertools
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-# Read when torch is loaded: threads that wait sleep, as several runs share the cores.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 import tyro
 
-from jumpy_mbrl.checks import check_names
+from jumpy_mbrl import checks, files, locks, processes
 from jumpy_mbrl.data.tasks import TASKS, TaskConfig, make_task
-from jumpy_mbrl.files import check_writable
 from jumpy_mbrl.lab.reproduce.results import CAPACITY, PAGE, SAMPLES, TABLE, Results
 from jumpy_mbrl.lab.reproduce.runs import SEQUENCES, Job
 from jumpy_mbrl.lab.reproduce.table import QUICK_WARNING
 from jumpy_mbrl.lab.reproduce.workers import run_all
-from jumpy_mbrl.locks import take_turns
 from jumpy_mbrl.models.bodies.fold_jump import FoldJumpConfig
 from jumpy_mbrl.models.bodies.sprite_jump import SpriteJumpConfig
-from jumpy_mbrl.processes import check_at_once
 from jumpy_mbrl.training import TrainingConfig, task_preset
 from jumpy_mbrl.training.config import Precision
 from jumpy_mbrl.training.presets import NETWORKS, TASK_MODELS
@@ -104,7 +98,7 @@ class Args:
     def check(self) -> None:
         """Raises ValueError for settings that cannot be run."""
         for name in ("workers", "threads"):
-            check_at_once(f"--{name}", getattr(self, name), least=1)
+            processes.check_at_once(f"--{name}", getattr(self, name), least=1)
         if self.steps is not None and (self.steps < 1 or self.quick):
             raise ValueError(
                 f"--steps must be at least 1, and not be given with --quick, got {self.steps}"
@@ -116,17 +110,18 @@ class Args:
             raise ValueError(f"--seeds must be one or more, in [0, 2**63), got {told}")
         if self.capacity and len(set(self.seeds)) > 1:
             raise ValueError(f"--capacity takes a single seed, got {told}; give one of them")
-        if not self.ray_gpus >= 0.0:
-            raise ValueError(f"--ray-gpus must not be negative, got {self.ray_gpus}")
-        check_names("task", self.tasks, TASKS)
-        check_names("model", self.models, CAPACITY_MODELS if self.capacity else TASK_MODELS)
+        checks.check_number("--ray-gpus", self.ray_gpus, 0.0)
+        checks.check_names("task", self.tasks, TASKS)
+        checks.check_names("model", self.models, CAPACITY_MODELS if self.capacity else TASK_MODELS)
         if self.csv is not None:
-            if self.capacity or "weather" not in self.task_names():
+            if "weather" not in self.task_names():
                 raise ValueError("--csv is for the task weather, which is not asked for")
             make_task(TaskConfig("weather", csv=self.csv))  # Raises if the file is no weather.
 
     def task_names(self) -> list[str]:
         """The tasks, once each; by default the papers', with made-up weather if need be."""
+        if self.capacity:
+            return [CAPACITY_TASK]
         left_out = "weather" if self.csv is None else "synthetic-weather"
         papers = [task for task in TASKS if task != left_out]
         return list(dict.fromkeys(self.tasks or papers))
@@ -138,52 +133,49 @@ class Args:
 
     def out_dir(self) -> Path:
         """Where the results go; those of a quick run never where real ones lie by default."""
-        if self.out is not None:
-            return self.out
-        return Path("runs/tasks-quick/results" if self.quick else "results/tasks")
+        return self.out or Path("runs/tasks-quick/results" if self.quick else "results/tasks")
 
     def folder_of_runs(self) -> Path:
         """Where the runs go."""
         return self.runs_dir or Path("runs/tasks-quick" if self.quick else "runs/tasks")
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Runs the command line; returns the exit code: 1 if a run failed, 2 for bad input."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code: 1 if a run failed."""
     args = tyro.cli(Args, args=argv, description=__doc__)
-    try:
-        args.check()
-        if args.figures_only:
-            finish(Results.load(args.out_dir()))
-            return 0
+    args.check()
+    if not args.figures_only:
         return reproduce(args)
-    except (ValueError, OSError, ImportError) as error:
-        print(f"reproduce: {error}", file=sys.stderr)
-        return 2
+    results = Results(args.out_dir())
+    if not results.table.path.is_file():
+        raise ValueError(
+            f"expected {results.table.path}, but there is none; run without --figures-only"
+        )
+    finish(results)
+    return 0
 
 
 def reproduce(args: Args) -> int:
     """Runs all jobs, keeps every result at once, and writes table and figures."""
-    jobs = make_capacity_jobs(args) if args.capacity else make_jobs(args)
-    results = Results.open(args.out_dir(), args.quick)
-    check_writable(*(results.out / name for name in (TABLE, PAGE, SAMPLES, CAPACITY)))
-    keep: Callable[[str, str, Mapping[str, Any]], None]
-    keep = results.add_capacity if args.capacity else results.add
-    places = {job.folder: place[:2] for place, job in jobs.items()}
+    jobs = make_jobs(args)
+    results = Results(args.out_dir(), args.quick)
+    files.check_writable(*(results.out / name for name in (TABLE, PAGE, SAMPLES, CAPACITY)))
     if args.quick:
         print(f"{QUICK_WARNING} All of it takes {QUICK_TIME}.", flush=True)
-    failed = []
-    runs_dir = args.folder_of_runs()
+    runs_dir, failed = args.folder_of_runs(), []
     runs_dir.mkdir(parents=True, exist_ok=True)
-    finished = run_all(
-        list(jobs.values()), runs_dir, args.workers, args.threads, args.ray, args.ray_gpus
-    )
-    with closing(finished):
-        for number, (job, result) in enumerate(finished, start=1):
-            keep(*places[job.folder], result)
-            results.save()
-            if result["entry"]["error"] is not None:
+    done = run_all(jobs, runs_dir, args.workers, args.threads, args.ray, args.ray_gpus)
+    with closing(done):
+        for number, (job, result) in enumerate(done, start=1):
+            task, model, last = job.folder.split("/")
+            if args.capacity:
+                results.add_capacity(model, last, result)
+            else:
+                results.add(task, model, result)
+            entry = result["entry"]
+            if entry["error"] is not None:
                 failed.append(job.folder)
-            print(f"[{number}/{len(jobs)}] {_line(job, result['entry'])}", flush=True)
+            print(f"[{number}/{len(jobs)}] {job.folder}: {_told(entry)}", flush=True)
     finish(results)
     if failed:
         print(
@@ -194,79 +186,52 @@ def reproduce(args: Args) -> int:
     return int(bool(failed))
 
 
+def _told(entry: dict[str, Any]) -> str:
+    if entry["error"] is not None:
+        return f"failed: {' '.join(entry['error'].split())}"
+    test = entry["test"]
+    error = "not finite" if test["sample_mse"] is None else f"{test['sample_mse']:.3g}"
+    return f"sample MSE {error}, mean jump {test['mean_jump']:.3g}"
+
+
 def finish(results: Results) -> None:
     """Writes the Markdown table and the figures, and says where."""
     paths, told = [], []
-    with take_turns(results.out / TABLE):  # Printed after it, as a pager may keep us waiting.
-        results.refresh()
-        if results.report["tasks"]:
+    with locks.take_turns(results.table.path):  # Printed after it: a pager may keep us waiting.
+        if results.table.path.is_file():
             told.append(results.write_page())
-            paths += [results.out / TABLE, results.out / PAGE]
+            paths += [results.table.path, results.out / PAGE]
         try:
             paths += results.draw()
         except ImportError as error:
             told.append(f"the figures were not drawn: {error}")
-    told.append("wrote " + ", ".join(str(path) for path in paths))
-    print(*told, sep="\n")
+    print(*told, "wrote " + ", ".join(map(str, paths)), sep="\n")
 
 
-def _line(job: Job, entry: Mapping[str, Any]) -> str:
-    if entry["error"] is not None:
-        return f"{job.folder}: failed: {' '.join(entry['error'].split())}"
-    test = entry["test"]
-    error = "not finite" if test["sample_mse"] is None else f"{test['sample_mse']:.3g}"
-    return f"{job.folder}: sample MSE {error}, mean jump {test['mean_jump']:.3g}"
+def make_jobs(args: Args) -> list[Job]:
+    """The runs, all of the first seed first, in folders TASK/MODEL/SEED or capacity/MODEL/SIZE.
 
-
-# -- what to run -----------------------------------------------------------------------------
-
-
-def make_jobs(args: Args) -> dict[tuple[str, str, int], Job]:
-    """The runs of the table, by task, model and seed; all of the first seed come first.
-
-    Raises:
-        ValueError: for an unknown task or model, or weather without its file.
+    `ValueError` for an unknown task or model, or weather without its file.
     """
-    return {
-        (task, model, seed): _job(args, f"{task}/{model}/{seed}", _config(args, task, model, seed))
-        for seed in dict.fromkeys(args.seeds)
-        for task in args.task_names()
-        for model in args.model_names()
-    }
-
-
-def make_capacity_jobs(args: Args) -> dict[tuple[str, str, int], Job]:
-    """The runs of figure 4, by model, hidden size and seed."""
-    jobs, seed = {}, args.seeds[0]
-    for model in args.model_names():
-        config = _config(args, CAPACITY_TASK, model, seed)
-        for size in CAPACITIES:
+    jobs, sequences = [], QUICK_SEQUENCES if args.quick else SEQUENCES
+    given: Any = {"steps": args.steps, "precision": args.precision}
+    changes = {name: value for name, value in given.items() if value is not None}
+    seeds = dict.fromkeys(args.seeds)
+    for seed, task, model in itertools.product(seeds, args.task_names(), args.model_names()):
+        csv = args.csv if task == "weather" else None
+        config = replace(task_preset(task, model, csv), seed=seed, **changes)
+        config = quick_budget(config) if args.quick else config
+        options = {"csv": csv and Path(csv).name, "seeds": seed, **changes}
+        words = ["--capacity" if args.capacity else f"--tasks {task}", f"--models {model}"]
+        words += [f"--{name} {value}" for name, value in options.items() if value]
+        words += ["--quick"] if args.quick else []
+        command = f"python scripts/reproduce.py {' '.join(words)}"
+        if not args.capacity:
+            jobs.append(Job(config, f"{task}/{model}/{seed}", sequences, command))
+        for size in CAPACITIES if args.capacity else ():
             sized = replace(config, model=replace(config.model, hidden_size=size))
-            jobs[model, str(size), seed] = _job(args, f"capacity/{model}/{size}", sized)
+            jobs.append(Job(sized, f"capacity/{model}/{size}", sequences, command))
     return jobs
-
-
-def _config(args: Args, task: str, model: str, seed: int) -> TrainingConfig:
-    config = task_preset(task, model, args.csv if task == "weather" else None)
-    config = replace(
-        config,
-        seed=seed,
-        steps=args.steps or config.steps,
-        precision=args.precision or config.precision,
-    )
-    return quick_budget(config) if args.quick else config
-
-
-def _job(args: Args, folder: str, config: TrainingConfig) -> Job:
-    task, model, _ = folder.split("/")
-    what = f"--capacity --models {model}" if args.capacity else f"--tasks {task} --models {model}"
-    options = f" --csv {Path(args.csv).name}" if args.csv and task == "weather" else ""
-    options += f" --seeds {config.seed}" if config.seed else ""
-    options += f" --steps {args.steps}" if args.steps else ""
-    options += f" --precision {args.precision}" if args.precision else ""
-    options += " --quick" if args.quick else ""
-    sequences = QUICK_SEQUENCES if args.quick else SEQUENCES
-    return Job(config, folder, sequences, f"python scripts/reproduce.py {what}{options}")
 
 
 def quick_budget(config: TrainingConfig) -> TrainingConfig:
@@ -275,14 +240,13 @@ def quick_budget(config: TrainingConfig) -> TrainingConfig:
     Models of events get larger budgets. Their steps are cheap, but one that has hardly learned
     foresees so many events that scoring it takes minutes, and its errors are not finite.
     """
-    train_data, validation_data = config.train_data, config.validation_data
-    if not isinstance(train_data, TaskConfig) or not isinstance(validation_data, TaskConfig):
-        raise ValueError("expected the data of a task")
     steps, batch_size = 20, 32
     if isinstance(config.model, FoldJumpConfig):
         steps, batch_size = 300, 256
     if isinstance(config.model, SpriteJumpConfig):
         steps += config.model.looking_steps  # Only after these are events learned.
+    train_data: Any = config.train_data
+    validation_data: Any = config.validation_data
     return replace(
         config,
         train_data=replace(train_data, num_sequences=200),

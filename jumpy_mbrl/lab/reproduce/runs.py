@@ -18,12 +18,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from jumpy_mbrl import checks, devices, files, locks
 from jumpy_mbrl.data.tasks import TaskConfig, TaskDataset, make_task
-from jumpy_mbrl.devices import cpu_threads, resolve_device
 from jumpy_mbrl.evaluation.sequences import score
-from jumpy_mbrl.files import atomic_write
 from jumpy_mbrl.lab.reproduce.samples import record_samples
-from jumpy_mbrl.locks import RUN_LOCK, own
 from jumpy_mbrl.models import from_pretrained
 from jumpy_mbrl.models.base import WorldModel
 from jumpy_mbrl.models.jumpy_rnn import JumpyRNN
@@ -44,13 +42,10 @@ jump over all that is predicted."""
 
 @dataclass(frozen=True)
 class Job:
-    """A run to train and score.
+    """A run to train on a task and score, kept in ``folder`` below that of all runs.
 
-    Attributes:
-        config: the run; its data are sequences of a task.
-        folder: where it is kept, below the folder of all runs.
-        sequences: of how many training and evaluation sequences the figures are, at least 1.
-        command: the command line that repeats it, for the record.
+    ``sequences`` is how many training and evaluation sequences the figures are of; ``command`` is
+    the command line that repeats it, for the record.
     """
 
     config: TrainingConfig
@@ -59,41 +54,35 @@ class Job:
     command: str | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.config.train_data, TaskConfig):
-            raise ValueError(
-                "expected train_data to be sequences of a task (TaskConfig), got "
-                f"{type(self.config.train_data).__name__}"
-            )
-        if self.sequences < 1:
-            raise ValueError(f"sequences must be at least 1, got {self.sequences}")
+        checks.check_count("sequences", self.sequences)
+        _ = self.task
 
     @property
     def task(self) -> TaskConfig:
         """Of the training data."""
         data = self.config.train_data
         if not isinstance(data, TaskConfig):
-            raise ValueError(f"expected a TaskConfig, got {type(data).__name__}")
+            raise ValueError(
+                "expected train_data to be sequences of a task (TaskConfig), got "
+                f"{type(data).__name__}"
+            )
         return data
 
 
 def run_job(job: Job, runs_dir: str, threads: int = 0, progress: bool = False) -> dict[str, Any]:
     """Trains a run as far as it is not trained yet, and scores its best weights.
 
-    Args:
-        job: the run.
-        runs_dir: the folder of all runs.
-        threads: CPU threads of torch; 0 leaves them as they are.
-        progress: show the progress of the training.
-
-    Returns:
-        ``entry``, which belongs into the report, and ``samples``, sequences to draw (None if the
-        run failed). A run that fails gives an entry with ``error``; nothing is raised for it.
+    Returns ``entry``, which belongs into the report, and ``samples``, sequences to draw. A run that
+    fails gives an entry with ``error``, and no samples; nothing is raised for it.
     """
     folder = Path(runs_dir) / job.folder
+    config = replace(job.config, threads=threads)
     try:
-        with cpu_threads(threads):
-            train_job(job, folder, threads, progress)
-            return score_job(job, folder)
+        with devices.cpu_threads(threads):
+            if not is_finished(config, folder):
+                resume = (folder / CONFIG).is_file()
+                train(config, folder, resume=resume, command=job.command, progress=progress)
+            return _score(job, folder)
     except Exception as error:
         if not isinstance(error, (ValueError, OSError, TrainingDivergedError)):
             traceback.print_exc(file=sys.stderr)
@@ -106,49 +95,40 @@ def failure(job: Job, error: str) -> dict[str, Any]:
 
 
 def run_job_apart(job: Job, runs_dir: str, threads: int = 0) -> dict[str, Any]:
-    """`run_job` on another machine, which need not share ``runs_dir``.
+    """`run_job` on another machine, with ``files``: the run's folder as bytes by relative path.
 
-    Where it is missing, the run is trained in a temporary folder, and so cannot be resumed.
-
-    Returns:
-        What `run_job` returns, and ``files``: the run's folder as bytes by relative path.
+    Where there is no ``runs_dir``, the run is trained in a temporary folder: nothing resumes it.
     """
-    if Path(runs_dir).is_dir():
-        return _with_files(run_job(job, runs_dir, threads), Path(runs_dir) / job.folder)
     with tempfile.TemporaryDirectory() as temporary:
-        result = run_job(job, temporary, threads)
-        return _with_files(result, Path(temporary) / job.folder)
+        place = runs_dir if Path(runs_dir).is_dir() else temporary
+        return {**run_job(job, place, threads), "files": read_files(Path(place) / job.folder)}
 
 
-def keep_files(files: Mapping[str, bytes], folder: Path) -> None:
+def read_files(folder: Path) -> dict[str, bytes]:
+    """The files of a run, but for its lock, by relative path."""
+    paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != locks.RUN_LOCK)
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
+def keep_files(contents: Mapping[str, bytes], folder: Path) -> None:
     """Writes the files of a run that are not in ``folder`` yet.
 
-    Raises:
-        ValueError: for a path that leads out of the folder.
-        BlockingIOError: if another process trains in the folder.
+    `ValueError` for a path that leads out of it, `BlockingIOError` if another process trains there.
     """
-    with own(folder):
-        for name, content in files.items():
+    with locks.own(folder):
+        for name, content in contents.items():
             path = folder / name
             if not path.resolve().is_relative_to(folder.resolve()):
                 raise ValueError(f"expected a path inside the run's folder, got {name!r}")
-            if path.is_file() and path.read_bytes() == content:
-                continue
-            with atomic_write(path) as temporary:
-                temporary.write_bytes(content)
-
-
-def _with_files(result: dict[str, Any], folder: Path) -> dict[str, Any]:
-    paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != RUN_LOCK)
-    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
-    return {**result, "files": files}
+            if not path.is_file() or path.read_bytes() != content:
+                with files.atomic_write(path) as temporary:
+                    temporary.write_bytes(content)
 
 
 def is_finished(config: TrainingConfig, folder: Path) -> bool:
     """Whether the run in ``folder`` has made its last step and saved its best weights.
 
-    Raises:
-        ValueError: if it is a run with other settings, or damaged.
+    `ValueError` if it is a run with other settings, or damaged.
     """
     if not (folder / CHECKPOINT).is_file() or not is_whole(folder / BEST):
         return False
@@ -162,34 +142,18 @@ def is_finished(config: TrainingConfig, folder: Path) -> bool:
     return config.has_ended(checkpoint.step, checkpoint.history)
 
 
-def train_job(job: Job, folder: Path, threads: int = 0, progress: bool = False) -> None:
-    """Trains a run from where it stands, unless it is finished.
-
-    Raises:
-        ValueError: if the folder holds another run.
-        TrainingDivergedError: if the loss becomes NaN or infinite.
-    """
-    config = replace(job.config, threads=threads)
-    if is_finished(config, folder):
-        return
-    train(
-        config,
-        folder,
-        resume=(folder / CONFIG).is_file(),
-        command=job.command,
-        progress=progress,
-    )
-
-
-def score_job(job: Job, folder: Path) -> dict[str, Any]:
-    """Scores the best weights of a finished run; see `run_job` for what is returned."""
-    device = resolve_device(job.config.device)
+def _score(job: Job, folder: Path) -> dict[str, Any]:
+    """What `run_job` returns, from the best weights of a finished run."""
+    device = devices.resolve_device(job.config.device)
     model = from_pretrained(folder / BEST, device)
     checkpoint = Checkpoint.load(folder / CHECKPOINT)
     train_data = make_task(job.task)
-    test_data = make_task(
-        replace(job.task, split="evaluation", num_sequences=job.sequences)
-    )  # Weather may have fewer.
+    test_task = replace(job.task, split="evaluation", num_sequences=job.sequences)
+    test_data = make_task(test_task)  # Weather may have fewer.
+    try:
+        seconds = training_seconds(folder)
+    except FileNotFoundError:  # The run is of a version that did not count them.
+        seconds = None
     entry = {
         "error": None,
         "train": score(model, replace(train_data, obs=train_data.obs[: job.sequences])).to_dict(),
@@ -200,21 +164,13 @@ def score_job(job: Job, folder: Path) -> dict[str, Any]:
         "built_in": list(model.built_in),
         "steps": checkpoint.step,
         "best_step": pretrained_info(folder / BEST)["metrics"].get("validation_step"),
-        "training_seconds": _seconds(folder),
+        "training_seconds": seconds,
         "training_frames": train_data.obs.shape[0] * train_data.obs.shape[1],
         "history": checkpoint.history,
-        "device": _device_name(device),
+        "device": "cpu" if device.type == "cpu" else torch.cuda.get_device_name(device),
         **_record(job),
     }
     return {"entry": entry, "samples": record_samples(model, test_data)}
-
-
-def _seconds(folder: Path) -> float | None:
-    """Of training; None for a run of a version that did not count them."""
-    try:
-        return training_seconds(folder)
-    except FileNotFoundError:
-        return None
 
 
 def mean_sequence_mse(train_data: TaskDataset, test_data: TaskDataset) -> float:
@@ -232,9 +188,8 @@ def _as_float(obs: NDArray[Any]) -> NDArray[np.float64]:
 def forced_jumps(model: WorldModel, data: TaskDataset) -> list[dict[str, Any]]:
     """Sample MSE of a jumpy RNN that has to jump constantly: the gray curve of figures 3, 5 and 8.
 
-    Returns:
-        ``jump`` (frames), ``mean_jump`` and ``sample_mse`` for each of `FORCED_JUMPS` that is not
-        longer than the prediction, and for a single one; nothing for other models.
+    ``jump`` (frames), ``mean_jump`` and ``sample_mse`` for each of `FORCED_JUMPS` that is not
+    longer than the prediction, and for a single one; nothing for other models.
     """
     if not isinstance(model, JumpyRNN) or model.config.constant_jump:
         return []
@@ -244,9 +199,8 @@ def forced_jumps(model: WorldModel, data: TaskDataset) -> list[dict[str, Any]]:
         with torch.random.fork_rng(devices=[]):  # First weights are drawn, and thrown away.
             forced = JumpyRNN(replace(model.config, constant_jump=jump))
         forced.load_state_dict(model.state_dict())
-        figures = score(forced.to(next(model.parameters()).device).eval(), data).to_dict()
-        point = {name: figures[name] for name in ("mean_jump", "sample_mse")}
-        curve.append({"jump": jump, **point})
+        found = score(forced.to(next(model.parameters()).device).eval(), data).to_dict()
+        curve.append({"jump": jump, **{name: found[name] for name in ("mean_jump", "sample_mse")}})
     return curve
 
 
@@ -256,7 +210,3 @@ def _record(job: Job) -> dict[str, Any]:
     for data in (config["train_data"], config["validation_data"]):
         data["csv"] = None if data["csv"] is None else Path(data["csv"]).name
     return {"config": config, "seed": job.config.seed, "versions": versions()}
-
-
-def _device_name(device: torch.device) -> str:
-    return "cpu" if device.type == "cpu" else torch.cuda.get_device_name(device)

@@ -2,61 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from jumpy_mbrl.data.tasks import TASKS
 from jumpy_mbrl.evaluation.sequences import ONE_STEP_FRAMES
+from jumpy_mbrl.lab.store import markdown
 from jumpy_mbrl.training.presets import NETWORKS, SETTINGS, TASK_MODELS
 
+Found = Mapping[str, Any]
+Tasks = Mapping[str, Mapping[str, Any]]
+
 DEFINITIONS = {
-    "seeds": (
-        "of training. Where there are several, errors and jumps are means over them, followed by "
-        "the lowest and the highest"
-    ),
-    "test MSE": (
-        "mean squared error of one frame predicted from all real frames before it, at "
-        f"{ONE_STEP_FRAMES} moments of each sequence after those shown, on evaluation sequences. "
-        "The papers' jumpy figures are instead along lines of the largest accurate jumps."
-    ),
-    "sample MSE": (
-        "of all frames after those shown, imagined in one go with the jumps that the model "
-        "predicts, on evaluation sequences, which nothing was chosen by; ± one standard error over "
-        "sequences"
-    ),
-    "all-frames MSE": (
-        "the same over all frames: those shown, which a model is handed, count as no error. The "
-        "papers do not say which of the two theirs are, so they stand in both columns"
-    ),
-    "mean": (
-        "sample MSE of imagining the mean of the training sequences, whatever is shown. Where the "
-        "papers' figures are above it, their data were scaled differently"
-    ),
+    "seeds": "of training. Where there are several, errors and jumps are means over them, followed "
+    "by the lowest and the highest",
+    "test MSE": "mean squared error of one frame predicted from all real frames before it, at "
+    f"{ONE_STEP_FRAMES} moments of each sequence after those shown, on evaluation sequences. The "
+    "papers' jumpy figures are instead along lines of the largest accurate jumps.",
+    "sample MSE": "of all frames after those shown, imagined in one go with the jumps that the "
+    "model predicts, on evaluation sequences, which nothing was chosen by; ± one standard error "
+    "over sequences",
+    "all-frames MSE": "the same over all frames: those shown, which a model is handed, count as no "
+    "error. The papers do not say which of the two theirs are, so they stand in both columns",
+    "mean": "sample MSE of imagining the mean of the training sequences, whatever is shown. Where "
+    "the papers' figures are above it, their data were scaled differently",
     "of mean": "sample MSE over that of the mean of the training sequences",
     "mean jump": "predicted frames per line, in the same rollouts; each tick begins a line, and "
     "one that is filtered from the frames shown counts too",
-    "samples seen": (
-        "steps of training times the size of a batch: sequences, or windows of them; of models of "
-        "events so many of each kind"
-    ),
+    "samples seen": "steps of training times the size of a batch: sequences, or windows of them; "
+    "of models of events so many of each kind",
     "frames of data": "that were trained on, each counted once",
     "training": "seconds with data and checkpoints, in older runs validation too; - if unknown",
     "built in": "what a model knows before it learns: - if nothing, else its kind, told of below",
 }
+QUICK_WARNING = (
+    "Quick run: the budgets are a tiny part of the real ones; the figures mean nothing. They only "
+    "show that the whole path works."
+)
+_MADE_UP = (
+    "`synthetic-weather` is made up, not measured: it stands in where the file of the real weather "
+    "is missing, and the papers have no figures for it."
+)
 
 
 def _papers(scale: float, **models: tuple[float, float, float, float]) -> dict[str, Any]:
     """Train, test and sample MSE, to be multiplied by ``scale``, and mean jump."""
-    names = ("train_mse", "test_mse", "sample_mse")
-    return {
-        model.replace("_", "-"): {
-            **{
-                name: float(f"{scale * value:.3g}") for name, value in zip(names, row, strict=False)
-            },
-            "mean_jump": row[3],
-        }
-        for model, row in models.items()
-    }
+    names, found = ("train_mse", "test_mse", "sample_mse"), {}
+    for model, (*errors, jump) in models.items():
+        scaled = [float(f"{scale * error:.3g}") for error in errors]
+        found[model.replace("_", "-")] = dict(zip(names, scaled, strict=True), mean_jump=jump)
+    return found
 
 
 PAPERS: dict[str, dict[str, dict[str, float]]] = {
@@ -79,50 +75,37 @@ PAPERS: dict[str, dict[str, dict[str, float]]] = {
 }
 """The papers' table 1 by task and model. On made-up weather they have no figures."""
 
-_MADE_UP = (
-    "`synthetic-weather` is made up, not measured: it stands in where the file of the real weather "
-    "is missing, and the papers have no figures for it."
-)
-
-QUICK_WARNING = (
-    "Quick run: the budgets are a tiny part of the real ones; the figures mean nothing. They only "
-    "show that the whole path works."
-)
-
 _COLUMNS = (
-    "task",
-    "model",
-    "seeds",
-    "test MSE",
-    "sample MSE",
-    "all-frames MSE",
-    "of mean",
-    "mean jump",
-    "weights",
-    "samples seen",
-    "frames of data",
-    "training, s",
-    "built in",
+    *("task", "model", "seeds", "test MSE", "sample MSE", "all-frames MSE", "of mean"),
+    *("mean jump", "weights", "samples seen", "frames of data", "training, s", "built in"),
 )
 _SUMMARY = (*(f"{network}-tuned" for network in NETWORKS), "ours")
 
 
-def format_report(report: Mapping[str, Any]) -> str:
+def format_report(report: Found) -> str:
     """The report as Markdown: sample errors side by side, then everything."""
-    tasks = report["tasks"]
-    lines = ["# The papers' table 1, measured again", ""]
-    if report["quick"]:
-        lines += [f"**{QUICK_WARNING}**", ""]
-    lines += ["Sample MSE, and in brackets the mean jump:", ""]
-    lines += summary(tasks)
-    lines += ["", "What the settings are worth:", "", *settings_summary(tasks)]
-    lines += ["", "All figures; the papers' stand in italics above ours:", ""]
-    lines += _markdown(_COLUMNS, _full_rows(tasks), names=2)
-    lines += ["", *(f"* **{name}**: {text}." for name, text in _definitions(tasks)), ""]
+    tasks = in_order(report["tasks"])
+    known = {
+        f"built into the {run['config']['model']['name']}": "; ".join(run["built_in"])
+        for models in tasks.values()
+        for entries in models.values()
+        for run in succeeded(entries)
+        if run["built_in"]
+    }
+    told = {**DEFINITIONS, **known}
+    lines = [
+        *("# The papers' table 1, measured again", ""),
+        *([f"**{QUICK_WARNING}**", ""] if report["quick"] else []),
+        *("Sample MSE, and in brackets the mean jump:", "", *summary(tasks)),
+        *("", "What the settings are worth:", "", *settings_summary(tasks)),
+        *("", "All figures; the papers' stand in italics above ours:", ""),
+        *markdown(_COLUMNS, _full_rows(tasks), names=2),
+        *("", *(f"* **{name}**: {text.rstrip('.')}." for name, text in told.items()), ""),
+    ]
     return "\n".join(lines)
 
 
-def in_order(tasks: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, dict[str, Any]]]:
+def in_order(tasks: Tasks) -> dict[str, dict[str, dict[str, Any]]]:
     """Tasks and models in the order of the papers' table, and seeds, which JSON may have lost."""
     return {
         task: {
@@ -135,24 +118,13 @@ def in_order(tasks: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, dict
     }
 
 
-def succeeded(entries: Mapping[str, Any]) -> list[Any]:
+def succeeded(entries: Found) -> list[Any]:
     """Of a model's entries by seed those of runs that did not fail, the first seed's first."""
     found = [entries[seed] for seed in sorted(entries, key=int)]
     return [entry for entry in found if entry["error"] is None]
 
 
-def _definitions(tasks: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
-    known = {
-        f"built into the {_kind(run)}": "; ".join(run["built_in"])
-        for models in in_order(tasks).values()
-        for entries in models.values()
-        for run in succeeded(entries)
-        if run["built_in"]
-    }
-    return [(name, text.rstrip(".")) for name, text in {**DEFINITIONS, **known}.items()]
-
-
-def summary(tasks: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def summary(tasks: Tasks) -> list[str]:
     """Lines of Markdown: sample MSE, and in brackets mean jump, a row a task.
 
     The networks are those with tuned settings, and ours beside them. Of pictures, sample MSE over
@@ -163,24 +135,18 @@ def summary(tasks: Mapping[str, Mapping[str, Any]]) -> list[str]:
     rows = []
     for task, entries in found.items():
         papers = PAPERS.get(task, {})
-        shown = [entries[name] for name in models if name in entries]
         good = [run for runs in entries.values() for run in succeeded(runs)]
-        seeds = sorted({len(succeeded(runs)) for runs in shown})
-        rows.append(
-            [
-                task,
-                *(_papers_figures(papers.get(name)) for name in ("rnn", "jumpy-rnn")),
-                _number(good[0]["mean_sequence_mse"]) if good else "-",
-                *(_brief(task, entries.get(name)) for name in models),
-                _range(seeds) if seeds else "-",
-            ]
-        )
+        seeds = sorted({len(succeeded(entries[name])) for name in models if name in entries})
+        row = [task, *(_papers_figures(papers.get(name)) for name in ("rnn", "jumpy-rnn"))]
+        row += [_number(good[0]["mean_sequence_mse"]) if good else "-"]
+        row += [_brief(task, entries.get(name)) for name in models]
+        rows.append([*row, span(seeds) if seeds else "-"])
     header = ("task", "papers' RNN", "papers' jumpy RNN", "mean", *models, "seeds")
-    lines = _markdown(header, rows)
+    lines = markdown(header, rows, names=1)
     return [*lines, "", _MADE_UP] if "synthetic-weather" in found else lines
 
 
-def settings_summary(tasks: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def settings_summary(tasks: Tasks) -> list[str]:
     """Lines of Markdown: the RNN and the jumpy RNN by each of `SETTINGS`, as in `summary`.
 
     Tasks whose networks have tuned settings alone are left out.
@@ -188,126 +154,96 @@ def settings_summary(tasks: Mapping[str, Mapping[str, Any]]) -> list[str]:
     rows = []
     for task, entries in in_order(tasks).items():
         for network in ("rnn", "jumpy-rnn"):
-            papers = PAPERS.get(task, {}).get(network)
             if any(network + settings in entries for settings in SETTINGS[:-1]):
+                papers = _papers_figures(PAPERS.get(task, {}).get(network))
                 cells = (_brief(task, entries.get(network + settings)) for settings in SETTINGS)
-                rows.append([task, network, _papers_figures(papers), *cells])
-    if not rows:
-        return ["Nothing of this has been run yet."]
+                rows.append([task, network, papers, *cells])
     header = ("task", "network", "papers'", "printed equations", "2020", "2021", "tuned")
-    return _markdown(header, rows, names=2)
+    return markdown(header, rows, names=2) if rows else ["Nothing of this has been run yet."]
 
 
-def _full_rows(tasks: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
-    rows = []
-    for task, models in in_order(tasks).items():
+def _full_rows(tasks: Tasks) -> Iterator[list[str]]:
+    for task, models in tasks.items():
         for name, figures in PAPERS.get(task, {}).items():
-            cells = [f"papers' {name}", ""]
-            cells += [_number(figures[key]) for key in ("test_mse", "sample_mse", "sample_mse")]
-            cells += ["", f"{figures['mean_jump']:g}"]
-            row = [task, *(cell and f"*{cell}*" for cell in cells)]
-            rows.append([*row, *[""] * (len(_COLUMNS) - len(row))])
+            test, sample = (f"*{_number(figures[key])}*" for key in ("test_mse", "sample_mse"))
+            jump = f"*{figures['mean_jump']:g}*"
+            yield _filled(task, f"*papers' {name}*", "", test, sample, sample, "", jump)
         for name, entries in models.items():
             good = succeeded(entries)
-            rows += [_full_row(task, name, good)] if good else []
-            rows += [
-                _failed_row(task, name, seed, entry["error"])
-                for seed, entry in entries.items()
-                if entry["error"] is not None
-            ]
-    return rows
+            if good:
+                yield [task, name, *_full_cells(good)]
+            for seed, entry in entries.items():
+                if entry["error"] is not None:
+                    text = " ".join(entry["error"].split()).replace("|", "\\|")
+                    yield _filled(task, name, f"failed: seed {seed}: {text}")
 
 
-def _failed_row(task: str, name: str, seed: str, error: str) -> list[str]:
-    text = " ".join(error.split()).replace("|", "\\|")
-    return [task, name, f"failed: seed {seed}: {text}", *[""] * (len(_COLUMNS) - 3)]
+def _filled(*cells: str) -> list[str]:
+    return [*cells, *[""] * (len(_COLUMNS) - len(cells))]
 
 
-def _full_row(task: str, name: str, runs: Sequence[Mapping[str, Any]]) -> list[str]:
-    first, tests = runs[0], [run["test"] for run in runs]
-    errors = [
-        _spread([test[key] for test in tests])
-        for key in ("one_step_mse", "sample_mse", "all_frames_mse")
-    ]
-    if len(runs) == 1 and tests[0]["sample_se"] is not None:
-        errors[1] += f" ± {_number(tests[0]['sample_se'], 1)}"
-    seen = _range(sorted({run["steps"] * run["config"]["batch_size"] for run in runs}))
+def _full_cells(runs: Sequence[Found]) -> Iterator[str]:
+    """What stands in a row after task and model."""
+    first, errors = runs[0], _test(runs, "sample_mse")
+    yield str(len(runs))
+    yield _spread(_test(runs, "one_step_mse"))
+    alone = len(runs) == 1 and first["test"]["sample_se"] is not None
+    yield _spread(errors) + (f" ± {first['test']['sample_se']:.1e}" if alone else "")
+    yield _spread(_test(runs, "all_frames_mse"))
+    yield _spread(_of_mean(runs), ".3g")
+    yield _spread(_test(runs, "mean_jump"), ".3g")
+    yield f"{first['weights']:,}"
+    precision = first["config"].get("precision", "float32")  # Older runs had no other.
+    seen = span(sorted({run["steps"] * run["config"]["batch_size"] for run in runs}))
+    yield seen if precision == "float32" else f"{seen} in {precision}"
+    yield f"{first['training_frames']:,}"
     seconds = [run["training_seconds"] for run in runs]
-    return [
-        task,
-        name,
-        str(len(runs)),
-        *errors,
-        _spread([_of_mean(run) for run in runs], plain=True),
-        _spread([test["mean_jump"] for test in tests], plain=True),
-        f"{first['weights']:,}",
-        seen + _precision(first["config"]),
-        f"{first['training_frames']:,}",
-        "-" if None in seconds else f"{sum(seconds) / len(runs):,.0f}",
-        _kind(first) if first["built_in"] else "-",
-    ]
-
-
-def _kind(run: Mapping[str, Any]) -> str:
-    return str(run["config"]["model"]["name"])
-
-
-def _precision(config: Mapping[str, Any]) -> str:
-    """What is to be said of a run's precision; nothing if it was the usual one."""
-    precision = config.get("precision", "float32")  # Older runs had no other.
-    return "" if precision == "float32" else f" in {precision}"
+    yield "-" if None in seconds else f"{_mean(seconds):,.0f}"
+    yield first["config"]["model"]["name"] if first["built_in"] else "-"
 
 
 def _papers_figures(figures: Mapping[str, float] | None) -> str:
     return "-" if not figures else f"{_number(figures['sample_mse'])} ({figures['mean_jump']:g})"
 
 
-def _brief(task: str, entries: Mapping[str, Any] | None) -> str:
+def _brief(task: str, entries: Found | None) -> str:
     """Means over seeds: sample MSE, of pictures that over the mean picture's, and mean jump."""
     runs = succeeded(entries or {})
     if not runs:
         return "failed" if entries else "-"
-    error = _number(_mean([run["test"]["sample_mse"] for run in runs]))
-    jump = _number(_mean([run["test"]["mean_jump"] for run in runs]), plain=True)
+    error = _number(_mean(_test(runs, "sample_mse")))
     if TASKS[task].source == "pixels":
-        error += f" [{_number(_mean([_of_mean(run) for run in runs]), plain=True)}]"
-    return f"{error} ({jump})"
+        error += f" [{_number(_mean(_of_mean(runs)), '.3g')}]"
+    return f"{error} ({_number(_mean(_test(runs, 'mean_jump')), '.3g')})"
 
 
-def _of_mean(run: Mapping[str, Any]) -> float | None:
+def _test(runs: Sequence[Found], name: str) -> list[float]:
+    """A figure on the evaluation sequences of each run, NaN for None, which was not finite."""
+    values = [run["test"][name] for run in runs]
+    return [math.nan if value is None else float(value) for value in values]
+
+
+def _of_mean(runs: Sequence[Found]) -> list[float]:
     """Sample MSE over that of the mean sequence."""
-    error = run["test"]["sample_mse"]
-    return None if error is None else float(error / run["mean_sequence_mse"])
+    errors = zip(_test(runs, "sample_mse"), runs, strict=True)
+    return [error / run["mean_sequence_mse"] for error, run in errors]
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
-    """None if one of them was not finite."""
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if len(known) == len(values) else None
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
 
 
-def _spread(values: Sequence[float | None], plain: bool = False) -> str:
+def _spread(values: Sequence[float], form: str = ".2e") -> str:
     """The mean and, of several, the lowest and the highest."""
-    ends = sorted(value for value in values if value is not None)
-    mean = _number(_mean(values), plain=plain)
-    if len(values) == 1 or len(ends) < len(values):
-        return mean
-    return f"{mean} ({_number(ends[0], plain=plain)} to {_number(ends[-1], plain=plain)})"
+    mean, *ends = (_number(value, form) for value in (_mean(values), min(values), max(values)))
+    several = len(values) > 1 and not math.isnan(_mean(values))
+    return f"{mean} ({' to '.join(ends)})" if several else mean
 
 
-def _range(values: Sequence[int]) -> str:
+def span(values: Sequence[int]) -> str:
     """Of ascending numbers the only one, or the first to the last."""
     return " to ".join(f"{value:,}" for value in values[:: max(len(values) - 1, 1)])
 
 
-def _number(value: float | None, digits: int = 2, plain: bool = False) -> str:
-    """1.23e-04, or 1.23 if ``plain``; None stands for what was not finite."""
-    if value is None:
-        return "not finite"
-    return f"{value:.3g}" if plain else f"{value:.{digits}e}"
-
-
-def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]], names: int = 1) -> list[str]:
-    """A table whose first ``names`` columns are text; figures stand on the right."""
-    rule = [*["---"] * names, *["---:"] * (len(header) - names)]
-    return [f"| {' | '.join(cells)} |" for cells in (header, rule, *rows)]
+def _number(value: float, form: str = ".2e") -> str:
+    return "not finite" if math.isnan(value) else f"{value:{form}}"
