@@ -48,7 +48,7 @@ Found = dict[str, Any]
 PINS = Path(__file__).parent / "pins"
 OLD = PINS / "old"
 MODULES = """agents agents.model_free adapters.hub adapters.model_env adapters.mpc adapters.sb3
-adapters.torchrl benchmarks data data.events data.recording data.seeds data.tasks data.weather envs
+adapters.torchrl data data.events data.recording data.seeds data.tasks data.weather envs
 envs.torch_physics envs.vector evaluation export models models.piecewise training training.presets
 """
 DECIDES: Found = {"commands": ("python", "tyro"), "names": ()}

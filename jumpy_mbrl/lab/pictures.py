@@ -1,4 +1,4 @@
-"""Draws the pictures of docs/environments.md with the environments and the game themselves.
+"""Draws the pictures of docs/environments.md and docs/architecture.md from the code itself.
 
 python scripts/make_pictures.py
 """
@@ -21,6 +21,7 @@ from PIL import Image
 from jumpy_mbrl.agents import load_agent
 from jumpy_mbrl.envs import ENV_IDS, rendering
 from jumpy_mbrl.files import atomic_write
+from jumpy_mbrl.lab import architecture
 from jumpy_mbrl.play.game import Game, Phase
 
 Picture = NDArray[np.uint8]
@@ -60,6 +61,7 @@ def main(argv: Sequence[str]) -> int:
             name = f"{env_id.removesuffix('-v0').lower()}_{kind}"
             save(args.out / f"{name}.png", draw(env_id, kind))
     save(args.out / "play.png", play())
+    architecture.draw(args.out / "architecture.png")
     return 0
 
 

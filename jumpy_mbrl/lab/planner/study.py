@@ -22,7 +22,7 @@ import tyro
 from tqdm import tqdm
 
 from jumpy_mbrl import agents as players
-from jumpy_mbrl.agents.planning.optimizers import SearchConfig
+from jumpy_mbrl.agents.planning.config import SearchConfig
 from jumpy_mbrl.agents.planning.planner import Planner
 from jumpy_mbrl.checks import check_count, check_names
 from jumpy_mbrl.devices import cpu_threads
