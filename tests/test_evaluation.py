@@ -445,6 +445,14 @@ def test_tables_that_doing_nothing_wins_are_told_apart(tables: HeldOut) -> None:
     assert evaluation.Contested.of(won, np.ones(3, np.bool_)) is None
 
 
+def test_what_an_agent_was_given_is_read_from_its_record(tmp_path: Path) -> None:
+    training = {"config": {"batch_size": 8, "steps": 30}, "steps": 20, "seconds": 2.5}
+    save_pretrained(RNN(TINY), tmp_path, training=training, metrics={"validation_step": 5})
+    given = evaluation.given_to(planner(tmp_path))
+    assert (given.samples, given.best_samples, given.training_seconds) == (160, 40, 2.5)
+    assert given.models == 1 and given.weights == sum(p.numel() for p in RNN(TINY).parameters())
+
+
 @pytest.mark.parametrize(
     ("record", "message"),
     [

@@ -39,6 +39,7 @@ from jumpy_mbrl.training import (
 from jumpy_mbrl.training.checkpoint import Checkpoint
 from jumpy_mbrl.training.config import differences
 from jumpy_mbrl.training.loop import CHECKPOINT
+from jumpy_mbrl.training.optimizer import Optimizer
 from jumpy_mbrl.training.stopwatch import SECONDS, Stopwatch
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -199,10 +200,10 @@ def test_a_run_leaves_torch_alone_and_does_without_tensorboard(
     assert not list(tmp_path.glob("events.out.tfevents.*"))
 
 
-def test_a_loss_is_told_how_far_the_training_is(
+def test_loss_and_rate_follow_how_far_the_training_is(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = list[float]()
+    told, rates = list[float](), list[float]()
     tolerance = JumpyRNN.epsilon_at
 
     def told_tolerance(model: JumpyRNN, progress: Tensor | None = None) -> Tensor | float:
@@ -210,10 +211,19 @@ def test_a_loss_is_told_how_far_the_training_is(
         told.append(float(progress))
         return tolerance(model, progress)
 
+    step = Optimizer.step
+
+    def told_step(optimizer: Optimizer, rate: float) -> None:
+        rates.append(rate)
+        step(optimizer, rate)
+
     monkeypatch.setattr(JumpyRNN, "epsilon_at", told_tolerance)
+    monkeypatch.setattr(Optimizer, "step", told_step)
     model = JumpyRNNConfig(hidden_size=8, mlp_size=8, epsilon=1e-4, first_epsilon=1.0)
-    run(replace(RUN, model=model, steps=4, checkpoint_interval=2), tmp_path)
+    config = replace(RUN, model=model, steps=4, checkpoint_interval=2, schedule="cosine")
+    run(config, tmp_path)
     assert told == [0.0, 0.25, 0.5, 0.75]
+    assert rates == [config.learning_rate_at(number) for number in range(4)]
 
 
 # -- validation ----------------------------------------------------------------------------------
