@@ -230,7 +230,7 @@ def test_only_uncertain_episodes_are_refined() -> None:
 @every_planner
 def test_actions_stay_in_bounds_and_the_optimum_may_lie_on_them(config: Config) -> None:
     bounds: dict[str, Any] = {"action_low": (0.5, -0.7), "action_high": (0.7, 0.0)}
-    config, model = replace(config, action_noise=0.5, **bounds), Push()
+    config, model = replace(config, action_noise=1.0, **bounds), Push()
     plan = planner_of(config, model, ReachRegion((1.3, 1.5, 0.1, 0.3), [1.0])).plan(frames())
     low, high = torch.tensor((0.5, -0.7)), torch.tensor((0.7, 0.0))
     assert float(plan.action[0, 0]) == pytest.approx(0.7, abs=0.01)
