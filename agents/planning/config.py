@@ -55,8 +55,10 @@ class SearchConfig:
             raise ValueError(
                 "finalists need perturbations > 0; set finalists=0 for no robust selection"
             )
-        if self.budget_ms is not None:
-            check_number("budget_ms (None for no bound)", self.budget_ms, 0.0, open_low=True)
+        if self.budget_ms is not None and not 0 < self.budget_ms < float("inf"):
+            raise ValueError(
+                f"budget_ms must be positive and finite, or None for no bound, got {self.budget_ms}"
+            )
 
 
 @dataclass(frozen=True)
