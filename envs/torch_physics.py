@@ -27,7 +27,6 @@ import torch
 from torch import Tensor
 
 from jumpy_mbrl.envs.physics import SLOW_CONTACT, SLOW_RESTITUTION
-from jumpy_mbrl.pieces import Pieces
 
 __all__ = ["DEFAULT_MAX_EVENTS", "advance", "next_event", "resolve", "simulate"]
 
@@ -143,29 +142,9 @@ def simulate(
     _check(positions, velocities, radius, restitution)
     times = _check_times(times, positions)
     length = times.detach().max().expand(positions.shape[0])
-    rounds: list[_Round] = []
-    _run(positions, velocities, length, radius, restitution, max_events, rounds)
-    first, *later = (_piece(length, played) for played in rounds)
-    pieces = Pieces(*first[1:])
-    for piece in later:
-        pieces.add(*piece)
-    number, elapsed = pieces.find(times)
-    found = torch.cat(pieces.contents).index_select(0, number.flatten())
-    start, rate = found.chunk(2, dim=1)
-    found_positions = torch.addcmul(start, rate, elapsed.flatten().unsqueeze(1))
-    shape = (*number.shape, positions.shape[1], 2)
-    return found_positions.reshape(shape), rate.reshape(shape)
-
-
-_Round = tuple[Tensor, Tensor, Tensor, Tensor]
-"""Tables (b,) in play, the time (b,) that remains to each, positions and velocities (N, 2, b)."""
-
-
-def _piece(length: Tensor, played: _Round) -> tuple[Tensor, Tensor, Tensor]:
-    """The tables (b,), when their pieces begin, `inf` if they have ended, and what holds then."""
-    tables, remaining, positions, velocities = played
-    starts = (length[tables] - remaining).masked_fill(remaining <= 0, torch.inf)
-    return tables, starts, torch.cat([positions.flatten(0, 1), velocities.flatten(0, 1)]).T
+    track = _Track(length)
+    _run(positions, velocities, length, radius, restitution, max_events, track)
+    return track.read(times, positions.shape[1])
 
 
 def _run(
@@ -175,7 +154,7 @@ def _run(
     radius: float,
     restitution: float,
     max_events: int,
-    rounds: list[_Round] | None = None,
+    track: _Track | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Plays every table for its remaining (B,) time, one event each a round."""
     positions, velocities = _tables_last(positions), _tables_last(velocities)
@@ -183,8 +162,8 @@ def _run(
     tables = torch.arange(len(remaining), device=remaining.device)
     finished: list[tuple[Tensor, Tensor, Tensor]] = []
     for _ in range(max_events + 1):
-        if rounds is not None:
-            rounds.append((tables, remaining, positions, velocities))
+        if track is not None:
+            track.add(tables, remaining, positions, velocities)
         time, event = _next_event(positions, velocities, radius, rest)
         step = torch.minimum(time, remaining.clamp(min=0))
         positions = torch.addcmul(positions, velocities, step)
@@ -212,6 +191,43 @@ def _run(
         positions = torch.cat([part[1] for part in finished], -1)[..., order]
         velocities = torch.cat([part[2] for part in finished], -1)[..., order]
     return _tables_first(positions), _tables_first(velocities)
+
+
+class _Track:
+    """The straight pieces of every table's motion, to be read at any time."""
+
+    def __init__(self, length: Tensor) -> None:
+        self.length = length
+        self.tables: list[Tensor] = []  # a round: tables (b,) in play
+        self.starts: list[Tensor] = []  # a round: time (b,) since the beginning, inf if ended
+        self.pieces: list[Tensor] = []  # a round: (b, 1 + 4N) start, positions, velocities
+
+    def add(self, tables: Tensor, remaining: Tensor, positions: Tensor, velocities: Tensor) -> None:
+        start = self.length[tables] - remaining
+        self.tables.append(tables)
+        self.starts.append(start.detach().masked_fill(remaining.detach() <= 0, torch.inf))
+        parts = (start.unsqueeze(0), positions.flatten(0, 1), velocities.flatten(0, 1))
+        self.pieces.append(torch.cat(parts).T)
+
+    def read(self, times: Tensor, balls: int) -> tuple[Tensor, Tensor]:
+        """Positions and velocities (B, K, N, 2) at `times` (K,)."""
+        batch, rounds = len(self.length), len(self.tables)
+        starts = self.length.new_full((rounds, batch), torch.inf)
+        numbers = torch.zeros((rounds, batch), dtype=torch.int64, device=times.device)
+        first = 0
+        for i, (tables, start) in enumerate(zip(self.tables, self.starts, strict=True)):
+            starts[i, tables] = start
+            numbers[i, tables] = torch.arange(first, first + len(tables), device=times.device)
+            first += len(tables)
+        asked = times.detach().expand(batch, -1).contiguous()
+        current = torch.searchsorted(starts.T.contiguous(), asked) - 1
+        number = numbers.T.gather(1, current.clamp(min=0)).flatten()
+        piece = torch.cat(self.pieces).index_select(0, number)
+        start, positions = piece[:, :1], piece[:, 1 : 1 + 2 * balls]
+        velocities = piece[:, 1 + 2 * balls :]
+        positions = torch.addcmul(positions, velocities, times.repeat(batch).unsqueeze(1) - start)
+        shape = (batch, len(times), balls, 2)
+        return positions.reshape(shape), velocities.reshape(shape)
 
 
 def _next_event(

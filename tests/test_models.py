@@ -150,6 +150,22 @@ def test_now_is_what_the_state_holds(model: WorldModel) -> None:
     assert torch.equal(model.imagine(moved, [0.0]).obs[:, 0], moved.obs)
 
 
+def test_going_step_by_step_leads_to_the_same(model: WorldModel) -> None:
+    state, clock = model.observe(film(model)), 0.0
+    times = [0.0, 1.0, 3.0, 4.0]
+    if not isinstance(model, models.LatentJump):  # Its window remembers whole frames.
+        times = [0.0, 0.2, 0.2, 0.75, 1.0, 1.6, 2.0, 4.3]
+    shot = None if isinstance(model, models.ActionSequence) else shots(model)
+    whole = model.imagine(state, times, shot)
+    for k, time in enumerate(times):
+        step = model.imagine(state, [time - clock], shot)
+        torch.testing.assert_close(step.obs[:, 0], whole.obs[:, k])
+        if time:
+            torch.testing.assert_close(step.state.obs, whole.obs[:, k])
+        state, clock, shot = step.state, time, None
+    assert_close(state, whole.state)
+
+
 @pytest.mark.parametrize("cut", [0.0, 0.25, 1.0, 1.4, 3.0])
 def test_a_rollout_cut_anywhere_goes_on_the_same(model: WorldModel, cut: float) -> None:
     if isinstance(model, models.LatentJump) and cut % 1.0:

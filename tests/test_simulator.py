@@ -178,10 +178,12 @@ def test_the_ball_is_put_where_the_environment_puts_it(radius: float) -> None:
         torch.from_numpy(starts[:, :, 1]), torch.from_numpy(velocities[:, :, 1] * table.dt)
     )
     imagined = model.imagine(state, [0.0], torch.from_numpy(actions))
+    moving = model.model.velocities_of(imagined.state)
     for row in range(count):
         x, v = starts[row].ravel().tolist(), velocities[row].ravel().tolist()
         place(x, v, float(actions[row, 0]), float(actions[row, 1]), radius)
         np.testing.assert_allclose(imagined.obs[row, 0], x[1::2], atol=1e-12)
+        np.testing.assert_allclose(moving[row] / table.dt, v[1::2], atol=1e-12)
 
 
 def test_gradients_flow_through_the_position_alone() -> None:

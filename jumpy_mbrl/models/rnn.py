@@ -76,9 +76,12 @@ class RNN(RecurrentModel):
         hidden: Tensor = self.gru(inputs.transpose(0, 1))[0]
         return hidden.transpose(0, 1)
 
-    def _tick(self, state: State, action: Tensor | None = None) -> State:
+    def _tick(self, hidden: Tensor, obs: Tensor, action: Tensor | None) -> Tensor:
+        return self._update(self._input_gates(obs, action), hidden)
+
+    def _next(self, state: State, action: Tensor | None = None) -> State:
         """Reads the frame and the action, or none, and goes on to the next frame."""
-        hidden = self._update(self._input_gates(state.obs, action), state.hidden)
+        hidden = self._tick(state.hidden, state.obs, action)
         return replace(state, hidden=hidden, obs=self._next_frame(hidden, state.obs))
 
     def rollout(self, state: State, times: Tensor, end: float, action: Tensor | None) -> Imagined:
@@ -94,7 +97,7 @@ class RNN(RecurrentModel):
             nodes.append(clock)
             frames.append(state.obs)
         while clock < end or action is not None:
-            state = self._tick(state, action)
+            state = self._next(state, action)
             action = None
             ticks.append(clock)
             clock += 1.0
@@ -114,14 +117,13 @@ class RNN(RecurrentModel):
 
     def parts(self) -> dict[str, Callable[..., Any]]:
         parts = super().parts()
-        return {**parts, "observe": self._observe_by_ticks, "act": self._tick, "tick": self._tick}
+        return {**parts, "observe": self._observe_by_ticks, "act": self._next, "tick": self._next}
 
     def _observe_by_ticks(self, frames: Tensor) -> State:
         """``observe`` without ``nn.GRU``, which cannot be recorded as a whole."""
         state = self.initial_state(frames.shape[0])
         for frame in frames[:, :-1].unbind(dim=1):
-            gates = self._input_gates(frame, None)
-            state = replace(state, hidden=self._update(gates, state.hidden))
+            state = replace(state, hidden=self._tick(state.hidden, frame, None))
         return replace(state, obs=frames[:, -1])
 
 
