@@ -321,15 +321,19 @@ def test_energy_is_kept_over_ten_thousand_collisions(num_balls: int) -> None:
 
 
 @repeatable
-@given(tables)
-def test_a_hit_keeps_momentum_and_energy(table: tuple[int, int]) -> None:
+@given(tables, st.sampled_from([1.0, 0.9]))
+def test_nothing_overlaps_and_hits_keep_momentum_and_energy(
+    table: tuple[int, int], restitution: float
+) -> None:
     config, x, v = random_table(*table)
-    for _ in range(50):
+    for duration in np.random.default_rng(table[1]).exponential(0.02, 100).tolist():
         before = np.reshape(v, (-1, 2))
-        walls, hits = advance(x, v, 0.01, config.radius)
+        walls, hits = advance(x, v, duration, config.radius, restitution)
+        assert smallest_gap(x, config.radius) > -1e-12
         if hits and not walls:
-            assert np.reshape(v, (-1, 2)).sum(0) == pytest.approx(before.sum(0), abs=1e-14)
-        assert energy(v) == pytest.approx(energy(before.ravel()), rel=1e-14)
+            assert np.reshape(v, (-1, 2)).sum(0) == pytest.approx(before.sum(0), abs=1e-13)
+        if restitution == 1.0:
+            assert energy(v) == pytest.approx(energy(before.ravel()), rel=1e-13)
 
 
 @repeatable
@@ -356,16 +360,6 @@ def test_one_big_step_equals_many_small_ones(
     assert y == pytest.approx(x, abs=1e-8)
     assert w == pytest.approx(v, abs=1e-8)
     assert counts is None or np.sum(small, axis=0).tolist() == list(counts)
-
-
-@repeatable
-@given(tables, st.sampled_from([1.0, 0.9]))
-def test_nothing_ever_overlaps(table: tuple[int, int], restitution: float) -> None:
-    config, x, v = random_table(*table)
-    rng = np.random.default_rng(table[1])
-    for duration in rng.exponential(0.05, 100).tolist():
-        advance(x, v, duration, config.radius, restitution)
-        assert smallest_gap(x, config.radius) > -1e-12
 
 
 @pytest.mark.parametrize("num_balls", [9, 16])

@@ -256,20 +256,6 @@ def test_the_literal_paper_form_sets_the_initial_conditions() -> None:
     np.testing.assert_allclose(steps[-1][4]["positions"], end, atol=1e-12)
 
 
-def test_all_balls_go_at_unit_speed_and_the_lead_in_ignores_actions() -> None:
-    first, second = make(LINE), make(LINE)
-    for seed in range(20):
-        first.reset(seed=seed)
-        second.reset(seed=seed)
-        for _ in range(3):
-            info = first.step([0.9, -0.3])[4]
-            other = second.step([-0.5, 0.2])[4]
-            np.testing.assert_array_equal(info["positions"], other["positions"])
-        steps = play(first, [[0.3, 0.0]] * 40)
-        for step in steps:
-            np.testing.assert_allclose(np.abs(step[4]["velocities"]), 1.0, atol=1e-14)
-
-
 def test_only_the_last_frame_decides() -> None:
     env = make(LINE)
     passed = 0
