@@ -176,7 +176,9 @@ def test_a_shot_leaves_a_ring_and_an_arrow_for_a_while() -> None:
     assert_color(env.render()[TABLE, TABLE], 0.5, 0.5, FELT)
     env.step([1.0, 0.0])
     picture = env.render()[TABLE, TABLE]
-    assert_color(picture, 0.65, 0.5, (255, 246, 224))
+    for where in ((0.65, 0.5), (0.706, 0.515)):  # its shaft, and its head beside it
+        assert_color(picture, *where, (255, 246, 224))
+    assert_color(picture, 0.65, 0.515, FELT)
     assert pixel(picture, 0.201, 0.5).sum() > np.sum(FELT) + 60  # the ring
     for _ in range(8):
         env.step([0.0, 0.0])
