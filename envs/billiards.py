@@ -41,82 +41,9 @@ Moment = tuple[list[float], list[float], int]
 """Flat positions, flat velocities and the number of the frame."""
 
 
-class Table:
-    """One table in play. (`vector.Tables` are many, by the same rules.)
-
-    Attributes:
-        task: what is played.
-        x: flat positions, in table sides.
-        v: flat velocities, in sides per time unit.
-        target: of this episode.
-        frame: number of the frame, 0 at the start.
-        walls: contacts with walls so far.
-        hits: contacts between balls so far.
-    """
-
-    def __init__(self, task: Task) -> None:
-        self.task = task
-        self.x: list[float] = []
-        self.v: list[float] = []
-        self.target: Target = task.config.target
-        self.frame = self.walls = self.hits = 0
-        self._background: Frame = np.empty((0, 0, 0), dtype=np.uint8)
-        self._painted: Target | None = None
-
-    def start(self, rng: np.random.Generator, options: Mapping[str, Any] | None) -> None:
-        """Starts an episode; errors are those of `Task.start_table`, and leave the table alone."""
-        self.x, self.v, self.target = self.task.start_table(rng, options)
-        self.frame = self.walls = self.hits = 0
-        if self.task.has_pixels and self._painted != self.target:
-            self._background = self.task.painter.background(self.target)
-            self._painted = self.target
-
-    def play(self, ax: float, ay: float) -> tuple[float, bool, bool]:
-        """Plays one frame with an action in [-1, 1]^2, and returns the reward, whether the object
-        ball reached the target, and whether the game is over. An error leaves the table alone."""
-        task, config = self.task, self.task.config
-        shot = self.frame >= config.lead_in
-        dense = shot and task.dense
-        before = self._distance() if dense else 0.0
-        x, v = self.x.copy(), self.v.copy()
-        if shot and self.frame < task.shots_end:
-            if task.line:
-                place(x, v, ax, ay, config.radius)
-            else:
-                shoot(v, ax, ay, config.max_impulse, config.max_speed)
-        walls, hits = advance(x, v, config.dt, config.radius, config.restitution)
-        self.x, self.v = x, v
-        self.walls += walls
-        self.hits += hits
-        self.frame += 1
-        inside = on_target(x[task.object_ball], x[task.object_ball + 1], self.target)
-        success, over = task.judge(shot, self.frame, inside)
-        reward = 1.0 if success else 0.0
-        if dense:
-            reward += before - self._distance()
-        return reward, success, over
-
-    def moment(self) -> Moment:
-        """Returns a copy of what changes from frame to frame, for `observe`."""
-        return self.x.copy(), self.v.copy(), self.frame
-
-    def observe(self, moment: Moment | None = None) -> Observation:
-        """Returns the observation of this frame, or of an earlier one of this episode."""
-        x, v, frame = moment or (self.x, self.v, self.frame)
-        return self.task.observe(x, v, self.target, frame, self._background)
-
-    def info(self, success: bool, played: int | None = None) -> dict[str, Any]:
-        """Returns what environments tell beside the observation; see `Task.info`."""
-        return self.task.info(self.x, self.v, self.frame, success, self.walls, self.hits, played)
-
-    def _distance(self) -> float:
-        ball = self.task.object_ball
-        far: float = distance(self.x[ball], self.x[ball + 1], self.target)
-        return far
-
-
 class BilliardsEnv(GymEnv):
-    """What the environments have in common: a table, played frame by frame or by whole shots.
+    """One table, played frame by frame or by whole shots. (`vector.Tables` are many, by the same
+    rules.)
 
     Args:
         task: what is played.
@@ -125,6 +52,7 @@ class BilliardsEnv(GymEnv):
     Attributes:
         by_shots: whether one step is a whole shot. Then `reset` plays the lead-in, and observations
             join the last `lead_in + 1` frames.
+        target: of this episode.
     """
 
     metadata: ClassVar[dict[str, Any]] = {  # type: ignore[misc]  # an instance attribute in gym.Env
@@ -141,9 +69,14 @@ class BilliardsEnv(GymEnv):
         depth = task.config.lead_in + 1 if self.by_shots else 1
         self.action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
         self.observation_space = task.observation_space(depth)
-        self._table = Table(task)
-        self._recent: deque[Moment] = deque(maxlen=depth)
+        self.target: Target = task.config.target
+        self._x: list[float] = []
+        self._v: list[float] = []
+        self._frame = self._walls = self._hits = 0
         self._running = False
+        self._recent: deque[Moment] = deque(maxlen=depth)
+        self._background: Frame = np.empty((0, 0, 0), dtype=np.uint8)
+        self._painted: Target | None = None
         self._scene = None if render_mode is None else Scene(task.config)
         self._pictures: list[Any] = []
         self._window: Any = None
@@ -152,11 +85,6 @@ class BilliardsEnv(GymEnv):
     def config(self) -> TableConfig:
         """The table."""
         return self.task.config
-
-    @property
-    def target(self) -> Target:
-        """The target of this episode."""
-        return self._table.target
 
     @property
     def steps_to_win(self) -> int:
@@ -169,18 +97,22 @@ class BilliardsEnv(GymEnv):
         """Starts an episode: see the class for the start and for `options`; `ValueError` for an
         unknown option, or an impossible table or target."""
         super().reset(seed=seed)
-        self._table.start(self.np_random, options)
+        task = self.task
+        self._x, self._v, self.target = task.start_table(self.np_random, options)
+        self._frame = self._walls = self._hits = 0
         self._running = True
         self._recent.clear()
         self._pictures.clear()
+        if task.has_pixels and self._painted != self.target:
+            self._background = task.painter.background(self.target)
+            self._painted = self.target
         if self._scene is not None:
-            self._scene.start(self._table.x, self.target)
+            self._scene.start(self._x, self.target)
         self._watch()
-        for _ in range(self.config.lead_in if self.by_shots else 0):
-            self._play(0.0, 0.0)
-        return self._observe(), self._table.info(
-            False, self.config.lead_in if self.by_shots else None
-        )
+        if self.by_shots:
+            for _ in range(task.config.lead_in):
+                self._play(0.0, 0.0)
+        return self._observe(), self._info(False, self._frame)
 
     def step(self, action: Floats) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Plays one frame, or the shot and all that follows: see the class for actions, rewards and
@@ -190,15 +122,15 @@ class BilliardsEnv(GymEnv):
             raise ResetNeeded("call reset() before step(): no episode is running, or it terminated")
         ax, ay = read_action(action)
         self._running = not self.by_shots
+        first = self._frame
         reward, success, over = self._play(ax, ay)
-        played = None
         if self.by_shots:
-            while not over and self._table.frame < self.task.last_frame:
+            while not over and self._frame < self.task.last_frame:
                 more, success, over = self._play(ax, ay)
                 reward += more
-            over, played = True, self._table.frame - self.config.lead_in
+            over = True
         self._running = not over
-        return self._observe(), reward, over, False, self._table.info(success, played)
+        return self._observe(), reward, over, False, self._info(success, self._frame - first)
 
     def render(self) -> Any:
         """Returns the frame, (608, 560, 3) uint8, or shows it, as `render_mode` says; in mode
@@ -214,7 +146,7 @@ class BilliardsEnv(GymEnv):
                 'gym.make(..., render_mode="rgb_array")'
             )
             return None
-        if self._scene is None or not self._table.x:
+        if not self._x:
             raise ResetNeeded("call reset() before render(): there is no table to show")
         if self.render_mode == "rgb_array_list":
             pictures, self._pictures = self._pictures, []
@@ -232,24 +164,45 @@ class BilliardsEnv(GymEnv):
         return {**self.__dict__, "_window": None}
 
     def _play(self, ax: float, ay: float) -> tuple[float, bool, bool]:
-        """Plays one frame as `Table.play` does, for all to see."""
-        table, scene = self._table, self._scene
-        frame = table.frame
-        reward, success, over = table.play(ax, ay)
-        if scene is not None:
+        """Plays one frame with an action in [-1, 1]^2, and returns the reward, whether the object
+        ball reached the target, and whether the game is over. An error leaves the table alone."""
+        task, config = self.task, self.task.config
+        shot = self._frame >= config.lead_in
+        struck = shot and self._frame < task.shots_end
+        dense = shot and task.dense
+        before = self._distance() if dense else 0.0
+        x, v = self._x.copy(), self._v.copy()
+        if struck and task.line:
+            place(x, v, ax, ay, config.radius)
+        elif struck:
+            shoot(v, ax, ay, config.max_impulse, config.max_speed)
+        walls, hits = advance(x, v, config.dt, config.radius, config.restitution)
+        self._x, self._v = x, v
+        self._walls += walls
+        self._hits += hits
+        self._frame += 1
+        inside = on_target(x[task.object_ball], x[task.object_ball + 1], self.target)
+        success, over = task.judge(shot, self._frame, inside)
+        reward = 1.0 if success else 0.0
+        if dense:
+            reward += before - self._distance()
+        if self._scene is not None:
             # On a line the shot puts the ball somewhere: there is no impulse to draw.
-            impulse = (0.0, 0.0) if self.task.line else (ax, ay)
-            struck = self.config.lead_in <= frame < self.task.shots_end
-            shot = impulse if struck else None
-            scene.step(table.x, table.v, shot, success, table.walls, table.hits)
-        if scene is not None or self.by_shots:
+            impulse = (0.0, 0.0) if task.line else (ax, ay)
+            self._scene.step(x, v, impulse if struck else None, success, self._walls, self._hits)
+        if self._scene is not None or self.by_shots:
             self._watch()
         return reward, success, over
+
+    def _distance(self) -> float:
+        ball = self.task.object_ball
+        far: float = distance(self._x[ball], self._x[ball + 1], self.target)
+        return far
 
     def _watch(self) -> None:
         """Keeps what observations and pictures need of this frame."""
         if self.by_shots:
-            self._recent.append(self._table.moment())
+            self._recent.append((self._x, self._v, self._frame))
         if self.render_mode == "human":
             self._picture()
         elif self.render_mode == "rgb_array_list":
@@ -268,9 +221,14 @@ class BilliardsEnv(GymEnv):
         return None
 
     def _observe(self) -> Observation:
+        task, target, background = self.task, self.target, self._background
         if not self.by_shots:
-            return self._table.observe()
-        return self.task.stack([self._table.observe(moment) for moment in self._recent])
+            return task.observe(self._x, self._v, target, self._frame, background)
+        return task.stack([task.observe(x, v, target, k, background) for x, v, k in self._recent])
+
+    def _info(self, success: bool, played: int) -> dict[str, Any]:
+        told = self._frame, success, self._walls, self._hits, played if self.by_shots else None
+        return self.task.info(self._x, self._v, *told)
 
 
 _SHOT_METADATA = {

@@ -73,20 +73,17 @@ def advance(
     restitution: float = 1.0,
     max_events: int = MAX_EVENTS,
 ) -> tuple[int, int]:
-    """Moves one table on by `duration`, in place.
+    """Moves one table on by `duration`, in place, and returns the numbers of wall hits and of
+    ball-ball hits.
 
     Args:
         x: positions [x0, y0, x1, y1, ...], a list of floats (or, compiled, a float64 array).
         v: velocities in the same order, in sides per time unit.
         duration: in time units, not negative.
         radius: of every ball.
-        restitution: normal speed after / before a collision, in (0, 1]; slow contacts are as the
-            module says.
-        max_events: most contacts to resolve.
-
-    Returns:
-        The numbers of wall hits and of ball-ball hits. `RuntimeError` after `max_events` contacts:
-        balls far too fast for the duration, or wedged between walls.
+        restitution: normal speed after / before a collision, in (0, 1].
+        max_events: most contacts to resolve; more are a `RuntimeError`: balls far too fast for the
+            duration, or wedged between walls.
     """
     walls, hits = _advance(x, v, duration, radius, restitution, max_events)
     if walls < 0:
@@ -204,17 +201,10 @@ def shoot(v: Vector, ax: float, ay: float, max_impulse: float, max_speed: float)
 
 
 def place(x: Vector, v: Vector, position: float, direction: float, radius: float) -> None:
-    """Plays a shot of the game on a line, in place: puts the cue ball somewhere and sends it off at
-    `LINE_SPEED`. Only y changes; all balls have the same x.
-
-    Args:
-        x: positions [x0, y0, x1, y1] of two balls.
-        v: velocities in the same order.
-        position: in [-1, 1]: from the lowest to the highest place of the cue ball. Where the object
-            ball is in the way, the nearest free place is taken.
-        direction: upwards unless below 0.
-        radius: of the balls.
-    """
+    """Plays a shot of the game on a line, in place: puts the cue ball of two at a position, from -1
+    for the lowest place to 1 for the highest, or where the object ball is in the way at the nearest
+    free place, and sends it upwards at `LINE_SPEED`, or down with a direction below 0. Only y
+    changes; all balls have the same x."""
     low = radius
     high = 1.0 - radius
     y = low + 0.5 * (position + 1.0) * (high - low)
@@ -300,19 +290,10 @@ def advance_many(
     backend: Backend = "auto",
     max_events: int = MAX_EVENTS,
 ) -> None:
-    """Moves many tables on by one frame, in place.
-
-    Args:
-        x: (B, 2N) positions.
-        v: (B, 2N) velocities.
-        walls: (B,) contacts with walls so far, counted on.
-        hits: (B,) contacts between balls so far, counted on.
-        config: the table.
-        rows: numbers of the tables to move; all by default.
-        backend: as of `resolve_backend`; all give the same bits.
-        max_events: most contacts on one table. More are a `RuntimeError`, as of `advance`, naming
-            the tables; these, and perhaps others, have moved then.
-    """
+    """Moves many tables on by one frame, in place: positions and velocities (B, 2N), and contacts
+    with walls and between balls so far (B,), which are counted on; `rows` are the numbers of the
+    tables to move, all by default. All backends give the same bits. `RuntimeError`, naming the
+    tables, for more contacts than `max_events`; these, and perhaps others, have moved then."""
     settings = (config.dt, config.radius, config.restitution, max_events)
     if resolve_backend(backend) == "numba":
         if rows is None:
@@ -381,11 +362,9 @@ def _may_meet(
     moved: NDArray[np.float64],
     config: TableConfig,
 ) -> NDArray[np.bool_]:
-    """Tables on which `advance` may find a contact within a frame, (B,): all on which it does, for
-    rounding errors are far below `_MARGIN`, and hardly any others.
-
-    `moved` is where the balls would be at the end of it.
-    """
+    """Tables on which `advance` may find a contact within a frame, (B,), at whose end the balls
+    would be at `moved`: all on which it does, for rounding errors are far below `_MARGIN`, and
+    hardly any others."""
     low, high = config.radius + _MARGIN, 1.0 - config.radius - _MARGIN
     outside = (moved < low) | (moved > high)
     reach = 4.0 * config.radius**2 + _MARGIN
@@ -424,11 +403,10 @@ def simulate(
         shots: (B, 2) actions in [-1, 1].
         config: the table.
         backend: as of `resolve_backend`; all give the same bits.
-        max_events: most contacts between two frames.
+        max_events: most contacts between two frames; more are a `RuntimeError`, naming the tables.
 
     Returns:
-        Positions, (B, T, 2N) float32. `ValueError` for shapes that do not fit, and `RuntimeError`
-        as of `advance`, naming the tables.
+        Positions, (B, T, 2N) float32. `ValueError` for shapes that do not fit.
     """
     count = len(positions)
     if positions.shape != (count, config.num_balls, 2) or velocities.shape != positions.shape:

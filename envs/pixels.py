@@ -84,17 +84,10 @@ def make_pixel_config(
     size: int | None = None,
     channels: int | None = None,
 ) -> PixelConfig:
-    """Returns the format that the arguments of an environment stand for.
-
-    Args:
-        pixels: a `PixelConfig`, a mapping of its fields, the name of a preset ("default" or
-            "paper"), or None for the default.
-        size: replaces the size of `pixels`, unless None.
-        channels: replaces the channels of `pixels`, unless None.
-
-    Returns:
-        The format. `ValueError` for an unknown preset or field, or an impossible value.
-    """
+    """Returns the format that the arguments of an environment stand for: a `PixelConfig`, a mapping
+    of its fields, the name of a preset, or None for the default, with another size or number of
+    channels unless they are None. `ValueError` for an unknown preset or field, or an impossible
+    value."""
     if pixels is None:
         pixels = PixelConfig()
     elif isinstance(pixels, str):
@@ -146,12 +139,7 @@ def draw_pixels(
 
 
 class Rasterizer:
-    """Draws balls of one radius in one format; see `rasterizer`.
-
-    Attributes:
-        config: the format.
-        radius: of the balls, in table sides.
-    """
+    """Draws balls of one radius, in table sides, in one format; see `rasterizer`."""
 
     def __init__(self, config: PixelConfig, radius: float) -> None:
         self.config = config
@@ -185,13 +173,8 @@ class Rasterizer:
     def draw(
         self, rows: Sequence[Sequence[float]], backgrounds: Sequence[Frame], out: Frame
     ) -> None:
-        """Draws B tables.
-
-        Args:
-            rows: B lists of centres, [x0, y0, x1, y1, ...].
-            backgrounds: B tables without balls, each (h, w, C).
-            out: (B, h, w, C), contiguous, is overwritten.
-        """
+        """Draws B tables into `out`, (B, h, w, C) and contiguous: of each, a list of centres,
+        [x0, y0, x1, y1, ...], and the table without balls, (h, w, C)."""
         size, width, channels = self.config.size, self._width, self.config.channels
         parts = self._fractions
         scale = size * parts

@@ -98,17 +98,9 @@ def draw_table(
 
 
 def draw_view(view: View, width: int | None = None, height: int | None = None) -> NDArray[np.uint8]:
-    """Draws all of a view: the table in its rails, and the score line below.
-
-    Args:
-        view: what to draw.
-        width: of the picture, in pixels; by default 560.
-        height: of the picture, in pixels; by default 608, or 632 with a hint.
-
-    Returns:
-        The picture, (height, width, 3) uint8, row 0 at the top. What the table leaves of it is
-        dark. Errors are those of `draw_table`.
-    """
+    """Draws all of a view, the table in its rails and the score line below: (height, width, 3)
+    uint8, row 0 at the top, by default 608 x 560, or 632 x 560 with a hint. What the table leaves
+    of it is dark. Errors are those of `draw_table`."""
     natural = Layout.natural(view.hint is not None)
     size = natural.width if width is None else width, natural.height if height is None else height
     if min(size) < 1:
@@ -117,14 +109,8 @@ def draw_view(view: View, width: int | None = None, height: int | None = None) -
 
 
 class Window:
-    """A window on the screen that shows views at a steady rate, and can be resized.
-
-    Someone may close it: then `is_open` is False, and it shows nothing more.
-
-    Args:
-        fps: most pictures a second.
-        title: of the window.
-    """
+    """A window on the screen that shows views, at most `fps` a second, and can be resized. Someone
+    may close it: then `is_open` is False, and it shows nothing more."""
 
     def __init__(self, fps: float, title: str = "Billiards2D") -> None:
         self.fps = fps
@@ -134,11 +120,8 @@ class Window:
         self._clock = pygame.time.Clock()
 
     def show(self, view: View) -> float:
-        """Shows a view, waiting until it is due; opens the window at first.
-
-        Returns:
-            The seconds since the view before was shown, 0 for the first.
-        """
+        """Shows a view, waiting until it is due, and returns the seconds since the view before, 0
+        for the first, which opens the window."""
         if not self.is_open:
             return 0.0
         first = self._screen is None
@@ -160,10 +143,8 @@ class Window:
         return 0.0 if first else milliseconds / 1000.0
 
     def events(self) -> list[pygame.event.Event]:
-        """Returns what has happened in the window since the last call, and closes it if asked to.
-
-        To miss no motion of the mouse, call it right before `show`.
-        """
+        """Returns what has happened in the window since the last call, and closes it if asked to;
+        to miss no motion of the mouse, call it right before `show`."""
         if self._screen is None:
             return []
         events = list(pygame.event.get())
@@ -271,13 +252,12 @@ def _felt(target: Target | None, side: int, is_success: bool) -> pygame.Surface:
     margin = max(1, round(0.008 * side))
     surface.fill(FELT, pygame.Rect(margin, margin, side - 2 * margin, side - 2 * margin))
     if target is not None:
-        canvas = Canvas(surface, 0, 0, side)
         x_low, x_high, y_low, y_high = (value * side for value in target)
         edge = _EDGE_WIDTH * side if is_success else 0.0
         for color, inset in ((_EDGE, 0.0), (TARGET, edge))[not is_success :]:
             columns = _covered(x_low + inset, x_high - inset, side)
             rows = _covered(side - y_high + inset, side - y_low - inset, side)
-            canvas.blend(columns[:, None] * rows[None, :], (0, 0), color)
+            surface.blit(_layer(columns[:, None] * rows[None, :], color), (0, 0))
     return surface
 
 
@@ -309,30 +289,19 @@ def _shadow(radius: float, side: int, phase: Phase) -> pygame.Surface:
 
 
 def _draw_texts(surface: pygame.Surface, view: View, layout: Layout) -> None:
-    first = max(0, layout.left - layout.rail // 2)
-    last = layout.width - first
-    size = round(21 * layout.unit)
-    row = layout.score_row
-    for text, color, x, anchor in (
-        (view.left, _TEXT, first, 0.0),
-        (view.middle, _FAINT_TEXT, layout.width / 2, 0.5),
-        (view.right, _TEXT, last, 1.0),
+    """Draws the score line and the hint, each text to the left of its point by a share of it."""
+    first, middle = max(0, layout.left - layout.rail // 2), layout.width / 2
+    for text, size, color, x, share, row in (
+        (view.left, 21, _TEXT, first, 0.0, layout.score_row),
+        (view.middle, 21, _FAINT_TEXT, middle, 0.5, layout.score_row),
+        (view.right, 21, _TEXT, layout.width - first, 1.0, layout.score_row),
+        (view.hint, 16, _FAINT_TEXT, middle, 0.5, layout.hint_row),
     ):
-        _draw_text(surface, text, size, color, (x, row), anchor)
-    if view.hint is not None:
-        where = layout.width / 2, layout.hint_row
-        _draw_text(surface, view.hint, round(16 * layout.unit), _FAINT_TEXT, where, 0.5)
-
-
-def _draw_text(
-    surface: pygame.Surface, text: str, size: int, color: Color, where: Point, anchor: float
-) -> None:
-    """Draws text, vertically in the middle of a point, and to the left of it by a share."""
-    if not text or size < 4:
-        return
-    picture, ascent = _text(text, size, color)
-    corner = where[0] - anchor * picture.get_width(), where[1] - 0.6 * ascent
-    surface.blit(picture, (round(corner[0]), round(corner[1])))
+        pixels = round(size * layout.unit)
+        if text and pixels >= 4:
+            picture, ascent = _text(text, pixels, color)
+            corner = x - share * picture.get_width(), row - 0.6 * ascent
+            surface.blit(picture, (round(corner[0]), round(corner[1])))
 
 
 @functools.lru_cache(maxsize=64)
@@ -362,14 +331,8 @@ class Place(NamedTuple):
 
 
 class Canvas:
-    """A surface with a table on it, to draw on in table coordinates.
-
-    Args:
-        surface: what to draw on.
-        left: first column of the table.
-        top: first row of the table.
-        side: height and width of the table, in pixels.
-    """
+    """A surface with a table on it, to draw on in table coordinates: the table's first column and
+    row, and its height and width, are in pixels."""
 
     def __init__(self, surface: pygame.Surface, left: int, top: int, side: int) -> None:
         self.surface = surface
@@ -407,18 +370,18 @@ class Canvas:
         size = radius * self.side
         rim = max(1.0, 0.28 * size)
         for reach, ink, strength in ((size + rim, _RIM, 0.75), (size, color, 1.0)):
-            mask, corner = _empty_mask(self.place, [center], reach + 1.0)
-            _add_capsule(mask, corner, center, center, reach)
-            self.blend(mask, corner, ink, strength * opacity)
+            mask = _Mask(self.place, [center], reach + 1.0)
+            mask.add_capsule(center, center, reach)
+            self.surface.blit(mask.layer(ink, strength * opacity), mask.corner)
 
     def ring(self, where: Point, radius: float, width: float, color: Color, opacity: float) -> None:
         """Draws a circle."""
         column, row = self.place.to_pixels(where)
         size, half = radius * self.side, 0.5 * width * self.side
-        mask, corner = _empty_mask(self.place, [(column, row)], size + half + 1.0)
-        x, y = _centres(mask, corner)
-        beyond = np.abs(np.hypot(x - column, y - row) - size) - half
-        self.blend(np.clip(0.5 - beyond, 0.0, 1.0), corner, color, opacity)
+        mask = _Mask(self.place, [(column, row)], size + half + 1.0)
+        x, y = mask.centres()
+        mask.add(np.abs(np.hypot(x - column, y - row) - size) - half)
+        self.surface.blit(mask.layer(color, opacity), mask.corner)
 
     def arrow(self, start: Point, tip: Point, color: Color, opacity: float) -> None:
         """Draws an arrow with a dark rim around it."""
@@ -433,16 +396,10 @@ class Canvas:
         barbs = [(neck[0] - s * head * dy, neck[1] + s * head * dx) for s in (0.55, -0.55)]
         corners = [(x1, y1), *barbs]
         for rim, ink, strength in ((0.005 * self.side, _RIM, 0.45), (0.0, color, 1.0)):
-            mask, corner = _empty_mask(self.place, [(x0, y0), *corners], half + rim + 2.0)
-            _add_capsule(mask, corner, (x0, y0), neck, half + rim)
-            _add_polygon(mask, corner, corners, rim)
-            self.blend(mask, corner, ink, strength * opacity)
-
-    def blend(
-        self, mask: Doubles, corner: tuple[int, int], color: Color, opacity: float = 1.0
-    ) -> None:
-        """Lays a colour over the surface, as thick as the mask (0 to 1) says."""
-        self.surface.blit(_layer(mask, color, opacity), corner)
+            mask = _Mask(self.place, [(x0, y0), *corners], half + rim + 2.0)
+            mask.add_capsule((x0, y0), neck, half + rim)
+            mask.add_polygon(corners, rim)
+            self.surface.blit(mask.layer(ink, strength * opacity), mask.corner)
 
 
 def _sprite(color: Doubles, alpha: Doubles) -> pygame.Surface:
@@ -486,43 +443,67 @@ def _check_points(name: str, points: ArrayLike) -> list[Point]:
     return [(float(x), float(y)) for x, y in array]
 
 
-def _empty_mask(
-    place: Place, points: Sequence[Point], reach: float
-) -> tuple[Doubles, tuple[int, int]]:
-    """A mask that holds the points and `reach` pixels around them, and its upper left corner."""
-    xs, ys = zip(*points, strict=True)
-    left, right = _span(min(xs), max(xs), reach, place.width)
-    top, bottom = _span(min(ys), max(ys), reach, place.height)
-    return np.zeros((max(0, right - left), max(0, bottom - top))), (left, top)
+class _Mask:
+    """How much of each pixel shapes cover, from 0 to 1, in a rectangle of the picture that holds
+    some points and `reach` pixels around them."""
 
+    def __init__(self, place: Place, points: Sequence[Point], reach: float) -> None:
+        xs, ys = zip(*points, strict=True)
+        left, right = _span(min(xs), max(xs), reach, place.width)
+        top, bottom = _span(min(ys), max(ys), reach, place.height)
+        self.corner = left, top
+        self.shares = np.zeros((max(0, right - left), max(0, bottom - top)))
 
-def _add_capsule(
-    mask: Doubles,
-    corner: tuple[int, int],
-    start: Point,
-    end: Point,
-    half: float,
-    shares: tuple[float, float] = (1.0, 1.0),
-) -> None:
-    """Draws a straight line with round ends, of half a width and with shares of width and opacity
-    at both ends, into a mask at a corner of the picture: the larger value stays."""
-    x0, y0 = start[0] - corner[0], start[1] - corner[1]
-    x1, y1 = end[0] - corner[0], end[1] - corner[1]
-    left, right = _span(x0, x1, half + 1.0, mask.shape[0])
-    top, bottom = _span(y0, y1, half + 1.0, mask.shape[1])
-    if left >= right or top >= bottom:
-        return
-    x = (np.arange(left, right) + 0.5 - x0)[:, None]
-    y = (np.arange(top, bottom) + 0.5 - y0)[None, :]
-    dx, dy = x1 - x0, y1 - y0
-    along = np.clip((x * dx + y * dy) / max(dx * dx + dy * dy, 1e-12), 0.0, 1.0)
-    distance = np.hypot(x - along * dx, y - along * dy)
-    share = shares[0] + along * (shares[1] - shares[0])
-    # Thinner than a pixel is fainter, not thinner.
-    covered = np.clip(np.maximum(half * share, 0.5) + 0.5 - distance, 0.0, 1.0)
-    covered *= share * np.minimum(2.0 * half * share, 1.0)
-    part = mask[left:right, top:bottom]
-    np.maximum(part, covered, out=part)
+    def centres(self) -> tuple[Doubles, Doubles]:
+        """Columns and rows of the centres of the pixels."""
+        x, y = (
+            np.arange(size, dtype=np.float64) + 0.5 + first
+            for size, first in zip(self.shares.shape, self.corner, strict=True)
+        )
+        return x[:, None], y[None, :]
+
+    def add(self, beyond: Doubles) -> None:
+        """Adds a shape by how far each centre lies beyond its edge."""
+        np.maximum(self.shares, np.clip(0.5 - beyond, 0.0, 1.0), out=self.shares)
+
+    def add_capsule(
+        self, start: Point, end: Point, half: float, shares: tuple[float, float] = (1.0, 1.0)
+    ) -> None:
+        """Adds a straight line with round ends, of half a width and with shares of width and
+        opacity at both ends."""
+        x0, y0 = start[0] - self.corner[0], start[1] - self.corner[1]
+        x1, y1 = end[0] - self.corner[0], end[1] - self.corner[1]
+        left, right = _span(x0, x1, half + 1.0, self.shares.shape[0])
+        top, bottom = _span(y0, y1, half + 1.0, self.shares.shape[1])
+        if left >= right or top >= bottom:
+            return
+        x = (np.arange(left, right) + 0.5 - x0)[:, None]
+        y = (np.arange(top, bottom) + 0.5 - y0)[None, :]
+        dx, dy = x1 - x0, y1 - y0
+        along = np.clip((x * dx + y * dy) / max(dx * dx + dy * dy, 1e-12), 0.0, 1.0)
+        distance = np.hypot(x - along * dx, y - along * dy)
+        share = shares[0] + along * (shares[1] - shares[0])
+        # Thinner than a pixel is fainter, not thinner.
+        covered = np.clip(np.maximum(half * share, 0.5) + 0.5 - distance, 0.0, 1.0)
+        covered *= share * np.minimum(2.0 * half * share, 1.0)
+        part = self.shares[left:right, top:bottom]
+        np.maximum(part, covered, out=part)
+
+    def add_polygon(self, points: Sequence[Point], rim: float) -> None:
+        """Adds a convex polygon, grown by a rim."""
+        x, y = self.centres()
+        beyond = np.full(self.shares.shape, -np.inf)
+        middle = np.mean(points, axis=0)
+        for (x0, y0), (x1, y1) in itertools.pairwise([*points, points[0]]):
+            length = math.hypot(x1 - x0, y1 - y0) or 1.0
+            nx, ny = (y1 - y0) / length, (x0 - x1) / length
+            if (middle[0] - x0) * nx + (middle[1] - y0) * ny > 0.0:
+                nx, ny = -nx, -ny
+            np.maximum(beyond, (x - x0) * nx + (y - y0) * ny, out=beyond)
+        np.maximum(self.shares, np.clip(0.5 + rim - beyond, 0.0, 1.0), out=self.shares)
+
+    def layer(self, color: Color, opacity: float) -> pygame.Surface:
+        return _layer(self.shares, color, opacity)
 
 
 @functools.lru_cache(maxsize=16)  # ways stay for many pictures
@@ -538,13 +519,14 @@ def _line(
     """A line on a transparent rectangle, and where its corner lies in the picture."""
     points = [place.to_pixels(where) for where in places]
     half = 0.5 * width * place.side
-    mask, corner = _empty_mask(place, points, half + 1.0)
+    mask = _Mask(place, points, half + 1.0)
     pieces = list(_pieces(_corners(points), dash * place.side))
     total = pieces[-1][1][1]
     for (start, low), (end, high) in pieces:
-        shares = (low / total, high / total) if fade and total else (1.0, 1.0)
-        _add_capsule(mask, corner, start, end, half, shares)
-    return _layer(mask, color, opacity), corner
+        mask.add_capsule(
+            start, end, half, (low / total, high / total) if fade and total else (1, 1)
+        )
+    return mask.layer(color, opacity), mask.corner
 
 
 def _corners(points: Sequence[Point]) -> list[Point]:
@@ -586,34 +568,11 @@ def _cuts(done: float, length: float, dash: float) -> list[float]:
     return [0.0, *(first + k * step for k in range(count)), length]
 
 
-def _add_polygon(
-    mask: Doubles, corner: tuple[int, int], points: Sequence[Point], rim: float
-) -> None:
-    """Draws a convex polygon, grown by a rim, into a mask."""
-    x, y = _centres(mask, corner)
-    beyond = np.full(mask.shape, -np.inf)
-    middle = np.mean(points, axis=0)
-    for (x0, y0), (x1, y1) in itertools.pairwise([*points, points[0]]):
-        length = math.hypot(x1 - x0, y1 - y0) or 1.0
-        nx, ny = (y1 - y0) / length, (x0 - x1) / length
-        if (middle[0] - x0) * nx + (middle[1] - y0) * ny > 0.0:
-            nx, ny = -nx, -ny
-        np.maximum(beyond, (x - x0) * nx + (y - y0) * ny, out=beyond)
-    np.maximum(mask, np.clip(0.5 + rim - beyond, 0.0, 1.0), out=mask)
-
-
-def _centres(mask: Doubles, corner: tuple[int, int]) -> tuple[Doubles, Doubles]:
-    """Columns and rows of the centres of a mask's pixels."""
-    x = np.arange(mask.shape[0], dtype=np.float64) + 0.5 + corner[0]
-    y = np.arange(mask.shape[1], dtype=np.float64) + 0.5 + corner[1]
-    return x[:, None], y[None, :]
-
-
 def _span(a: float, b: float, reach: float, size: int) -> tuple[int, int]:
     return max(0, math.floor(min(a, b) - reach)), min(size, math.ceil(max(a, b) + reach))
 
 
-def _layer(mask: Doubles, color: Color, opacity: float) -> pygame.Surface:
+def _layer(mask: Doubles, color: Color, opacity: float = 1.0) -> pygame.Surface:
     layer = pygame.Surface(mask.shape, pygame.SRCALPHA, 32)
     if mask.size:
         layer.fill((*color, 0))

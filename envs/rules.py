@@ -23,24 +23,9 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from jumpy_mbrl.checks import check_choice, check_flag, check_names, is_integer
-from jumpy_mbrl.envs.config import (
-    LINE_CONFIG,
-    Start,
-    TableConfig,
-    Target,
-    check_start,
-    check_target,
-)
+from jumpy_mbrl.envs import starts
+from jumpy_mbrl.envs.config import LINE_CONFIG, STARTS, Start, TableConfig, Target, check_target
 from jumpy_mbrl.envs.pixels import PixelConfig, Rasterizer, make_pixel_config, rasterizer
-from jumpy_mbrl.envs.starts import (
-    check_positions,
-    check_room,
-    check_velocities,
-    draw_many_positions,
-    draw_many_velocities,
-    draw_positions,
-    draw_velocities,
-)
 
 ObsType = Literal["coords", "state", "pixels", "dict"]
 Reward = Literal["sparse", "dense"]
@@ -166,19 +151,19 @@ class Task:
         positions = velocities = target = None
         if "velocities" in options:
             given = self._lift("velocities", options["velocities"], 0.0)
-            velocities = check_velocities(given, config).ravel().tolist()
+            velocities = starts.check_velocities(given, config).ravel().tolist()
         if "target" in options:
             target = self._given_target(options["target"])
         if "positions" in options:
             given = self._lift("positions", options["positions"], _MIDDLE)
-            positions = check_positions(given, config).ravel().tolist()
-            check_room(positions, config)
+            positions = starts.check_positions(given, config).ravel().tolist()
+            starts.check_room(positions, config)
         # Positions come last: they may take any number of draws, and a crowded table, which only
         # given positions can fill, must not need them. The rest of a seed stays what it was.
-        drawn = draw_velocities(config, rng, self.start, self.line)
+        drawn = starts.draw_velocities(config, rng, self.start, self.line)
         usual = self._draw_target(rng) if self.random_target else config.target
         if positions is None:
-            positions = draw_positions(config, rng.random, self.line)
+            positions = starts.draw_positions(config, rng.random, self.line)
         return positions, velocities or drawn, target or usual
 
     def start_tables(
@@ -186,12 +171,12 @@ class Task:
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """Draws a table from each generator: positions (B, 2N), velocities (B, 2N) and targets
         (B, 4), what `start_table` gives."""
-        velocities = draw_many_velocities(self.config, rngs, self.start, self.line)
+        velocities = starts.draw_many_velocities(self.config, rngs, self.start, self.line)
         if self.random_target:
             targets = np.array([self._draw_target(rng) for rng in rngs])
         else:
             targets = np.tile(np.array(self.config.target), (len(rngs), 1))
-        return draw_many_positions(self.config, rngs, self.line), velocities, targets
+        return starts.draw_many_positions(self.config, rngs, self.line), velocities, targets
 
     def _draw_target(self, rng: np.random.Generator) -> Target:
         x_low, x_high, y_low, y_high = self.config.target
@@ -252,15 +237,9 @@ class Task:
         return spaces.Box(np.tile(low, frames), np.tile(high, frames), dtype=np.float32)
 
     def observe(self, x: Any, v: Any, target: Any, frame: Any, backgrounds: Any) -> Observation:
-        """Returns the observation of one table, or (B, ...) of many.
-
-        Args:
-            x: flat positions, or (B, 2N).
-            v: flat velocities, or (B, 2N).
-            target: of the episode, or (B, 4).
-            frame: its number, or (B,).
-            backgrounds: the table without balls, or B of them; only pictures need it.
-        """
+        """Returns the observation of one table, or (B, ...) of many: of flat positions and
+        velocities, or (B, 2N); the target, or (B, 4); the number of the frame, or (B,); and, needed
+        by pictures only, the table without balls, or B of them."""
         one = isinstance(x, list)
         numbers = None
         if self.obs_type != "pixels":
@@ -302,13 +281,9 @@ class Task:
     # Play
 
     def judge(self, shot: Any, frame: Any, inside: Any) -> tuple[Any, Any]:
-        """Tells at a frame whether the game is won, and whether it is over.
-
-        Args:
-            shot: whether the frame comes after the first shot, or (B,).
-            frame: its number, or (B,).
-            inside: whether the object ball is in the target, or (B,).
-        """
+        """Tells whether the game is won, and whether it is over: `shot` says whether the frame
+        comes after the first shot, and `inside` whether the object ball is in the target. All are
+        of one table, or (B,)."""
         if self.success == "any":
             success = shot & inside
             return success, success
@@ -318,18 +293,10 @@ class Task:
     def info(
         self, x: Any, v: Any, frame: Any, success: Any, walls: Any, hits: Any, played: Any = None
     ) -> dict[str, Any]:
-        """Returns what environments tell beside the observation, of one table or of many. Arrays of
-        counts are handed on, all else is copied.
-
-        Args:
-            x: flat positions, or (B, 2N).
-            v: flat velocities, or (B, 2N).
-            frame: its number, or (B,).
-            success: whether this step reached the target, or (B,).
-            walls: contacts with walls so far, or (B,).
-            hits: contacts between balls so far, or (B,).
-            played: frames that this step played, where steps play many, or (B,).
-        """
+        """Returns what environments tell beside the observation, of one table or of many: of
+        positions and velocities as in `observe`, the number of the frame, whether this step reached
+        the target, contacts with walls and between balls so far, and, where steps play many frames,
+        how many this one played. Arrays of counts are handed on, all else is copied."""
         seen, _, shape = self._known[isinstance(x, list)]
         positions, velocities = np.array(x[seen]), np.array(v[seen])
         if not self.line:
@@ -380,12 +347,16 @@ def plane_task(
 ) -> Task:
     """Returns the task that the arguments of `Billiards2DEnv` stand for; `ValueError` for a bad
     one, by name."""
-    check_start(start)
+    if max_shots is not None and (not is_integer(max_shots) or max_shots < 1):
+        raise ValueError(
+            f"expected max_shots to be an integer of at least 1, or None for a shot at every "
+            f"frame, got {max_shots!r}"
+        )
     return Task(
         config=_make_config(config, num_balls, TableConfig()),
         obs_type=check_choice("obs_type", obs_type, OBS_TYPES),
-        start=start,
-        max_shots=_check_max_shots(max_shots),
+        start=check_choice("start", start, STARTS),
+        max_shots=None if max_shots is None else int(max_shots),
         random_target=check_flag("random_target", random_target),
         dense=check_choice("reward", reward, REWARDS) == "dense",
         success=check_choice("success", success, SUCCESSES),
@@ -408,7 +379,7 @@ def line_task(config: TableConfig | Mapping[str, Any] | None = None, **arguments
             f"expected radius to be at most 0.25, so that two balls fit on a line, "
             f"got {table.radius}"
         )
-    check_room([_MIDDLE, table.radius, _MIDDLE, 1.0 - table.radius], table)
+    starts.check_room([_MIDDLE, table.radius, _MIDDLE, 1.0 - table.radius], table)
     if table.target[:2] != (0.0, 1.0):
         raise ValueError(
             f"expected target to be (0, 1, y_low, y_high) on a line, got {table.target}"
@@ -442,12 +413,3 @@ def _check_pixels(
                     f"{value!r}; use obs_type='pixels' or 'dict'"
                 )
     return make_pixel_config(pixels, size, channels)
-
-
-def _check_max_shots(max_shots: int | None) -> int | None:
-    if max_shots is not None and (not is_integer(max_shots) or max_shots < 1):
-        raise ValueError(
-            f"expected max_shots to be an integer of at least 1, or None for a shot at every "
-            f"frame, got {max_shots!r}"
-        )
-    return None if max_shots is None else int(max_shots)

@@ -172,11 +172,7 @@ class Layout:
 
 
 class Trail:
-    """Where balls have been lately.
-
-    Args:
-        duration: how long it remembers, in frames.
-    """
+    """Where balls have been lately, in the last `duration` frames."""
 
     def __init__(self, duration: float = TRAIL_FRAMES) -> None:
         self.duration = duration
@@ -201,22 +197,12 @@ class Trail:
 
 
 class Scene:
-    """Follows an episode frame by frame, and says what there is to see of it.
-
-    Args:
-        config: the table.
-    """
+    """Follows an episode frame by frame, and says what there is to see of it."""
 
     def __init__(self, config: TableConfig) -> None:
         self.config = config
-        self._target = config.target
-        self._x: list[float] = []
-        self._frame = 0
-        self._walls = 0
-        self._hits = 0
-        self._success = False
         self._trail = Trail()
-        self._shot: tuple[int, Arrow] | None = None
+        self.start([], config.target)
 
     def start(self, x: Sequence[float], target: Target) -> None:
         """An episode begins, with balls at the flat positions `x`."""
@@ -224,7 +210,7 @@ class Scene:
         self._target = target
         self._frame = self._walls = self._hits = 0
         self._success = False
-        self._shot = None
+        self._shot: tuple[int, Arrow] | None = None
         self._trail.clear()
         self._trail.add(0.0, x)
 
@@ -237,16 +223,8 @@ class Scene:
         walls: int = 0,
         hits: int = 0,
     ) -> None:
-        """One more frame has been played.
-
-        Args:
-            x: flat positions at its end.
-            v: flat velocities at its end.
-            action: the shot at its start, if there was one.
-            success: whether the object ball is in the target.
-            walls: contacts with walls so far.
-            hits: contacts between balls so far.
-        """
+        """One more frame has been played: positions and velocities at its end, flat, the shot at
+        its start, if there was one, and the score so far."""
         if action is not None:
             self._shot = self._frame, Arrow((self._x[0], self._x[1]), action)
         self._follow(x, v)

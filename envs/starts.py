@@ -26,18 +26,8 @@ _MAX_RESTARTS = 100
 def sample_tables(
     config: TableConfig, rng: np.random.Generator, count: int, start: Start = "moving"
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Draws start tables: positions first, then velocities.
-
-    Args:
-        config: the table.
-        rng: the source of all randomness.
-        count: number of tables B.
-        start: "moving" or "rest".
-
-    Returns:
-        Positions and velocities, each (B, N, 2) float64. `ValueError` for an unknown start, or if
-        the balls find no room.
-    """
+    """Draws start tables, positions first: positions and velocities, each (B, N, 2) float64;
+    `ValueError` for an unknown start, or if the balls find no room."""
     check_start(start)
     positions = sample_positions(config, rng, count)
     return positions, sample_velocities(config, rng, count, start)
@@ -46,12 +36,9 @@ def sample_tables(
 def sample_positions(
     config: TableConfig, rng: np.random.Generator, count: int
 ) -> NDArray[np.float64]:
-    """Draws positions without overlap, (B, N, 2) float64.
-
-    Balls are placed one after the other, each uniformly over the room that the earlier ones leave
-    (by rejection); a table on which some ball finds none is begun again. `ValueError` if that never
-    ends.
-    """
+    """Draws positions without overlap, (B, N, 2) float64: ball after ball, each uniformly over the
+    room that the earlier ones leave, by rejection; a table on which some ball finds none is begun
+    again. `ValueError` if that never ends."""
     placed = np.empty((count, config.num_balls, 2))
     waiting = np.arange(count)
     for _ in range(_MAX_RESTARTS):
@@ -111,16 +98,8 @@ def draw_positions(
     config: TableConfig, random: Callable[[], float], line: bool = False
 ) -> list[float]:
     """Draws the positions of one table, [x0, y0, x1, y1, ...], by the law of `sample_positions`:
-    with the same generator it returns the same numbers, several times faster.
-
-    Args:
-        config: the table.
-        random: the source of all randomness, `Generator.random`.
-        line: whether all x are to be 0.5.
-
-    Returns:
-        The flat positions. `ValueError` if the balls find no room.
-    """
+    with the same generator, whose `random` it takes, it returns the same numbers, several times
+    faster. On a line all x are 0.5. `ValueError` if the balls find no room."""
     low, side = config.radius, 1.0 - 2.0 * config.radius
     reach = 4.0 * config.radius**2
     for _ in range(_MAX_RESTARTS):
@@ -208,12 +187,9 @@ def check_room(x: list[float], config: TableConfig) -> None:
     """`ValueError` for balls wedged between walls, which would meet without end as soon as they
     move, or so nearly wedged that one frame could have more contacts than a table may have.
 
-    Each table that might be so is shaken for one frame, along the axes and the diagonals, in which
-    rows between walls or corners lie, and may not have more than a tenth of `MAX_EVENTS` contacts.
-
-    Args:
-        x: flat positions, valid ones.
-        config: the table.
+    Each table of flat positions `x` that might be so is shaken for one frame, along the axes and
+    the diagonals, in which rows between walls or corners lie, and may not have more than a tenth of
+    `MAX_EVENTS` contacts.
     """
     # Walls can only hold balls that touch opposite ones.
     span = 1.0 - 2.0 * config.radius - config.max_speed * config.dt

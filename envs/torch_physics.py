@@ -124,21 +124,10 @@ def simulate(
     restitution: float = 1.0,
     max_events: int = DEFAULT_MAX_EVENTS,
 ) -> tuple[Tensor, Tensor]:
-    """Plays every table once and reads positions and velocities at the query times.
-
-    The cost grows with the number of events, not with the number of query times.
-
-    Args:
-        positions: (B, N, 2) ball centres at time 0.
-        velocities: (B, N, 2) at time 0.
-        times: (K,) query times in time units, in any order, not negative.
-        radius: As of `advance`, and so are the others.
-        restitution: As there.
-        max_events: As there.
-
-    Returns:
-        Positions and velocities, both (B, K, N, 2), differentiable in every argument tensor.
-    """
+    """Plays every table once, with the arguments of `advance`, and reads positions and velocities,
+    both (B, K, N, 2), at the query times (K,), which are not negative and in any order. They are
+    differentiable in every argument tensor. The cost grows with the number of events, not with that
+    of query times."""
     _check(positions, velocities, radius, restitution)
     times = _check_times(times, positions)
     length = times.detach().max().expand(positions.shape[0])

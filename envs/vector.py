@@ -7,7 +7,8 @@ with the same seeds and actions, and are a great deal faster, most of all with t
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,25 +21,11 @@ from numpy.typing import NDArray
 
 from jumpy_mbrl.arrays import as_array
 from jumpy_mbrl.checks import check_choice, check_count
+from jumpy_mbrl.envs import physics, rules
 from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.envs.limit import check_limit
-from jumpy_mbrl.envs.physics import (
-    Backend,
-    advance_many,
-    place_many,
-    resolve_backend,
-    shoot_many,
-)
 from jumpy_mbrl.envs.pixels import Frame
-from jumpy_mbrl.envs.rules import (
-    Floats,
-    Observation,
-    Task,
-    distance,
-    line_task,
-    on_target,
-    plane_task,
-)
+from jumpy_mbrl.envs.rules import Floats, Observation, Task
 
 GymVectorEnv = VectorEnv[Observation, Floats, NDArray[Any]]
 """Named by all classes here: skrl knows Gymnasium's environments by their direct bases."""
@@ -50,7 +37,7 @@ _MUTABLE = (np.ndarray, list)
 
 
 class Tables:
-    """B tables in play. (`billiards.Table` is one, by the same rules.)
+    """B tables in play. (`billiards.BilliardsEnv` plays one, by the same rules.)
 
     Attributes:
         task: what is played.
@@ -62,16 +49,12 @@ class Tables:
         hits: (B,) contacts between balls so far.
     """
 
-    def __init__(self, task: Task, count: int, backend: Backend = "auto") -> None:
+    def __init__(self, task: Task, count: int, backend: physics.Backend = "auto") -> None:
         self.task = task
-        self.backend: Backend = backend
-        size = 2 * task.config.num_balls
-        self.x = np.zeros((count, size))
-        self.v = np.zeros((count, size))
+        self.backend: physics.Backend = backend
+        self.x, self.v = np.zeros((2, count, 2 * task.config.num_balls))
         self.target = np.tile(np.array(task.config.target), (count, 1))
-        self.frame = np.zeros(count, dtype=np.int64)
-        self.walls = np.zeros(count, dtype=np.int64)
-        self.hits = np.zeros(count, dtype=np.int64)
+        self.frame, self.walls, self.hits = np.zeros((3, count), dtype=np.int64)
         self._background: Frame = np.empty((0, 0, 0), dtype=np.uint8)
         if task.has_pixels:
             self._background = task.painter.background(task.config.target)
@@ -97,25 +80,16 @@ class Tables:
         if self.task.has_pixels:
             for row in rows.tolist():
                 shown = tuple(self.target[row].tolist())
-                usual = shown == self.task.config.target
-                self._backgrounds[row] = (
-                    self._background if usual else self.task.painter.background(shown)
-                )
+                if shown == self.task.config.target:
+                    self._backgrounds[row] = self._background
+                else:
+                    self._backgrounds[row] = self.task.painter.background(shown)
 
-    def play(
-        self, actions: NDArray[np.float64], rows: Rows | None = None
-    ) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]:
-        """Plays one frame.
-
-        Args:
-            actions: (B, 2), in [-1, 1].
-            rows: numbers of the tables to play on, all by default; the others stay as they are.
-
-        Returns:
-            Of all tables, (B,) each: the reward, whether the object ball reached the target, and
-            whether the game is over; zero and False for those not played on. `RuntimeError` as by
-            `advance_many`: then shots have been played, and tables have moved.
-        """
+    def play(self, actions: NDArray[np.float64], rows: Rows | None = None) -> Result:
+        """Plays one frame on the tables with the numbers `rows`, all by default, with actions
+        (B, 2) in [-1, 1]: of all tables, (B,) each, the reward, whether the object ball reached the
+        target, and whether the game is over; zero and False for those not played on.
+        `RuntimeError` as by `advance_many`: then shots have been played, and tables have moved."""
         task, config = self.task, self.task.config
         played = np.ones(len(self.x), dtype=bool)
         if rows is not None:
@@ -125,12 +99,13 @@ class Tables:
         before = self._distance() if task.dense else None
         pushed = np.flatnonzero(shot & (self.frame < task.shots_end))
         if len(pushed) and task.line:
-            place_many(self.x, self.v, actions, config, pushed, self.backend)
+            physics.place_many(self.x, self.v, actions, config, pushed, self.backend)
         elif len(pushed):
-            shoot_many(self.v, actions, config, pushed)
-        advance_many(self.x, self.v, self.walls, self.hits, config, rows, self.backend)
+            physics.shoot_many(self.v, actions, config, pushed)
+        physics.advance_many(self.x, self.v, self.walls, self.hits, config, rows, self.backend)
         self.frame += played
-        success, over = task.judge(shot, self.frame, on_target(*self._object_ball, self.target.T))
+        inside = rules.on_target(*self._object_ball, self.target.T)
+        success, over = task.judge(shot, self.frame, inside)
         reward = success.astype(np.float64)
         if before is not None:
             reward[shot] += (before - self._distance())[shot]
@@ -144,11 +119,7 @@ class Tables:
         return self.observe_at(self.x[rows], self.v[rows], self.frame[rows], rows)
 
     def observe_at(
-        self,
-        x: NDArray[np.float64],
-        v: NDArray[np.float64],
-        frame: NDArray[np.int64],
-        rows: Rows,
+        self, x: NDArray[np.float64], v: NDArray[np.float64], frame: NDArray[np.int64], rows: Rows
     ) -> Observation:
         """Returns the observations of other frames of the episodes on the tables `rows`."""
         backgrounds = [self._backgrounds[row] for row in rows.tolist()]
@@ -174,7 +145,7 @@ class Tables:
         return self.x[:, ball], self.x[:, ball + 1]
 
     def _distance(self) -> NDArray[np.float64]:
-        far: NDArray[np.float64] = distance(*self._object_ball, self.target.T, np.sqrt)
+        far: NDArray[np.float64] = rules.distance(*self._object_ball, self.target.T, np.sqrt)
         return far
 
 
@@ -221,7 +192,7 @@ class BilliardsVectorEnv(GymVectorEnv):
         max_episode_steps: int | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         render_mode: str | None = None,
-        backend: Backend = "auto",
+        backend: physics.Backend = "auto",
         **arguments: Any,
     ) -> None:
         if render_mode is not None:
@@ -229,7 +200,9 @@ class BilliardsVectorEnv(GymVectorEnv):
         self.task = task = self._make_task(arguments)
         self.num_envs = check_count("num_envs", num_envs)
         self.max_episode_steps = max_episode_steps
-        self.autoreset_mode = _read_mode(autoreset_mode)
+        if not isinstance(autoreset_mode, AutoresetMode):
+            check_choice("autoreset_mode", autoreset_mode, [mode.value for mode in AutoresetMode])
+        self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = {**type(self).metadata, "autoreset_mode": self.autoreset_mode}  # type: ignore[misc]
         self.render_mode = render_mode
         self.single_action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
@@ -238,16 +211,13 @@ class BilliardsVectorEnv(GymVectorEnv):
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
 
         count, size = self.num_envs, 2 * task.config.num_balls
-        self._tables = Tables(task, count, resolve_backend(backend))
+        self._tables = Tables(task, count, physics.resolve_backend(backend))
         self._rngs: list[np.random.Generator | None] = [None] * count
         self._seeds: list[int] = [-1] * count
-        self._elapsed = np.zeros(count, dtype=np.int64)
-        self._started = np.zeros(count, dtype=bool)
-        self._ended = np.zeros(count, dtype=bool)
-        # By shots, the last frames seen of each table, of which frame k lies at k modulo their
-        # number, and how many the last step played.
+        self._elapsed, self._played = np.zeros((2, count), dtype=np.int64)
+        self._started, self._ended = np.zeros((2, count), dtype=bool)
+        # The last frames of each table, of which frame k lies at k modulo their number.
         self._recent = np.zeros((2, self._depth, count, size) if self.by_shots else 0)
-        self._played = np.zeros(count, dtype=np.int64)
 
     @property
     def config(self) -> TableConfig:
@@ -358,9 +328,7 @@ class BilliardsVectorEnv(GymVectorEnv):
         tables = self._tables
         return tuple(
             rendering.draw_table(
-                x.reshape(-1, 2),
-                tuple(target.tolist()),
-                radius=self.config.radius,
+                x.reshape(-1, 2), tuple(target.tolist()), radius=self.config.radius
             )
             for x, target in zip(tables.x, tables.target, strict=True)
         )
@@ -370,8 +338,9 @@ class BilliardsVectorEnv(GymVectorEnv):
         and returns the latter as infos."""
         ended, rows = self._ended.copy(), np.flatnonzero(self._ended)
         final_obs = np.full(self.num_envs, None, dtype=object)
-        for row, last in zip(rows.tolist(), _split(observations, rows), strict=True):
-            final_obs[row] = last
+        last = _map(itemgetter(rows), observations)
+        for k, row in enumerate(rows.tolist()):
+            final_obs[row] = _map(itemgetter(k), last)
         final_info = _with_masks(_only(infos, rows), ended)
         self._begin(rows)
         _overwrite(observations, rows, self._observe(rows))
@@ -416,7 +385,7 @@ class BilliardsVectorEnv(GymVectorEnv):
     def _make_task(self, arguments: dict[str, Any]) -> Task:
         if self.by_shots and "max_shots" in arguments:
             raise TypeError(f"{type(self).__name__} got an unexpected keyword argument 'max_shots'")
-        return line_task(**arguments) if self.on_line else plane_task(**arguments)
+        return rules.line_task(**arguments) if self.on_line else rules.plane_task(**arguments)
 
     def _steps_to_win(self) -> int:
         """How many steps an episode has to have for one of them to win it."""
@@ -428,10 +397,7 @@ class BilliardsVectorEnv(GymVectorEnv):
         return self.config.lead_in + 1 if self.by_shots else 1
 
     def _deal(
-        self,
-        rows: Rows,
-        rngs: list[np.random.Generator],
-        options: list[dict[str, Any]] | None,
+        self, rows: Rows, rngs: list[np.random.Generator], options: list[dict[str, Any]] | None
     ) -> None:
         """Starts episodes on some tables, with a generator for each."""
         self._tables.start(rows, rngs, options)
@@ -450,10 +416,9 @@ class BilliardsVectorEnv(GymVectorEnv):
             return self._tables.play(actions, rows)
         tables = self._tables
         rows = np.arange(self.num_envs) if rows is None else rows
-        terminations = np.zeros(self.num_envs, dtype=bool)
-        terminations[rows] = True
         rewards = np.zeros(self.num_envs)
-        successes = np.zeros(self.num_envs, dtype=bool)
+        successes, terminations = np.zeros((2, self.num_envs), dtype=bool)
+        terminations[rows] = True
         running = rows
         for _ in range(self.config.lead_in, self.task.last_frame):
             reward, success, over = tables.play(actions, running)
@@ -567,13 +532,6 @@ class Billiards1DShotVectorEnv(BilliardsVectorEnv, GymVectorEnv):
     by_shots = on_line = True
 
 
-def _read_mode(mode: AutoresetMode | str) -> AutoresetMode:
-    if isinstance(mode, AutoresetMode):
-        return mode
-    known = [entry.value for entry in AutoresetMode]
-    return AutoresetMode(check_choice("autoreset_mode", mode, known))
-
-
 def _read_actions(actions: Any, count: int, rows: Rows | None) -> NDArray[np.float64]:
     """Returns the actions, clipped to [-1, 1], or refuses them; only those of `rows` matter."""
     try:
@@ -605,16 +563,22 @@ def _with_masks(infos: dict[str, Any], mask: NDArray[np.bool_]) -> dict[str, Any
     return result
 
 
-def _only(infos: dict[str, Any], rows: Rows) -> dict[str, Any]:
+def _map(change: Callable[[Any], Any], content: Any) -> Any:
+    """What `change` makes of an array, or of each in nested dictionaries."""
+    if isinstance(content, dict):
+        return {name: _map(change, value) for name, value in content.items()}
+    return change(content)
+
+
+def _only(infos: dict[str, Any], rows: Rows) -> Any:
     """Returns a copy of infos with zeros for all but some tables."""
-    result: dict[str, Any] = {}
-    for name, value in infos.items():
-        if isinstance(value, dict):
-            result[name] = _only(value, rows)
-        else:
-            result[name] = np.zeros_like(value)
-            result[name][rows] = value[rows]
-    return result
+
+    def kept(value: NDArray[Any]) -> NDArray[Any]:
+        result = np.zeros_like(value)
+        result[rows] = value[rows]
+        return result
+
+    return _map(kept, infos)
 
 
 def _overwrite(arrays: Any, rows: Rows, new: Any) -> None:
@@ -624,11 +588,3 @@ def _overwrite(arrays: Any, rows: Rows, new: Any) -> None:
             _overwrite(value, rows, new[name])
     else:
         arrays[rows] = new
-
-
-def _split(observations: Observation, rows: Rows) -> list[Observation]:
-    """Returns copies of some observations, each alone."""
-    if isinstance(observations, dict):
-        parts = {name: array[rows] for name, array in observations.items()}
-        return [{name: part[k] for name, part in parts.items()} for k in range(len(rows))]
-    return list(observations[rows])

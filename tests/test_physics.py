@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pytest
@@ -52,7 +52,9 @@ def play(
 ) -> Any:
     """Positions, velocities and contacts (None of tensors) after some time, flat."""
     if engine == "python":
-        counts: Any = advance(x := list(x), v := list(v), duration, radius, restitution)
+        counts: Any = advance(
+            x := list(map(float, x)), v := list(map(float, v)), duration, radius, restitution
+        )
         return x, v, counts
     if engine == "numba":
         xs, vs = np.array([x], dtype=float), np.array([v], dtype=float)
@@ -60,7 +62,7 @@ def play(
         moved = xs, vs, np.arange(1), walls, hits, duration, radius, restitution, 1000
         physics.compiled("advance_rows")(*moved)
         return xs[0].tolist(), vs[0].tolist(), (walls[0], hits[0])
-    p, w = (torch.tensor(each, dtype=torch.float64).reshape(1, -1, 2) for each in (x, v))
+    p, w = (torch.tensor(np.array(each), dtype=torch.float64).reshape(1, -1, 2) for each in (x, v))
     p, w = torch_physics.advance(p, w, duration, radius, restitution)
     return p.flatten().tolist(), w.flatten().tolist(), None
 
@@ -70,111 +72,146 @@ each_engine = pytest.mark.parametrize(
 )
 
 
-def check(
-    engine: str,
-    start: Any,
-    settings: Any,
-    contacts: tuple[int, int],
-    x: Any = None,
-    v: Any = None,
-    within: float = 0.0,
-) -> None:
-    """Plays a table by an engine, and compares; tensors may differ by rounding."""
-    found_x, found_v, counts = play(engine, *start, *settings)
-    within = max(within, 1e-14 if engine == "torch" else 0.0)
-    assert counts in (contacts, None)
-    assert x is None or found_x == pytest.approx(x, abs=within, rel=0)
-    assert v is None or found_v == pytest.approx(v, abs=within, rel=0)
+# Problems with exact answers
 
 
-# One ball
+class Problem(NamedTuple):
+    """A start, and after `duration` the numbers of wall and ball hits, positions and velocities."""
+
+    x: Any
+    v: Any
+    duration: float
+    contacts: tuple[int, int]
+    ends: Any
+    turned: Any
+    radius: float = 0.1
+    restitution: float = 1.0
+    within: float = 0.0
 
 
-@each_engine
-def test_a_free_ball_moves_in_a_straight_line(engine: str) -> None:
-    start = [0.3, 0.4], [0.5, -0.25]
-    check(engine, start, (0.5, 0.1), (0, 0), [0.3 + 0.25, 0.4 - 0.125], [0.5, -0.25], 1e-15)
-
-
-@each_engine
-@pytest.mark.parametrize("duration", [0.3, 2.0, 17.7])
-def test_one_ball_follows_the_unfolded_line(engine: str, duration: float) -> None:
-    radius, start, speed = 0.1, np.array([0.23, 0.61]), np.array([1.7, -2.9])
-    side = 1 - 2 * radius
-    crossings = (start - radius + speed * duration) / side
+def unfolded(duration: float) -> Problem:
+    """One ball among walls follows a straight line through tables unfolded."""
+    start, speed, side = np.array([0.23, 0.61]), np.array([1.7, -2.9]), 0.8
+    crossings = (start - 0.1 + speed * duration) / side
     cell = np.floor(crossings)
-    inside = crossings - cell
-    flipped = cell % 2 == 1
-    expected = radius + side * np.where(flipped, 1 - inside, inside)
-    turned, contacts = np.where(flipped, -speed, speed), (np.abs(cell).sum(), 0)
-    check(engine, (start, speed), (duration, radius), contacts, expected, within=1e-12)
-    check(engine, (start, speed), (duration, radius), contacts, v=turned)
+    inside, flipped = crossings - cell, cell % 2 == 1
+    ends = 0.1 + side * np.where(flipped, 1 - inside, inside)
+    contacts = (int(np.abs(cell).sum()), 0)
+    turned = np.where(flipped, -speed, speed)
+    return Problem(start, speed, duration, contacts, ends, turned, within=1e-12)
 
 
-@each_engine
-def test_a_corner_is_two_wall_hits_at_once(engine: str) -> None:
-    start = [0.5, 0.5], [1.0, 1.0]
-    check(engine, start, (0.6, 0.1), (2, 0), [0.7, 0.7], within=2e-15)
-    check(engine, start, (0.6, 0.1), (2, 0), v=[-1.0, -1.0])
-
-
-@each_engine
-def test_a_ball_sliding_along_a_wall_or_into_it_from_contact(engine: str) -> None:
-    along, into = ([0.5, 0.1], [1.0, 0.0]), ([0.5, 0.1], [0.0, -1.0])
-    check(engine, along, (0.25, 0.1), (0, 0), [0.75, 0.1], [1.0, 0.0])
-    check(engine, into, (0.25, 0.1), (1, 0), [0.5, 0.35], [0.0, 1.0])
-
-
-@each_engine
-def test_balls_at_rest_stay_and_no_time_changes_nothing(engine: str) -> None:
-    places = [0.3, 0.3, 0.5, 0.3, 0.9, 0.9]  # two touch, and one rests in a corner
-    check(engine, (places, [0.0] * 6), (100.0, 0.1), (0, 0), places, [0.0] * 6)
-    speeds = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
-    check(engine, (places, speeds), (0.0, 0.1), (0, 0), places, speeds)
-
-
-@each_engine
-def test_an_event_at_the_very_end_belongs_to_the_next_call(engine: str) -> None:
-    start, end = ([0.5, 0.5], [1.0, 0.0]), ([0.75, 0.5], [1.0, 0.0])
-    check(engine, start, (0.25, 0.25), (0, 0), *end)
-    check(engine, end, (0.25, 0.25), (1, 0), [0.5, 0.5], [-1.0, 0.0])
-
-
-# Two balls
-
-
-@each_engine
-def test_head_on_balls_exchange_their_velocities(engine: str) -> None:
-    start = [0.2, 0.5, 0.8, 0.5], [1.0, 0.0, -0.5, 0.0]
-    meeting = (0.6 - 0.2) / 1.5
-    after = 0.4 - meeting
-    x = [0.2 + meeting - 0.5 * after, 0.5, 0.8 - 0.5 * meeting + after, 0.5]
-    check(engine, start, (0.4, 0.1), (0, 1), x, [-0.5, 0.0, 1.0, 0.0], 1e-15)
-
-
-@each_engine
-@pytest.mark.parametrize("offset", [0.0, 0.03, -0.11, 0.19, 0.1999999])
-def test_an_oblique_hit_on_a_ball_at_rest(engine: str, offset: float) -> None:
-    radius, speed, gap = 0.1, 1.3, 0.45
-    along = math.sqrt(4 * radius**2 - offset**2)  # distance of the centres along x at contact
+def oblique(offset: float) -> Problem:
+    """A hit on a ball at rest: they part at a right angle."""
+    speed, gap = 1.3, 0.45
+    along = math.sqrt(0.04 - offset**2)  # distance of the centres along x at contact
     meeting = (gap - along) / speed
-    normal = np.array([along, offset]) / (2 * radius)
+    normal = np.array([along, offset]) / 0.2
     struck = speed * normal[0] * normal
     left = np.array([speed, 0.0]) - struck
-    duration = meeting + 0.05
-    start = [0.2, 0.5, 0.2 + gap, 0.5 + offset], [speed, 0.0, 0.0, 0.0]
-    x, v, contacts = play(engine, *start, duration, radius)
-    assert contacts in ((0, 1), None)
-    assert v == pytest.approx([*left, *struck], abs=1e-8)
-    assert x[:2] == pytest.approx(np.array([0.2 + speed * meeting, 0.5]) + 0.05 * left, abs=1e-8)
-    assert x[2:] == pytest.approx(np.array([0.2 + gap, 0.5 + offset]) + 0.05 * struck, abs=1e-8)
-    assert np.dot(v[:2], v[2:]) == pytest.approx(0.0, abs=1e-8)  # they part at a right angle
+    x, v = [0.2, 0.5, 0.2 + gap, 0.5 + offset], [speed, 0.0, 0.0, 0.0]
+    first = np.array([0.2 + speed * meeting, 0.5]) + 0.05 * left
+    second = x[2:] + 0.05 * struck
+    ends, turned = [*first, *second], [*left, *struck]
+    return Problem(x, v, meeting + 0.05, (0, 1), ends, turned, within=1e-8)
+
+
+def head_on() -> Problem:
+    after = 0.4 - 0.4 / 1.5
+    ends = [0.2 + 0.4 / 1.5 - 0.5 * after, 0.5, 0.8 - 0.2 / 1.5 + after, 0.5]
+    turned = [-0.5, 0.0, 1.0, 0.0]
+    start = [0.2, 0.5, 0.8, 0.5], [1.0, 0.0, -0.5, 0.0]
+    return Problem(*start, 0.4, (0, 1), ends, turned, within=1e-15)
+
+
+def struck_at_once() -> Problem:
+    """The cue meets balls 1 and 2, which touch: first with 1, then with what is left with 2."""
+    height = math.sqrt(3) * 0.1
+    x = np.array([0.3, 0.5, 0.6 + height, 0.6, 0.6 + height, 0.4])
+    cue, pushed = np.array([1.0, 0.0]), []
+    for towards in (np.array([height, 0.1]) / 0.2, np.array([height, -0.1]) / 0.2):
+        pushed += [(cue @ towards) * towards]
+        cue = cue - pushed[-1]
+    turned = np.concatenate([cue, *pushed])
+    met = x + np.eye(6)[0] * 0.3
+    v = [1.0, 0.0, 0.0, 0.0, 0.0, 0.0]
+    return Problem(x, v, 0.35, (0, 2), met + 0.05 * turned, turned, within=1e-12)
+
+
+def touching(v: list[float], hits: int) -> Problem:
+    x = [0.375, 0.5, 0.625, 0.5]
+    turned = [v[2], v[1], v[0], v[3]] if hits else v
+    ends = np.array(x) + 0.1 * np.array(turned)
+    return Problem(x, v, 0.1, (0, hits), ends, turned, 0.125, within=1e-15)
+
+
+PLACES = [0.3, 0.3, 0.5, 0.3, 0.9, 0.9]  # two touch, and one rests in a corner
+COUNTED = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+PAIR, FAST = [0.3, 0.5, 0.6, 0.5], [1.0, 0.0, 0.0, 0.0]
+GRAZING = [0.125, 0.25, 0.5, 0.5]
+FOUR = [0.25, 0.25, 0.75, 0.25, 0.25, 0.75, 0.75, 0.75]
+ROW = [0.125, 0.5, 0.5, 0.5, 0.75, 0.5]
+
+PROBLEMS = {
+    "free": Problem(
+        [0.3, 0.4], [0.5, -0.25], 0.5, (0, 0), [0.55, 0.275], [0.5, -0.25], within=1e-15
+    ),
+    "corner": Problem([0.5, 0.5], [1, 1], 0.6, (2, 0), [0.7, 0.7], [-1, -1], within=2e-15),
+    "along a wall": Problem([0.5, 0.1], [1, 0], 0.25, (0, 0), [0.75, 0.1], [1, 0]),
+    "into it from contact": Problem([0.5, 0.1], [0, -1], 0.25, (1, 0), [0.5, 0.35], [0, 1]),
+    "leaving a wall": Problem([0.75, 0.5], [-1, 0], 0.25, (0, 0), [0.5, 0.5], [-1, 0], 0.25),
+    "at rest": Problem(PLACES, [0.0] * 6, 100.0, (0, 0), PLACES, [0.0] * 6),
+    "no time": Problem(PLACES, COUNTED, 0.0, (0, 0), PLACES, COUNTED),
+    "at the very end": Problem([0.5, 0.5], [1, 0], 0.25, (0, 0), [0.75, 0.5], [1, 0], 0.25),
+    "in the next call": Problem([0.75, 0.5], [1, 0], 0.25, (1, 0), [0.5, 0.5], [-1, 0], 0.25),
+    "head-on": head_on(),
+    "grazing": Problem(GRAZING, FAST, 0.75, (0, 0), [0.875, *GRAZING[1:]], FAST, 0.125),
+    "lossy wall": Problem(
+        [0.5, 0.5], [1.0, 0.4], 0.5, (1, 0), [0.85, 0.7], [-0.5, 0.4], restitution=0.5, within=1e-15
+    ),
+    "lossy pair": Problem(  # the sum kept, the difference halved
+        PAIR, FAST, 0.2, (0, 1), [0.425, 0.5, 0.675, 0.5], [0.25, 0, 0.75, 0], 0.1, 0.5, 1e-15
+    ),
+    "simultaneous": Problem(  # two balls meet the wall and two others each other, after 0.25
+        FOUR,
+        [0.0, -0.5, 0.0, -0.5, 0.5, 0.0, -0.5, 0.0],
+        0.375,
+        (2, 1),
+        [0.25, 0.1875, 0.75, 0.1875, 0.3125, 0.75, 0.6875, 0.75],
+        [0.0, 0.5, 0.0, 0.5, -0.5, 0.0, 0.5, 0.0],
+        0.125,
+    ),
+    "struck at once": struck_at_once(),
+    "cradle": Problem(
+        ROW,
+        [1, 0, 0, 0, 0, 0],
+        0.1875,
+        (0, 2),
+        [0.25, 0.5, 0.5, 0.5, 0.8125, 0.5],
+        [0, 0, 0, 0, 1, 0],
+        0.125,
+    ),
+    **{f"unfolded {duration}": unfolded(duration) for duration in (0.3, 2.0, 17.7)},
+    **{f"oblique {offset}": oblique(offset) for offset in (0.0, 0.03, -0.11, 0.19, 0.1999999)},
+    "touching at rest": touching([0.0, 0.0, 0.0, 0.0], 0),
+    "touching and parting": touching([-0.1, 0.0, 0.1, 0.0], 0),
+    "touching and parallel": touching([0.3, 0.2, 0.3, 0.2], 0),
+    "touching and sliding past": touching([0.0, 1.0, 0.0, 0.0], 0),
+    "touching and closing": touching([0.2, 0.0, -0.2, 0.0], 1),
+    "touching and pushing": touching([0.2, 0.3, 0.0, 0.0], 1),
+}
 
 
 @each_engine
-def test_an_exactly_grazing_ball_passes(engine: str) -> None:
-    start = [0.125, 0.25, 0.5, 0.5], [1.0, 0.0, 0.0, 0.0]
-    check(engine, start, (0.75, 0.125), (0, 0), [0.875, 0.25, 0.5, 0.5], start[1])
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_a_problem_with_an_exact_answer(name: str, engine: str) -> None:
+    problem = PROBLEMS[name]
+    settings = problem.duration, problem.radius, problem.restitution
+    x, v, contacts = play(engine, problem.x, problem.v, *settings)
+    within = max(problem.within, 1e-14 if engine == "torch" else 0.0)
+    assert contacts in (problem.contacts, None)
+    assert x == pytest.approx(np.asarray(problem.ends, dtype=float), abs=within, rel=0)
+    assert v == pytest.approx(np.asarray(problem.turned, dtype=float), abs=within, rel=0)
 
 
 @pytest.mark.parametrize("depth", [1e-17, 1e-16, 1e-15, 1e-14, 1e-12, 1e-9])
@@ -188,42 +225,12 @@ def test_nearly_grazing_hits_end_and_keep_the_energy(depth: float) -> None:
     assert abs(v[3]) < 4 * math.sqrt(depth / 0.25) + 1e-12
 
 
-@each_engine
-@pytest.mark.parametrize(
-    ("velocities", "hits"),
-    [
-        ([0.0, 0.0, 0.0, 0.0], 0),
-        ([-0.1, 0.0, 0.1, 0.0], 0),
-        ([0.3, 0.2, 0.3, 0.2], 0),
-        ([0.0, 1.0, 0.0, 0.0], 0),
-        ([0.2, 0.0, -0.2, 0.0], 1),
-        ([0.2, 0.3, 0.0, 0.0], 1),
-    ],
-)
-def test_balls_in_contact_at_the_start(engine: str, velocities: list[float], hits: int) -> None:
-    x, v, contacts = play(engine, [0.375, 0.5, 0.625, 0.5], velocities, 0.1, 0.125)
-    assert contacts in ((0, hits), None)
-    ux, uy, wx, wy = velocities
-    assert v == pytest.approx([wx, uy, ux, wy] if hits else velocities, abs=1e-16)
-    assert smallest_gap(x, 0.125) >= -1e-15
-
-
 def test_a_hit_too_weak_to_change_the_velocities_is_not_repeated() -> None:
     """The balls move together but for the last bit: the impulse is lost in rounding."""
     x = [0.25, 0.25, 0.25 + 3 / 32, 0.25 + 4 / 32]
     v = [1.0, 1.0, 1.0 - 2**-53, 1.0]
     assert advance(x, v, 0.25, 5 / 64) == (0, 1)
     assert v == [1.0, 1.0, 1.0 - 2**-53, 1.0]
-
-
-@each_engine
-def test_restitution_shortens_the_normal_velocity_only(engine: str) -> None:
-    wall = [0.5, 0.5], [1.0, 0.4]
-    check(engine, wall, (0.5, 0.1, 0.5), (1, 0), [0.9 - 0.5 * 0.1, 0.7], within=1e-15)
-    check(engine, wall, (0.5, 0.1, 0.5), (1, 0), v=[-0.5, 0.4])
-    pair = [0.3, 0.5, 0.6, 0.5], [1.0, 0.0, 0.0, 0.0]
-    expected = [0.25, 0.0, 0.75, 0.0]  # the sum kept, the difference halved
-    check(engine, pair, (0.2, 0.1, 0.5), (0, 1), v=expected, within=1e-15)
 
 
 @pytest.mark.parametrize(
@@ -276,41 +283,6 @@ def test_balls_in_a_row_are_points_that_pass_through_each_other(
     assert np.sort(np.abs(v[::2])) == pytest.approx(np.sort(np.abs(speeds)), abs=1e-12)
 
 
-@each_engine
-def test_simultaneous_hits_far_apart_are_all_resolved(engine: str) -> None:
-    """Two balls meet the wall and two others each other, all after 0.25."""
-    x = [0.25, 0.25, 0.75, 0.25, 0.25, 0.75, 0.75, 0.75]
-    v = [0.0, -0.5, 0.0, -0.5, 0.5, 0.0, -0.5, 0.0]
-    expected = [0.25, 0.1875, 0.75, 0.1875, 0.3125, 0.75, 0.6875, 0.75]
-    turned = [0.0, 0.5, 0.0, 0.5, -0.5, 0.0, 0.5, 0.0]
-    check(engine, (x, v), (0.375, 0.125), (2, 1), expected, turned)
-
-
-@each_engine
-def test_two_balls_struck_at_once_are_resolved_in_the_order_of_their_numbers(engine: str) -> None:
-    """The cue meets balls 1 and 2, which touch: first with 1, then with what is left with 2."""
-    radius, speed = 0.1, 1.0
-    height = math.sqrt(3) * radius
-    x = [0.3, 0.5, 0.6 + height, 0.6, 0.6 + height, 0.4]
-    v = [speed, 0.0, 0.0, 0.0, 0.0, 0.0]
-    towards_1 = np.array([height, radius]) / (2 * radius)
-    towards_2 = np.array([height, -radius]) / (2 * radius)
-    cue = np.array([speed, 0.0])
-    first = (cue @ towards_1) * towards_1
-    cue = cue - first
-    second = (cue @ towards_2) * towards_2
-    cue = cue - second
-    expected = [*cue, *first, *second]
-    check(engine, (x, v), (0.35, radius), (0, 2), v=expected, within=1e-12)
-
-
-@each_engine
-def test_newtons_cradle_passes_the_velocity_on(engine: str) -> None:
-    start = [0.125, 0.5, 0.5, 0.5, 0.75, 0.5], [1.0, 0.0, 0.0, 0.0, 0.0, 0.0]
-    x, v = [0.25, 0.5, 0.5, 0.5, 0.8125, 0.5], [0.0, 0.0, 0.0, 0.0, 1.0, 0.0]
-    check(engine, start, (0.1875, 0.125), (0, 2), x, v)
-
-
 @pytest.mark.parametrize("restitution", [0.01, 0.05, 0.07])
 def test_a_collapse_of_three_balls_ends(restitution: float) -> None:
     """The middle one is between the others: with the same restitution at all speeds it would meet
@@ -349,15 +321,19 @@ def test_energy_is_kept_over_ten_thousand_collisions(num_balls: int) -> None:
 
 
 @repeatable
-@given(tables)
-def test_a_hit_keeps_momentum_and_energy(table: tuple[int, int]) -> None:
+@given(tables, st.sampled_from([1.0, 0.9]))
+def test_nothing_overlaps_and_hits_keep_momentum_and_energy(
+    table: tuple[int, int], restitution: float
+) -> None:
     config, x, v = random_table(*table)
-    for _ in range(50):
+    for duration in np.random.default_rng(table[1]).exponential(0.02, 100).tolist():
         before = np.reshape(v, (-1, 2))
-        walls, hits = advance(x, v, 0.01, config.radius)
+        walls, hits = advance(x, v, duration, config.radius, restitution)
+        assert smallest_gap(x, config.radius) > -1e-12
         if hits and not walls:
-            assert np.reshape(v, (-1, 2)).sum(0) == pytest.approx(before.sum(0), abs=1e-14)
-        assert energy(v) == pytest.approx(energy(before.ravel()), rel=1e-14)
+            assert np.reshape(v, (-1, 2)).sum(0) == pytest.approx(before.sum(0), abs=1e-13)
+        if restitution == 1.0:
+            assert energy(v) == pytest.approx(energy(before.ravel()), rel=1e-13)
 
 
 @repeatable
@@ -386,16 +362,6 @@ def test_one_big_step_equals_many_small_ones(
     assert counts is None or np.sum(small, axis=0).tolist() == list(counts)
 
 
-@repeatable
-@given(tables, st.sampled_from([1.0, 0.9]))
-def test_nothing_ever_overlaps(table: tuple[int, int], restitution: float) -> None:
-    config, x, v = random_table(*table)
-    rng = np.random.default_rng(table[1])
-    for duration in rng.exponential(0.05, 100).tolist():
-        advance(x, v, duration, config.radius, restitution)
-        assert smallest_gap(x, config.radius) > -1e-12
-
-
 @pytest.mark.parametrize("num_balls", [9, 16])
 def test_nothing_overlaps_on_a_crowded_table(num_balls: int) -> None:
     """Balls on a grid that leaves 2 % of their diameter between them."""
@@ -418,16 +384,13 @@ def test_nothing_overlaps_on_a_crowded_table(num_balls: int) -> None:
 def test_too_many_events_are_refused() -> None:
     with pytest.raises(RuntimeError, match=r"at most max_events contacts .* got more"):
         advance([0.3, 0.3], [1e9, 0.0], 1.0, 0.1)
+    with pytest.raises(RuntimeError, match="max_events"):
+        advance([0.5, 0.5], [1.0, 0.3], 0.05, 0.5)  # jammed
     x, v = [0.5, 0.5], [1.0, 0.0]
     with pytest.raises(RuntimeError, match="max_events"):
         advance(x, v, 9.9, 0.1, 1.0, 11)  # hits after 0.4, 1.2, ... 9.2: twelve
     x, v = [0.5, 0.5], [1.0, 0.0]
     assert advance(x, v, 9.9, 0.1, 1.0, 12) == (12, 0)
-
-
-def test_a_jammed_table_is_refused_and_not_endless() -> None:
-    with pytest.raises(RuntimeError, match="max_events"):
-        advance([0.5, 0.5], [1.0, 0.3], 0.05, 0.5)
 
 
 @pytest.mark.parametrize("backend", ["python", pytest.param("numba", marks=needs_numba)])
@@ -479,14 +442,6 @@ def test_python_and_numba_agree_bit_for_bit(
     frames = simulate(positions, velocities, shots, config, "python")
     compiled = simulate(positions, velocities, shots, config, "numba")
     assert frames.tobytes() == compiled.tobytes()
-
-
-@needs_numba
-def test_the_compiled_kernel_refuses_too_many_events() -> None:
-    config = TableConfig(num_balls=1)
-    still = np.zeros((1, 2))
-    with pytest.raises(RuntimeError, match="max_events"):
-        simulate(np.full((1, 1, 2), 0.5), np.full((1, 1, 2), 1e5), still, config, "numba", 100)
 
 
 @needs_numba

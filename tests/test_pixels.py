@@ -11,21 +11,11 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-import jumpy_mbrl  # noqa: F401  (registers the environments)
-from jumpy_mbrl.envs.pixels import (
-    BLUE,
-    FELT,
-    GREY,
-    PRESETS,
-    TAN,
-    TARGET,
-    PixelConfig,
-    draw_pixels,
-    make_pixel_config,
-    rasterizer,
-)
+from jumpy_mbrl import envs
+from jumpy_mbrl.envs import pixels
+from jumpy_mbrl.envs.pixels import PRESETS, PixelConfig, draw_pixels, rasterizer
 
-ID = "Billiards2D-v0"
+ID = envs.BILLIARDS_2D
 FORMATS = [
     (PixelConfig(), 0.1),
     (PRESETS["paper"], 0.1),
@@ -72,7 +62,7 @@ def test_pixels_are_as_full_as_covered(config: PixelConfig, radius: float) -> No
     place = np.array([0.4712, 0.3951])
     empty = draw_pixels(np.zeros((0, 2)), None, config, radius)[..., 0].astype(float)
     full = draw_pixels([place], None, PixelConfig(config.size, config.channels), radius)[..., 0]
-    share = (full - empty) / ((TAN[0] if config.channels == 3 else 255) - empty)
+    share = (full - empty) / ((pixels.TAN[0] if config.channels == 3 else 255) - empty)
     size = config.size
     assert share.sum() == pytest.approx(np.pi * (radius * size) ** 2, rel=5e-3)
     fine = (np.arange(20 * size) + 0.5) / (20 * size)
@@ -86,11 +76,13 @@ def test_colours_and_places() -> None:
     picture = draw_pixels(centres, (0.75, 1.0, 0.0, 0.25))
     assert picture.shape == (64, 64, 3)
     assert picture.dtype == np.uint8
-    for (x, y), color in zip(centres, [TAN, BLUE, GREY, GREY], strict=True):
+    for (x, y), color in zip(
+        centres, [pixels.TAN, pixels.BLUE, pixels.GREY, pixels.GREY], strict=True
+    ):
         assert tuple(picture[round((1 - y) * 64), round(x * 64)]) == color
-    assert (picture[48:, 48:] == TARGET).all()
-    assert (picture[47, 48:] == FELT).all()
-    assert (picture[48:, 47] == FELT).all()
+    assert (picture[48:, 48:] == pixels.TARGET).all()
+    assert (picture[47, 48:] == pixels.FELT).all()
+    assert (picture[48:, 47] == pixels.FELT).all()
     grey = draw_pixels(centres, (0.75, 1.0, 0.0, 0.25), PRESETS["paper"])[..., 0]
     assert [grey[round((1 - y) * 28), round(x * 28)] for x, y in centres] == [255, 192, 128, 128]
     assert set(grey[21:, 21:].ravel()) == {0}
@@ -117,7 +109,7 @@ def test_a_ball_leaving_the_picture_is_cut_and_not_wrapped() -> None:
     for dx, dy in ((0.5, 0.0), (-0.5, 0.0), (0.0, 0.5), (0.0, -0.5), (-0.5, 0.5), (2.0, 0.0)):
         cut = draw_pixels([[0.5 + dx, 0.5 + dy]], None, PixelConfig(64), 0.25)
         expected = np.empty_like(cut)
-        expected[...] = FELT
+        expected[...] = pixels.FELT
         rows, columns = round(-64 * dy), round(64 * dx)
         for row in range(64):
             for column in range(64):
@@ -130,13 +122,12 @@ def test_a_ball_leaving_the_picture_is_cut_and_not_wrapped() -> None:
 @pytest.mark.parametrize("random_target", [False, True])
 def test_the_environment_shows_the_table_and_its_target(obs_type: str, random_target: bool) -> None:
     env: Any = gym.make(ID, obs_type=obs_type, random_target=random_target, size=40).unwrapped
-    seen = [env.reset(seed=seed) for seed in range(5)]
-    targets = [env.reset(seed=seed) and env.target for seed in range(5)]
-    seen.append(env.reset(seed=9, options={"target": (0.0, 0.5, 0.5, 1.0)}))
-    targets.append((0.0, 0.5, 0.5, 1.0))
-    seen.append(env.reset(seed=9))
-    targets.append(env.target)
-    for (obs, info), target in zip(seen, targets, strict=True):
+    given = {"target": (0.0, 0.5, 0.5, 1.0)}
+    seen = []
+    for seed, options in (*((seed, None) for seed in range(5)), (9, given), (9, None)):
+        seen.append((env.reset(seed=seed, options=options), env.target))
+    assert seen[5][1] == given["target"]
+    for (obs, info), target in seen:
         picture = obs["pixels"] if obs_type == "dict" else obs
         expected = draw_pixels(info["positions"], target, PixelConfig(40))
         np.testing.assert_array_equal(picture, expected, strict=True)
@@ -180,8 +171,8 @@ def test_bad_positions_are_refused(positions: Any, radius: float, message: str) 
 
 def test_very_wide_discs_stay_within_memory() -> None:
     picture = draw_pixels([[0.5, 0.5]], None, PixelConfig(512), 0.5)
-    assert (picture[256, 256] == TAN).all()
-    assert (picture[0, 0] == FELT).all()
+    assert (picture[256, 256] == pixels.TAN).all()
+    assert (picture[0, 0] == pixels.FELT).all()
     rasterizer.cache_clear()
 
 
@@ -190,7 +181,7 @@ def test_copies_share_the_discs() -> None:
     assert copy.deepcopy(painter) is painter
     assert pickle.loads(pickle.dumps(painter)) is painter
     assert len(pickle.dumps(painter)) < 1000
-    assert make_pixel_config() == PixelConfig()
+    assert pixels.make_pixel_config() == PixelConfig()
 
 
 def test_drawing_needs_neither_pygame_nor_pillow() -> None:

@@ -24,7 +24,29 @@ from jumpy_mbrl.envs.rendering import draw_table, draw_view
 from jumpy_mbrl.envs.scene import TRAIL_FRAMES, Arrow, Layout, Path, Scene, Trail, View
 
 CORNER = (0.8, 1.0, 0.0, 0.2)
+LONE = np.array([[0.5, 0.5]])
+STILL = np.zeros((2, 2))
+TABLE = slice(24, 24 + 512)  # rows and columns of the felt in a picture of the natural size
 FAR = 60.0  # colours nearer than this (of at most 442) are taken for the same
+
+
+def played(
+    frames: int,
+    action: Any = (0.0, 0.0),
+    mode: str = "rgb_array",
+    config: Any = None,
+    **options: Any,
+) -> Any:
+    """An environment after some frames."""
+    env: Any = gym.make("Billiards2D-v0", render_mode=mode, config=config).unwrapped
+    env.reset(seed=0, options=options)
+    for _ in range(frames):
+        env.step(action)
+    return env
+
+
+def view_after(*arguments: Any, **more: Any) -> Any:
+    return played(*arguments, **more)._scene.view()
 
 
 def pixel(picture: Any, x: Any, y: float) -> NDArray[np.float64]:
@@ -123,84 +145,57 @@ def test_paths_lie_over_the_balls() -> None:
 )
 def test_nonsense_is_refused(arguments: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        draw_table(**{"positions": [[0.5, 0.5]], **arguments})
-
-
-def test_a_picture_without_pixels_is_refused() -> None:
+        draw_table(**{"positions": LONE, **arguments})
     with pytest.raises(ValueError, match="at least 1 x 1 pixel, got 0 x 5"):
-        draw_view(View(np.array([[0.5, 0.5]])), 0, 5)
-
-
-TABLE = slice(24, 24 + 512)  # rows and columns of the felt in a picture of the natural size
+        draw_view(View(LONE), 0, 5)
 
 
 def test_the_environment_draws_what_it_holds() -> None:
-    env = gym.make("Billiards2D-v0", render_mode="rgb_array", config={"radius": 0.05})
-    _, info = env.reset(seed=0, options={"target": (0.0, 0.2, 0.8, 1.0), "velocities": STILL})
-    picture: Any = env.render()
-    assert picture.shape == (608, 560, 3)
-    assert picture.dtype == np.uint8
-    assert picture.flags.c_contiguous
-    assert picture.flags.writeable
-    expected = draw_table(info["positions"], (0.0, 0.2, 0.8, 1.0), radius=0.05)
-    np.testing.assert_array_equal(picture[TABLE, TABLE], expected)
-    env.step(np.zeros(2, dtype=np.float32))
-    picture = env.render()
-    np.testing.assert_array_equal(picture[TABLE, TABLE], expected)
+    target = 0.0, 0.2, 0.8, 1.0
+    for frames in (0, 1):
+        env = played(frames, config={"radius": 0.05}, target=target, velocities=STILL)
+        picture = env.render()
+        assert (picture.shape, picture.dtype) == ((608, 560, 3), np.uint8)
+        assert picture.flags.c_contiguous and picture.flags.writeable
+        expected = draw_table(np.reshape(env._x, (2, 2)), target, radius=0.05)
+        np.testing.assert_array_equal(picture[TABLE, TABLE], expected)
     env.close()
     env.close()
-
-
-STILL = np.zeros((2, 2))
 
 
 def test_the_picture_follows_the_balls_and_tells_the_score() -> None:
-    env = gym.make("Billiards2D-v0", render_mode="rgb_array")
-    env.reset(seed=0)
-    pictures: list[Any] = [env.render()]
-    for _ in range(6):
-        env.step(np.zeros(2, dtype=np.float32))
-        pictures.append(env.render())
+    pictures = [played(frames).render() for frames in range(7)]
     for before, after in itertools.pairwise(pictures):
         assert (before[TABLE, TABLE] != after[TABLE, TABLE]).any()
         assert (before[560:] != after[560:]).any()  # the number of the frame
         np.testing.assert_array_equal(before[:20], after[:20])  # the rail
-    np.testing.assert_array_equal(env.render(), pictures[-1])
 
 
 def test_a_shot_leaves_a_ring_and_an_arrow_for_a_while() -> None:
-    env = gym.make("Billiards2D-v0", render_mode="rgb_array")
-    places = {"positions": [[0.3, 0.5], [0.3, 0.85]], "velocities": STILL}
-    env.reset(options=places)
-    for _ in range(3):
-        env.step(np.zeros(2, dtype=np.float32))
-    quiet: Any = env.render()
-    assert_color(quiet[TABLE, TABLE], 0.5, 0.5, FELT)
-    env.step(np.array([1.0, 0.0], dtype=np.float32))
-    picture: Any = env.render()
-    assert_color(picture[TABLE, TABLE], 0.65, 0.5, (255, 246, 224))
-    assert pixel(picture[TABLE, TABLE], 0.201, 0.5).sum() > np.sum(FELT) + 60  # the ring
+    env = played(3, positions=[[0.3, 0.5], [0.3, 0.85]], velocities=STILL)
+    assert_color(env.render()[TABLE, TABLE], 0.5, 0.5, FELT)
+    env.step([1.0, 0.0])
+    picture = env.render()[TABLE, TABLE]
+    for where in ((0.65, 0.5), (0.706, 0.515)):  # its shaft, and its head beside it
+        assert_color(picture, *where, (255, 246, 224))
+    assert_color(picture, 0.65, 0.515, FELT)
+    assert pixel(picture, 0.201, 0.5).sum() > np.sum(FELT) + 60  # the ring
     for _ in range(8):
-        env.step(np.zeros(2, dtype=np.float32))
-    later: Any = env.render()
-    assert_color(later[TABLE, TABLE], 0.201, 0.5, FELT)
+        env.step([0.0, 0.0])
+    assert_color(env.render()[TABLE, TABLE], 0.201, 0.5, FELT)
 
 
 def test_a_ball_has_a_fading_trail_of_its_own_colour() -> None:
-    env = gym.make("Billiards2D-v0", render_mode="rgb_array")
-    env.reset(options={"positions": [[0.2, 0.2], [0.2, 0.7]], "velocities": [[0, 0], [1.2, 0]]})
-    for _ in range(5):
-        env.step(np.zeros(2, dtype=np.float32))  # the object ball goes from x = 0.2 to 0.5
-    picture: Any = env.render()
-    blue = [pixel(picture[TABLE, TABLE], x, 0.7)[2] - FELT[2] for x in (0.15, 0.26, 0.31, 0.36)]
+    env = played(5, positions=[[0.2, 0.2], [0.2, 0.7]], velocities=[[0, 0], [1.2, 0]])
+    picture = env.render()[TABLE, TABLE]  # the object ball went from x = 0.2 to 0.5
+    blue = [pixel(picture, x, 0.7)[2] - FELT[2] for x in (0.15, 0.26, 0.31, 0.36)]
     assert blue[0] == pytest.approx(0.0, abs=1.0)
     assert blue[1] + 3 < blue[2] < blue[3] - 3
-    assert_color(picture[TABLE, TABLE], 0.5, 0.2, FELT)
+    assert_color(picture, 0.5, 0.2, FELT)
 
 
 def test_a_reached_target_is_edged() -> None:
-    missed = draw_view(View(np.array([[0.5, 0.5]]), CORNER))
-    reached = draw_view(View(np.array([[0.5, 0.5]]), CORNER, is_success=True))
+    missed, reached = (draw_view(View(LONE, CORNER, is_success=won)) for won in (False, True))
     assert_color(missed[TABLE, TABLE], 0.802, 0.1, TARGET)
     assert_color(reached[TABLE, TABLE], 0.802, 0.1, (255, 205, 96))
     assert_color(reached[TABLE, TABLE], 0.9, 0.1, TARGET)
@@ -230,13 +225,12 @@ def test_views_fit_any_picture(size: tuple[int, int], hint: str | None) -> None:
 
 
 def test_pictures_outlive_a_quit_of_pygame() -> None:
-    view = View(np.array([[0.5, 0.5]]), left="some text")
+    view = View(LONE, left="some text")
     before = draw_view(view)
     pygame.quit()
     np.testing.assert_array_equal(draw_view(view), before)
-    view = View(np.array([[0.5, 0.5]]), left="other text")
     pygame.quit()
-    assert (draw_view(view) != before).any()
+    assert (draw_view(View(LONE, left="other text")) != before).any()
 
 
 def test_render_needs_a_table() -> None:
@@ -287,13 +281,14 @@ def screen() -> NDArray[np.uint8]:
     return pygame.surfarray.array3d(pygame.display.get_surface()).transpose(1, 0, 2)
 
 
-def test_the_window_shows_each_frame_and_closes(shown: list[View]) -> None:
+def test_the_window_shows_each_frame_at_its_rate_and_closes(shown: list[View]) -> None:
     env = gym.make("Billiards2D-v0", render_mode="human")
-    _, info = env.reset(seed=0)
-    np.testing.assert_array_equal(shown[-1].positions, info["positions"])
-    info = env.step(np.zeros(2, dtype=np.float32))[4]
-    np.testing.assert_array_equal(shown[-1].positions, info["positions"])
-    assert len(shown) == 2
+    infos = [env.reset(seed=0)[1]]
+    began = time.perf_counter()
+    infos += [env.step(np.zeros(2, dtype=np.float32))[4] for _ in range(5)]
+    assert time.perf_counter() - began > 4.5 / env.metadata["render_fps"]
+    for view, info in zip(shown, infos, strict=True):
+        np.testing.assert_array_equal(view.positions, info["positions"])
     assert env.render() is None
     np.testing.assert_array_equal(screen(), draw_view(shown[-1]))
     env.close()
@@ -304,19 +299,9 @@ def test_the_window_shows_each_frame_and_closes(shown: list[View]) -> None:
     env.close()
 
 
-def test_the_window_keeps_the_rate_of_the_environment(shown: list[View]) -> None:
-    env = gym.make("Billiards2D-v0", render_mode="human")
-    env.reset(seed=0)
-    began = time.perf_counter()
-    for _ in range(5):
-        env.step(np.zeros(2, dtype=np.float32))
-    assert time.perf_counter() - began > 4.5 / env.metadata["render_fps"]
-    env.close()
-
-
 def test_the_window_can_be_resized(shown: list[View]) -> None:
     window = rendering.Window(fps=0)
-    view = View(np.array([[0.5, 0.5]]), CORNER)
+    view = View(LONE, CORNER)
     assert window.show(view) == 0.0
     assert window.layout(view) == Layout(560, 608)
     pygame.display.set_mode((700, 900), pygame.RESIZABLE)  # as dragging its corner does
@@ -329,20 +314,18 @@ def test_the_window_can_be_resized(shown: list[View]) -> None:
 
 
 def test_someone_may_close_the_window_and_the_episode_goes_on(shown: list[View]) -> None:
-    env = gym.make("Billiards2D-v0", render_mode="human")
-    env.reset(seed=0)
+    env = played(0, mode="human")
     pygame.event.post(pygame.event.Event(pygame.QUIT))
-    env.step(np.zeros(2, dtype=np.float32))
-    assert not pygame.display.get_init()
-    env.step(np.zeros(2, dtype=np.float32))
-    assert env.render() is None
-    assert not pygame.display.get_init()
+    for _ in range(2):
+        env.step([0.0, 0.0])
+        assert env.render() is None
+        assert not pygame.display.get_init()
     env.close()
 
 
 def test_the_window_leaves_keys_and_buttons_to_others(shown: list[View]) -> None:
     window = rendering.Window(fps=0)
-    view = View(np.array([[0.5, 0.5]]))
+    view = View(LONE)
     assert window.events() == []
     window.show(view)
     pygame.event.clear()
@@ -356,32 +339,17 @@ def test_the_window_leaves_keys_and_buttons_to_others(shown: list[View]) -> None
 
 
 def test_an_environment_with_a_window_can_be_copied_and_pickled(shown: list[View]) -> None:
-    env = gym.make("Billiards2D-v0", render_mode="human").unwrapped
-    env.reset(seed=0)
-    env.step(np.ones(2, dtype=np.float32))
-    tables = [env, copy.deepcopy(env), pickle.loads(pickle.dumps(env))]
+    env = played(1, [1.0, 1.0], "human")
     pictures = []
-    for table in tables:
+    for table in (env, copy.deepcopy(env), pickle.loads(pickle.dumps(env))):
         for _ in range(4):
-            table.step(np.ones(2, dtype=np.float32))
+            table.step([1.0, 1.0])
         pictures.append(draw_view(shown[-1]))
         table.close()
-    np.testing.assert_array_equal(pictures[1], pictures[0])
-    np.testing.assert_array_equal(pictures[2], pictures[0])
+    np.testing.assert_array_equal(pictures[1:], [pictures[0]] * 2)
 
 
 # What there is to see of an episode
-
-
-def view_after(scene_frames: int, action: tuple[float, float] = (0.0, 0.0), **reset: Any) -> Any:
-    """Plays some frames and returns the view of them."""
-    options = dict(reset)
-    config = options.pop("config", None)
-    env: Any = gym.make("Billiards2D-v0", render_mode="rgb_array", config=config).unwrapped
-    env.reset(seed=0, options=options)
-    for _ in range(scene_frames):
-        env.step(np.array(action, dtype=np.float32))
-    return env._scene.view()
 
 
 def test_the_natural_layout_has_a_felt_of_512_pixels() -> None:
@@ -430,8 +398,7 @@ def test_a_trail_reaches_the_wall_that_the_ball_met_between_two_frames() -> None
 
 
 def test_a_trail_is_as_old_as_it_may_be() -> None:
-    still = [[0.0, 0.0], [0.0, 0.0]]
-    view = view_after(20, (1.0, 0.0), positions=[[0.1, 0.5], [0.5, 0.9]], velocities=still)
+    view = view_after(20, (1.0, 0.0), positions=[[0.1, 0.5], [0.5, 0.9]], velocities=STILL)
     length = np.hypot(*np.diff(view.trails[0], axis=0).T).sum()
     assert length == pytest.approx(TRAIL_FRAMES * 0.05 * 1.2, rel=0.02)
 
@@ -453,7 +420,7 @@ def test_a_ball_that_was_put_elsewhere_leaves_no_trail_across_the_table() -> Non
 
 def test_the_arrow_shows_the_shot_where_it_was_played_and_fades() -> None:
     assert view_after(3, (0.5, -0.5)).arrow is None
-    still = {"positions": [[0.3, 0.5], [0.3, 0.85]], "velocities": [[0.0, 0.0], [0.0, 0.0]]}
+    still = {"positions": [[0.3, 0.5], [0.3, 0.85]], "velocities": STILL}
     opacities = []
     for frames in range(4, 12):
         arrow = view_after(frames, (0.5, -0.5), **still).arrow
@@ -466,7 +433,7 @@ def test_the_arrow_shows_the_shot_where_it_was_played_and_fades() -> None:
 
 
 def test_the_score_line() -> None:
-    still: Any = {"positions": [[0.3, 0.5], [0.3, 0.85]], "velocities": [[0.0, 0.0], [0.0, 0.0]]}
+    still: Any = {"positions": [[0.3, 0.5], [0.3, 0.85]], "velocities": STILL}
     texts = {n: view_after(n, (-1.0, 0.0), **still) for n in (0, 2, 3, 4, 44)}
     rights = {n: view.right for n, view in texts.items()}
     assert rights == {0: "watch", 2: "watch", 3: "shoot", 4: "rolling", 44: "missed"}

@@ -7,14 +7,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-import jumpy_mbrl  # noqa: F401  (registers the environments)
+from jumpy_mbrl.envs import starts
 from jumpy_mbrl.envs.config import Start, TableConfig
-from jumpy_mbrl.envs.starts import (
-    draw_positions,
-    draw_velocities,
-    sample_positions,
-    sample_velocities,
-)
 
 PLANE, LINE = "Billiards2D-v0", "Billiards1D-v0"
 CORNER = (0.8, 1.0, 0.0, 0.2)
@@ -47,8 +41,8 @@ def test_random_starts_follow_the_configured_law() -> None:
 def test_random_starts_on_a_line_leave_room_and_go_either_way() -> None:
     config = TableConfig()
     rng = np.random.default_rng(0)
-    x = np.array([draw_positions(config, rng.random, line=True) for _ in range(500)])
-    v = np.array([draw_velocities(config, rng, line=True) for _ in range(500)])
+    x = np.array([starts.draw_positions(config, rng.random, line=True) for _ in range(500)])
+    v = np.array([starts.draw_velocities(config, rng, line=True) for _ in range(500)])
     assert (x[:, ::2] == 0.5).all()
     assert (v[:, ::2] == 0.0).all()
     assert set(v[:, 1::2].ravel()) == {-1.0, 1.0}
@@ -56,7 +50,7 @@ def test_random_starts_on_a_line_leave_room_and_go_either_way() -> None:
     assert x.min() >= 0.1
     assert x.max() <= 0.9
     assert 0.2 <= np.abs(x[:, 1] - x[:, 3]).min() < 0.22
-    assert not any(draw_velocities(config, rng, "rest", line=True))
+    assert not any(starts.draw_velocities(config, rng, "rest", line=True))
 
 
 @pytest.mark.parametrize("balls", [1, 2, 3, 8, 12])
@@ -64,42 +58,35 @@ def test_one_table_is_drawn_as_the_first_of_many_would_be(balls: int) -> None:
     config = TableConfig(num_balls=balls)
     for seed in range(60):
         first, second = np.random.default_rng(seed), np.random.default_rng(seed)
-        starts: tuple[Start, ...] = ("moving", "rest")
-        for start in starts:
-            given = draw_velocities(config, first, start)
-            expected = sample_velocities(config, second, 1, start).ravel()
-            np.testing.assert_array_equal(given, expected)
-            given = draw_positions(config, first.random)
-            np.testing.assert_array_equal(given, sample_positions(config, second, 1).ravel())
+        kinds: tuple[Start, ...] = ("moving", "rest")
+        for kind in kinds:
+            v = starts.sample_velocities(config, second, 1, kind).ravel().tolist()
+            assert starts.draw_velocities(config, first, kind) == v
+            x = starts.sample_positions(config, second, 1).ravel().tolist()
+            assert starts.draw_positions(config, first.random) == x
         assert first.random() == second.random()
 
 
-def test_options_set_the_table_exactly() -> None:
+def test_options_set_the_table_exactly_for_one_episode() -> None:
     env = make(obs_type="state")
     positions, velocities = [[0.1, 0.9], [0.3, 0.9]], [[0.5, -1.7], [0.0, 0.25]]
     target = [0.25, 0.5, 0.0, 0.125]
-    obs, info = env.reset(
-        seed=0,
-        options={"positions": positions, "velocities": velocities, "target": target},
-    )
+    options = {"positions": positions, "velocities": velocities, "target": target}
+    obs, info = env.reset(seed=0, options=options)
     assert info["positions"].tolist() == positions
     assert info["velocities"].tolist() == velocities
     expected = [*np.ravel(positions), *np.ravel(velocities), *target, 1.0, 1.0]
     np.testing.assert_array_equal(obs, np.array(expected, dtype=np.float32))
-    assert (
-        env.reset()[0][8:12].tolist() == np.array(CORNER, dtype=np.float32).tolist()
-    )  # for one episode only
+    assert env.reset()[0][8:12].tolist() == np.array(CORNER, dtype=np.float32).tolist()
 
 
 def test_one_option_leaves_the_rest_of_the_seed_alone() -> None:
     env = make(random_target=True)
-    _, plain = env.reset(seed=9)
-    target = env.target
-    _, given = env.reset(seed=9, options={"positions": [[0.2, 0.2], [0.8, 0.8]]})
-    np.testing.assert_array_equal(given["velocities"], plain["velocities"])
-    assert env.target == target
-    _, given = env.reset(seed=9, options={"velocities": np.zeros((2, 2))})
-    np.testing.assert_array_equal(given["positions"], plain["positions"])
+    plain, target = env.reset(seed=9)[1], env.target
+    for given, other in (("positions", "velocities"), ("velocities", "positions")):
+        info = env.reset(seed=9, options={given: [[0.2, 0.2], [0.8, 0.8]]})[1]
+        np.testing.assert_array_equal(info[other], plain[other])
+        assert env.target == target
 
 
 def test_a_float32_observation_can_be_handed_back() -> None:
@@ -175,22 +162,27 @@ def test_a_wedged_row_that_loses_energy_comes_to_rest() -> None:
     np.testing.assert_allclose(info["positions"], row, atol=1e-12)
 
 
-def test_what_a_table_cannot_carry_is_refused_before_it_is_made() -> None:
-    tables: list[dict[str, Any]] = [
+@pytest.mark.parametrize(
+    "changes",
+    [
         {"num_balls": 1, "radius": 0.5},
         {"num_balls": 1, "radius": 0.5 - 1e-9},
         {"num_balls": 25, "radius": 0.1},
         {"num_balls": 2, "radius": 0.25, "restitution": 0.96},
         {"dt": 1e6},
         {"max_speed": 1e9},
-    ]
-    for changes in tables:
-        with pytest.raises(ValueError, match=r"meet walls at most 10000 times in a frame.*use"):
-            TableConfig(**changes)
-    assert TableConfig(radius=0.25).restitution == 1.0
-    for radius in (0.25, 0.25 - 1e-9):
-        with pytest.raises(ValueError, match="expected balls with room to move"):
-            gym.make("Billiards1D-v0", config={"radius": radius})
+    ],
+)
+def test_what_a_table_cannot_carry_is_refused_before_it_is_made(changes: Any) -> None:
+    with pytest.raises(ValueError, match=r"meet walls at most 10000 times in a frame.*use"):
+        TableConfig(**changes)
+
+
+@pytest.mark.parametrize("radius", [0.25, 0.25 - 1e-9])
+def test_balls_that_fill_a_line_are_refused(radius: float) -> None:
+    assert TableConfig(radius=radius).restitution == 1.0
+    with pytest.raises(ValueError, match="expected balls with room to move"):
+        gym.make(LINE, config={"radius": radius})
 
 
 def test_what_is_refused_leaves_the_generator_alone() -> None:

@@ -30,12 +30,11 @@ def read(path: Path) -> tuple[list[NDArray[np.float64]], list[int]]:
     with Image.open(path) as image:
         assert image.format == "GIF"
         assert image.info["loop"] == 0
-        pages = [(np.asarray(page.convert("RGB")), page.info) for page in _pages(image)]
+        pages = [
+            (np.asarray(page.convert("RGB")), dict(page.info))
+            for page in ImageSequence.Iterator(image)
+        ]
     return [picture.astype(float) for picture, _ in pages], [info["duration"] for _, info in pages]
-
-
-def _pages(image: Image.Image) -> list[Image.Image]:
-    return [page.copy() for page in ImageSequence.Iterator(image)]
 
 
 def test_an_episode_becomes_a_gif_of_the_same_pictures(tmp_path: Path) -> None:
@@ -110,44 +109,35 @@ def test_a_write_that_fails_leaves_the_old_file(
 
 
 @pytest.mark.filterwarnings("default")  # moviepy has warnings of its own
-def test_record_video_works(tmp_path: Path) -> None:
+def test_all_frames_of_frames_and_of_shots_are_recorded(tmp_path: Path) -> None:
     pytest.importorskip("moviepy", reason="moviepy (the extra 'video') is missing")
-    env: Any = gym.make("Billiards2D-v0", render_mode="rgb_array")
-    env = gym.wrappers.RecordVideo(env, str(tmp_path), episode_trigger=lambda episode: True)
-    env.reset(seed=0)
-    for _ in range(10):
-        env.step(np.array([0.6, 0.4], dtype=np.float32))
-    env.close()
-    (movie,) = tmp_path.glob("*.mp4")
     reader = importlib.import_module("moviepy.video.io.VideoFileClip")
-    with reader.VideoFileClip(str(movie)) as clip:
-        assert tuple(clip.size) == (560, 608)
-        assert clip.fps == 20
-        assert clip.duration == pytest.approx(11 / 20, abs=0.06)
-        picture = clip.get_frame(0.0)
-    env = gym.make("Billiards2D-v0", render_mode="rgb_array")
-    env.reset(seed=0)
-    assert np.abs(picture.astype(float) - env.render()).mean() < 6
-    env.close()
-
-
-@pytest.mark.filterwarnings("default")  # moviepy has warnings of its own
-def test_all_frames_of_shots_are_recorded(tmp_path: Path) -> None:
-    pytest.importorskip("moviepy", reason="moviepy (the extra 'video') is missing")
+    action, options = np.array([0.6, 0.4], dtype=np.float32), {"episode_trigger": lambda _: True}
+    forms: Any = (
+        (gym.wrappers.RecordVideo, "Billiards2D-v0", "rgb_array", 10, 11),
+        (RecordShots, "Billiards1DShot-v0", "rgb_array_list", 1, 21),
+    )
+    for wrapper, name, mode, steps, frames in forms:
+        folder = tmp_path / name
+        env = wrapper(gym.make(name, render_mode=mode), str(folder), **options)
+        for _ in range(2):
+            env.reset(seed=0)
+            for _ in range(steps):
+                env.step(action)
+        env.close()
+        movies = list(folder.glob("*.mp4"))
+        assert len(movies) == 2
+        single: Any = gym.make(name, render_mode="rgb_array")
+        single.reset(seed=0)
+        for movie in movies:
+            with reader.VideoFileClip(str(movie)) as clip:
+                assert (tuple(clip.size), clip.fps) == ((560, 608), 20)
+                assert clip.duration == pytest.approx(frames / 20, abs=0.06)
+                picture = clip.get_frame(0.0)
+            if mode == "rgb_array":
+                assert np.abs(picture.astype(float) - single.render()).mean() < 6
     with pytest.raises(ValueError, match="render_mode='rgb_array_list', got 'rgb_array'; pass it"):
         RecordShots(gym.make("Billiards1DShot-v0", render_mode="rgb_array"), str(tmp_path))
-    env: Any = gym.make("Billiards1DShot-v0", render_mode="rgb_array_list")
-    env = RecordShots(env, str(tmp_path / "mp4"), episode_trigger=lambda episode: True)
-    for _ in range(2):
-        env.reset(seed=0)
-        env.step(np.array([0.6, 0.4], dtype=np.float32))
-    env.close()
-    reader = importlib.import_module("moviepy.video.io.VideoFileClip")
-    movies = list(tmp_path.glob("mp4/*.mp4"))
-    assert len(movies) == 2
-    for movie in movies:
-        with reader.VideoFileClip(str(movie)) as clip:
-            assert clip.duration == pytest.approx(21 / 20, abs=0.06)
 
 
 def test_a_shot_becomes_a_gif(tmp_path: Path) -> None:
