@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shlex
 import shutil
@@ -19,7 +20,7 @@ from stable_baselines3 import SAC
 from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
 
 from jumpy_mbrl.adapters.model_env import WorldModelVectorEnv
-from jumpy_mbrl.agents.baselines import train
+from jumpy_mbrl.agents.baselines import presets, train
 from jumpy_mbrl.agents.baselines.features import MotionFeatures, RelativeFeatures
 from jumpy_mbrl.agents.baselines.policies import load_policy, policy_info, shipped_policies
 from jumpy_mbrl.agents.baselines.presets import (
@@ -514,53 +515,53 @@ def test_the_last_frame_ends_a_game(inside: str | None) -> None:
 # -- settings ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"form": "frames"}, "did you mean 'frame'"),
-        ({"obs_type": "dict"}, "unknown obs_type 'dict'"),
-        ({"start": "sleeping"}, "unknown start 'sleeping'"),
-        ({"timesteps": 0}, "timesteps must be at least 1, got 0"),
-        ({"batch_size": 100}, r"batch_size must divide the 4096 steps .* got 100"),
-        ({"learning_rate": float("nan")}, "learning_rate must be positive and finite"),
-        ({"gamma": 1.5}, r"gamma must be in \[0, 1\], got 1.5"),
-        ({"net": ()}, "net must be sizes of at least 1"),
-        ({"threads": -1}, "threads must not be negative"),
-        ({"motion": True, "obs_type": "pixels"}, "motion is for obs_type 'coords' alone"),
-        ({"terminal": True}, "terminal is for form 'frame' alone"),
-        ({"relative": True}, "relative adds to what motion shows"),
-        ({"inside": "fold-billiards2d", "obs_type": "state"}, "which no world model imagines"),
-        ({"seed": -1}, "expected the training seed in"),
-        ({"n_envs": 1, "algorithm": PPOConfig(n_steps=1)}, r"at least 2, .* got 1 \* 1"),
-        ({"batch_size": 1}, "batch_size must be at least 2, got 1"),
-    ],
-)
-def test_bad_settings(changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        PolicyConfig(**{"algorithm": PPOConfig(), **changes})
+PPO, SAC = presets.PPOConfig, presets.SACConfig
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "name", "value"),
+    ("kind", "changes", "message"),
     [
-        (PPOConfig, "n_steps", 0),
-        (PPOConfig, "n_epochs", 0),
-        (PPOConfig, "clip_range", 0.0),
-        (PPOConfig, "clip_range", float("inf")),
-        (PPOConfig, "gae_lambda", 1.1),
-        (PPOConfig, "ent_coef", -0.1),
-        (PPOConfig, "log_std_init", float("nan")),
-        (SACConfig, "ent_coef", float("nan")),
-        (SACConfig, "buffer_size", 0),
-        (SACConfig, "learning_starts", -1),
-        (SACConfig, "gradient_steps", 0),
-        (SACConfig, "n_critics", 0),
-        (SACConfig, "n_steps", 0),
+        (None, {"form": "frames"}, "did you mean 'frame'"),
+        (None, {"obs_type": "dict"}, "unknown obs_type 'dict'"),
+        (None, {"start": "sleeping"}, "unknown start 'sleeping'"),
+        (None, {"reward": "sparce"}, "unknown reward 'sparce'"),
+        (None, {"activation": "elu"}, "unknown activation 'elu'"),
+        (None, {"schedule": "cosine"}, "unknown schedule 'cosine'"),
+        (None, {"timesteps": 0}, "expected timesteps to be an integer of at least 1, got 0"),
+        (None, {"batch_size": 100}, r"batch_size must divide the 4096 steps .* got 100"),
+        (None, {"learning_rate": math.nan}, r"learning_rate to be a number in \(0, inf\), got nan"),
+        (None, {"learning_rate": 0.0}, r"learning_rate to be a number in \(0, inf\), got 0.0"),
+        (None, {"gamma": 1.5}, r"gamma to be a number in \[0, 1\], got 1.5"),
+        (None, {"net": ()}, "net must be sizes of at least 1"),
+        (None, {"threads": -1}, "threads to be an integer of at least 0, got -1"),
+        (None, {"motion": True, "obs_type": "pixels"}, "motion is for obs_type 'coords' alone"),
+        (None, {"terminal": True}, "terminal is for form 'frame' alone"),
+        (None, {"relative": True}, "relative adds to what motion shows"),
+        (None, {"inside": "fold", "obs_type": "state"}, "which no world model imagines"),
+        (None, {"seed": -1}, "expected seed to be an integer of at least 0, got -1"),
+        (None, {"seed": 2**30}, "expected the training seed in"),
+        (None, {"validation_tables": 2**21}, "number of validation tables in"),
+        (None, {"n_envs": 1, "algorithm": PPO(n_steps=1)}, r"at least 2, .* got 1 \* 1 and"),
+        (None, {"batch_size": 1}, "batch_size must be at least 2, .* and 1"),
+        (PPO, {"n_steps": 0}, "of at least 1, got 0"),
+        (PPO, {"n_epochs": 0}, "of at least 1, got 0"),
+        (PPO, {"clip_range": 0.0}, r"in \(0, inf\), got 0.0"),
+        (PPO, {"clip_range": math.inf}, r"in \(0, inf\), got inf"),
+        (PPO, {"gae_lambda": 1.1}, r"in \[0, 1\], got 1.1"),
+        (PPO, {"ent_coef": -0.1}, r"in \[0, inf\), got -0.1"),
+        (PPO, {"log_std_init": math.nan}, "a number .*, got nan"),
+        (SAC, {"ent_coef": math.nan}, "a number .*, got nan"),
+        (SAC, {"buffer_size": 0}, "of at least 1, got 0"),
+        (SAC, {"learning_starts": -1}, "of at least 0, got -1"),
+        (SAC, {"gradient_steps": 0}, "of at least 1, got 0"),
+        (SAC, {"n_critics": 0}, "of at least 1, got 0"),
+        (SAC, {"n_steps": 0}, "of at least 1, got 0"),
     ],
 )
-def test_bad_settings_of_one_algorithm(algorithm: Any, name: str, value: float) -> None:
-    with pytest.raises(ValueError, match=rf"^{name} must be .*, got {value}$"):
-        algorithm(**{name: value})
+def test_bad_settings_are_refused_by_name(kind: Any, changes: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=rf"{'' if kind is None else [*changes][0]}.*{message}"):
+        PolicyConfig(**{"algorithm": PPO(), **changes}) if kind is None else kind(**changes)
+    PPO(log_std_init=-3.0)
 
 
 @pytest.mark.parametrize("form", ["shot", "frame"])
