@@ -65,9 +65,8 @@ class PolicyAgent:
 
     Args:
         policy: anything with SB3's ``predict``.
-        training: what it was trained on: ``obs_type`` and ``random_target``, and, if that is known,
-            ``table``, settings of a `TableConfig`, and ``start``. `train_policy` knows the default
-            table alone.
+        training: what it was trained on: ``obs_type`` and ``random_target``, and, if known,
+            ``start`` and ``table``, settings of a `TableConfig`.
         task: what it is to play; by default `Billiards2D-v0` as it is.
         checkpoint: name or folder of the policy, for the record.
         training_frames: frames of experience that it learned from, likewise.
@@ -122,11 +121,10 @@ class PolicyAgent:
         episode_start: NDArray[np.bool_] | None = None,
         deterministic: bool = True,
     ) -> tuple[NDArray[np.float32], Any]:
-        """See ``Agent.predict``; frames may hold the target in four numbers more.
+        """See ``Agent.predict``; frames may be flat, and hold the target in four numbers more.
 
-        Flattened frames, as the policy itself takes them, will do. `ValueError` for observations of
-        another shape, NaN or infinity, or without the target where the policy is shown targets and
-        each episode has its own.
+        `ValueError` for observations of another shape, NaN or infinity, or without the target where
+        the policy is shown targets and each episode has its own.
         """
         sizes = (FRAME_SIZE, FRAME_SIZE + 4)
         frames, single = base.batch_of_frames(observation, likely_sizes=sizes)

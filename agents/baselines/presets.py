@@ -60,10 +60,8 @@ class SACConfig:
         gradient_steps: updates after each step on all tables.
         ent_coef: weight of the entropy, which stays as it is: SB3's own choice starts at 1, where a
             shot is worth 1 at most, and takes ten thousands of updates to let the policy choose.
-        n_critics: networks whose lowest value counts. One is enough where every step ends an
-            episode, as in the form of shots: no value is learned from another.
-        n_steps: steps whose rewards are counted before the critic's own value of what follows; as
-            many as an episode has, and hardly any value is learned from another.
+        n_critics: networks whose lowest value counts; one is enough where every step is an episode.
+        n_steps: steps whose rewards are counted before the critic's own value of what follows.
     """
 
     buffer_size: int = 1_000_000
@@ -83,17 +81,15 @@ class PolicyConfig:
 
     Attributes:
         algorithm: PPO or SAC, by the class of its settings.
-        form: "shot", a whole shot in one step (`Billiards2DShot-v0`), or "frame"
-            (`Billiards2D-v0`).
-        obs_type: what is seen: "coords", "state" or "pixels". By frames, four of coords or pixels
-            are stacked; one alone has no velocity.
+        form: what is one step: a whole "shot" (`Billiards2DShot-v0`) or a "frame".
+        obs_type: "coords", "state" or "pixels"; by frames, four of coords or pixels are stacked.
         terminal: by frames, whether the last one ends a game, as it does with shots. Otherwise it
             is truncated there, and SB3 adds what the critic expects of frames to come.
         start: "moving", or "rest": all balls lie still at first.
         random_target: whether each episode draws its own target, which is then seen.
         reward: "sparse" or "dense", to learn from; success alone decides which policy is best.
-        inside: a world model, by its shipped name or folder: the policy learns from what the model
-            imagines of each table after its lead-in. Validation tables are real all the same.
+        inside: a world model, by its shipped name or folder, to learn from what it imagines of
+            each table after its lead-in. Validation tables are real all the same.
         timesteps: steps to train for, on all tables together.
         n_envs: tables played at once.
         learning_rate: of Adam.
@@ -103,10 +99,8 @@ class PolicyConfig:
         net: sizes of the hidden layers, of policy and value alike.
         features: numbers that pictures are turned into before; for pixels alone.
         activation: between them: "relu" or "tanh".
-        motion: show changes between frames in place of earlier frames (see `MotionFeatures`);
-            for coords alone.
-        relative: show besides how cue ball, object ball and target lie to one another (see
-            `RelativeFeatures`); together with motion alone.
+        motion: show changes between frames in place of earlier frames; for coords alone.
+        relative: show besides how both balls and the target lie to one another; with motion alone.
         seed: of the first weights, the actions and the tables.
         validation_interval: steps between two validations, each followed by a checkpoint.
         validation_tables: held-out tables of a validation; always the same.
@@ -229,8 +223,8 @@ def completed(settings: Mapping[str, Any]) -> dict[str, Any]:
     A setting that is new has the default that does as earlier versions did. `KeyError` unless it
     names its algorithm.
     """
-    own = {"ppo": PPOConfig(), "sac": SACConfig()}[settings["algorithm"]["name"]]
-    usual = PolicyConfig(own).to_dict()
+    kinds: dict[str, type[PPOConfig] | type[SACConfig]] = {"ppo": PPOConfig, "sac": SACConfig}
+    usual = PolicyConfig(kinds[settings["algorithm"]["name"]]()).to_dict()
     return {**usual, **settings, "algorithm": {**usual["algorithm"], **settings["algorithm"]}}
 
 

@@ -88,10 +88,9 @@ def train_policy(
     """Trains a policy, saves the one that won most validation tables, and returns its folder.
 
     A run that was interrupted goes on from its last validation, with the weights, the optimizers
-    and, for SAC, the replay buffer of that moment. It does not end with the same bytes as without
-    the interruption: SB3 keeps neither the episodes that were running nor its random numbers. In a
-    replay buffer of n steps, those episodes count as truncated. The checkpoint holds pickles;
-    resume runs of your own.
+    and, for SAC, the replay buffer of that moment. It does not end with the same bytes: SB3 keeps
+    neither its random numbers nor the episodes that were running, which count as truncated. The
+    checkpoint holds pickles; resume runs of your own.
 
     `ValueError` for a device this machine does not have, or a ``run_dir`` that already holds a run
     (or none, or another one, to resume), or an unknown model to train inside; `BlockingIOError` if

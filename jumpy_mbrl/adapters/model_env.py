@@ -139,6 +139,11 @@ class WorldModelVectorEnv(BilliardsVectorEnv, GymVectorEnv):
 
     # What the form does differently
 
+    @property
+    def _depth(self) -> int:
+        """Number of frames in an observation."""
+        return 1 if self.step_by == "frame" else self.config.lead_in + 1
+
     def _make_task(self, arguments: dict[str, Any]) -> Task:
         task = _TASKS[self.env_id](**arguments)
         if task.obs_type == "state":
@@ -217,8 +222,7 @@ class WorldModelVectorEnv(BilliardsVectorEnv, GymVectorEnv):
     def _observe(self, rows: Rows | None = None) -> Observation:
         rows = np.arange(self.num_envs) if rows is None else rows
         tables, parts = self._tables, []
-        depth = 1 if self.step_by == "frame" else self.config.lead_in + 1
-        for back in reversed(range(depth)):
+        for back in reversed(range(self._depth)):
             frame = tables.frame[rows] - back
             parts.append(tables.observe_at(self._film[rows, frame], tables.v[rows], frame, rows))
         return self.task.stack(parts)

@@ -77,6 +77,7 @@ class SB3VecEnv(VecEnv):
 
     def reset(self) -> VecEnvObs:
         """Starts episodes everywhere, with the seeds and options that were set before."""
+        observations: VecEnvObs
         seeds: Any = None if all(seed is None for seed in self._seeds) else self._seeds
         if self._given is not None:
             observations, infos = self.venv.reset(seed=seeds, options=self._given or None)

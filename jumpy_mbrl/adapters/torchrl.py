@@ -20,7 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jumpy_mbrl.adapters.mpc import Bound, bounds_of, graph_for
+from jumpy_mbrl.adapters.mpc import bounds_of, graph_for
+from jumpy_mbrl.agents.planning.planner import Bound
 from jumpy_mbrl.data.loading import as_frames
 from jumpy_mbrl.devices import plain_defaults
 from jumpy_mbrl.models.base import State, WorldModel, check_frames, like_of
