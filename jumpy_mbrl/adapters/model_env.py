@@ -199,7 +199,7 @@ class WorldModelVectorEnv(BilliardsVectorEnv, GymVectorEnv):
         self._stops[rows, -1] = True
         first = 0 if self.step_by == "frame" else lead_in
         self._taken[rows] = first
-        self._show(rows, np.full(len(rows), first))
+        self._show(rows, first)
 
     def _play(self, actions: NDArray[np.float64], rows: Rows | None) -> Result:
         rows = np.arange(self.num_envs) if rows is None else rows
@@ -233,8 +233,8 @@ class WorldModelVectorEnv(BilliardsVectorEnv, GymVectorEnv):
 
     # The film
 
-    def _show(self, rows: Rows, frame: NDArray[np.int64]) -> None:
-        """Puts the balls of some tables where they are in the film at a frame (R,) of each."""
+    def _show(self, rows: Rows, frame: Any) -> None:
+        """Puts the balls of some tables where they are in the film at a frame, (R,) or for all."""
         self._tables.frame[rows] = frame
         self._tables.x[rows] = self._film[rows, frame]
 
@@ -249,7 +249,7 @@ class WorldModelVectorEnv(BilliardsVectorEnv, GymVectorEnv):
         new = rows[frame[rows] == lead_in]
         if len(new):
             seen = self.model.observe(self._tensor(self._film[new, : lead_in + 1, self._seen]))
-            self._state = self._state.update_rows(self._index(new), seen)
+            self._state = self._state.update_rows(as_tensor(new, device=seen.hidden.device), seen)
         shooting = frame[rows] < self.task.shots_end
         if self.step_by == "frame":
             self._imagine(rows[shooting], actions, 1)
@@ -262,7 +262,7 @@ class WorldModelVectorEnv(BilliardsVectorEnv, GymVectorEnv):
         if not len(rows):
             return
         action = None if actions is None else self._tensor(actions[rows])
-        index = self._index(rows)
+        index = as_tensor(rows, device=self._state.hidden.device)
         times = np.arange(1.0, count + 1.0).tolist()
         imagined = self.model.imagine(self._state[index], times, action)
         self._state = self._state.update_rows(index, imagined.state)
@@ -349,6 +349,3 @@ class WorldModelVectorEnv(BilliardsVectorEnv, GymVectorEnv):
 
     def _tensor(self, values: NDArray[Any]) -> Tensor:
         return as_tensor(values).to(self._state.hidden)
-
-    def _index(self, rows: Rows) -> Tensor:
-        return torch.as_tensor(rows, device=self._state.hidden.device)
