@@ -268,10 +268,10 @@ class _Validation(EvalCallback):
         super()._on_training_start()
         for output in self.logger.output_formats:
             if isinstance(output, TensorBoardOutputFormat):
-                output.writer.close()  # What was logged after the checkpoint goes.
-                output.writer = type(output.writer)(
-                    output.writer.log_dir, purge_step=self.num_timesteps + 1
-                )
+                board = output.writer
+                if len(os.listdir(board.log_dir)) > 1:  # What came after the checkpoint goes.
+                    board.close()
+                    output.writer = type(board)(board.log_dir, purge_step=self.num_timesteps + 1)
         self.started = time.perf_counter()
 
     def _on_step(self) -> bool:
