@@ -15,17 +15,9 @@ from typing import Any
 import pytest
 import torch
 
+from jumpy_mbrl import models
 from jumpy_mbrl.files import sha256_of
-from jumpy_mbrl.models import (
-    RNN,
-    JumpyRNN,
-    JumpyRNNConfig,
-    RNNConfig,
-    WorldModel,
-    from_pretrained,
-    pretrained_info,
-    save_pretrained,
-)
+from jumpy_mbrl.models import RNN, JumpyRNN, JumpyRNNConfig, WorldModel
 
 pytest.importorskip("huggingface_hub")
 
@@ -34,6 +26,7 @@ from huggingface_hub.errors import RepositoryNotFoundError
 
 from jumpy_mbrl.adapters.hub import HubModel
 
+load = HubModel.from_pretrained
 FILES = ["config.json", "model.safetensors"]
 RECORD: dict[str, Any] = {
     "data": {"trajectories": 5},
@@ -51,12 +44,12 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def model() -> WorldModel:
     torch.manual_seed(0)
-    return RNN(RNNConfig(hidden_size=6, mlp_size=5))
+    return RNN(models.RNNConfig(hidden_size=6, mlp_size=5))
 
 
 @pytest.fixture
 def saved(model: WorldModel, tmp_path: Path) -> Path:
-    return save_pretrained(model, tmp_path / "model", **RECORD)
+    return models.save_pretrained(model, tmp_path / "model", **RECORD)
 
 
 def cached(
@@ -82,7 +75,7 @@ def assert_same(loaded: WorldModel, model: WorldModel) -> None:
         assert torch.equal(loaded.state_dict()[name], value), name
 
 
-# -- folders ---------------------------------------------------------------------------------
+# Folders
 
 
 def test_the_files_are_those_of_save_pretrained(
@@ -94,25 +87,25 @@ def test_the_files_are_those_of_save_pretrained(
     assert sorted(os.listdir(tmp_path / "hub")) == ["README.md", *FILES]
     for name in FILES:
         assert (tmp_path / "hub" / name).read_bytes() == (saved / name).read_bytes()
-    assert_same(from_pretrained(tmp_path / "hub"), model)
+    assert_same(models.from_pretrained(tmp_path / "hub"), model)
 
 
 def test_a_folder_is_loaded_with_its_record(model: WorldModel, saved: Path, tmp_path: Path) -> None:
-    hub = HubModel.from_pretrained(saved)
+    hub = load(saved)
     assert_same(hub.model, model)
     assert not hub.model.training
     assert {"data": hub.data, "training": hub.training, "metrics": hub.metrics} == RECORD
     hub.save_pretrained(tmp_path / "again")
     assert (tmp_path / "again" / "config.json").read_text() == (saved / "config.json").read_text()
-    elsewhere = HubModel.from_pretrained(saved, device=torch.device("meta")).model
+    elsewhere = load(saved, device=torch.device("meta")).model
     assert {value.device.type for value in elsewhere.parameters()} == {"meta"}
 
 
 def test_shipped_models_are_found_by_name() -> None:
-    hub = HubModel.from_pretrained("rnn-billiards2d")
+    hub = load("rnn-billiards2d")
     assert isinstance(hub.model, RNN)
-    assert hub.training == pretrained_info("rnn-billiards2d")["training"]
-    assert HubModel(hub.model).data == hub.data == pretrained_info("rnn-billiards2d")["data"]
+    assert hub.training == models.pretrained_info("rnn-billiards2d")["training"]
+    assert HubModel(hub.model).data == hub.data == models.pretrained_info("rnn-billiards2d")["data"]
 
 
 def test_a_folder_called_as_a_shipped_model_is_found_by_its_path(
@@ -120,10 +113,10 @@ def test_a_folder_called_as_a_shipped_model_is_found_by_its_path(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     name = "jumpy-rnn-billiards2d"
-    assert isinstance(HubModel.from_pretrained(Path(name)).model, JumpyRNN)
-    save_pretrained(model, name, **RECORD)
-    assert isinstance(HubModel.from_pretrained(name).model, JumpyRNN)
-    hub = HubModel.from_pretrained(Path(name))
+    assert isinstance(load(Path(name)).model, JumpyRNN)
+    models.save_pretrained(model, name, **RECORD)
+    assert isinstance(load(name).model, JumpyRNN)
+    hub = load(Path(name))
     assert_same(hub.model, model)
     assert hub.metrics == RECORD["metrics"]
 
@@ -156,7 +149,7 @@ def test_a_folder_stays_as_it_was_unless_all_can_be_written(
     (tmp_path / "config.json").symlink_to("elsewhere.json")
     HubModel(model).save_pretrained(tmp_path)
     assert (tmp_path / "config.json").is_symlink()
-    assert_same(HubModel.from_pretrained(tmp_path).model, model)
+    assert_same(load(tmp_path).model, model)
 
 
 def test_a_model_of_no_registered_kind_is_refused_before_anything_is_pushed() -> None:
@@ -164,28 +157,22 @@ def test_a_model_of_no_registered_kind_is_refused_before_anything_is_pushed() ->
         HubModel(torch.nn.Linear(2, 2))  # type: ignore[arg-type]
 
 
-# -- repositories ----------------------------------------------------------------------------
+# Repositories
 
 
-def test_a_repository_is_loaded_from_the_cache(
+def test_repositories_are_loaded_from_the_cache_by_revision(
     model: WorldModel, saved: Path, tmp_path: Path
 ) -> None:
-    cached(saved, tmp_path / "cache")
-    hub = HubModel.from_pretrained(
-        "me/billiards", cache_dir=tmp_path / "cache", local_files_only=True
-    )
-    assert_same(hub.model, model)
-    assert hub.metrics == RECORD["metrics"]
-
-
-@pytest.mark.parametrize("revision", ["v1", OLD_COMMIT])
-def test_revisions_are_told_apart(saved: Path, tmp_path: Path, revision: str) -> None:
     cache = tmp_path / "cache"
     cached(saved, cache)
-    old = save_pretrained(JumpyRNN(JumpyRNNConfig(hidden_size=6, mlp_size=5)), tmp_path / "old")
+    hub = load("me/billiards", cache_dir=cache, local_files_only=True)
+    assert_same(hub.model, model)
+    assert hub.metrics == RECORD["metrics"]
+    other = JumpyRNN(JumpyRNNConfig(hidden_size=6, mlp_size=5))
+    old = models.save_pretrained(other, tmp_path / "old")
     cached(old, cache, commit=OLD_COMMIT, ref="v1")
-    hub = HubModel.from_pretrained("me/billiards", revision=revision, cache_dir=cache)
-    assert isinstance(hub.model, JumpyRNN)
+    for revision in ("v1", OLD_COMMIT):
+        assert_same(load("me/billiards", revision=revision, cache_dir=cache).model, other)
 
 
 def test_a_download_is_of_one_commit_and_with_the_options_given(
@@ -199,13 +186,9 @@ def test_a_download_is_of_one_commit_and_with_the_options_given(
         return str(snapshot / name)
 
     monkeypatch.setattr("jumpy_mbrl.adapters.hub.hf_hub_download", download)
-    options: dict[str, Any] = {
-        "force_download": True,
-        "token": "secret",
-        "cache_dir": tmp_path,
-        "local_files_only": False,
-    }
-    HubModel.from_pretrained("me/billiards", revision="main", **options)
+    options: dict[str, Any] = {"force_download": True, "token": "secret"}
+    options |= {"cache_dir": tmp_path, "local_files_only": False}
+    load("me/billiards", revision="main", **options)
     assert asked == [
         ("me/billiards", "config.json", "main", options),
         ("me/billiards", "model.safetensors", COMMIT, options),
@@ -228,25 +211,18 @@ def test_a_push_sends_the_two_files_and_the_card(
 
     monkeypatch.setattr(HfApi, "create_repo", create_repo)
     monkeypatch.setattr(HfApi, "upload_folder", upload_folder)
-    url = HubModel.from_pretrained(saved).push_to_hub(
-        "me/billiards", private=True, token="secret", branch="v2"
-    )
+    url = load(saved).push_to_hub("me/billiards", private=True, token="secret", branch="v2")
     assert url.endswith("commit/1")
-    assert calls["create"] == {
-        "repo_id": "me/billiards",
-        "token": "secret",
-        "private": True,
-        "exist_ok": True,
-    }
-    assert calls["upload"]["repo_id"] == "me/billiards"
-    assert calls["upload"]["revision"] == "v2"
+    wanted = {"repo_id": "me/billiards", "token": "secret", "private": True, "exist_ok": True}
+    assert calls["create"] == wanted
+    assert (calls["upload"]["repo_id"], calls["upload"]["revision"]) == ("me/billiards", "v2")
     assert sorted(os.listdir(tmp_path / "sent")) == ["README.md", *FILES]
     for name in FILES:
         assert (tmp_path / "sent" / name).read_bytes() == (saved / name).read_bytes()
-    assert_same(HubModel.from_pretrained(tmp_path / "sent").model, model)
+    assert_same(load(tmp_path / "sent").model, model)
 
 
-# -- what is refused -------------------------------------------------------------------------
+# What is refused
 
 
 @pytest.mark.parametrize("local_files_only", [True, False])
@@ -261,7 +237,7 @@ def test_a_missing_repository_is_refused(
         match=r"expected a shipped model, a folder, or a repository of the Hub with config\.json "
         rf"and model\.safetensors, got '{name}'; check the name, the network and",
     ):
-        HubModel.from_pretrained(name, cache_dir=tmp_path, local_files_only=local_files_only)
+        load(name, cache_dir=tmp_path, local_files_only=local_files_only)
 
 
 def test_what_the_hub_answers_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,16 +247,20 @@ def test_what_the_hub_answers_is_told(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr("jumpy_mbrl.adapters.hub.hf_hub_download", download)
     with pytest.raises(ValueError, match=r"got 'me/nothing'.*the token: 404: no such repository"):
-        HubModel.from_pretrained("me/nothing", cache_dir=tmp_path)
+        load("me/nothing", cache_dir=tmp_path)
 
 
-@pytest.mark.parametrize("missing", FILES)
-def test_a_repository_that_lacks_a_file_is_refused(
-    saved: Path, tmp_path: Path, missing: str
-) -> None:
-    cached(saved, tmp_path / "cache", files=[name for name in FILES if name != missing])
-    with pytest.raises(ValueError, match=r"with config\.json and model\.safetensors, got 'me/bil"):
-        HubModel.from_pretrained("me/billiards", cache_dir=tmp_path / "cache")
+def test_a_repository_that_lacks_a_file_or_is_tampered_with(saved: Path, tmp_path: Path) -> None:
+    for missing, other in (FILES, FILES[::-1]):
+        cached(saved, tmp_path / missing, files=[other])
+        with pytest.raises(ValueError, match=r"with config\.json and model\.safetensors, got 'me/"):
+            load("me/billiards", cache_dir=tmp_path / missing)
+    weights = bytearray((saved / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (saved / "model.safetensors").write_bytes(weights)
+    cached(saved, tmp_path / "cache")
+    with pytest.raises(ValueError, match=r"SHA-256 .* got .*; the two do not belong together"):
+        load("me/billiards", cache_dir=tmp_path / "cache")
 
 
 @pytest.mark.parametrize(
@@ -296,19 +276,10 @@ def test_a_foreign_config_is_refused_before_weights_are_fetched(
 ) -> None:
     (saved / "config.json").write_text(text)
     with pytest.raises(ValueError, match=message):
-        HubModel.from_pretrained(saved)
+        load(saved)
     cached(saved, tmp_path / "cache", files=["config.json"])
     with pytest.raises(ValueError, match=message):
-        HubModel.from_pretrained("me/billiards", cache_dir=tmp_path / "cache")
-
-
-def test_tampered_weights_are_refused(saved: Path, tmp_path: Path) -> None:
-    weights = bytearray((saved / "model.safetensors").read_bytes())
-    weights[-1] ^= 1
-    (saved / "model.safetensors").write_bytes(weights)
-    cached(saved, tmp_path / "cache")
-    with pytest.raises(ValueError, match=r"SHA-256 .* got .*; the two do not belong together"):
-        HubModel.from_pretrained("me/billiards", cache_dir=tmp_path / "cache")
+        load("me/billiards", cache_dir=tmp_path / "cache")
 
 
 class Bomb:
@@ -327,7 +298,7 @@ def test_nothing_in_a_repository_is_executed(saved: Path, tmp_path: Path) -> Non
     (saved / "config.json").write_text(json.dumps(config))
     cached(saved, tmp_path / "cache")
     with pytest.raises(ValueError, match=r"expected safetensors in .*damaged or truncated"):
-        HubModel.from_pretrained("me/billiards", cache_dir=tmp_path / "cache")
+        load("me/billiards", cache_dir=tmp_path / "cache")
     assert not harm.exists()
     pickle.loads(weights.read_bytes())
     assert harm.exists()  # a loader of pickles would have done it

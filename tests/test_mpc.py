@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from jumpy_mbrl.adapters.mpc import CostModel
-from jumpy_mbrl.models import RNN, Imagined, RNNConfig, State, WorldModel
+from jumpy_mbrl.models import RNN, Imagined, RNNConfig, WorldModel
 from jumpy_mbrl.models.bodies.simulator import SimulatorModel
 from jumpy_mbrl.objectives import FunctionObjective, ReachRegion
 
@@ -23,26 +24,21 @@ def candidates(*shape: int) -> Tensor:
     return torch.rand(*shape, 2, generator=torch.Generator().manual_seed(0)) * 2.0 - 1.0
 
 
-def test_costs_are_minus_the_scores_of_each_candidate() -> None:
-    model = SimulatorModel()
-    actions = candidates(2, 5)
-    cost = CostModel(model, RIGHT).get_cost({"frames": FRAMES, "goal": None}, actions)
+@pytest.mark.parametrize("times", [(0.0,), (0.0, 4.0)])
+def test_costs_are_minus_the_scores_of_each_candidate(times: tuple[float, ...]) -> None:
+    model, actions = SimulatorModel(), candidates(2, 5, 2)[:, :, : len(times)]
+    costs = CostModel(model, RIGHT, action_times=times)
+    cost = costs.get_cost({"frames": FRAMES, "goal": None}, actions)
     assert cost.shape == (2, 5) and not cost.requires_grad
-    for b in range(2):
-        for s in range(5):
-            state = model.observe(FRAMES[b : b + 1])
-            imagined = model.imagine(state, RIGHT.times, actions[b, s].unsqueeze(0))
-            score = RIGHT(imagined.obs.unsqueeze(1))
-            torch.testing.assert_close(-cost[b, s], score[0, 0])
-
-
-def test_frames_may_be_repeated_or_observed_before() -> None:
-    model = SimulatorModel()
-    costs, actions = CostModel(model, RIGHT), candidates(2, 3)
-    wanted = costs.get_cost({"frames": FRAMES}, actions)
-    repeated = FRAMES.unsqueeze(1).expand(-1, 3, -1, -1).numpy()
+    for b, s in product(range(2), range(5)):
+        state = model.observe(FRAMES[b : b + 1])
+        imagined = model.imagine(state, RIGHT.times, actions[b, s].unsqueeze(0), times)
+        torch.testing.assert_close(-cost[b, s], RIGHT(imagined.obs.unsqueeze(1))[0, 0])
+    repeated = FRAMES.unsqueeze(1).expand(-1, 5, -1, -1).numpy()
     for info in ({"frames": repeated}, {"state": model.observe(FRAMES)}):
-        torch.testing.assert_close(costs.get_cost(info, actions), wanted)
+        torch.testing.assert_close(costs.get_cost(info, actions), cost)
+    if len(times) == 1:
+        assert torch.equal(costs.get_cost({"frames": FRAMES}, actions[:, :, 0]), cost)
 
 
 @pytest.mark.filterwarnings("error")
@@ -58,18 +54,6 @@ def test_frames_and_candidates_may_be_arrays_of_any_kind() -> None:
     pictures = (255 * FRAMES.numpy()).astype(np.uint8)
     wanted = costs.get_cost({"frames": pictures.astype(np.float32) / 255}, actions)
     assert torch.equal(costs.get_cost({"frames": pictures}, actions), wanted)
-
-
-def test_several_actions() -> None:
-    model = SimulatorModel()
-    both = candidates(2, 3, 2)
-    costs = CostModel(model, RIGHT, action_times=(0.0, 4.0))
-    cost = costs.get_cost({"frames": FRAMES}, both)
-    state = model.observe(FRAMES).repeat(3)
-    imagined = model.imagine(state, RIGHT.times, both.flatten(0, 1), (0.0, 4.0))
-    torch.testing.assert_close(-cost, RIGHT(imagined.obs.view(2, 3, 2, 4)))
-    single = CostModel(model, RIGHT).get_cost({"frames": FRAMES}, both[:, :, 0])
-    assert not torch.allclose(single, cost)
 
 
 def test_gradients_when_asked_for() -> None:
@@ -100,22 +84,31 @@ def test_actions_of_other_environments_have_other_bounds() -> None:
         assert torch.equal(gradient == 0.0, wide != actions)
 
 
+INF, NAN = float("inf"), float("nan")
+BAD_TIMES = [(), (0.0, 4.0, 2.0), (0.0, 0.0), (-1.0, 0.0), (0.0, INF), (NAN,), (0.0, NAN, 2.0)]
+
+
 @pytest.mark.parametrize(
-    ("bounds", "message"),
+    ("arguments", "message"),
     [
         ({"action_low": 1.0}, "action_low must lie below action_high, got 1.0 and 1.0"),
-        ({"action_high": float("inf")}, "action_high must be a finite number.*, got inf"),
-        ({"action_low": (0.0, 0.0, 0.0)}, r"action_low .* each of the 2 entries .*, got \(0.0, 0"),
+        ({"action_high": INF}, "action_high must be a finite number.*, got inf"),
+        ({"action_low": (0.0,) * 3}, r"action_low .* each of the 2 entries .*, got \(0.0, 0"),
+        ({"model": RNN(RNNConfig(action_size=0))}, "with actions, got RNN with action_size=0"),
+        *(
+            ({"action_times": times}, r"action_times to be ascending .* before 20\.0")
+            for times in (*BAD_TIMES, (20.0,), (0.0, 50.0))
+        ),
     ],
 )
-def test_impossible_bounds_are_refused(bounds: dict[str, Any], message: str) -> None:
+def test_impossible_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        CostModel(SimulatorModel(), RIGHT, **bounds)
+        CostModel(**{"model": SimulatorModel(), "objective": RIGHT, **arguments})
 
 
 class BlownUp(RNN):
-    def rollout(self, state: State, times: Tensor, end: float, action: Tensor | None) -> Imagined:
-        imagined = super().rollout(state, times, end, action)
+    def rollout(self, *arguments: Any) -> Imagined:
+        imagined = super().rollout(*arguments)
         imagined.obs[0] = torch.nan
         return imagined
 
@@ -134,25 +127,6 @@ def test_candidates_that_are_no_numbers_are_refused(model: WorldModel) -> None:
         CostModel(model, RIGHT).get_cost({"frames": FRAMES}, bad)
 
 
-@pytest.mark.parametrize(
-    "times",
-    [
-        (),
-        (0.0, 4.0, 2.0),
-        (0.0, 0.0),
-        (-1.0, 0.0),
-        (0.0, float("inf")),
-        (float("nan"),),
-        (0.0, float("nan"), 2.0),
-        (20.0,),
-        (0.0, 50.0),
-    ],
-)
-def test_bad_action_times_are_refused(times: tuple[float, ...]) -> None:
-    with pytest.raises(ValueError, match=r"action_times to be ascending .* before 20\.0"):
-        CostModel(SimulatorModel(), RIGHT, action_times=times)
-
-
 def test_every_action_counts() -> None:
     cue = ReachRegion((0.8, 1.0, 0.4, 1.0), [10.0, 20.0], ball=0)
     costs = CostModel(SimulatorModel(), cue, action_times=(0.0, 19.5))
@@ -162,25 +136,24 @@ def test_every_action_counts() -> None:
     assert cost[0, 0] != cost[0, 1]
 
 
-def test_bad_input_is_refused() -> None:
-    costs = CostModel(SimulatorModel(), RIGHT)
-    with pytest.raises(ValueError, match="with actions, got RNN with action_size=0"):
-        CostModel(RNN(RNNConfig(action_size=0)), RIGHT)
-    for bad in (candidates(2), candidates(2, 3, 2), torch.zeros(2, 3, 4)):
-        with pytest.raises(ValueError, match=r"shape \(B, S, 1, 2\)"):
-            costs.get_cost({"frames": FRAMES}, bad)
-    for none in (candidates(2, 0), candidates(0, 3)):
-        with pytest.raises(ValueError, match="expected at least one candidate for each"):
-            costs.get_cost({"frames": FRAMES}, none)
-    with pytest.raises(ValueError, match=r"'frames'.*or 'state'.*got \['pixels'\]"):
-        costs.get_cost({"pixels": FRAMES}, candidates(2, 3))
-    with pytest.raises(ValueError, match="each of 2 episodes, got 3"):
-        costs.get_cost({"frames": FRAMES}, candidates(3, 3))
-    with pytest.raises(ValueError, match=r"obs must have shape \(B, T, 4\)"):
-        wrong: dict[str, Any] = {"frames": FRAMES[..., :2]}
-        costs.get_cost(wrong, candidates(2, 3))
-    with pytest.raises(ValueError, match=r"for the S = 3 candidates, got \(2, 5, 4, 4\)"):
-        costs.get_cost({"frames": FRAMES.unsqueeze(1).expand(-1, 5, -1, -1)}, candidates(2, 3))
+@pytest.mark.parametrize(
+    ("info", "actions", "message"),
+    [
+        *(
+            ({"frames": FRAMES}, bad, r"shape \(B, S, 1, 2\)")
+            for bad in (candidates(2), candidates(2, 3, 2), torch.zeros(2, 3, 4))
+        ),
+        ({"frames": FRAMES}, candidates(2, 0), "expected at least one candidate for each"),
+        ({"frames": FRAMES}, candidates(0, 3), "expected at least one candidate for each"),
+        ({"pixels": FRAMES}, candidates(2, 3), r"'frames'.*or 'state'.*got \['pixels'\]"),
+        ({"frames": FRAMES}, candidates(3, 3), "each of 2 episodes, got 3"),
+        ({"frames": FRAMES[..., :2]}, candidates(2, 3), r"obs must have shape \(B, T, 4\)"),
+        ({"frames": torch.zeros(2, 5, 4, 4)}, candidates(2, 3), r"S = 3 cand.*\(2, 5, 4, 4\)"),
+    ],
+)
+def test_bad_input_is_refused(info: dict[str, Any], actions: Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        CostModel(SimulatorModel(), RIGHT).get_cost(info, actions)
 
 
 @pytest.mark.parametrize("other", [RNN(RNNConfig()), SimulatorModel()])

@@ -17,7 +17,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecMonitor
 from jumpy_mbrl.adapters.sb3 import SB3VecEnv, make_vec_env
 from jumpy_mbrl.envs import ENV_IDS
 
-PLANE = "Billiards2D-v0"
+PLANE, SHOT = "Billiards2D-v0", "Billiards2DShot-v0"
 needs_statistics = pytest.mark.skipif(
     tuple(map(int, gym.__version__.split(".")[:2])) < (1, 4),
     reason="before 1.4 Gymnasium's RecordEpisodeStatistics miscounts in the mode SAME_STEP",
@@ -30,14 +30,30 @@ def assert_same(first: Any, second: Any) -> None:
         for name in first:
             assert_same(first[name], second[name])
     elif isinstance(first, (tuple, list)):
-        assert len(first) == len(second)
         for one, other in zip(first, second, strict=True):
             assert_same(one, other)
     elif isinstance(first, np.ndarray):
         np.testing.assert_array_equal(first, second, strict=True)
     else:
-        assert type(first) is type(second)
-        assert first == second
+        assert type(first) is type(second) and first == second
+
+
+def assert_plays_alike(ours: Any, theirs: Any, actions: Any, steps: int) -> tuple[int, int]:
+    """Plays both with the same seeds; how many episodes ended, and were truncated."""
+    done = cut = 0
+    for env in (ours, theirs):
+        env.seed(5)
+    assert_same(ours.reset(), theirs.reset())
+    for _ in range(steps):
+        assert_same(ours.reset_infos, theirs.reset_infos)
+        taken = actions()
+        found, wanted = (env.step(taken) for env in (ours, theirs))
+        for info in [*found[3], *wanted[3]]:
+            info.get("episode", {}).pop("t", None)
+        assert_same(found, wanted)
+        done += found[2].sum()
+        cut += sum(info["TimeLimit.truncated"] for info in found[3])
+    return done, cut
 
 
 @pytest.mark.parametrize("kind", ["coords", "state", "pixels", "dict"])
@@ -46,20 +62,13 @@ def test_steps_are_those_of_the_dummy_vec_env(name: str, kind: str) -> None:
     more: dict[str, Any] = {"size": 16} if kind in ("pixels", "dict") else {}
     ours = make_vec_env(name, 4, seed=5, monitor=False, obs_type=kind, **more)
     theirs = DummyVecEnv([lambda: gym.make(name, obs_type=kind, **more)] * 4)
-    theirs.seed(5)
     assert ours.observation_space == theirs.observation_space
     assert ours.action_space == theirs.action_space
-    assert_same(ours.reset(), theirs.reset())
-    assert_same(ours.reset_infos, theirs.reset_infos)
     rng = np.random.default_rng(0)
-    done = cut = 0
-    for _ in range(150 if name.startswith("Billiards2D-") else 60):
-        actions = rng.uniform(-1, 1, (4, 2)).astype(np.float32)
-        result = ours.step(actions)
-        assert_same(result, theirs.step(actions))
-        assert_same(ours.reset_infos, theirs.reset_infos)
-        done += result[2].sum()
-        cut += sum(info["TimeLimit.truncated"] for info in result[3])
+    steps = 150 if name.startswith("Billiards2D-") else 60
+    done, cut = assert_plays_alike(
+        ours, theirs, lambda: rng.uniform(-1, 1, (4, 2)).astype(np.float32), steps
+    )
     assert done > 5
     assert (cut > 2) == (name == PLANE)
 
@@ -108,10 +117,10 @@ def test_monitor_evaluation_and_attributes() -> None:
 
 
 def test_attributes_are_those_of_the_dummy_vec_env() -> None:
-    ours = make_vec_env(PLANE, 3, seed=5)
+    ours = make_vec_env(PLANE, 3)
     theirs = DummyVecEnv([lambda: gym.make(PLANE)] * 3)
-    theirs.seed(5)
     for env in (ours, theirs):
+        env.seed(5)
         env.reset()
     for name in ("action_space", "observation_space", "np_random_seed", "render_mode"):
         for indices in (None, 1, [2, 0]):
@@ -120,12 +129,17 @@ def test_attributes_are_those_of_the_dummy_vec_env() -> None:
     assert first.random() == second.random()
 
 
-def test_other_environments_are_refused() -> None:
+def test_other_environments_and_modes_are_refused() -> None:
     single: Any = gym.make(PLANE)
     with pytest.raises(ValueError, match=r"made by gym\.make_vec"):
         SB3VecEnv(single)
     with pytest.raises(ValueError, match=r"SAME_STEP, got AutoresetMode\.NEXT_STEP"):
         SB3VecEnv(gym.make_vec(PLANE, num_envs=2))
+    for mode in ("SameStep", AutoresetMode.SAME_STEP):
+        assert make_vec_env(PLANE, 2, autoreset_mode=mode).num_envs == 2
+    for other in ("NextStep", AutoresetMode.DISABLED):
+        with pytest.raises(ValueError, match=r"expected no autoreset_mode, .*\.SAME_STEP itself"):
+            make_vec_env(PLANE, 2, autoreset_mode=other)
 
 
 def test_attributes_of_native_environments_are_set_where_they_have_an_effect() -> None:
@@ -158,12 +172,10 @@ def test_attributes_of_vector_wrappers_can_be_reached() -> None:
         assert vars(each.venv)["episode_count"] == 7
 
 
-def wrapped(kind: str) -> SB3VecEnv:
+def wrapped(kind: str, name: str = PLANE) -> SB3VecEnv:
     mode: dict[str, Any] = {"autoreset_mode": AutoresetMode.SAME_STEP}
     how: dict[str, Any] = mode if kind == "vector_entry_point" else {"vector_kwargs": mode}
-    return SB3VecEnv(
-        RecordEpisodeStatistics(gym.make_vec(PLANE, 2, vectorization_mode=kind, **how))
-    )
+    return SB3VecEnv(RecordEpisodeStatistics(gym.make_vec(name, 2, vectorization_mode=kind, **how)))
 
 
 class Native(gym.vector.VectorEnv[Any, Any, Any]):
@@ -202,10 +214,8 @@ def of_levels(kind: str, count: int = 3) -> VecEnv:
 
     if kind == "dummy":
         return DummyVecEnv([make] * count)
-    mode = AutoresetMode.SAME_STEP
-    if kind == "async":
-        return SB3VecEnv(gym.vector.AsyncVectorEnv([make] * count, autoreset_mode=mode))
-    return SB3VecEnv(gym.vector.SyncVectorEnv([make] * count, autoreset_mode=mode))
+    many: Any = gym.vector.AsyncVectorEnv if kind == "async" else gym.vector.SyncVectorEnv
+    return SB3VecEnv(many([make] * count, autoreset_mode=AutoresetMode.SAME_STEP))
 
 
 def rewards_of(env: VecEnv) -> list[float]:
@@ -233,6 +243,12 @@ def test_single_environments_are_reached_as_in_the_dummy_vec_env(kind: str) -> N
         with pytest.raises(AttributeError):
             each.env_method("nonsense")
         assert each.get_attr("level") == [5] * 3
+    if kind == "sync":
+        for each in (ours, theirs):
+            assert each.env_method("set_level", 2, indices=[2, 0]) == ["2", "2"]
+            assert rewards_of(each) == [2.0, 5.0, 2.0]
+        ours.set_attr("level", 7, indices=1)
+        assert rewards_of(ours) == [2.0, 7.0, 2.0]
     ours.set_attr("level", 3)
     assert ours.get_attr("level") == [3] * 3 and rewards_of(ours) == [3.0] * 3
     ours.set_attr("level", (1, 2))  # one value for all, though it is a tuple
@@ -241,16 +257,6 @@ def test_single_environments_are_reached_as_in_the_dummy_vec_env(kind: str) -> N
     assert ours.get_attr("note") == ["new"] * 3
     ours.close()
     theirs.close()
-
-
-def test_some_of_the_single_environments() -> None:
-    ours, theirs = of_levels("sync"), of_levels("dummy")
-    for env in (ours, theirs):
-        env.reset()
-        assert env.env_method("set_level", 2, indices=[2, 0]) == ["2", "2"]
-        assert rewards_of(env) == [2.0, 0.0, 2.0]
-    ours.set_attr("level", 7, indices=1)
-    assert rewards_of(ours) == [2.0, 7.0, 2.0]
 
 
 def test_what_several_processes_do_not_do_is_refused() -> None:
@@ -299,91 +305,49 @@ def test_episodes_of_monitors_inside_count() -> None:
     assert mean == 100.0
 
 
-def test_the_mode_of_resets_is_set_by_make_vec_env() -> None:
-    for mode in ("SameStep", AutoresetMode.SAME_STEP):
-        assert make_vec_env(PLANE, 2, autoreset_mode=mode).num_envs == 2
-    for other in ("NextStep", AutoresetMode.DISABLED):
-        with pytest.raises(ValueError, match=r"expected no autoreset_mode, .*\.SAME_STEP itself"):
-            make_vec_env(PLANE, 2, autoreset_mode=other)
+class Numbered(gym.Wrapper[Any, Any, Any, Any]):
+    """Tells at a reset how many episodes there have been."""
+
+    episode = 0
+
+    def reset(self, **kwargs: Any) -> Any:
+        self.episode += 1
+        return self.env.reset(**kwargs)[0], {"number": self.episode}
 
 
-@needs_statistics
-def test_wrappers_tell_of_the_episodes_that_end() -> None:
-    kwargs = {"autoreset_mode": AutoresetMode.SAME_STEP}
-    venv = gym.make_vec("CartPole-v1", 3, vectorization_mode="sync", vector_kwargs=kwargs)
-    env = SB3VecEnv(RecordEpisodeStatistics(venv))
-    theirs = DummyVecEnv(
-        [lambda: gym.wrappers.RecordEpisodeStatistics(gym.make("CartPole-v1"))] * 3
-    )
-    for each in (env, theirs):
-        each.seed(0)
-        each.reset()
-    ended = 0
-    for _ in range(60):
-        infos, wanted = (each.step(np.ones(3, dtype=np.int64))[3] for each in (env, theirs))
-        for info in [*infos, *wanted]:
-            ended += info.get("episode", {}).pop("t", None) is not None
-        assert_same(infos, wanted)
-        assert_same(env.reset_infos, theirs.reset_infos)
-    assert ended > 20
+@pytest.mark.parametrize("recorded", [False, pytest.param(True, marks=needs_statistics)])
+def test_any_vector_environment_will_do_and_infos_stay_with_their_episode(recorded: bool) -> None:
+    def make(single: bool = False) -> gym.Env[Any, Any]:
+        env = gym.make("CartPole-v1")
+        return Numbered(gym.wrappers.RecordEpisodeStatistics(env) if recorded and single else env)
+
+    venv: Any = gym.vector.SyncVectorEnv([make] * 3, autoreset_mode=AutoresetMode.SAME_STEP)
+    ours = SB3VecEnv(RecordEpisodeStatistics(venv) if recorded else venv)
+    theirs = DummyVecEnv([lambda: make(True)] * 3)
+    done, _ = assert_plays_alike(ours, theirs, lambda: np.ones(3, dtype=np.int64), 60)
+    assert done > 10 and ours.reset_infos[0]["number"] > 2
 
 
 @needs_statistics
 def test_returns_of_a_wrapper_reach_the_algorithm() -> None:
-    venv = gym.make_vec(
-        "Billiards2DShot-v0",
-        num_envs=2,
-        vectorization_mode="vector_entry_point",
-        autoreset_mode=AutoresetMode.SAME_STEP,
-    )
-    model = PPO("MlpPolicy", SB3VecEnv(RecordEpisodeStatistics(venv)), n_steps=8, batch_size=16)
+    model = PPO("MlpPolicy", wrapped("vector_entry_point", SHOT), n_steps=8, batch_size=16)
     model.learn(16)
     assert model.ep_info_buffer is not None
     assert [episode["l"] for episode in model.ep_info_buffer] == [1] * 16
-
-
-def test_any_vector_environment_will_do_and_infos_stay_with_their_episode() -> None:
-    class Numbered(gym.Wrapper[Any, Any, Any, Any]):
-        episode = 0
-
-        def reset(self, **kwargs: Any) -> Any:
-            self.episode += 1
-            return self.env.reset(**kwargs)[0], {"episode": self.episode}
-
-    def make() -> Numbered:
-        return Numbered(gym.make("CartPole-v1"))
-
-    env = SB3VecEnv(gym.vector.SyncVectorEnv([make] * 3, autoreset_mode=AutoresetMode.SAME_STEP))
-    theirs = DummyVecEnv([make] * 3)
-    for each in (env, theirs):
-        each.seed(0)
-    assert_same(env.reset(), theirs.reset())
-    for _ in range(60):
-        actions = np.ones(3, dtype=np.int64)
-        assert_same(env.step(actions), theirs.step(actions))
-        assert_same(env.reset_infos, theirs.reset_infos)
-    assert env.reset_infos[0]["episode"] > 2
 
 
 def test_ppo_learns_to_push_a_ball_to_the_right() -> None:
     """A ball at rest and nearly the right half as the target: only a push to the right wins."""
     torch.manual_seed(0)
     config = {"target": (0.55, 1.0, 0.0, 1.0), "num_frames": 12}
-    arguments: dict[str, Any] = {
-        "start": "rest",
-        "num_balls": 1,
-        "config": config,
-        "obs_type": "state",
-    }
-    env = make_vec_env("Billiards2DShot-v0", 32, seed=0, **arguments)
-    model = PPO(
-        "MlpPolicy", env, n_steps=16, batch_size=128, learning_rate=3e-3, seed=0, device="cpu"
-    )
+    game: dict[str, Any] = {"start": "rest", "num_balls": 1, "config": config, "obs_type": "state"}
+    env = make_vec_env(SHOT, 32, seed=0, **game)
+    how: dict[str, Any] = {"learning_rate": 3e-3, "seed": 0, "device": "cpu"}
+    model = PPO("MlpPolicy", env, n_steps=16, batch_size=128, **how)
     before: Any = evaluate_policy(model, env, n_eval_episodes=200, deterministic=False)[0]
     model.learn(6000)
     after: Any = evaluate_policy(model, env, n_eval_episodes=200)[0]
-    assert before < 0.8
-    assert after > 0.95
+    assert before < 0.8 and after > 0.95
 
 
 @pytest.mark.parametrize(

@@ -16,15 +16,8 @@ from jumpy_mbrl.objectives import FunctionObjective, ReachRegion
 pytest.importorskip("torchrl")
 
 from tensordict import TensorDict
-from torchrl.envs import (
-    GymEnv,
-    GymWrapper,
-    ParallelEnv,
-    SerialEnv,
-    StepCounter,
-    TransformedEnv,
-    check_env_specs,
-)
+from torchrl import envs
+from torchrl.envs import ParallelEnv, SerialEnv, check_env_specs
 from torchrl.modules import CEMPlanner
 
 from jumpy_mbrl.adapters.torchrl import WorldModelEnv
@@ -62,7 +55,9 @@ def test_steps_are_what_the_model_imagines() -> None:
 
 
 def test_a_believed_success_ends_the_episode() -> None:
-    env = TransformedEnv(WorldModelEnv(SimulatorModel(), SHOT, FRAMES), StepCounter(max_steps=2))
+    env = envs.TransformedEnv(
+        WorldModelEnv(SimulatorModel(), SHOT, FRAMES), envs.StepCounter(max_steps=2)
+    )
     start = env.reset(TensorDict(batch_size=[200]))
     rollout = env.rollout(2, tensordict=start, auto_reset=False, break_when_any_done=False)
     after = rollout["next"]
@@ -108,17 +103,15 @@ def test_starts_are_drawn_from_the_frames_alike_on_all_devices() -> None:
 
 @pytest.mark.filterwarnings("error")
 def test_frames_may_be_read_only_or_read_backwards_and_bytes_are_pictures() -> None:
-    backwards = FRAMES.flip(0).numpy()[::-1]
     fixed = FRAMES.numpy().copy()
     fixed.setflags(write=False)
-    for frames in (backwards, fixed):
-        env = WorldModelEnv(SimulatorModel(), FRAME, frames)
-        assert torch.equal(env.lead_ins, FRAMES)
+    for frames in (FRAMES.flip(0).numpy()[::-1], fixed):
+        assert torch.equal(WorldModelEnv(SimulatorModel(), FRAME, frames).lead_ins, FRAMES)
     pictures = (255 * FRAMES).to(torch.uint8)
     env = WorldModelEnv(SimulatorModel(), FRAME, pictures)
     assert torch.equal(env.lead_ins, pictures / 255.0)
-    seen = env.observe(pictures)["observation"]
-    assert torch.equal(seen, env.observe(pictures / 255.0)["observation"])
+    seen, wanted = (env.observe(frames)["observation"] for frames in (pictures, pictures / 255.0))
+    assert torch.equal(seen, wanted)
 
 
 def test_without_a_seed_starts_come_from_the_global_one() -> None:
@@ -221,11 +214,11 @@ def test_a_graph_is_built_for_what_asks_for_gradients() -> None:
 @pytest.mark.parametrize("kind", ["single", "batched", "native"])
 def test_torchrl_carries_the_infos_of_the_real_environments(name: str, kind: str) -> None:
     if kind == "native":
-        env = GymWrapper(gym.make_vec(name, 2, autoreset_mode="SameStep"))
+        env = envs.GymWrapper(gym.make_vec(name, 2, autoreset_mode="SameStep"))
     elif kind == "batched":
-        env = GymEnv(f"jumpy_mbrl:{name}", num_envs=2)
+        env = envs.GymEnv(f"jumpy_mbrl:{name}", num_envs=2)
     else:
-        env = GymEnv(name).auto_register_info_dict()
+        env = envs.GymEnv(name).auto_register_info_dict()
     try:
         seen = env.rollout(60, break_when_any_done=False)
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shlex
 import shutil
@@ -18,62 +19,42 @@ import pytest
 from stable_baselines3 import SAC
 from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
 
+from jumpy_mbrl import models
 from jumpy_mbrl.adapters.model_env import WorldModelVectorEnv
-from jumpy_mbrl.agents.baselines import train
-from jumpy_mbrl.agents.baselines.features import MotionFeatures, RelativeFeatures
+from jumpy_mbrl.agents.baselines import features, presets, train
 from jumpy_mbrl.agents.baselines.policies import load_policy, policy_info, shipped_policies
-from jumpy_mbrl.agents.baselines.presets import (
-    POLICY_PRESETS,
-    PolicyConfig,
-    PPOConfig,
-    SACConfig,
-    completed,
-    policy_preset,
-)
-from jumpy_mbrl.agents.baselines.train import (
-    CurvePoint,
-    make_algorithm,
-    make_env,
-    read_curve,
-    train_policy,
-)
+from jumpy_mbrl.agents.baselines.presets import POLICY_PRESETS, PolicyConfig, PPOConfig, SACConfig
+from jumpy_mbrl.agents.baselines.train import CurvePoint, make_env, read_curve
 from jumpy_mbrl.commands import main
-from jumpy_mbrl.data.seeds import (
-    evaluation_table_seeds,
-    training_table_seeds,
-    validation_table_seeds,
-)
-from jumpy_mbrl.models import (
-    RNN,
-    RNNConfig,
-    from_pretrained,
-    pretrained_info,
-    save_pretrained,
-)
+from jumpy_mbrl.data import seeds
 
-TINY: dict[str, Any] = {
-    "timesteps": 128,
-    "n_envs": 16,
-    "batch_size": 32,
-    "net": (8,),
-    "features": 8,
-    "validation_interval": 64,
-    "validation_tables": 10,
-}
+TINY: dict[str, Any] = {"timesteps": 128, "n_envs": 16, "batch_size": 32, "net": (8,)}
+TINY |= {"features": 8, "validation_interval": 64, "validation_tables": 10}
+SHOTS = "ppo-shot-coords"
+INSIDE = "fold-billiards2d"
 HEADER = "timesteps,frames,seconds,success,n\n"
 Finished = Callable[[str, Path], Path]
 
 
-def tiny(preset: str, **changes: Any) -> PolicyConfig:
+def tiny(preset: str = SHOTS, **changes: Any) -> PolicyConfig:
     """A preset that takes no time."""
     config = POLICY_PRESETS[preset]
-    algorithm: PPOConfig | SACConfig
-    if isinstance(config.algorithm, PPOConfig):
-        algorithm = replace(config.algorithm, n_steps=4)
-    else:
-        small = {"buffer_size": 1024, "learning_starts": 32, "gradient_steps": 1}
-        algorithm = replace(config.algorithm, **small)
+    small: Any = {"buffer_size": 1024, "learning_starts": 32, "gradient_steps": 1}
+    small = {"n_steps": 4} if isinstance(config.algorithm, PPOConfig) else small
+    algorithm: Any = replace(config.algorithm, **small)
     return replace(config, algorithm=algorithm, **{**TINY, **changes})
+
+
+def run_of(config: PolicyConfig, folder: Path, **options: Any) -> Path:
+    return train.train_policy(config, folder, progress=False, **options)
+
+
+def go_on(run: Path, preset: str = SHOTS, **changes: Any) -> Path:
+    return run_of(tiny(preset, **changes), run, resume=True)
+
+
+def steps_of(run: Path) -> list[int]:
+    return [point.timesteps for point in read_curve(run)]
 
 
 @pytest.fixture
@@ -89,7 +70,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     def copied(preset: str, place: Path) -> Path:
         if preset not in runs:
             runs[preset] = tmp_path_factory.mktemp("runs") / preset
-            train_policy(tiny(preset, timesteps=64), runs[preset], progress=False)
+            run_of(tiny(preset, timesteps=64), runs[preset])
         return Path(shutil.copytree(runs[preset], place / "run"))
 
     return copied
@@ -98,22 +79,16 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
 @pytest.fixture
 def run(finished: Finished, tmp_path: Path) -> Path:
     """A finished run of PPO."""
-    return finished("ppo-shot-coords", tmp_path)
+    return finished(SHOTS, tmp_path)
 
 
-def go_on(run: Path, preset: str = "ppo-shot-coords", **changes: Any) -> Path:
-    return train_policy(
-        tiny(preset, **{"timesteps": 128, **changes}), run, resume=True, progress=False
-    )
-
-
-# -- runs ----------------------------------------------------------------------------------------
+# Runs
 
 
 @pytest.mark.parametrize("name", POLICY_PRESETS)
 def test_every_preset_trains_and_leaves_a_policy(name: str, tmp_path: Path) -> None:
     config = tiny(name, timesteps=64)
-    best = train_policy(config, tmp_path / "run", command="again", progress=False)
+    best = run_of(config, tmp_path / "run", command="again")
     (point,) = read_curve(tmp_path / "run")
     assert point.timesteps == 64 and point.n == 10 and 0.0 <= point.success <= 1.0
     info = policy_info(best)
@@ -127,16 +102,16 @@ def test_every_preset_trains_and_leaves_a_policy(name: str, tmp_path: Path) -> N
 
 def test_frames_are_those_that_world_models_count(tmp_path: Path) -> None:
     # Every shot that misses makes an episode of 45 frames, one that hits a shorter one.
-    config = tiny("ppo-shot-coords", timesteps=64)
-    train_policy(config, tmp_path / "shot", progress=False)
+    config = tiny(timesteps=64)
+    run_of(config, tmp_path / "shot")
     (point,) = read_curve(tmp_path / "shot")
     assert 64 * 30 < point.frames < 64 * 45
-    train_policy(tiny("ppo-frame-coords", timesteps=64), tmp_path / "frame", progress=False)
+    run_of(tiny("ppo-frame-coords", timesteps=64), tmp_path / "frame")
     (point,) = read_curve(tmp_path / "frame")
     assert 64 <= point.frames <= 64 + 16  # a step is a frame, and a reset shows one
 
 
-@pytest.mark.parametrize("name", ["ppo-shot-coords", "sac-frame-coords"])
+@pytest.mark.parametrize("name", [SHOTS, "sac-frame-coords"])
 def test_a_policy_learns_inside_a_world_model(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,12 +123,12 @@ def test_a_policy_learns_inside_a_world_model(
         return watch(env, actions)
 
     monkeypatch.setattr(WorldModelVectorEnv, "step", step)
-    config = tiny(name, inside="fold-billiards2d", timesteps=64, n_envs=16)
-    best = train_policy(config, tmp_path, progress=False)
+    config = tiny(name, inside=INSIDE, timesteps=64, n_envs=16)
+    best = run_of(config, tmp_path)
     (point,) = read_curve(tmp_path)
     # 64 steps, of which none are spent on the validation: its tables are real.
     assert seen == [config.form] * 4 and point.n == 10
-    assert policy_info(best)["training"]["inside"] == "fold-billiards2d"
+    assert policy_info(best)["training"]["inside"] == INSIDE
     imagined, real = make_env(config), make_env(replace(config, inside=None))
     assert imagined.observation_space == real.observation_space
     imagined.seed(3)
@@ -161,50 +136,24 @@ def test_a_policy_learns_inside_a_world_model(
     assert np.array_equal(np.asarray(imagined.reset()), np.asarray(real.reset()))
 
 
-def test_balls_at_rest_lie_still() -> None:
-    for held_out in (False, True):
-        shown: Any = make_env(tiny("ppo-shot-coords", start="rest"), held_out).reset()
-        frames = shown.reshape(-1, 4, 4)
-        assert np.array_equal(frames[:, 0], frames[:, 3])
-
-
 def test_the_best_policy_is_kept(tmp_path: Path) -> None:
-    best = train_policy(tiny("ppo-shot-coords", timesteps=320), tmp_path, progress=False)
+    best = run_of(tiny(timesteps=320), tmp_path)
     curve = read_curve(tmp_path)
-    assert [point.timesteps for point in curve] == [64, 128, 192, 256, 320]
+    assert steps_of(tmp_path) == [64, 128, 192, 256, 320]
     first = max(curve, key=lambda point: point.success)
     assert CurvePoint(**policy_info(best)["metrics"]) == first
 
 
-@pytest.mark.parametrize("name", ["ppo-shot-coords", "sac-shot-coords"])
+@pytest.mark.parametrize("name", [SHOTS, "sac-shot-coords"])
 def test_a_run_goes_on(name: str, tmp_path: Path) -> None:
-    train_policy(tiny(name), tmp_path, progress=False)
+    run_of(tiny(name), tmp_path)
     before = read_curve(tmp_path)
-    train_policy(tiny(name, timesteps=256), tmp_path, resume=True, progress=False)
+    run_of(tiny(name, timesteps=256), tmp_path, resume=True)
     after = read_curve(tmp_path)
     assert after[:2] == before and [point.timesteps for point in after] == [64, 128, 192, 256]
     assert all(a.frames < b.frames and a.seconds < b.seconds for a, b in pairwise(after))
-    train_policy(tiny(name, timesteps=256), tmp_path, resume=True, progress=False)  # it is done
+    run_of(tiny(name, timesteps=256), tmp_path, resume=True)  # it is done
     assert read_curve(tmp_path) == after
-
-
-def test_sac_goes_on_with_its_replay_buffer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    train_policy(tiny("sac-shot-coords"), tmp_path, progress=False)
-    sizes = []
-    learn = SAC.learn
-
-    def watched(model: SAC, *args: Any, **kwargs: Any) -> SAC:
-        assert model.replay_buffer is not None
-        sizes.append(model.replay_buffer.size() * model.n_envs)
-        return learn(model, *args, **kwargs)
-
-    monkeypatch.setattr(SAC, "learn", watched)
-    config = tiny("sac-shot-coords", timesteps=192)
-    train_policy(config, tmp_path, resume=True, progress=False)
-    # The step of the last validation was not yet in the buffer when it was saved.
-    assert sizes == [128 - 16]
 
 
 @pytest.mark.parametrize("buffer_size", [1024, 128])  # the second is full, and begun anew
@@ -214,21 +163,18 @@ def test_returns_of_n_steps_do_not_run_on_after_a_resume(
     config = tiny("sac-frame-coords", timesteps=160)
     small: dict[str, Any] = {"buffer_size": buffer_size, "learning_starts": 10_000}
     config = replace(config, algorithm=replace(config.algorithm, **small))
-    train_policy(config, tmp_path, progress=False)
-    buffers = []
+    run_of(config, tmp_path)
+    seen: list[Any] = []
     learn = SAC.learn
 
-    def watched(model: SAC, *args: Any, **kwargs: Any) -> SAC:
-        buffer = model.replay_buffer
-        assert isinstance(buffer, NStepReplayBuffer)
-        before = buffer.pos - 1
-        learn(model, *args, **kwargs)
-        buffers.append((buffer, before))
-        return model
+    def watched(model: Any, *args: Any, **kwargs: Any) -> Any:
+        seen.extend((model.replay_buffer, model.replay_buffer.pos - 1, model.replay_buffer.size()))
+        return learn(model, *args, **kwargs)
 
     monkeypatch.setattr(SAC, "learn", watched)
-    train_policy(replace(config, timesteps=224), tmp_path, resume=True, progress=False)
-    ((buffer, last),) = buffers
+    run_of(replace(config, timesteps=224), tmp_path, resume=True)
+    buffer, last, size = seen
+    assert isinstance(buffer, NStepReplayBuffer) and size == min(160, buffer_size) // 16
     assert buffer.full == (buffer_size == 128)
     np.testing.assert_array_equal(buffer.timeouts[last] + buffer.dones[last], 1.0)
     assert not buffer.dones[last].all()
@@ -240,17 +186,17 @@ def test_returns_of_n_steps_do_not_run_on_after_a_resume(
     assert float(sample.discounts) == pytest.approx(config.gamma)
 
 
-@pytest.mark.parametrize("name", ["ppo-shot-coords", "sac-shot-coords"])
+@pytest.mark.parametrize("name", [SHOTS, "sac-shot-coords"])
 def test_a_run_that_goes_on_is_logged_once(name: str, tmp_path: Path, read_board: Any) -> None:
-    train_policy(tiny(name), tmp_path / "whole", progress=False)
+    run_of(tiny(name), tmp_path / "whole")
     cut = tmp_path / "cut"
-    train_policy(tiny(name, timesteps=64), cut, progress=False)
+    run_of(tiny(name, timesteps=64), cut)
     checkpoint = (cut / "checkpoint.zip").read_bytes()
     for _ in range(2):  # The first is killed before its checkpoint.
         (cut / "checkpoint.zip").write_bytes(checkpoint)
         for path in (cut / "scalars_0").iterdir():  # TensorBoard reads by name, by the second
             path.rename(path.with_name(f"events.out.tfevents.0.{path.name}"))
-        train_policy(tiny(name), cut, resume=True, progress=False)
+        run_of(tiny(name), cut, resume=True)
     whole, shown = (
         {
             tag: [step for step, _ in points]
@@ -260,24 +206,25 @@ def test_a_run_that_goes_on_is_logged_once(name: str, tmp_path: Path, read_board
         for folder in (tmp_path / "whole", cut)
     )
     assert shown == whole and shown["eval/mean_reward"] == [64, 128]
-    assert [point.timesteps for point in read_curve(cut)] == [64, 128]
+    assert steps_of(cut) == [64, 128]
 
 
 def test_a_folder_trains_one_policy_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = tiny("ppo-shot-coords", timesteps=64)
+    config = tiny(timesteps=64)
     refused: list[str] = []
+    usual = train.make_algorithm
 
     def make(config: PolicyConfig, *arguments: Any) -> Any:
         if not refused:  # Nothing is written yet.
             refused.append(f"run is in use by process {os.getpid()} on ")
             with pytest.raises(BlockingIOError, match=refused[0]):
-                train_policy(replace(config, seed=1), tmp_path / "run", progress=False)
-        return make_algorithm(config, *arguments)
+                run_of(replace(config, seed=1), tmp_path / "run")
+        return usual(config, *arguments)
 
     monkeypatch.setattr(train, "make_algorithm", make)
-    train_policy(config, tmp_path / "run", progress=False)
+    run_of(config, tmp_path / "run")
     assert refused
     assert json.loads((tmp_path / "run/config.json").read_text())["training"]["seed"] == 0
 
@@ -298,57 +245,58 @@ def test_a_start_that_fails_leaves_nothing_behind(
 
     monkeypatch.setattr(train, "make_algorithm", fail)
     with pytest.raises(ValueError, match=message):
-        train_policy(tiny("ppo-shot-coords", **changes), tmp_path / "run", progress=False)
+        run_of(tiny(**changes), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_interrupted_before_the_first_checkpoint(run: Path) -> None:
     (run / "checkpoint.zip").unlink()
-    go_on(run)
-    assert [point.timesteps for point in read_curve(run)] == [64, 128]
+    go_on(run, threads=1)
+    assert steps_of(run) == [64, 128]
+    # The record is of the last part of a run.
+    training = json.loads((run / "config.json").read_text())["training"]
+    assert (training["timesteps"], training["threads"]) == (128, 1)
 
 
 def test_folders_that_do_not_fit(run: Path, tmp_path: Path) -> None:
-    config = tiny("ppo-shot-coords", timesteps=64)
+    config = tiny(timesteps=64)
     with pytest.raises(ValueError, match="expected a run to resume in"):
-        train_policy(config, tmp_path / "none", resume=True, progress=False)
+        run_of(config, tmp_path / "none", resume=True)
     with pytest.raises(ValueError, match="already holds a run"):
-        train_policy(config, run, progress=False)
+        run_of(config, run)
     with pytest.raises(ValueError, match=r"got gamma=0\.5 instead of 0\.99"):
         go_on(run, gamma=0.5)
 
 
-@pytest.mark.parametrize("text", ["[]", "{}", '{"training": 3}', "{", "[" * 100_000])
-def test_a_foreign_folder_is_not_resumed(text: str, tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text(text)
-    with pytest.raises(ValueError, match=r"config\.json to be of a run of train_sb3\.py"):
-        go_on(tmp_path)
-    assert (tmp_path / "config.json").read_text() == text
+FOREIGN = r"config\.json to be of a run of train_sb3\.py"
+CURVE = r"validations in .*curve\.csv, numbers in .*"
+LACKS = r"metrics of a validation, lacks .'timesteps', 'sec"
 
 
 @pytest.mark.parametrize(
-    ("text", "got"),
+    ("name", "text", "message"),
     [
-        ("timesteps,frames,success\n64,9,0.1", "columns .'timesteps', 'frames', 'success'"),
-        ("", "None"),
-        (f"{HEADER}abc,9,1.0,0.5,10", "'abc'"),
-        (f"{HEADER}64,9,nan,0.5,10", "seconds=nan"),
-        (f"{HEADER}64,9,1.0,-0.5,10", "success=-0.5"),
-        (f"{HEADER}-64,9,1.0,0.5,10", "timesteps=-64"),
-        (f"{HEADER}64,9,inf,0.5,10", "seconds=inf"),
+        *(("config.json", text, FOREIGN) for text in ("[]", "{}", "{", "[" * 100_000)),
+        ("config.json", '{"training": 3}', FOREIGN),
+        ("curve.csv", "timesteps,frames,success\n64,9,0.1", f"{CURVE}columns .'timesteps', 'fr"),
+        ("curve.csv", "", f"{CURVE}None"),
+        ("curve.csv", f"{HEADER}abc,9,1.0,0.5,10", f"{CURVE}'abc'"),
+        ("curve.csv", f"{HEADER}64,9,nan,0.5,10", f"{CURVE}seconds=nan"),
+        ("curve.csv", f"{HEADER}64,9,1.0,-0.5,10", f"{CURVE}success=-0.5"),
+        ("curve.csv", f"{HEADER}-64,9,1.0,0.5,10", f"{CURVE}timesteps=-64"),
+        ("curve.csv", f"{HEADER}64,9,inf,0.5,10", f"{CURVE}seconds=inf"),
+        ("best/config.json", None, LACKS),
     ],
 )
-def test_a_damaged_curve_is_named(text: str, got: str, run: Path) -> None:
-    (run / "curve.csv").write_text(text)
-    with pytest.raises(ValueError, match=rf"validations in .*curve\.csv, numbers in .*{got}"):
+def test_foreign_and_damaged_files_are_named(
+    name: str, text: str | None, message: str, run: Path
+) -> None:
+    content = json.loads((run / "best/config.json").read_text()) | {"metrics": {"frames": 3}}
+    text = json.dumps(content) if text is None else text
+    (run / name).write_text(text)
+    with pytest.raises(ValueError, match=message):
         go_on(run)
-
-
-def test_a_best_policy_without_figures_is_named(run: Path) -> None:
-    path = run / "best" / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"metrics": {"frames": 3}}))
-    with pytest.raises(ValueError, match=r"metrics of a validation, lacks .'timesteps', 'sec"):
-        go_on(run)
+    assert (run / name).read_text() == text
 
 
 @pytest.mark.parametrize("torn", ["policy.zip", "config.json", "neither fits"])
@@ -375,41 +323,37 @@ def test_a_best_policy_that_is_not_ours_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "best").symlink_to(tmp_path / "other")
     with pytest.raises(ValueError, match=r"best/config\.json to hold format .*, so it is not ours"):
-        train_policy(tiny("ppo-shot-coords", timesteps=64), tmp_path / "run", progress=False)
+        run_of(tiny(timesteps=64), tmp_path / "run")
     assert not (tmp_path / "run" / "curve.csv").exists()
 
 
-def test_a_changed_replay_buffer_is_named_and_one_without_checksum_goes_on(
+def test_damaged_checkpoints_are_named_and_a_buffer_without_checksum_goes_on(
     finished: Finished, tmp_path: Path
 ) -> None:
-    run = finished("sac-shot-coords", tmp_path)
+    sac = "sac-shot-coords"
+    run = finished(sac, tmp_path)
     path = run / "replay_buffer.pkl"
     sealed = path.read_bytes()
     damaged = bytearray(sealed)
     damaged[len(sealed) // 2] ^= 1  # in the numbers, which the pickle has not checked
     path.write_bytes(damaged)
     with pytest.raises(ValueError, match=r"replay_buffer\.pkl .*checksum is that of other"):
-        go_on(run, "sac-shot-coords")
+        go_on(run, sac)
+    for name, keep in product(("replay_buffer.pkl", "checkpoint.zip"), (0, 1000)):
+        content = sealed if name == path.name else (run / name).read_bytes()
+        (run / name).write_bytes(content[:keep])
+        with pytest.raises(ValueError, match=rf"expected .*{name} as it was written, but it cann"):
+            go_on(run, sac)
+        (run / name).write_bytes(content)
     path.write_bytes(sealed[: -len(b"jumpy-mbrl sha256") - 32])
-    go_on(run, "sac-shot-coords")
+    go_on(run, sac)
     assert path.read_bytes()[:-32].endswith(b"jumpy-mbrl sha256")
-
-
-@pytest.mark.parametrize("name", ["checkpoint.zip", "replay_buffer.pkl"])
-@pytest.mark.parametrize("keep", [0, 1000])
-def test_a_truncated_checkpoint_is_named(
-    name: str, keep: int, finished: Finished, tmp_path: Path
-) -> None:
-    run = finished("sac-shot-coords", tmp_path)
-    (run / name).write_bytes((run / name).read_bytes()[:keep])
-    with pytest.raises(ValueError, match=rf"expected .*{name} as it was written, but it cannot be"):
-        go_on(run, "sac-shot-coords")
 
 
 def test_entries_of_a_run_that_cannot_be_are_named(
     tmp_path: Path, refusals: Callable[..., int]
 ) -> None:
-    config = tiny("ppo-shot-coords")
+    config = tiny()
     record = {"training": config.to_dict(), "versions": {}}
     (tmp_path / "config.json").write_text(json.dumps(record))
 
@@ -422,82 +366,81 @@ def test_entries_of_a_run_that_cannot_be_are_named(
     assert refusals(tmp_path / "config.json", read) > 300
 
 
-def test_the_record_of_a_run_that_goes_on_is_of_its_last_part(run: Path) -> None:
-    go_on(run, threads=1)
-    training = json.loads((run / "config.json").read_text())["training"]
-    assert (training["timesteps"], training["threads"]) == (128, 1)
-
-
 def test_a_run_knows_the_model_it_is_inside_of_wherever_that_lies(tmp_path: Path) -> None:
     for place in ("here", "there"):
-        save_pretrained(from_pretrained("fold-billiards2d"), tmp_path / place / "mine")
-    config = tiny("ppo-shot-coords", inside=str(tmp_path / "here" / "mine"))
-    best = train_policy(config, tmp_path / "run", progress=False)
+        models.save_pretrained(models.from_pretrained(INSIDE), tmp_path / place / "mine")
+    config = tiny(inside=str(tmp_path / "here" / "mine"))
+    best = run_of(config, tmp_path / "run")
     assert policy_info(best)["training"]["inside"] == "mine"
     record = (tmp_path / "run" / "config.json").read_text()
     assert str(tmp_path) not in record
-    checksum = pretrained_info("fold-billiards2d")["weights_sha256"]
+    checksum = models.pretrained_info(INSIDE)["weights_sha256"]
     assert json.loads(record)["inside_sha256"] == checksum
     moved = replace(config, inside=str(tmp_path / "there" / "mine"), timesteps=192)
-    train_policy(moved, tmp_path / "run", resume=True, progress=False)
+    run_of(moved, tmp_path / "run", resume=True)
     assert read_curve(tmp_path / "run")[-1].timesteps == 192
-    save_pretrained(RNN(RNNConfig()), tmp_path / "there" / "mine")
+    models.save_pretrained(models.RNN(models.RNNConfig()), tmp_path / "there" / "mine")
     with pytest.raises(ValueError, match=f"got inside_sha256=.* instead of {checksum}"):
-        train_policy(moved, tmp_path / "run", resume=True, progress=False)
+        run_of(moved, tmp_path / "run", resume=True)
 
 
-# -- tables --------------------------------------------------------------------------------------
+# Tables
 
 
 def test_tables_of_training_validation_and_evaluation_never_meet() -> None:
     last = 2**30 - 1
-    assert training_table_seeds(0, 5) == range(5)
-    assert training_table_seeds(last, 2**20)[-1] + 1 == validation_table_seeds(0, 1)[0]
-    assert validation_table_seeds(last, 2**20)[-1] + 1 == evaluation_table_seeds(0, 1)[0]
+    assert seeds.training_table_seeds(0, 5) == range(5)
+    assert seeds.training_table_seeds(last, 2**20)[-1] + 1 == seeds.validation_table_seeds(0, 1)[0]
+    assert (
+        seeds.validation_table_seeds(last, 2**20)[-1] + 1 == seeds.evaluation_table_seeds(0, 1)[0]
+    )
     with pytest.raises(ValueError, match=r"expected the training seed in .* got 1073741824"):
-        training_table_seeds(last + 1, 1)
+        seeds.training_table_seeds(last + 1, 1)
     with pytest.raises(ValueError, match="number of validation tables in"):
-        validation_table_seeds(0, 0)
+        seeds.validation_table_seeds(0, 0)
 
 
 def test_settings_of_the_networks_reach_sb3() -> None:
     config = replace(tiny("sac-shot-coords"), net=(8, 4), motion=True)
     whole = replace(config, algorithm=SACConfig(n_critics=3, n_steps=5), relative=True)
-    model: Any = make_algorithm(whole, make_env(config))
+    model: Any = train.make_algorithm(whole, make_env(config))
     assert len(model.critic.q_networks) == 3
     assert model.replay_buffer.n_steps == 5 and model.replay_buffer.gamma == config.gamma
-    assert type(model.actor.features_extractor) is RelativeFeatures
-    plain: Any = make_algorithm(replace(config, relative=False), make_env(config))
-    assert type(plain.actor.features_extractor) is MotionFeatures
+    assert type(model.actor.features_extractor) is features.RelativeFeatures
+    plain: Any = train.make_algorithm(replace(config, relative=False), make_env(config))
+    assert type(plain.actor.features_extractor) is features.MotionFeatures
     assert type(plain.replay_buffer) is ReplayBuffer
 
 
-def test_validation_rewards_success_alone() -> None:
-    config = tiny("ppo-shot-coords")
-    held_out = make_env(config, held_out=True)
-    held_out.seed(0)
-    held_out.reset()
-    rewards = held_out.step(np.zeros((10, 2), dtype=np.float32))[1]
-    assert set(rewards.tolist()) <= {0.0, 1.0} and held_out.num_envs == 10
+def test_validation_rewards_success_alone_and_balls_at_rest_lie_still() -> None:
+    config = tiny("ppo-rest-coords", random_target=False)
+    assert config.reward == "dense"
+    for held_out in (False, True):
+        env = make_env(config, held_out=held_out)
+        env.seed(0)
+        frames: Any = env.reset()
+        frames = frames.reshape(-1, 4, 4)
+        assert np.array_equal(frames[:, 0], frames[:, 3])
+        rewards = env.step(np.full((env.num_envs, 2), 0.7, dtype=np.float32))[1]
+        assert (set(rewards.tolist()) <= {0.0, 1.0}) == held_out
+        assert env.num_envs == (10 if held_out else 16)
 
 
 def test_there_is_a_preset_for_all_that_can_be_seen() -> None:
-    for algorithm, form, shown in product(
-        ("ppo", "sac"), ("shot", "frame"), ("coords", "state", "pixels")
-    ):
-        config = policy_preset(f"{algorithm}-{form}-{shown}")
-        assert (config.algorithm_name, config.form, config.obs_type) == (algorithm, form, shown)
-        assert config.motion == (shown == "coords")
+    sizes = {"shot-coords": 16, "frame-coords": 16, "shot-state": 56, "frame-state": 14}
+    for parts in product(("ppo", "sac"), ("shot", "frame"), ("coords", "state", "pixels")):
+        config = presets.policy_preset("-".join(parts))
+        assert (config.algorithm_name, config.form, config.obs_type) == parts
+        assert config.motion == (parts[2] == "coords")
+        # Frames are stacked where one has no velocity.
+        size = sizes.get("-".join(parts[1:]))
+        shape = make_env(tiny("-".join(parts))).observation_space.shape
+        assert shape == ((12, 64, 64) if size is None else (size,))
+    with pytest.raises(ValueError, match="did you mean 'ppo-shot-coords'"):
+        presets.policy_preset("ppo-shot-coord")
 
 
-def test_frames_are_stacked_where_one_has_no_velocity() -> None:
-    shapes = {name: make_env(tiny(name)).observation_space.shape for name in POLICY_PRESETS}
-    assert shapes["ppo-shot-coords"] == shapes["ppo-frame-coords"] == (16,)
-    assert shapes["ppo-frame-state"] == (14,) and shapes["ppo-shot-state"] == (56,)
-    assert shapes["ppo-shot-pixels"] == shapes["sac-frame-pixels"] == (12, 64, 64)
-
-
-@pytest.mark.parametrize("inside", [None, "fold-billiards2d"])
+@pytest.mark.parametrize("inside", [None, INSIDE])
 def test_the_last_frame_ends_a_game(inside: str | None) -> None:
     """For SB3, whose critics would otherwise add what they expect of frames to come."""
     for terminal in (True, False):
@@ -512,56 +455,54 @@ def test_the_last_frame_ends_a_game(inside: str | None) -> None:
         assert lost > 0 and truncated == (0 if terminal else lost)
 
 
-# -- settings ------------------------------------------------------------------------------------
+# Settings
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("kind", "changes", "message"),
     [
-        ({"form": "frames"}, "did you mean 'frame'"),
-        ({"obs_type": "dict"}, "unknown obs_type 'dict'"),
-        ({"start": "sleeping"}, "unknown start 'sleeping'"),
-        ({"timesteps": 0}, "timesteps must be at least 1, got 0"),
-        ({"batch_size": 100}, r"batch_size must divide the 4096 steps .* got 100"),
-        ({"learning_rate": float("nan")}, "learning_rate must be positive and finite"),
-        ({"gamma": 1.5}, r"gamma must be in \[0, 1\], got 1.5"),
-        ({"net": ()}, "net must be sizes of at least 1"),
-        ({"threads": -1}, "threads must not be negative"),
-        ({"motion": True, "obs_type": "pixels"}, "motion is for obs_type 'coords' alone"),
-        ({"terminal": True}, "terminal is for form 'frame' alone"),
-        ({"relative": True}, "relative adds to what motion shows"),
-        ({"inside": "fold-billiards2d", "obs_type": "state"}, "which no world model imagines"),
-        ({"seed": -1}, "expected the training seed in"),
-        ({"n_envs": 1, "algorithm": PPOConfig(n_steps=1)}, r"at least 2, .* got 1 \* 1"),
-        ({"batch_size": 1}, "batch_size must be at least 2, got 1"),
+        (None, {"form": "frames"}, "did you mean 'frame'"),
+        (None, {"obs_type": "dict"}, "unknown obs_type 'dict'"),
+        (None, {"start": "sleeping"}, "unknown start 'sleeping'"),
+        (None, {"reward": "sparce"}, "unknown reward 'sparce'"),
+        (None, {"activation": "elu"}, "unknown activation 'elu'"),
+        (None, {"schedule": "cosine"}, "unknown schedule 'cosine'"),
+        (None, {"timesteps": 0}, "expected timesteps to be an integer of at least 1, got 0"),
+        (None, {"batch_size": 100}, r"batch_size must divide the 4096 steps .* got 100"),
+        (None, {"learning_rate": math.nan}, r"learning_rate to be a number in \(0, inf\), got nan"),
+        (None, {"learning_rate": 0.0}, r"learning_rate to be a number in \(0, inf\), got 0.0"),
+        (None, {"gamma": 1.5}, r"gamma to be a number in \[0, 1\], got 1.5"),
+        (None, {"net": ()}, "net must be sizes of at least 1"),
+        (None, {"threads": -1}, "threads to be an integer of at least 0, got -1"),
+        (None, {"motion": True, "obs_type": "pixels"}, "motion is for obs_type 'coords' alone"),
+        (None, {"terminal": True}, "terminal is for form 'frame' alone"),
+        (None, {"relative": True}, "relative adds to what motion shows"),
+        (None, {"inside": "fold", "obs_type": "state"}, "which no world model imagines"),
+        (None, {"seed": -1}, "expected seed to be an integer of at least 0, got -1"),
+        (None, {"seed": 2**30}, "expected the training seed in"),
+        (None, {"validation_tables": 2**21}, "number of validation tables in"),
+        (None, {"n_envs": 1, "algorithm": PPOConfig(n_steps=1)}, r"at least 2, .* got 1 \* 1 and"),
+        (None, {"batch_size": 1}, "batch_size must be at least 2, .* and 1"),
+        (PPOConfig, {"n_steps": 0}, "of at least 1, got 0"),
+        (PPOConfig, {"n_epochs": 0}, "of at least 1, got 0"),
+        (PPOConfig, {"clip_range": 0.0}, r"in \(0, inf\), got 0.0"),
+        (PPOConfig, {"clip_range": math.inf}, r"in \(0, inf\), got inf"),
+        (PPOConfig, {"gae_lambda": 1.1}, r"in \[0, 1\], got 1.1"),
+        (PPOConfig, {"ent_coef": -0.1}, r"in \[0, inf\), got -0.1"),
+        (PPOConfig, {"log_std_init": math.nan}, "a number .*, got nan"),
+        (SACConfig, {"ent_coef": math.nan}, "a number .*, got nan"),
+        (SACConfig, {"buffer_size": 0}, "of at least 1, got 0"),
+        (SACConfig, {"learning_starts": -1}, "of at least 0, got -1"),
+        (SACConfig, {"gradient_steps": 0}, "of at least 1, got 0"),
+        (SACConfig, {"n_critics": 0}, "of at least 1, got 0"),
+        (SACConfig, {"n_steps": 0}, "of at least 1, got 0"),
     ],
 )
-def test_bad_settings(changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        PolicyConfig(**{"algorithm": PPOConfig(), **changes})
-
-
-@pytest.mark.parametrize(
-    ("algorithm", "name", "value"),
-    [
-        (PPOConfig, "n_steps", 0),
-        (PPOConfig, "n_epochs", 0),
-        (PPOConfig, "clip_range", 0.0),
-        (PPOConfig, "clip_range", float("inf")),
-        (PPOConfig, "gae_lambda", 1.1),
-        (PPOConfig, "ent_coef", -0.1),
-        (PPOConfig, "log_std_init", float("nan")),
-        (SACConfig, "ent_coef", float("nan")),
-        (SACConfig, "buffer_size", 0),
-        (SACConfig, "learning_starts", -1),
-        (SACConfig, "gradient_steps", 0),
-        (SACConfig, "n_critics", 0),
-        (SACConfig, "n_steps", 0),
-    ],
-)
-def test_bad_settings_of_one_algorithm(algorithm: Any, name: str, value: float) -> None:
-    with pytest.raises(ValueError, match=rf"^{name} must be .*, got {value}$"):
-        algorithm(**{name: value})
+def test_bad_settings_are_refused_by_name(kind: Any, changes: Any, message: str) -> None:
+    name = "" if kind is None else next(iter(changes))
+    with pytest.raises(ValueError, match=f"{name}.*{message}"):
+        PolicyConfig(**{"algorithm": PPOConfig(), **changes}) if kind is None else kind(**changes)
+    PPOConfig(log_std_init=-3.0)
 
 
 @pytest.mark.parametrize("form", ["shot", "frame"])
@@ -570,19 +511,14 @@ def test_pictures_to_replay_have_to_fit_into_memory(form: Any) -> None:
         PolicyConfig(SACConfig(), form=form, obs_type="pixels")
     config = PolicyConfig(SACConfig(buffer_size=500), form=form, obs_type="pixels", n_envs=2)
     # What is refused is what would be allocated.
-    held: Any = make_algorithm(replace(config, net=(8,), features=8), make_env(config))
+    held: Any = train.make_algorithm(replace(config, net=(8,), features=8), make_env(config))
     buffer = held.replay_buffer
     assert buffer.observations.nbytes + buffer.next_observations.nbytes == 98_304 * 500
     PolicyConfig(SACConfig(), form=form)
     PolicyConfig(PPOConfig(), form=form, obs_type="pixels")
 
 
-def test_unknown_presets() -> None:
-    with pytest.raises(ValueError, match="did you mean 'ppo-shot-coords'"):
-        policy_preset("ppo-shot-coord")
-
-
-# -- the command line ----------------------------------------------------------------------------
+# The command line
 
 
 def test_options_change_the_preset(script: ModuleType) -> None:
@@ -613,13 +549,13 @@ def test_commands_of_shipped_policies_repeat_them(script: ModuleType, name: str)
     training = policy_info(name)["training"]
     command = training.pop("command")
     config = script.parse(shlex.split(command)[2:]).config
-    assert completed(config.to_dict()) == completed(training)
+    assert presets.completed(config.to_dict()) == presets.completed(training)
 
 
 @pytest.mark.parametrize(
     ("given", "kept"),
     [
-        (["--inside", "fold-billiards2d"], "--inside fold-billiards2d"),
+        (["--inside", INSIDE], "--inside fold-billiards2d"),
         (["--inside", "/home/me/runs/mine/"], "--inside mine"),
         (["--inside=../mine"], "--inside mine"),
     ],
@@ -629,15 +565,12 @@ def test_no_path_is_recorded(script: ModuleType, given: list[str], kept: str) ->
     assert script.record(options) == (f"python scripts/train_sb3.py --seed 1 {kept} --run-dir x")
 
 
-def test_mistakes_are_one_line(script: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main.run("train-policy", ["--preset", "dqn-shot-coords", "--run-dir", "x"]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("train_sb3: ") and len(error.splitlines()) == 1
-
-
 def test_it_trains_and_says_where(
     script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    assert main.run("train-policy", ["--preset", "dqn-shot-coords", "--run-dir", "x"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("train_sb3: ") and len(error.splitlines()) == 1
     options = ["--preset", "ppo-rest-coords", "--run-dir", str(tmp_path / "run")]
     options += ["--timesteps", "64", "--n-envs", "16", "--batch-size", "64", "--net", "8"]
     assert main.run("train-policy", [*options, "--validation-tables", "10"]) == 0

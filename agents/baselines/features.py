@@ -49,8 +49,8 @@ class RelativeFeatures(MotionFeatures):
     alone a network has to learn quotients and roots before it can learn to aim.
 
     Args:
-        observation_space: of the stacked frames of two balls, the earliest first; each may hold
-            the target behind the balls. `ValueError` for observations of another shape.
+        observation_space: of stacked frames of two balls, with or without the target behind them;
+            `ValueError` for another shape.
         frames: see `MotionFeatures`.
         scale: see `MotionFeatures`.
         table: its target, where frames show none, and its balls' radius; by default that of the
@@ -65,12 +65,7 @@ class RelativeFeatures(MotionFeatures):
         table: TableConfig | None = None,
     ) -> None:
         super().__init__(observation_space, frames, scale)
-        size = observation_space.shape[0] // frames
-        if size not in (FRAME_SIZE, FRAME_SIZE + 4):
-            raise ValueError(
-                f"expected {FRAME_SIZE} numbers a frame, or {FRAME_SIZE + 4} with the target, "
-                f"got {size}"
-            )
+        check_frame_size(observation_space.shape[0] // frames)
         table = table or TableConfig()
         if table.num_balls != 2:
             raise ValueError(f"expected a table with 2 balls, got {table.num_balls}")
@@ -94,13 +89,17 @@ class RelativeFeatures(MotionFeatures):
         lengths = torch.stack([part.norm(dim=1) for part in (way, wanted, aim)], dim=1)
         half_angle = torch.asin(self.contact / lengths[:, :1].clamp(min=self.contact))
         across = seen[:, :1] * course[:, 1:] - seen[:, 1:] * course[:, :1]
-        return torch.cat(
-            [
-                super().forward(observations),
-                *(4.0 * part for part in (way, wanted, aim, lengths)),
-                *(seen, course, aimed, approach, half_angle),
-                *((one * course).sum(dim=1, keepdim=True) for one in (seen, aimed)),
-                across,
-            ],
-            dim=1,
+        parts = [super().forward(observations)]
+        parts += [4.0 * part for part in (way, wanted, aim, lengths)]
+        parts += [seen, course, aimed, approach, half_angle]
+        parts += [(one * course).sum(dim=1, keepdim=True) for one in (seen, aimed)]
+        return torch.cat([*parts, across], dim=1)
+
+
+def check_frame_size(size: int) -> None:
+    """`ValueError` unless it is that of two balls, or of two balls and the target."""
+    if size not in (FRAME_SIZE, FRAME_SIZE + 4):
+        raise ValueError(
+            f"expected {FRAME_SIZE} numbers a frame, or {FRAME_SIZE + 4} with the target, got "
+            f"{size}; agents read obs_type='coords'"
         )

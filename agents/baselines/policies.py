@@ -25,40 +25,32 @@ import numpy as np
 import stable_baselines3
 import torch
 from numpy.typing import NDArray
-from stable_baselines3 import PPO, SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
-from jumpy_mbrl.agents.base import CONTEXT_FRAMES, OtherGameError, batch_of_frames
-from jumpy_mbrl.agents.baselines.features import FRAME_SIZE
+from jumpy_mbrl import files
+from jumpy_mbrl.agents import base
+from jumpy_mbrl.agents.baselines.features import FRAME_SIZE, check_frame_size
 from jumpy_mbrl.arrays import as_array
 from jumpy_mbrl.devices import any_device, plain_defaults
 from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.envs.rules import Task, plane_task
-from jumpy_mbrl.files import (
-    check_ours,
-    entries_of,
-    has_sha256,
-    read_json,
-    to_json,
-    write_together,
-)
+from jumpy_mbrl.models import world
 from jumpy_mbrl.models.pretrained import versions
-from jumpy_mbrl.models.world import ROUNDING, OtherWorldWarning, differences, learned_world, told
 from jumpy_mbrl.shipped import CONFIG, Shelf
 
 FORMAT = "jumpy-mbrl policy"
 FORMAT_VERSION = 1
-ALGORITHMS: dict[str, Any] = {"ppo": PPO, "sac": SAC}
+ALGORITHMS: dict[str, Any] = {"ppo": stable_baselines3.PPO, "sac": stable_baselines3.SAC}
 
 _POLICY = "policy.zip"
-_MACHINE = "system_info.txt"
 _SHELF = Shelf("policies", "policy", "save_policy")
 _OF_THE_RUN = (
     *("tensorboard_log", "_last_obs", "_last_original_obs", "_last_episode_starts"),
     *("ep_info_buffer", "ep_success_buffer"),
 )
+_BUILT_IN = {"motion": "changes between frames", "relative": "places relative to the target"}
 
 
 class PolicyAgent:
@@ -73,9 +65,8 @@ class PolicyAgent:
 
     Args:
         policy: anything with SB3's ``predict``.
-        training: what it was trained on: ``obs_type`` and ``random_target``, and, if that is known,
-            ``table``, settings of a `TableConfig`, and ``start``. `train_policy` knows the default
-            table alone.
+        training: what it was trained on: ``obs_type`` and ``random_target``, and, if known,
+            ``start`` and ``table``, settings of a `TableConfig`.
         task: what it is to play; by default `Billiards2D-v0` as it is.
         checkpoint: name or folder of the policy, for the record.
         training_frames: frames of experience that it learned from, likewise.
@@ -92,38 +83,35 @@ class PolicyAgent:
         training_seconds: float | None = None,
     ) -> None:
         task = task or plane_task()
-        if training["obs_type"] not in ("coords", "pixels"):
+        shown, balls = training["obs_type"], task.config.num_balls
+        if shown not in ("coords", "pixels"):
             raise ValueError(
                 f"expected a policy that sees 'coords' or 'pixels', got one that is shown "
-                f"{training['obs_type']!r}, which agents are not"
+                f"{shown!r}, which agents are not"
             )
-        if task.line or task.config.num_balls != 2:
-            balls = task.config.num_balls
-            raise OtherGameError(
+        if task.line or balls != 2:
+            raise base.OtherGameError(
                 f"expected a table with 2 balls, which the policy was trained on, got "
                 f"{'a line' if task.line else f'{balls} ball' + 's' * (balls > 1)}; take an agent "
                 f"that plans, such as 'jumpy' or 'simulator'"
             )
-        if task.config.lead_in + 1 != CONTEXT_FRAMES:
-            raise OtherGameError(
-                f"expected a shot after {CONTEXT_FRAMES} frames, which the policy was trained on, "
-                f"got lead_in={task.config.lead_in}"
+        if task.config.lead_in + 1 != base.CONTEXT_FRAMES:
+            raise base.OtherGameError(
+                f"expected a shot after {base.CONTEXT_FRAMES} frames, which the policy was trained "
+                f"on, got lead_in={task.config.lead_in}"
             )
         _warn_of_other_world(training, task, checkpoint or type(policy).__name__)
         self.checkpoint = checkpoint
         self.training_frames = training_frames
         self.training_seconds = training_seconds
         network = getattr(policy, "policy", None)
-        self.weights = (
-            sum(part.numel() for part in network.parameters())
-            if isinstance(network, nn.Module)
-            else None
-        )
-        words = {"motion": "changes between frames", "relative": "places relative to the target"}
-        self.built_in = tuple(word for name, word in words.items() if training.get(name))
+        self.weights = None
+        if isinstance(network, nn.Module):
+            self.weights = sum(part.numel() for part in network.parameters())
+        self.built_in = tuple(word for name, word in _BUILT_IN.items() if training.get(name))
         self._policy = policy
         self._target = None if task.random_target else np.array(task.config.target, np.float32)
-        self._painting = plane_task(obs_type="pixels") if training["obs_type"] == "pixels" else None
+        self._painting = plane_task(obs_type="pixels") if shown == "pixels" else None
         self.reads_targets = bool(training["random_target"]) or self._painting is not None
 
     def predict(
@@ -133,14 +121,13 @@ class PolicyAgent:
         episode_start: NDArray[np.bool_] | None = None,
         deterministic: bool = True,
     ) -> tuple[NDArray[np.float32], Any]:
-        """See ``Agent.predict``; frames may hold the target in four numbers more.
+        """See ``Agent.predict``; frames may be flat, and hold the target in four numbers more.
 
-        Flattened frames, as the policy itself takes them, will do. `ValueError` for observations of
-        another shape, NaN or infinity, or without the target where the policy is shown targets and
-        each episode has its own.
+        `ValueError` for observations of another shape, NaN or infinity, or without the target where
+        the policy is shown targets and each episode has its own.
         """
         sizes = (FRAME_SIZE, FRAME_SIZE + 4)
-        frames, single = batch_of_frames(observation, likely_sizes=sizes)
+        frames, single = base.batch_of_frames(observation, likely_sizes=sizes)
         with plain_defaults():
             answer = self._policy.predict(self._as_trained(frames), deterministic=deterministic)
         actions = np.clip(as_array(answer[0]), -1.0, 1.0).astype(np.float32)
@@ -149,11 +136,7 @@ class PolicyAgent:
     def _as_trained(self, frames: NDArray[np.float32]) -> NDArray[Any]:
         """Lead-in frames (B, 4, D) as the observations that the policy was trained on."""
         B, T, D = frames.shape
-        if D not in (FRAME_SIZE, FRAME_SIZE + 4):
-            raise ValueError(
-                f"expected {FRAME_SIZE} numbers a frame, or {FRAME_SIZE + 4} with the target, "
-                f"got {D}; agents read obs_type='coords'"
-            )
+        check_frame_size(D)
         balls, targets = frames[..., :FRAME_SIZE], frames[..., FRAME_SIZE:]
         if not self.reads_targets:
             return balls.reshape(B, -1)
@@ -164,32 +147,36 @@ class PolicyAgent:
                     f"the target, {FRAME_SIZE} + 4 numbers each, as random_target=True shows them"
                 )
             targets = np.broadcast_to(self._target, (B, T, 4))
-        if self._painting is not None:
-            return _paint(self._painting, balls.astype(float), targets[:, 0].astype(float))
-        return np.concatenate([balls, targets], axis=-1).reshape(B, -1)
+        if self._painting is None:
+            return np.concatenate([balls, targets], axis=-1).reshape(B, -1)
+        task, target = self._painting, targets[:, 0].astype(float)
+        grounds = [task.painter.background(tuple(each)) for each in target.tolist()]
+        zero = np.zeros(B, dtype=np.int64)  # The frame's number is not painted.
+        places = balls.astype(float).swapaxes(0, 1)
+        pictures: Any = task.stack([task.observe(x, x, target, zero, grounds) for x in places])
+        return pictures  # type: ignore[no-any-return]
 
 
 def _warn_of_other_world(training: Mapping[str, Any], task: Task, name: str) -> None:
     table = training.get("table", {} if "form" in training else None)
-    if table is None:
-        return
-    learned = learned_world({"table": table, "start": training.get("start", "moving")})
+    start = training.get("start", "moving")
+    learned = None if table is None else world.learned_world({"table": table, "start": start})
     if learned is None:
         return
-    found = differences(learned, task)
+    found = world.differences(learned, task)
     mine, its = learned.table.target, task.config.target
-    inside = (np.subtract(its, mine) * (1, -1, 1, -1) >= -ROUNDING).all()
+    inside = (np.subtract(its, mine) * (1, -1, 1, -1) >= -world.ROUNDING).all()
     if not (inside or training["random_target"] or task.random_target):
         found["target"] = mine, its
     if found:
         default = TableConfig().to_dict()
         config = {name: its for name, its in task.config.to_dict().items() if its != default[name]}
         warnings.warn(
-            f"the policy {name!r} knows another world than it is to play in ({told(found)}), so it "
-            f"may play nonsense; train one with Stable-Baselines3 in make_vec_env("
+            f"the policy {name!r} knows another world than it is to play in ({world.told(found)}), "
+            f"so it may play nonsense; train one with Stable-Baselines3 in make_vec_env("
             f"'Billiards2DShot-v0', config={config}, start={task.start!r}), as train_sb3.py has "
             f"the default table alone",
-            OtherWorldWarning,
+            world.OtherWorldWarning,
             stacklevel=3,
         )
 
@@ -211,38 +198,36 @@ def load_policy(
         path_or_name: a folder that ``save_policy`` wrote, or the name of a shipped policy.
         trust: read a policy that is not shipped, whose pickles can run anything. Say so only for
             your own, or where you trust whoever made it.
-        device: "auto" (CUDA if there is one) or any device of torch, as text or a
-            ``torch.device``.
+        device: "auto" (CUDA if there is one) or any device of torch.
         env: to train on in, of any number of tables (``make_vec_env``).
     """
     place = any_device(device)
     folder = _SHELF.find(path_or_name)
-    content = policy_info(folder)
+    path, content = folder / _POLICY, policy_info(folder)
+    name, wanted = content["algorithm"], content["policy_sha256"]
     try:
-        data = (folder / _POLICY).read_bytes()  # Once: what is checked is what is loaded.
+        data = path.read_bytes()  # Once: what is checked is what is loaded.
     except OSError as error:
         raise ValueError(f"expected {_POLICY} in {folder}: {error}") from None
     found = hashlib.sha256(data).hexdigest()
-    if found != content["policy_sha256"]:
+    if found != wanted:
         raise ValueError(
-            f"expected {folder / _POLICY} to have the SHA-256 {content['policy_sha256']} of its "
-            f"{CONFIG}, got {found}; the two do not belong together"
+            f"expected {path} to have the SHA-256 {wanted} of its {CONFIG}, got {found}; the two "
+            "do not belong together"
         )
     shipped = shipped_policies()
-    if not trust and found not in [policy_info(name)["policy_sha256"] for name in shipped]:
+    if not trust and found not in [policy_info(one)["policy_sha256"] for one in shipped]:
         raise ValueError(
-            f"expected one of the policies that are shipped, {shipped}, got "
-            f"{folder / _POLICY}, whose pickles could run anything; pass trust=True (--trust) if "
-            "you trust it"
+            f"expected one of the policies that are shipped, {shipped}, got {path}, whose pickles "
+            "could run anything; pass trust=True (--trust) if you trust it"
         )
-    name = content["algorithm"]
     try:
         with plain_defaults():
             model: BaseAlgorithm = ALGORITHMS[name].load(io.BytesIO(data), env=env, device=place)
     except Exception as error:  # SB3 raises whatever it stumbles over
         raise ValueError(
-            f"expected a policy of {name!r} in {folder / _POLICY}, as its {CONFIG} says, but SB3 "
-            f"cannot load it as one: {error}"
+            f"expected a policy of {name!r} in {path}, as its {CONFIG} says, but SB3 cannot load "
+            f"it as one: {error}"
         ) from error
     return model
 
@@ -258,8 +243,7 @@ def save_policy(
 
     The zip is one that SB3's ``load`` takes. What the optimizers have gathered is left out, which
     makes it a third as large: it plays the same, and trains on as after a fresh start. So is what
-    SB3 writes about the machine; library versions are in ``config.json``. Policies that were saved
-    with NumPy 2 load with NumPy 1.26, and the other way round.
+    SB3 writes about the machine. NumPy 2 and 1.26 load what either saved.
 
     `ValueError` for another algorithm, an entry that JSON cannot hold, such as NaN or a path, or a
     ``config.json`` there that is not of a policy of ours.
@@ -268,15 +252,12 @@ def save_policy(
         model: PPO or SAC.
         path: the folder, made if missing.
         training: what it was trained on and how; ``obs_type`` and ``random_target`` among it.
-        metrics: what it reached; ``frames`` are those of experience. Single numbers of NumPy and
-            torch, here and in ``training``, become Python's.
+        metrics: what it reached; ``frames`` are those of experience.
     """
     names = [name for name, kind in ALGORITHMS.items() if type(model) is kind]
     if not names:
         raise ValueError(f"expected PPO or SAC, got {type(model).__name__}")
-    whole = io.BytesIO()
-    model.save(whole, exclude=_OF_THE_RUN)
-    policy = _for_any_machine(whole, model)
+    policy = _zipped(model)
     content = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -287,8 +268,8 @@ def save_policy(
         "policy_sha256": hashlib.sha256(policy).hexdigest(),
     }
     folder = Path(path)
-    check_ours(folder / CONFIG, FORMAT)
-    write_together(folder, {_POLICY: policy, CONFIG: to_json(content)})
+    files.check_ours(folder / CONFIG, FORMAT)
+    files.write_together(folder, {_POLICY: policy, CONFIG: files.to_json(content)})
     return folder
 
 
@@ -297,13 +278,12 @@ def policy_info(path_or_name: str | os.PathLike[str]) -> dict[str, Any]:
     path = _SHELF.find(path_or_name) / CONFIG
     fields = {"algorithm": str, "training": dict, "metrics": dict, "policy_sha256": str}
     try:
-        content = read_json(path, FORMAT, FORMAT_VERSION, fields)
+        content = files.read_json(path, FORMAT, FORMAT_VERSION, fields)
     except OSError as error:
         raise ValueError(f"expected {path} to describe a policy: {error}") from None
-    if content["algorithm"] not in ALGORITHMS:
-        raise ValueError(
-            f"expected one of {list(ALGORITHMS)} in {path}, got {content['algorithm']!r}"
-        )
+    name = content["algorithm"]
+    if name not in ALGORITHMS:
+        raise ValueError(f"expected one of {list(ALGORITHMS)} in {path}, got {name!r}")
     missing = [name for name in ("obs_type", "random_target") if name not in content["training"]]
     if missing:
         raise ValueError(f"expected {path} to say what the policy was trained on, lacks {missing}")
@@ -313,10 +293,8 @@ def policy_info(path_or_name: str | os.PathLike[str]) -> dict[str, Any]:
 def is_whole(path: str | os.PathLike[str]) -> bool:
     """Whether a folder has a policy whose two files belong together, and not what a crash left;
     `ValueError` if its config is damaged or foreign."""
-    folder = Path(path)
-    return (folder / CONFIG).is_file() and has_sha256(
-        folder / _POLICY, policy_info(folder)["policy_sha256"]
-    )
+    zipped, config = Path(path) / _POLICY, Path(path) / CONFIG
+    return config.is_file() and files.has_sha256(zipped, policy_info(Path(path))["policy_sha256"])
 
 
 def policy_agent(
@@ -324,18 +302,12 @@ def policy_agent(
 ) -> PolicyAgent:
     """A saved policy as an agent; see `load_policy` and `PolicyAgent`."""
     info = policy_info(path_or_name)
-    with entries_of(f"the frames in {CONFIG} of {path_or_name}", "save the policy again"):
+    with files.entries_of(f"the frames in {CONFIG} of {path_or_name}", "save the policy again"):
         frames, seconds = (info["metrics"].get(name) for name in ("frames", "seconds"))
         frames = None if frames is None else operator.index(frames)
         seconds = None if seconds is None else float(seconds)
-    return PolicyAgent(
-        load_policy(path_or_name, trust=trust),
-        info["training"],
-        task,
-        checkpoint=_SHELF.text_of(path_or_name),
-        training_frames=frames,
-        training_seconds=seconds,
-    )
+    policy, name = load_policy(path_or_name, trust=trust), _SHELF.text_of(path_or_name)
+    return PolicyAgent(policy, info["training"], task, name, frames, seconds)
 
 
 def shipped_policies() -> list[str]:
@@ -356,36 +328,25 @@ class _PlainPickler(pickle.Pickler):
         return NotImplemented
 
 
-def _for_any_machine(whole: io.BytesIO, model: BaseAlgorithm) -> bytes:
+def _zipped(model: BaseAlgorithm) -> bytes:
     """SB3's zip for all machines: spaces that any NumPy reads, no moments of the optimizers."""
-    rest = io.BytesIO()
+    whole, rest = io.BytesIO(), io.BytesIO()
+    model.save(whole, exclude=_OF_THE_RUN)
     with zipfile.ZipFile(whole) as given, zipfile.ZipFile(rest, "w", zipfile.ZIP_DEFLATED) as kept:
-        data = json.loads(given.read("data"))
-        for name in ("observation_space", "action_space"):
-            pickled = io.BytesIO()
-            _PlainPickler(pickled).dump(getattr(model, name))
-            data[name][":serialized:"] = base64.b64encode(pickled.getvalue()).decode()
         for name in given.namelist():
+            content = io.BytesIO(given.read(name))
+            if name == "system_info.txt":
+                continue
             if name == "data":
-                kept.writestr(name, json.dumps(data, indent=4))
+                data = json.load(content)
+                for space in ("observation_space", "action_space"):
+                    pickled = io.BytesIO()
+                    _PlainPickler(pickled).dump(getattr(model, space))
+                    data[space][":serialized:"] = base64.b64encode(pickled.getvalue()).decode()
+                content = io.BytesIO(json.dumps(data, indent=4).encode())
             elif name.endswith("optimizer.pth"):
-                with given.open(name) as part, kept.open(name, "w") as lighter:
-                    saved = torch.load(part, map_location="cpu", weights_only=True)
-                    torch.save({**saved, "state": {}}, lighter)
-            elif name != _MACHINE:
-                kept.writestr(name, given.read(name))
+                saved = torch.load(content, map_location="cpu", weights_only=True)
+                content = io.BytesIO()
+                torch.save({**saved, "state": {}}, content)
+            kept.writestr(name, content.getvalue())
     return rest.getvalue()
-
-
-def _paint(
-    task: Task, frames: NDArray[np.float64], targets: NDArray[np.float64]
-) -> NDArray[np.uint8]:
-    """Pictures (B, 64, 64, 12) of frames (B, 4, 2N) with targets (B, 4)."""
-    backgrounds = [task.painter.background(tuple(target)) for target in targets.tolist()]
-    at_start = np.zeros(len(frames), dtype=np.int64)  # The frame's number is not painted.
-    pictures = [
-        task.observe(places, places, targets, at_start, backgrounds)
-        for places in frames.swapaxes(0, 1)
-    ]
-    stacked: NDArray[np.uint8] = task.stack(pictures)
-    return stacked

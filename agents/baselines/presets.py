@@ -3,38 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from jumpy_mbrl.checks import unknown_name
+from jumpy_mbrl import checks
 from jumpy_mbrl.data.seeds import training_table_seeds, validation_table_seeds
 from jumpy_mbrl.envs import BILLIARDS_2D, BILLIARDS_2D_SHOT
-from jumpy_mbrl.envs.config import Start, check_start
+from jumpy_mbrl.envs.config import Start
 from jumpy_mbrl.envs.rules import Reward, plane_task
 
-Form = Literal["shot", "frame"]
-Shown = Literal["coords", "state", "pixels"]
-Activation = Literal["relu", "tanh"]
-Schedule = Literal["constant", "linear"]
-
-_CHOICES = {
-    "form": get_args(Form),
-    "obs_type": get_args(Shown),
-    "reward": get_args(Reward),
-    "activation": get_args(Activation),
-    "schedule": get_args(Schedule),
-}
-_SPANS: dict[str, Callable[[float], bool]] = {
-    "at least 0": lambda value: value >= 0,
-    "at least 1": lambda value: value >= 1,
-    "at least 2": lambda value: value >= 2,
-    "in [0, 1]": lambda value: 0.0 <= value <= 1.0,
-    "finite": math.isfinite,
-    "finite and not negative": lambda value: 0.0 <= value < math.inf,
-    "positive and finite": lambda value: 0.0 < value < math.inf,
-}
+_LEAST = {"learning_starts": 0, "seed": 0, "threads": 0}
+"""Least values of settings that are counts; of all others it is 1."""
+_SPANS = {"gamma": (0.0, 1.0), "gae_lambda": (0.0, 1.0), "log_std_init": (-math.inf, math.inf)}
+"""Least and greatest values of settings that are numbers; all others are not negative."""
+_POSITIVE = ("clip_range", "learning_rate")
 _FREE_ON_RESUME = ("timesteps", "device", "threads")
 _STACKED = 4
 """Frames shown at once: those of the lead-in."""
@@ -63,11 +47,7 @@ class PPOConfig:
     log_std_init: float = -0.7
 
     def __post_init__(self) -> None:
-        _check(self, "at least 1", "n_steps", "n_epochs")
-        _check(self, "finite and not negative", "ent_coef")
-        _check(self, "positive and finite", "clip_range")
-        _check(self, "in [0, 1]", "gae_lambda")
-        _check(self, "finite", "log_std_init")
+        _check(self)
 
 
 @dataclass(frozen=True)
@@ -78,13 +58,10 @@ class SACConfig:
         buffer_size: steps that are kept to learn from.
         learning_starts: random steps before the first update.
         gradient_steps: updates after each step on all tables.
-        ent_coef: weight of the entropy. It stays as it is: SB3's own choice starts at 1, where a
+        ent_coef: weight of the entropy, which stays as it is: SB3's own choice starts at 1, where a
             shot is worth 1 at most, and takes ten thousands of updates to let the policy choose.
-        n_critics: networks whose lowest value counts. One is enough where every step ends an
-            episode, as in the form of shots: no value is learned from another.
-        n_steps: steps whose rewards are counted before the critic's own value of what follows. As
-            many as an episode has, and hardly any value is learned from another: those of episodes
-            alone that are still played when they are replayed.
+        n_critics: networks whose lowest value counts; one is enough where every step is an episode.
+        n_steps: steps whose rewards are counted before the critic's own value of what follows.
     """
 
     buffer_size: int = 1_000_000
@@ -95,9 +72,7 @@ class SACConfig:
     n_steps: int = 1
 
     def __post_init__(self) -> None:
-        _check(self, "at least 1", "buffer_size", "gradient_steps", "n_critics", "n_steps")
-        _check(self, "at least 0", "learning_starts")
-        _check(self, "finite and not negative", "ent_coef")
+        _check(self)
 
 
 @dataclass(frozen=True)
@@ -106,18 +81,15 @@ class PolicyConfig:
 
     Attributes:
         algorithm: PPO or SAC, by the class of its settings.
-        form: "shot", a whole shot in one step (`Billiards2DShot-v0`), or "frame"
-            (`Billiards2D-v0`).
-        obs_type: what is seen: "coords", "state" or "pixels". In the form of frames, four frames
-            of coords or pixels are stacked; one picture or place has no velocity.
-        terminal: in the form of frames, whether the last frame ends a game, as it does with shots.
-            Otherwise it is truncated there, as in the environment, and SB3 adds what the critic
-            expects of frames to come.
+        form: what is one step: a whole "shot" (`Billiards2DShot-v0`) or a "frame".
+        obs_type: "coords", "state" or "pixels"; by frames, four of coords or pixels are stacked.
+        terminal: by frames, whether the last one ends a game, as it does with shots. Otherwise it
+            is truncated there, and SB3 adds what the critic expects of frames to come.
         start: "moving", or "rest": all balls lie still at first.
         random_target: whether each episode draws its own target, which is then seen.
         reward: "sparse" or "dense", to learn from; success alone decides which policy is best.
-        inside: a world model, by its shipped name or folder: the policy learns from what the model
-            imagines of each table after its lead-in. Validation tables are real all the same.
+        inside: a world model, by its shipped name or folder, to learn from what it imagines of
+            each table after its lead-in. Validation tables are real all the same.
         timesteps: steps to train for, on all tables together.
         n_envs: tables played at once.
         learning_rate: of Adam.
@@ -127,10 +99,8 @@ class PolicyConfig:
         net: sizes of the hidden layers, of policy and value alike.
         features: numbers that pictures are turned into before; for pixels alone.
         activation: between them: "relu" or "tanh".
-        motion: show changes between frames in place of earlier frames (see `MotionFeatures`);
-            for coords alone.
-        relative: show besides how cue ball, object ball and target lie to one another (see
-            `RelativeFeatures`); together with motion alone.
+        motion: show changes between frames in place of earlier frames; for coords alone.
+        relative: show besides how both balls and the target lie to one another; with motion alone.
         seed: of the first weights, the actions and the tables.
         validation_interval: steps between two validations, each followed by a checkpoint.
         validation_tables: held-out tables of a validation; always the same.
@@ -139,8 +109,8 @@ class PolicyConfig:
     """
 
     algorithm: PPOConfig | SACConfig
-    form: Form = "shot"
-    obs_type: Shown = "coords"
+    form: Literal["shot", "frame"] = "shot"
+    obs_type: Literal["coords", "state", "pixels"] = "coords"
     terminal: bool = False
     start: Start = "moving"
     random_target: bool = False
@@ -149,12 +119,12 @@ class PolicyConfig:
     timesteps: int = 1_000_000
     n_envs: int = 1024
     learning_rate: float = 1e-3
-    schedule: Schedule = "constant"
+    schedule: Literal["constant", "linear"] = "constant"
     batch_size: int = 1024
     gamma: float = 0.99
     net: tuple[int, ...] = (256, 256)
     features: int = 256
-    activation: Activation = "relu"
+    activation: Literal["relu", "tanh"] = "relu"
     motion: bool = False
     relative: bool = False
     seed: int = 0
@@ -164,18 +134,9 @@ class PolicyConfig:
     threads: int = 0
 
     def __post_init__(self) -> None:
-        for name, known in _CHOICES.items():
-            if getattr(self, name) not in known:
-                raise ValueError(unknown_name(name, getattr(self, name), known))
-        check_start(self.start)
-        _check(self, "at least 1", "timesteps", "n_envs", "batch_size", "features")
-        _check(self, "at least 1", "validation_interval")
-        _check(self, "positive and finite", "learning_rate")
-        _check(self, "in [0, 1]", "gamma")
+        _check(self)
         if not self.net or min(self.net) < 1:
             raise ValueError(f"net must be sizes of at least 1, got {self.net}")
-        if self.threads < 0:
-            raise ValueError(f"threads must not be negative, got {self.threads}")
         if self.motion and self.obs_type != "coords":
             raise ValueError(f"motion is for obs_type 'coords' alone, got {self.obs_type!r}")
         if self.terminal and self.form != "frame":
@@ -186,10 +147,20 @@ class PolicyConfig:
             raise ValueError("obs_type 'state' holds velocities, which no world model imagines")
         training_table_seeds(self.seed, self.n_envs)
         validation_table_seeds(0, self.validation_tables)
-        if isinstance(self.algorithm, PPOConfig):
-            self._check_batches(self.algorithm)
-        else:
-            self._check_replay(self.algorithm)
+        if isinstance(self.algorithm, SACConfig):
+            self._check_replay(self.algorithm.buffer_size)
+            return
+        steps = self.n_envs * self.algorithm.n_steps
+        if steps < 2 or self.batch_size < 2:
+            raise ValueError(
+                f"n_envs * n_steps and batch_size must be at least 2, as PPO compares steps with "
+                f"their mean, got {self.n_envs} * {self.algorithm.n_steps} and {self.batch_size}"
+            )
+        if steps % self.batch_size:
+            raise ValueError(
+                f"batch_size must divide the {steps} steps (n_envs * n_steps) between two updates "
+                f"of PPO, got {self.batch_size}"
+            )
 
     @property
     def algorithm_name(self) -> str:
@@ -214,29 +185,15 @@ class PolicyConfig:
         values["inside"] = None if self.inside is None else folder_name(self.inside)
         return values
 
-    def _check_batches(self, ppo: PPOConfig) -> None:
-        steps = self.n_envs * ppo.n_steps
-        if steps < 2:
-            raise ValueError(
-                f"n_envs * n_steps must be at least 2, as PPO compares steps with their mean, got "
-                f"{self.n_envs} * {ppo.n_steps}"
-            )
-        _check(self, "at least 2", "batch_size")
-        if steps % self.batch_size:
-            raise ValueError(
-                f"batch_size must divide the {steps} steps (n_envs * n_steps) between two updates "
-                f"of PPO, got {self.batch_size}"
-            )
-
-    def _check_replay(self, sac: SACConfig) -> None:
+    def _check_replay(self, buffer_size: int) -> None:
         task = plane_task(obs_type=self.obs_type, random_target=self.random_target)
         space: Any = task.observation_space(_STACKED if self.form == "shot" else self.stack)
-        one = math.prod(space.shape) * space.dtype.itemsize
-        size = 2 * one * sac.buffer_size  # each step's, and the next one's
+        step = 2 * math.prod(space.shape) * space.dtype.itemsize  # its own, and the next one's
+        size = step * buffer_size
         if size > _MOST_REPLAY:
             raise ValueError(
-                f"buffer_size must be at most {_MOST_REPLAY // (2 * one):,} with obs_type "
-                f"{self.obs_type!r}, got {sac.buffer_size:,}, whose observations would take "
+                f"buffer_size must be at most {_MOST_REPLAY // step:,} with obs_type "
+                f"{self.obs_type!r}, got {buffer_size:,}, whose observations would take "
                 f"{size:,} bytes ({size / 2**30:.0f} GiB) of memory; give a smaller "
                 "--algorithm.buffer-size"
             )
@@ -247,28 +204,32 @@ def folder_name(path: str) -> str:
     return Path(path).resolve().name
 
 
-def _check(config: PPOConfig | SACConfig | PolicyConfig, must_be: str, *names: str) -> None:
-    for name in names:
-        if not _SPANS[must_be](getattr(config, name)):
-            raise ValueError(f"{name} must be {must_be}, got {getattr(config, name)}")
-
-
-_USUAL: dict[str, PPOConfig | SACConfig] = {"ppo": PPOConfig(), "sac": SACConfig()}
+def _check(config: PPOConfig | SACConfig | PolicyConfig) -> None:
+    """Refuses by name a choice that is unknown, and a number outside its span."""
+    for name, kind in get_type_hints(type(config)).items():
+        value = getattr(config, name)
+        if get_origin(kind) is Literal:
+            checks.check_choice(name, value, get_args(kind))
+        elif kind is int:
+            checks.check_count(name, value, _LEAST.get(name, 1))
+        elif kind is float:
+            low, high = _SPANS.get(name, (0.0, math.inf))
+            checks.check_number(name, value, low, high, open_low=name in _POSITIVE)
 
 
 def completed(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """A result of ``to_dict``, maybe of an earlier version, with all settings of this one.
+    """A result of `to_dict`, maybe of an earlier version, with all settings of this one.
 
     A setting that is new has the default that does as earlier versions did. `KeyError` unless it
     names its algorithm.
     """
-    usual = PolicyConfig(_USUAL[settings["algorithm"]["name"]]).to_dict()
-    own = {**usual["algorithm"], **settings["algorithm"]}
-    return {**usual, **settings, "algorithm": own}
+    kinds: dict[str, type[PPOConfig] | type[SACConfig]] = {"ppo": PPOConfig, "sac": SACConfig}
+    usual = PolicyConfig(kinds[settings["algorithm"]["name"]]()).to_dict()
+    return {**usual, **settings, "algorithm": {**usual["algorithm"], **settings["algorithm"]}}
 
 
 def changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """What two results of ``to_dict`` disagree in, but for what may change when a run goes on."""
+    """What two results of `to_dict` disagree in, but for what may change when a run goes on."""
     before, after = completed(before), completed(after)
     return [
         f"{name}={after.get(name)!r} instead of {before.get(name)!r}"
@@ -277,11 +238,8 @@ def changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     ]
 
 
-_PPO = PolicyConfig(PPOConfig(), reward="dense")
-_PPO_SHOTS = replace(
-    _PPO,
-    algorithm=PPOConfig(n_steps=1, n_epochs=4, ent_coef=0.01),
-    reward="sparse",
+_PPO_SHOTS = PolicyConfig(
+    PPOConfig(n_steps=1, n_epochs=4, ent_coef=0.01),
     timesteps=6_000_640,
     n_envs=2048,
     learning_rate=5e-4,
@@ -291,120 +249,91 @@ _PPO_SHOTS = replace(
     validation_interval=1_000_000,
     validation_tables=2000,
 )
+# Of all frames of an episode one decides: what a reward says of it must not fade on the way back,
+# and takes many tables to be told from the rest.
+_PPO_FRAMES = PolicyConfig(
+    PPOConfig(n_steps=44, n_epochs=4, gae_lambda=1.0),
+    form="frame",
+    timesteps=9_011_200,
+    n_envs=2048,
+    batch_size=22_528,
+    schedule="linear",
+    gamma=1.0,
+    validation_interval=1_802_240,
+)
 # A policy alone shows its critic few shots that it does not like already: it is better for many
 # that were drawn at random. The sizes leave a saved policy below 2 MB.
+_SAC = SACConfig(3_000_000, 100_000, gradient_steps=16, ent_coef=0.003, n_critics=1)
 _SAC_SHOTS = PolicyConfig(
-    SACConfig(
-        buffer_size=3_000_000,
-        learning_starts=100_000,
-        gradient_steps=16,
-        ent_coef=0.003,
-        n_critics=1,
-    ),
+    _SAC,
     timesteps=3_000_000,
-    n_envs=1024,
-    batch_size=1024,
     schedule="linear",
     net=(256, 256, 256),
     validation_interval=250_000,
     validation_tables=2000,
 )
-# Of all frames of an episode one decides: what a reward says of it must not fade on the way back,
-# and takes many tables to be told from the rest.
-_PPO_FRAMES = replace(
-    _PPO_SHOTS,
-    algorithm=PPOConfig(n_steps=44, n_epochs=4, gae_lambda=1.0),
-    form="frame",
-    timesteps=9_011_200,
-    learning_rate=1e-3,
-    batch_size=22_528,
-    gamma=1.0,
-    net=(256, 256),
-    validation_interval=1_802_240,
-    validation_tables=1000,
-)
-# Likewise all rewards of an episode are counted, and hardly a value is learned from another.
-_SAC_FRAMES = replace(
-    _SAC_SHOTS,
-    algorithm=SACConfig(
-        learning_starts=200_000, gradient_steps=4, ent_coef=0.0003, n_critics=1, n_steps=44
-    ),
+# As for PPO: all rewards of an episode are counted, and hardly a value is learned from another.
+_SAC_FRAMES = PolicyConfig(
+    SACConfig(1_000_000, 200_000, gradient_steps=4, ent_coef=0.0003, n_critics=1, n_steps=44),
     form="frame",
     terminal=True,
-    timesteps=1_000_000,
     n_envs=512,
     batch_size=4096,
+    schedule="linear",
     gamma=1.0,
-    net=(256, 256),
     validation_interval=200_000,
-    validation_tables=1000,
 )
-# Pictures cost a convolution each, and memory.
-_PIXELS: dict[str, Any] = {"obs_type": "pixels", "net": (128, 128), "validation_tables": 500}
-_SAC_PIXELS: dict[str, Any] = {**_PIXELS, "n_envs": 32, "batch_size": 256}
-_LITTLE_REPLAY = SACConfig(buffer_size=20_000, learning_starts=5000, gradient_steps=4, n_critics=1)
+_SAC_PIXELS = SACConfig(20_000, gradient_steps=4, n_critics=1)
 
+
+_SMALL: dict[str, Any] = {"n_envs": 32, "batch_size": 256}
+
+
+def _runs(
+    name: str, base: PolicyConfig, timesteps: int, interval: int, **pixels: Any
+) -> dict[str, PolicyConfig]:
+    """A run for each kind of observation; pictures cost a convolution each, and memory."""
+    pixels |= {"timesteps": timesteps, "validation_interval": interval, "net": (128, 128)}
+    return {
+        f"{name}-coords": replace(base, motion=True, relative=name != "ppo-frame"),
+        f"{name}-state": replace(base, obs_type="state"),
+        f"{name}-pixels": replace(base, obs_type="pixels", validation_tables=500, **pixels),
+    }
+
+
+_SHOT_PIXELS: dict[str, Any] = {"algorithm": PPOConfig(n_steps=1, n_epochs=3), "n_envs": 1024}
+_FRAME_PIXELS = replace(_SAC_PIXELS, gradient_steps=1, n_steps=44)
 POLICY_PRESETS: dict[str, PolicyConfig] = {
-    "ppo-shot-coords": replace(_PPO_SHOTS, motion=True, relative=True),
-    "ppo-shot-state": replace(_PPO_SHOTS, obs_type="state"),
-    "ppo-shot-pixels": replace(
-        _PPO_SHOTS,
-        **_PIXELS,
-        algorithm=PPOConfig(n_steps=1, n_epochs=3),
-        n_envs=1024,
-        learning_rate=1e-3,
-        batch_size=1024,
-        timesteps=61_440,
-        validation_interval=10_240,
+    **_runs(
+        "ppo-shot", _PPO_SHOTS, 61_440, 10_240, learning_rate=1e-3, batch_size=1024, **_SHOT_PIXELS
     ),
-    "ppo-frame-coords": replace(_PPO_FRAMES, motion=True),
-    "ppo-frame-state": replace(_PPO_FRAMES, obs_type="state"),
-    "ppo-frame-pixels": replace(
-        _PPO_FRAMES,
-        **_PIXELS,
-        n_envs=64,
-        batch_size=704,
-        timesteps=281_600,
-        validation_interval=28_160,
+    **_runs("ppo-frame", _PPO_FRAMES, 281_600, 28_160, n_envs=64, batch_size=704),
+    "ppo-rest-coords": PolicyConfig(
+        PPOConfig(),
+        start="rest",
+        reward="dense",
+        timesteps=409_600,
+        motion=True,
+        validation_interval=81_920,
     ),
-    "ppo-rest-coords": replace(
-        _PPO, motion=True, start="rest", timesteps=409_600, validation_interval=81_920
-    ),
-    "sac-shot-coords": replace(_SAC_SHOTS, motion=True, relative=True),
+    **_runs("sac-shot", _SAC_SHOTS, 20_000, 4000, algorithm=_SAC_PIXELS, **_SMALL),
     # Little experience, and all of it learned from at once: for the beginning of a learning curve.
     "sac-early-coords": replace(
         _SAC_SHOTS,
-        motion=True,
-        relative=True,
-        algorithm=SACConfig(learning_starts=1000, gradient_steps=16, ent_coef=0.003, n_critics=1),
+        algorithm=replace(_SAC, buffer_size=1_000_000, learning_starts=1000),
         timesteps=10_000,
         n_envs=64,
+        motion=True,
+        relative=True,
         validation_interval=1000,
         validation_tables=1000,
     ),
-    "sac-shot-state": replace(_SAC_SHOTS, obs_type="state"),
-    "sac-shot-pixels": replace(
-        _SAC_SHOTS,
-        **_SAC_PIXELS,
-        algorithm=_LITTLE_REPLAY,
-        timesteps=20_000,
-        validation_interval=4000,
-    ),
-    "sac-frame-coords": replace(_SAC_FRAMES, motion=True, relative=True),
-    "sac-frame-state": replace(_SAC_FRAMES, obs_type="state"),
-    "sac-frame-pixels": replace(
-        _SAC_FRAMES,
-        **_SAC_PIXELS,
-        algorithm=replace(_LITTLE_REPLAY, gradient_steps=1, n_steps=44),
-        timesteps=100_000,
-        validation_interval=20_000,
-    ),
+    **_runs("sac-frame", _SAC_FRAMES, 100_000, 20_000, algorithm=_FRAME_PIXELS, **_SMALL),
 }
 """Runs by name."""
 
 
 def policy_preset(name: str) -> PolicyConfig:
-    """The training run called ``name``; `ValueError` if there is none, with the nearest name."""
-    if name not in POLICY_PRESETS:
-        raise ValueError(unknown_name("preset", name, POLICY_PRESETS))
+    """The training run called `name`; `ValueError` if there is none, with the nearest name."""
+    checks.check_choice("preset", name, POLICY_PRESETS)
     return POLICY_PRESETS[name]

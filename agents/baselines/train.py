@@ -23,33 +23,25 @@ from typing import Any
 import numpy as np
 from gymnasium.vector import AutoresetMode
 from stable_baselines3 import SAC
+from stable_baselines3.common import vec_env
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import NStepReplayBuffer
 from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.logger import TensorBoardOutputFormat
 from stable_baselines3.common.utils import LinearSchedule
-from stable_baselines3.common.vec_env import (
-    VecEnv,
-    VecEnvWrapper,
-    VecFrameStack,
-    VecMonitor,
-    VecTransposeImage,
-)
-from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 from torch import nn
 from tqdm import tqdm
 
+from jumpy_mbrl import devices, files
 from jumpy_mbrl.adapters.model_env import WorldModelVectorEnv
 from jumpy_mbrl.adapters.sb3 import SB3VecEnv, make_vec_env
+from jumpy_mbrl.agents.baselines import policies
 from jumpy_mbrl.agents.baselines.features import MotionFeatures, RelativeFeatures
-from jumpy_mbrl.agents.baselines.policies import ALGORITHMS, is_whole, policy_info, save_policy
 from jumpy_mbrl.agents.baselines.presets import PolicyConfig, PPOConfig, changes
 from jumpy_mbrl.data.seeds import training_table_seeds, validation_table_seeds
-from jumpy_mbrl.devices import cpu_threads, plain_defaults, resolve_device
 from jumpy_mbrl.envs.config import TableConfig
-from jumpy_mbrl.files import atomic_write, check_writable, sha256_of, write_json, write_together
 from jumpy_mbrl.locks import own
-from jumpy_mbrl.models.pretrained import from_pretrained, pretrained_info, versions
+from jumpy_mbrl.models import pretrained
 
 CONFIG = "config.json"
 CURVE = "curve.csv"
@@ -96,10 +88,9 @@ def train_policy(
     """Trains a policy, saves the one that won most validation tables, and returns its folder.
 
     A run that was interrupted goes on from its last validation, with the weights, the optimizers
-    and, for SAC, the replay buffer of that moment. It does not end with the same bytes as without
-    the interruption: SB3 keeps neither the episodes that were running nor its random numbers. In a
-    replay buffer of n steps, those episodes count as truncated. The checkpoint holds pickles;
-    resume runs of your own.
+    and, for SAC, the replay buffer of that moment. It does not end with the same bytes: SB3 keeps
+    neither its random numbers nor the episodes that were running, which count as truncated. The
+    checkpoint holds pickles; resume runs of your own.
 
     `ValueError` for a device this machine does not have, or a ``run_dir`` that already holds a run
     (or none, or another one, to resume), or an unknown model to train inside; `BlockingIOError` if
@@ -113,83 +104,85 @@ def train_policy(
         progress: show a progress bar.
     """
     folder = Path(run_dir)
-    resolve_device(config.device)
-    record: dict[str, Any] = {"training": config.to_dict(), "versions": versions()}
+    devices.resolve_device(config.device)
+    record: dict[str, Any] = {"training": config.to_dict(), "versions": pretrained.versions()}
     if config.inside is not None:  # The weights too, wherever they lie.
-        record[_WEIGHTS] = pretrained_info(config.inside)["weights_sha256"]
-    with cpu_threads(config.threads), plain_defaults(), own(folder):
+        record[_WEIGHTS] = pretrained.pretrained_info(config.inside)["weights_sha256"]
+    with devices.cpu_threads(config.threads), devices.plain_defaults(), own(folder):
         _check_folder(folder, record, resume)
-        check_writable(*(folder / name for name in (CURVE, CHECKPOINT, REPLAY_BUFFER)))
-        check_writable(folder / BEST / CONFIG)
+        written = (CURVE, CHECKPOINT, REPLAY_BUFFER, f"{BEST}/{CONFIG}")
+        files.check_writable(*(folder / name for name in written))
         env, held_out = make_env(config), make_env(config, held_out=True)
-        if resume and (folder / CHECKPOINT).is_file():
-            model = _load(config, folder, env)
-        else:
-            model = make_algorithm(config, env, folder)
-        write_json(folder / CONFIG, record)  # Not before: a start that fails leaves no run behind.
+        goes_on = resume and (folder / CHECKPOINT).is_file()
+        model = _load(config, folder, env) if goes_on else make_algorithm(config, env, folder)
+        # Not before: a start that fails leaves no run behind.
+        files.write_json(folder / CONFIG, record)
         # The tables of the first steps must not be dealt once more.
         tables = training_table_seeds(config.seed, 2**20)
         env.seed(tables[model.num_timesteps % (len(tables) - config.n_envs)])
         curve = [point for point in read_curve(folder) if point.timesteps <= model.num_timesteps]
-        validation = _Validation(config, folder, held_out, curve, command, resume, progress)
-        left = config.timesteps - model.num_timesteps
-        if left > 0 or validation.best < 0.0:
-            model.learn(
-                max(left, 0), callback=validation, reset_num_timesteps=False, tb_log_name="scalars"
-            )
-            model.logger.close()
+        left = max(config.timesteps - model.num_timesteps, 0)
+        done = model.num_timesteps
+        # The bar of SB3 needs rich.
+        with tqdm(total=done + left, initial=done, unit="step", disable=not progress) as bar:
+            validation = _Validation(config, folder, held_out, curve, command, bar)
+            if left or validation.best < 0.0:
+                name = "scalars"
+                model.learn(left, validation, reset_num_timesteps=False, tb_log_name=name)
+                model.logger.close()
         env.close()
         held_out.close()
     return folder / BEST
 
 
-def make_env(config: PolicyConfig, held_out: bool = False) -> VecEnv:
+def make_env(config: PolicyConfig, held_out: bool = False) -> vec_env.VecEnv:
     """The tables that a policy is trained on, or those that it is validated on.
 
     Validation tables are real, and won or not, whatever reward there is to learn from.
     """
+    env: vec_env.VecEnv
     arguments: dict[str, Any] = {
         "obs_type": config.obs_type,
         "start": config.start,
         "random_target": config.random_target,
         "reward": "sparse" if held_out else config.reward,
     }
-    if held_out:
-        env = make_vec_env(config.env_id, config.validation_tables, **arguments)
-    elif config.inside is None:
-        env = make_vec_env(config.env_id, config.n_envs, **arguments)
+    if held_out or config.inside is None:
+        count = config.validation_tables if held_out else config.n_envs
+        env = make_vec_env(config.env_id, count, **arguments)
     else:
-        model = from_pretrained(config.inside, device=resolve_device(config.device))
-        mode = AutoresetMode.SAME_STEP
-        venv = WorldModelVectorEnv(
-            model, config.n_envs, config.form, autoreset_mode=mode, **arguments
-        )
-        env = VecMonitor(SB3VecEnv(venv))
+        device = devices.resolve_device(config.device)
+        model = pretrained.from_pretrained(config.inside, device=device)
+        arguments["autoreset_mode"] = AutoresetMode.SAME_STEP
+        venv = WorldModelVectorEnv(model, config.n_envs, config.form, **arguments)
+        env = vec_env.VecMonitor(SB3VecEnv(venv))
     if config.stack > 1:
-        env = VecFrameStack(env, config.stack)
+        env = vec_env.VecFrameStack(env, config.stack)
     if config.obs_type == "pixels":
-        env = VecTransposeImage(env)
+        env = vec_env.VecTransposeImage(env)
     return _Ending(env) if config.terminal else env
 
 
-class _Ending(VecEnvWrapper):
+class _Ending(vec_env.VecEnvWrapper):
     """The last frame ends a game, as in the form of shots: who has not won by then has lost.
 
     For SB3 a truncated episode goes on unseen, for what its critic expects of it; without a clock
     among what is seen, that teaches the critic that every game is won in the end.
     """
 
-    def reset(self) -> VecEnvObs:
+    def reset(self) -> Any:
         return self.venv.reset()
 
-    def step_wait(self) -> VecEnvStepReturn:
+    def step_wait(self) -> Any:
         observations, rewards, dones, infos = self.venv.step_wait()
         for info in infos:
             info["TimeLimit.truncated"] = False
         return observations, rewards, dones, infos
 
 
-def make_algorithm(config: PolicyConfig, env: VecEnv, folder: Path | None = None) -> BaseAlgorithm:
+def make_algorithm(
+    config: PolicyConfig, env: vec_env.VecEnv, folder: Path | None = None
+) -> BaseAlgorithm:
     """PPO or SAC before its first step in `make_env`; TensorBoard's scalars go to a folder."""
     rate = config.learning_rate
     policy: dict[str, Any] = {
@@ -210,7 +203,7 @@ def make_algorithm(config: PolicyConfig, env: VecEnv, folder: Path | None = None
         if steps > 1:  # In full, as SB3's own short form warns when such a policy is loaded.
             own["replay_buffer_class"] = NStepReplayBuffer
             own["replay_buffer_kwargs"] = {"n_steps": steps, "gamma": config.gamma}
-    model: BaseAlgorithm = ALGORITHMS[config.algorithm_name](
+    model: BaseAlgorithm = policies.ALGORITHMS[config.algorithm_name](
         "CnnPolicy" if config.obs_type == "pixels" else "MlpPolicy",
         env,
         learning_rate=LinearSchedule(rate, 0.0, 1.0) if config.schedule == "linear" else rate,
@@ -231,17 +224,14 @@ def read_curve(run_dir: str | os.PathLike[str]) -> list[CurvePoint]:
     if not path.is_file():
         return []
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            if reader.fieldnames != [*_COLUMNS]:
-                raise ValueError(f"the columns {reader.fieldnames}")
-            points = [
-                CurvePoint(**{name: kind(row[name]) for name, kind in _COLUMNS.items()})
-                for row in reader
-            ]
-        for point in points:
-            if not all(0 <= number < math.inf for number in astuple(point)):
-                raise ValueError(f"{point}")
+        reader = csv.DictReader(path.read_text(encoding="utf-8").splitlines())
+        if reader.fieldnames != [*_COLUMNS]:
+            raise ValueError(f"the columns {reader.fieldnames}")
+        points = []
+        for row in reader:
+            points.append(CurvePoint(**{name: kind(row[name]) for name, kind in _COLUMNS.items()}))
+            if not all(0 <= number < math.inf for number in astuple(points[-1])):
+                raise ValueError(f"{points[-1]}")
         return points
     except (TypeError, ValueError, csv.Error) as error:
         raise ValueError(
@@ -257,100 +247,93 @@ class _Validation(EvalCallback):
         self,
         config: PolicyConfig,
         folder: Path,
-        held_out: VecEnv,
+        held_out: vec_env.VecEnv,
         curve: list[CurvePoint],
         command: str | None,
-        resumed: bool,
-        progress: bool,
+        bar: Any,
     ) -> None:
         super().__init__(held_out, n_eval_episodes=config.validation_tables, eval_freq=1, verbose=0)
-        self.config = config
+        self.interval = config.validation_interval
+        self.training = {"command": command, **config.to_dict()}
         self.folder = folder
         self.curve = curve
-        self.command = command
-        self.resumed = resumed
-        self.progress = progress
-        self.frames = curve[-1].frames if curve else 0
-        self.seconds = curve[-1].seconds if curve else 0.0
+        self.bar = bar
+        self.last = curve[-1] if curve else CurvePoint()
+        self.frames = self.last.frames
         self.best = _best_success(folder / BEST)
         # A reset shows as many frames, of which SB3 is told no number.
-        self._shown_at_reset = TableConfig().lead_in + 1 if config.form == "shot" else 1
+        self.shown_at_reset = TableConfig().lead_in + 1 if config.form == "shot" else 1
 
     def _on_training_start(self) -> None:
         super()._on_training_start()
         for output in self.logger.output_formats:
-            if self.resumed and isinstance(output, TensorBoardOutputFormat):
-                output.writer.close()  # What was logged after the checkpoint goes.
-                output.writer = type(output.writer)(
-                    output.writer.log_dir, purge_step=self.num_timesteps + 1
-                )
-        self._bar = tqdm(  # That of SB3 needs rich.
-            total=self.config.timesteps,
-            initial=self.num_timesteps,
-            unit="step",
-            disable=not self.progress,
-        )
-        self._started = time.perf_counter()
+            if isinstance(output, TensorBoardOutputFormat):
+                board = output.writer
+                if len(os.listdir(board.log_dir)) > 1:  # What came after the checkpoint goes.
+                    board.close()
+                    output.writer = type(board)(board.log_dir, purge_step=self.num_timesteps + 1)
+        self.started = time.perf_counter()
 
     def _on_step(self) -> bool:
         for info, done in zip(self.locals["infos"], self.locals["dones"], strict=True):
-            self.frames += info.get("frames_played", 1) + self._shown_at_reset * bool(done)
-        if self.num_timesteps - self._validated() >= self.config.validation_interval:
+            self.frames += info.get("frames_played", 1) + self.shown_at_reset * bool(done)
+        if self.num_timesteps - self.last.timesteps >= self.interval:
             self._validate()
-        self._bar.update(self.num_timesteps - self._bar.n)
+        self.bar.update(self.num_timesteps - self.bar.n)
         return True
 
     def _on_training_end(self) -> None:
-        if self._validated() < self.num_timesteps or self.best < 0.0:
+        if self.last.timesteps < self.num_timesteps or self.best < 0.0:
             self._validate()
-        self._bar.close()
-
-    def _validated(self) -> int:
-        return self.curve[-1].timesteps if self.curve else 0
 
     def _validate(self) -> None:
-        self.seconds += time.perf_counter() - self._started
+        seconds = self.last.seconds + time.perf_counter() - self.started
         tables = validation_table_seeds(0, self.n_eval_episodes)
         self.eval_env.seed(tables[0])
         super()._on_step()
-        point = CurvePoint(
+        self.last = CurvePoint(
             timesteps=self.num_timesteps,
             frames=self.frames,
-            seconds=round(self.seconds, 3),
+            seconds=round(seconds, 3),
             success=round(self.last_mean_reward * len(tables)) / len(tables),  # SB3 sums float32
             n=len(tables),
         )
-        self.curve[:] = [other for other in self.curve if other.timesteps < point.timesteps]
-        self.curve.append(point)
-        self._save(point)
-        self._started = time.perf_counter()
+        self.curve[:] = [point for point in self.curve if point.timesteps < self.num_timesteps]
+        self.curve.append(self.last)
+        if self.last.success > self.best:
+            self.best = self.last.success
+            metrics = asdict(self.last)
+            policies.save_policy(
+                self.model, self.folder / BEST, training=self.training, metrics=metrics
+            )
+        _save(self.model, self.folder, self.curve)
+        self.started = time.perf_counter()
 
-    def _save(self, point: CurvePoint) -> None:
-        if point.success > self.best:
-            self.best = point.success
-            training = {"command": self.command, **self.config.to_dict()}
-            save_policy(self.model, self.folder / BEST, training=training, metrics=asdict(point))
-        # The zip comes last: it says how far the run is. A replay buffer a little ahead of it does
-        # no harm, and points of the curve beyond it are dropped when the run goes on.
-        text = io.StringIO(newline="")
-        rows = [[*_COLUMNS], *map(astuple, self.curve)]
-        csv.writer(text, lineterminator="\n").writerows(rows)
-        write_together(self.folder, {CURVE: text.getvalue().encode()})
-        if isinstance(self.model, SAC):
-            with atomic_write(self.folder / REPLAY_BUFFER) as temporary:
-                self.model.save_replay_buffer(temporary)
-                seal = _SEAL + bytes.fromhex(sha256_of(temporary))
-                with temporary.open("ab") as stream:  # Readers of pickles stop before it.
-                    stream.write(seal)
-        with atomic_write(self.folder / CHECKPOINT) as temporary:
-            self.model.save(temporary)
+
+def _save(model: BaseAlgorithm, folder: Path, curve: list[CurvePoint]) -> None:
+    """Writes what a run goes on from.
+
+    The zip comes last: it says how far the run is. A replay buffer a little ahead of it does no
+    harm, and points of the curve beyond it are dropped when the run goes on.
+    """
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows([[*_COLUMNS], *map(astuple, curve)])
+    files.write_together(folder, {CURVE: text.getvalue().encode()})
+    if isinstance(model, SAC):
+        with files.atomic_write(folder / REPLAY_BUFFER) as temporary:
+            model.save_replay_buffer(temporary)
+            seal = _SEAL + bytes.fromhex(files.sha256_of(temporary))
+            with temporary.open("ab") as stream:  # Readers of pickles stop before it.
+                stream.write(seal)
+    with files.atomic_write(folder / CHECKPOINT) as temporary:
+        model.save(temporary)
 
 
 def _best_success(folder: Path) -> float:
     """What the best policy so far reached; less than nothing if there is none, or half of it."""
-    if not is_whole(folder):
+    if not policies.is_whole(folder):
         return -1.0
-    metrics = policy_info(folder)["metrics"]
+    metrics = policies.policy_info(folder)["metrics"]
     missing = [name for name in _COLUMNS if name not in metrics]
     if missing:
         raise ValueError(
@@ -361,13 +344,13 @@ def _best_success(folder: Path) -> float:
 
 
 def _check_folder(folder: Path, record: dict[str, Any], resume: bool) -> None:
-    """Raises ``ValueError`` for a new run where there is one, or an old one that is another."""
+    """`ValueError` for a new run where there is one, or an old one that is another."""
     path = folder / CONFIG
+    if not resume and path.exists():
+        raise ValueError(
+            f"{folder} already holds a run; resume it, remove it, or choose another folder"
+        )
     if not resume:
-        if path.exists():
-            raise ValueError(
-                f"{folder} already holds a run; resume it, remove it, or choose another folder"
-            )
         return
     if not path.is_file():
         raise ValueError(
@@ -391,13 +374,12 @@ def _check_folder(folder: Path, record: dict[str, Any], resume: bool) -> None:
         )
 
 
-def _load(config: PolicyConfig, folder: Path, env: VecEnv) -> BaseAlgorithm:
+def _load(config: PolicyConfig, folder: Path, env: vec_env.VecEnv) -> BaseAlgorithm:
     """The algorithm as it was saved last."""
-    path = folder / CHECKPOINT
+    path, kind = folder / CHECKPOINT, policies.ALGORITHMS[config.algorithm_name]
     try:
-        model: BaseAlgorithm = ALGORITHMS[config.algorithm_name].load(
-            path, env, device=config.device, tensorboard_log=_board(folder)
-        )
+        board = _board(folder)
+        model: BaseAlgorithm = kind.load(path, env, device=config.device, tensorboard_log=board)
         if isinstance(model, SAC):
             path = folder / REPLAY_BUFFER
             with path.open("rb") as stream:  # SB3 leaves a broken one open.
@@ -417,16 +399,13 @@ def _load(config: PolicyConfig, folder: Path, env: VecEnv) -> BaseAlgorithm:
 
 
 def _check_seal(stream: io.BufferedReader) -> None:
-    """Raises ``ValueError`` for a sealed file that was changed; earlier versions sealed none."""
+    """`ValueError` for a sealed file that was changed; earlier versions sealed none."""
     with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
         end = len(content) - hashlib.sha256().digest_size
         start = end - len(_SEAL)
-        if content[start:end] != _SEAL:
-            return
-        with memoryview(content) as whole, whole[:start] as sealed:
-            found = hashlib.sha256(sealed).digest()
-        if found != content[end:]:
-            raise ValueError("its checksum is that of other contents")
+        with memoryview(content) as whole, whole[:start] as body:
+            if whole[start:end] == _SEAL and hashlib.sha256(body).digest() != content[end:]:
+                raise ValueError("its checksum is that of other contents")
 
 
 def _board(folder: Path) -> str | None:

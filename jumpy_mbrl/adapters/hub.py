@@ -18,14 +18,8 @@ from typing import Any, Self
 
 import torch
 
+from jumpy_mbrl.models import pretrained
 from jumpy_mbrl.models.base import WorldModel
-from jumpy_mbrl.models.pretrained import (
-    WEIGHTS,
-    from_pretrained,
-    pretrained_info,
-    save_pretrained,
-    shipped_models,
-)
 from jumpy_mbrl.models.registry import model_name
 from jumpy_mbrl.shipped import CONFIG
 
@@ -106,11 +100,10 @@ class HubModel(  # type: ignore[call-arg]  # mypy skips huggingface_hub
         cache_dir: str | os.PathLike[str] | None = None,
         local_files_only: bool = False,
     ) -> Self:
-        """Loads what `jumpy_mbrl.from_pretrained` does, or a repository of the Hub.
+        """Loads what `jumpy_mbrl.from_pretrained` does, or two files of a repository of the Hub.
 
-        Of a repository only the two files are fetched, the weights after the config has been
-        checked. Nothing in them is executed. `ValueError` if there is no such model, or its files
-        are damaged, foreign, or do not fit each other.
+        Nothing in them is executed. `ValueError` if there is no such model, or its files are
+        damaged, foreign, or do not fit each other.
 
         Args:
             pretrained_model_name_or_path: a shipped model, a folder, or else a repository, in this
@@ -124,18 +117,13 @@ class HubModel(  # type: ignore[call-arg]  # mypy skips huggingface_hub
         """
         source = pretrained_model_name_or_path
         name = os.fspath(source)
-        if name not in shipped_models() and not os.path.isdir(name):
-            source = _download(
-                name,
-                revision,
-                force_download=force_download,
-                token=token,
-                cache_dir=cache_dir,
-                local_files_only=local_files_only,
-            )
-        info = pretrained_info(source)
+        if name not in pretrained.shipped_models() and not os.path.isdir(name):
+            options: dict[str, Any] = {"force_download": force_download, "token": token}
+            options |= {"cache_dir": cache_dir, "local_files_only": local_files_only}
+            source = _download(name, revision, **options)
+        info = pretrained.pretrained_info(source)
         record = {name: info[name] for name in ("data", "training", "metrics")}
-        return cls(from_pretrained(source, device), **record)
+        return cls(pretrained.from_pretrained(source, device), **record)
 
     # That of the mixin begins by deleting the config.json that is there, whosever it is.
     def save_pretrained(
@@ -161,19 +149,17 @@ class HubModel(  # type: ignore[call-arg]  # mypy skips huggingface_hub
         """
         folder = Path(save_directory)
         self._save_pretrained(folder)
-        card = folder / "README.md"
+        card, about = folder / "README.md", model_card_kwargs or {}
         if not card.exists():
-            self.generate_model_card(**(model_card_kwargs or {})).save(card)
+            self.generate_model_card(**about).save(card)
         if not push_to_hub:
             return None
-        url: str = self.push_to_hub(
-            repo_id or folder.name, model_card_kwargs=model_card_kwargs, **options
-        )
-        return url
+        name = repo_id or folder.name
+        return self.push_to_hub(name, model_card_kwargs=about, **options)  # type: ignore[no-any-return]
 
     def _save_pretrained(self, save_directory: Path) -> None:
         record = {"data": self.data, "training": self.training, "metrics": self.metrics}
-        save_pretrained(self.model, save_directory, **record)
+        pretrained.save_pretrained(self.model, save_directory, **record)
 
 
 def _download(repository: str, revision: str | None, **options: Any) -> str:
@@ -181,12 +167,12 @@ def _download(repository: str, revision: str | None, **options: Any) -> str:
     try:
         config = hf_hub_download(repository, CONFIG, revision=revision, **options)
         folder = Path(config).parent  # .../snapshots/COMMIT
-        pretrained_info(folder)
-        hf_hub_download(repository, WEIGHTS, revision=folder.name, **options)
+        pretrained.pretrained_info(folder)  # The weights are fetched after this check alone.
+        hf_hub_download(repository, pretrained.WEIGHTS, revision=folder.name, **options)
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
         raise ValueError(
             f"expected a shipped model, a folder, or a repository of the Hub with {CONFIG} and "
-            f"{WEIGHTS}, got {repository!r}; check the name, the network and, for a private "
-            f"repository, the token: {error}"
+            f"{pretrained.WEIGHTS}, got {repository!r}; check the name, the network and, for a "
+            f"private repository, the token: {error}"
         ) from error
     return str(folder)

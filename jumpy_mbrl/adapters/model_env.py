@@ -22,10 +22,10 @@ from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 from torch import Tensor
 
+from jumpy_mbrl import checks
 from jumpy_mbrl.arrays import as_array, as_tensor
-from jumpy_mbrl.checks import check_names, unknown_name
 from jumpy_mbrl.data.loading import as_frames
-from jumpy_mbrl.envs import BILLIARDS_1D, BILLIARDS_2D
+from jumpy_mbrl.envs import BILLIARDS_1D, BILLIARDS_2D, rules
 from jumpy_mbrl.envs.physics import Backend
 from jumpy_mbrl.envs.rules import Floats, Observation, Reward, Task, line_task, plane_task
 from jumpy_mbrl.envs.vector import BilliardsVectorEnv, GymVectorEnv, Result, Rows
@@ -45,11 +45,10 @@ _TASKS: dict[str, Callable[..., Task]] = {BILLIARDS_2D: plane_task, BILLIARDS_1D
 class WorldModelVectorEnv(BilliardsVectorEnv, GymVectorEnv):
     """`Billiards2D-v0` or `Billiards1D-v0`, many at once, played in the imagination of a model.
 
-    Tables are dealt, and their lead-in is played, by the real environment: with the same seeds they
-    are the same. All that follows the shot is imagined, and judged as a real table is: rewards and
-    the end of an episode follow from where the object ball is imagined, frame by frame. Positions
-    are clipped to the table, and a ball that the model loses (NaN) stays where it was. Seeds,
-    options, `reset_mask` and `autoreset_mode` are as in `BilliardsVectorEnv`.
+    Tables are dealt, and their lead-in is played, by the real environment, with its seeds, options,
+    `reset_mask` and `autoreset_mode`. All that follows the shot is imagined, and judged as a real
+    table is, frame by frame. Positions are clipped to the table, and a ball that the model loses
+    (NaN) stays where it was.
 
     | `step_by` | one step is                             | spaces of            | time over  |
     |-----------|-----------------------------------------|----------------------|------------|
@@ -113,26 +112,16 @@ class WorldModelVectorEnv(BilliardsVectorEnv, GymVectorEnv):
                 f"expected no max_episode_steps, got {arguments['max_episode_steps']}: a model's "
                 "episodes end with the table's last frame; give config={'num_frames': ...}"
             )
-        if step_by not in get_args(StepBy):
-            raise ValueError(unknown_name("step_by", step_by, get_args(StepBy)))
-        if env_id not in _TASKS:
-            raise ValueError(unknown_name("env_id", env_id, _TASKS))
         self.model = model
-        self.step_by = step_by
-        self.env_id = env_id
+        self.step_by = checks.check_choice("step_by", step_by, get_args(StepBy))
+        self.env_id = checks.check_choice("env_id", env_id, _TASKS)
         self._reward_function = reward if callable(reward) else None
-        arguments["reward"] = "sparse" if callable(reward) else reward
-        super().__init__(
-            num_envs,
-            autoreset_mode=autoreset_mode,
-            render_mode=render_mode,
-            backend=backend,
-            **arguments,
-        )
+        arguments |= {"reward": "sparse" if callable(reward) else reward, "backend": backend}
+        arguments |= {"autoreset_mode": autoreset_mode, "render_mode": render_mode}
+        super().__init__(num_envs, **arguments)
         task = self.task
         if step_by != "shot" and not task.line:
             self.max_episode_steps = task.last_frame
-        self._first_frame = 0 if step_by == "frame" else task.config.lead_in
         self._seen = slice(1, None, 2) if task.line else slice(None)
         self._given = None if frames is None else self._read_frames(frames)
 
@@ -150,6 +139,11 @@ class WorldModelVectorEnv(BilliardsVectorEnv, GymVectorEnv):
 
     # What the form does differently
 
+    @property
+    def _depth(self) -> int:
+        """Number of frames in an observation."""
+        return 1 if self.step_by == "frame" else self.config.lead_in + 1
+
     def _make_task(self, arguments: dict[str, Any]) -> Task:
         task = _TASKS[self.env_id](**arguments)
         if task.obs_type == "state":
@@ -162,13 +156,13 @@ class WorldModelVectorEnv(BilliardsVectorEnv, GymVectorEnv):
                 f"expected max_shots=1 with step_by={self.step_by!r}, got {task.max_shots}; use "
                 f"step_by='frame'"
             )
-        sizes = task.config.num_balls * (2 - task.line), 2
-        if (self.model.obs_size, self.model.action_size) != sizes:
+        model, balls = self.model, task.config.num_balls
+        size = balls * (2 - task.line)
+        if (model.obs_size, model.action_size) != (size, 2):
             raise ValueError(
-                f"expected a model with obs_size={sizes[0]} (positions of "
-                f"{task.config.num_balls} balls) and action_size=2 (a shot), got "
-                f"{type(self.model).__name__} with obs_size={self.model.obs_size} and "
-                f"action_size={self.model.action_size}"
+                f"expected a model with obs_size={size} (positions of {balls} balls) and "
+                f"action_size=2 (a shot), got {type(model).__name__} with "
+                f"obs_size={model.obs_size} and action_size={model.action_size}"
             )
         return task
 
@@ -188,19 +182,24 @@ class WorldModelVectorEnv(BilliardsVectorEnv, GymVectorEnv):
     def _begin(self, rows: Rows, options: list[dict[str, Any]] | None = None) -> None:
         """Deals tables and films their lead-in."""
         if self._given is not None and options:
-            check_names("reset option for given frames", options[0], ["target"])
+            checks.check_names("reset option for given frames", options[0], ["target"])
         super()._begin(rows, options)
+        lead_in = self.config.lead_in
         if self._given is not None:
             drawn = [self._rng(row).integers(len(self._given)) for row in rows.tolist()]
-            self._film[rows, : self.config.lead_in + 1, self._seen] = self._given[drawn]
+            self._film[rows, : lead_in + 1, self._seen] = self._given[drawn]
         else:
-            self._film_lead_in(rows)
+            for frame in range(lead_in + 1):
+                if frame:
+                    self._tables.play(np.zeros((self.num_envs, 2)), rows)
+                self._film[rows, frame] = self._tables.x[rows]
         self._rewards[rows] = 0.0
         self._successes[rows] = False
         self._stops[rows] = self.step_by == "frame"
         self._stops[rows, -1] = True
-        self._taken[rows] = self._first_frame
-        self._show(rows, np.full(len(rows), self._first_frame))
+        first = 0 if self.step_by == "frame" else lead_in
+        self._taken[rows] = first
+        self._show(rows, first)
 
     def _play(self, actions: NDArray[np.float64], rows: Rows | None) -> Result:
         rows = np.arange(self.num_envs) if rows is None else rows
@@ -234,23 +233,12 @@ class WorldModelVectorEnv(BilliardsVectorEnv, GymVectorEnv):
 
     # The film
 
-    @property
-    def _depth(self) -> int:
-        """Number of frames in an observation."""
-        return 1 if self.step_by == "frame" else self.config.lead_in + 1
-
-    def _film_lead_in(self, rows: Rows) -> None:
-        nothing = np.zeros((self.num_envs, 2))
-        self._film[rows, 0] = self._tables.x[rows]
-        for frame in range(1, self.config.lead_in + 1):
-            self._tables.play(nothing, rows)
-            self._film[rows, frame] = self._tables.x[rows]
-
-    def _show(self, rows: Rows, frame: NDArray[np.int64]) -> None:
-        """Puts the balls of some tables where they are in the film at a frame (R,) of each."""
+    def _show(self, rows: Rows, frame: Any) -> None:
+        """Puts the balls of some tables where they are in the film at a frame, (R,) or for all."""
         self._tables.frame[rows] = frame
         self._tables.x[rows] = self._film[rows, frame]
 
+    @torch.no_grad()
     def _go_on(self, rows: Rows, actions: NDArray[np.float64]) -> None:
         """Films what follows the lead-in: the next frame, or after the shot all that are left.
 
@@ -258,7 +246,10 @@ class WorldModelVectorEnv(BilliardsVectorEnv, GymVectorEnv):
         """
         frame, lead_in = self._tables.frame, self.config.lead_in
         rows = rows[frame[rows] >= lead_in]
-        self._watch(rows[frame[rows] == lead_in])
+        new = rows[frame[rows] == lead_in]
+        if len(new):
+            seen = self.model.observe(self._tensor(self._film[new, : lead_in + 1, self._seen]))
+            self._state = self._state.update_rows(as_tensor(new, device=seen.hidden.device), seen)
         shooting = frame[rows] < self.task.shots_end
         if self.step_by == "frame":
             self._imagine(rows[shooting], actions, 1)
@@ -266,48 +257,39 @@ class WorldModelVectorEnv(BilliardsVectorEnv, GymVectorEnv):
         else:
             self._imagine(rows[shooting], actions, self.task.last_frame - lead_in)
 
-    @torch.no_grad()
-    def _watch(self, rows: Rows) -> None:
-        """Shows the lead-in of some tables to the model."""
-        if not len(rows):
-            return
-        frames = self._film[rows, : self.config.lead_in + 1, self._seen]
-        state = self.model.observe(self._tensor(frames))
-        self._state = self._state.update_rows(self._index(rows), state)
-
-    @torch.no_grad()
     def _imagine(self, rows: Rows, actions: NDArray[np.float64] | None, count: int) -> None:
         """Films the next `count` frames of some tables, after actions (B, 2) if there are any."""
         if not len(rows):
             return
         action = None if actions is None else self._tensor(actions[rows])
-        index = self._index(rows)
-        times = [float(time) for time in range(1, count + 1)]
+        index = as_tensor(rows, device=self._state.hidden.device)
+        times = np.arange(1.0, count + 1.0).tolist()
         imagined = self.model.imagine(self._state[index], times, action)
         self._state = self._state.update_rows(index, imagined.state)
         frame = self._tables.frame[rows, None]
         numbers = frame + np.arange(1, count + 1)
         positions = as_array(imagined.obs.clamp(0.0, 1.0))
         self._film[rows[:, None], numbers, self._seen] = positions
-        if np.isnan(positions).any():
-            self._hold(rows, numbers)
+        if np.isnan(positions).any():  # Lost balls stay where they were last.
+            for number in numbers.T:
+                before, now = self._film[rows, number - 1], self._film[rows, number]
+                self._film[rows, number] = np.where(np.isnan(now), before, now)
         self._judge(rows[:, None], numbers)
         if self.step_by == "jump":
             ends = frame + np.ceil(as_array(imagined.tick_times))
             row, tick = np.nonzero(ends <= self.task.last_frame)
             self._stops[rows[row], ends[row, tick].astype(np.int64)] = True
 
-    def _hold(self, rows: Rows, numbers: NDArray[np.int64]) -> None:
-        """Leaves lost balls where they were last, at the frames `numbers` (R, K)."""
-        for number in numbers.T:
-            before, now = self._film[rows, number - 1], self._film[rows, number]
-            self._film[rows, number] = np.where(np.isnan(now), before, now)
-
     def _judge(self, rows: Rows, numbers: NDArray[np.int64]) -> None:
         """Decides rewards and successes at the frames `numbers` (R, K) of the tables (R, 1)."""
-        target = self._tables.target[rows]
-        before, after = self._film[rows, numbers - 1], self._film[rows, numbers]
-        distance = self._distance(after, target)
+        target, ball = self._tables.target[rows], self.task.object_ball
+        before, after = films = self._film[rows, numbers - 1], self._film[rows, numbers]
+        earlier, distance = (
+            rules.distance(
+                film[..., ball], film[..., ball + 1], np.moveaxis(target, -1, 0), np.sqrt
+            )
+            for film in films
+        )
         success = distance == 0.0
         if self.task.success == "last":
             success &= numbers == self.task.last_frame
@@ -316,18 +298,10 @@ class WorldModelVectorEnv(BilliardsVectorEnv, GymVectorEnv):
         else:
             rewards = success.astype(np.float64)
             if self.task.dense:
-                rewards += self._distance(before, target) - distance
+                rewards += earlier - distance
         self._rewards[rows, numbers] = rewards
         self._successes[rows, numbers] = success
         self._stops[rows, numbers] |= success
-
-    def _distance(self, film: Positions, target: Positions) -> Positions:
-        """Distance from the object ball's centre to the target, 0 inside, (R, K)."""
-        ball = self.task.object_ball
-        centre = film[..., ball : ball + 2]
-        outside = np.maximum(target[..., ::2] - centre, centre - target[..., 1::2])
-        distance: Positions = np.linalg.norm(np.maximum(outside, 0.0), axis=-1)
-        return distance
 
     def _ask(
         self, function: RewardFunction, before: Positions, after: Positions, target: Positions
@@ -375,6 +349,3 @@ class WorldModelVectorEnv(BilliardsVectorEnv, GymVectorEnv):
 
     def _tensor(self, values: NDArray[Any]) -> Tensor:
         return as_tensor(values).to(self._state.hidden)
-
-    def _index(self, rows: Rows) -> Tensor:
-        return torch.as_tensor(rows, device=self._state.hidden.device)

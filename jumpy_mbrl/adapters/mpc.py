@@ -58,20 +58,14 @@ class CostModel:
         action_low: Bound = -1.0,
         action_high: Bound = 1.0,
     ) -> None:
-        if model.action_size < 1:
-            raise ValueError(
-                f"expected a model with actions, got {type(model).__name__} with "
-                f"action_size={model.action_size}"
-            )
         self.model = model
         self.objective = objective
-        self._low, self._high = action_bounds(action_low, action_high, model.action_size)
+        self._low, self._high = bounds_of(model, action_low, action_high)
         self._own_state = _described(model.initial_state(1))
         self.action_times = times = tuple(action_times)
         check_times(as_tensor(objective.times))
         last = float(objective.times[-1])
-        ascending = all(a < b for a, b in pairwise((*times, last)))
-        if not times or not times[0] >= 0.0 or not ascending:
+        if not times or not times[0] >= 0.0 or not all(a < b for a, b in pairwise((*times, last))):
             raise ValueError(
                 f"expected action_times to be ascending times in frames from now, at least one, no "
                 f"two alike, and before {last}, the last of the objective's times, got {times}; "
@@ -100,12 +94,8 @@ class CostModel:
                 raise ValueError(
                     f"expected candidates for each of {state.batch_size} episodes, got {B}"
                 )
-            imagined = self.model.imagine(
-                state.repeat(S),
-                self.objective.times,
-                actions.flatten(0, 1).to(state.hidden),
-                self.action_times,
-            )
+            acting = actions.flatten(0, 1).to(state.hidden), self.action_times
+            imagined = self.model.imagine(state.repeat(S), self.objective.times, *acting)
             score = scores_of(self.objective, imagined.obs.unflatten(0, (B, S)))
             return -score.nan_to_num(nan=-torch.inf, neginf=-torch.inf)
 
@@ -124,14 +114,15 @@ class CostModel:
                 f"action_candidates of shape {tuple(candidates.shape)}"
             )
         # Some models leave out what is NaN, and would find such a candidate as good as no action.
-        if bool(actions.isnan().any()):
+        lost = actions.isnan().flatten(2).any(dim=2)
+        if bool(lost.any()):
             raise ValueError(
-                f"expected action_candidates of numbers, got NaN in "
-                f"{int(actions.isnan().flatten(2).any(dim=2).sum())} of {actions.shape[:2].numel()}"
+                f"expected action_candidates of numbers, got NaN in {int(lost.sum())} of "
+                f"{lost.numel()}"
             )
         return actions.clamp(self._low.to(actions.device), self._high.to(actions.device))
 
-    def _state(self, info: Mapping[str, Any], candidates: int) -> State:
+    def _state(self, info: Mapping[str, Any], S: int) -> State:
         state = info.get("state")
         if isinstance(state, State):
             if (found := _described(state)) != self._own_state:
@@ -146,12 +137,23 @@ class CostModel:
                 f"{sorted(info)}"
             )
         frames = as_frames(info["frames"], like_of(self.model))
-        if frames.ndim == 4 and frames.shape[1] != candidates:
+        if frames.ndim == 4 and frames.shape[1] != S:
             raise ValueError(
-                f"expected frames (B, T, D), or (B, S, T, D) for the S = {candidates} candidates, "
-                f"got {tuple(frames.shape)}"
+                f"expected frames (B, T, D), or (B, S, T, D) for the {S = } candidates, got "
+                f"{tuple(frames.shape)}"
             )
         return self.model.observe(frames[:, 0] if frames.ndim == 4 else frames)
+
+
+def bounds_of(model: WorldModel, low: Bound, high: Bound) -> tuple[Tensor, Tensor]:
+    """Least and greatest action, (A,) each; `ValueError` for a model without actions, or bounds
+    that leave no room for them."""
+    if model.action_size < 1:
+        raise ValueError(
+            f"expected a model with actions, got {type(model).__name__} with "
+            f"action_size={model.action_size}"
+        )
+    return action_bounds(low, high, model.action_size)
 
 
 def graph_for(*given: Tensor) -> AbstractContextManager[None]:

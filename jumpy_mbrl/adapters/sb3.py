@@ -11,7 +11,9 @@ model.learn(100_000)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import contextlib
+from collections.abc import Iterable, Sequence
+from itertools import compress, repeat
 from typing import Any
 
 import gymnasium as gym
@@ -27,10 +29,7 @@ from jumpy_mbrl.envs.vector import BilliardsVectorEnv
 
 Indices = int | Iterable[int] | None
 
-_SINGLE = {
-    "action_space": "single_action_space",
-    "observation_space": "single_observation_space",
-}
+_SINGLE = {name: f"single_{name}" for name in ("action_space", "observation_space")}
 _PER_ENV = "np_random", "np_random_seed"
 _SETTABLE = "max_episode_steps", "model", "render_mode"
 _REACHING = "call", "get_attr", "set_attr"
@@ -68,25 +67,28 @@ class SB3VecEnv(VecEnv):
             )
         self.venv = venv
         self.spec = venv.spec
-        self._actions: NDArray[Any] | None = None
         self._given: dict[str, Any] | None = {}
         self._started = False
-        base: Any = venv.unwrapped
-        self._base = base
-        self._envs: Sequence[gym.Env[Any, Any]] | None = getattr(base, "envs", None)
-        self._is_ours = isinstance(base, BilliardsVectorEnv)
-        self._has_singles = all(callable(getattr(base, name, None)) for name in _REACHING)
+        self._base: Any = venv.unwrapped
+        self._envs: Sequence[gym.Env[Any, Any]] | None = getattr(self._base, "envs", None)
+        self._is_ours = isinstance(self._base, BilliardsVectorEnv)
+        self._has_singles = all(callable(getattr(self._base, name, None)) for name in _REACHING)
         super().__init__(venv.num_envs, venv.single_observation_space, venv.single_action_space)
 
     def reset(self) -> VecEnvObs:
         """Starts episodes everywhere, with the seeds and options that were set before."""
-        seeds = None if all(seed is None for seed in self._seeds) else self._seeds
-        if self._given is None:
-            observations = self._reset_each(seeds)
-        else:
-            given = self._given or None
-            observations, infos = self.venv.reset(seed=seeds, options=given)  # type: ignore[arg-type]
+        observations: VecEnvObs
+        seeds: Any = None if all(seed is None for seed in self._seeds) else self._seeds
+        if self._given is not None:
+            observations, infos = self.venv.reset(seed=seeds, options=self._given or None)
             self.reset_infos = self._unbatch(infos)
+        else:  # One after the other, which Gymnasium does only after a reset of all.
+            if not self._started:
+                self.venv.reset()
+            for row, given in enumerate(self._options):
+                options = {**given, "reset_mask": np.arange(self.num_envs) == row}
+                observations, infos = self.venv.reset(seed=seeds, options=options)
+                self.reset_infos[row] = self._unbatch(infos)[row]
         self._started = True
         self._reset_seeds()
         self.set_options()
@@ -95,8 +97,7 @@ class SB3VecEnv(VecEnv):
     def set_options(self, options: list[dict[str, Any]] | dict[str, Any] | None = None) -> None:
         """Sets the options of the next reset: for all environments, or a list with one for each.
 
-        With different options, single environments are reset one after the other, and all of them
-        without options before, if this is the first reset: Gymnasium asks for it. `ValueError` for
+        With different options, single environments are reset one after the other. `ValueError` for
         a list of another length; in a native vector environment of this library for a list whose
         members have different names, in others for any different options.
         """
@@ -139,26 +140,24 @@ class SB3VecEnv(VecEnv):
         return [None] * self.num_envs if pictures is None else list(pictures)
 
     def get_attr(self, attr_name: str, indices: Indices = None) -> list[Any]:
-        """Returns an attribute of each environment of `indices`.
+        """Returns an attribute of each environment of `indices`, as `DummyVecEnv` does.
 
-        Of a native vector environment it is one of its own, the same for each. As `DummyVecEnv`
-        does, it gives the spaces of a single environment, and each its own `np_random` and
-        `np_random_seed`.
+        Of a native vector environment it is one of its own, the same for each but for `np_random`
+        and `np_random_seed`.
         """
         rows = list(self._get_indices(indices))
         if attr_name not in _SINGLE and self._has_singles and self._have(attr_name, rows):
             return self._call(rows, "get_wrapper_attr", attr_name)
         name = _SINGLE.get(attr_name, attr_name)
-        holder = next((layer for layer in self._layers() if hasattr(layer, name)), self.venv)
-        value = getattr(holder, name)
+        layers = self._layers()
+        value = getattr(next((one for one in layers if hasattr(one, name)), self.venv), name)
         each = attr_name in _PER_ENV and isinstance(value, tuple)
         return [value[row] if each else value for row in rows]
 
     def set_attr(self, attr_name: str, value: Any, indices: Indices = None) -> None:
         """Sets an attribute of each environment of `indices`, where it is defined.
 
-        All environments share those of a native vector environment and of vector wrappers. The
-        native ones of this library have `max_episode_steps`, `render_mode` and, in imagination,
+        The native ones of this library have `max_episode_steps`, `render_mode` and, in imagination,
         `model` to set: others would have no effect. `ValueError` for these, and for some of the
         environments only, where they share the attribute or are those of `AsyncVectorEnv`.
         """
@@ -212,12 +211,11 @@ class SB3VecEnv(VecEnv):
     ) -> list[bool]:
         """Returns whether each environment of `indices` has a wrapper of that class.
 
-        A native vector environment has no wrappers of single ones. `AsyncVectorEnv` tells the names
-        of classes only: there, subclasses do not count.
+        `AsyncVectorEnv` tells the names of classes only: there, subclasses do not count.
         """
         rows = list(self._get_indices(indices))
         if not self._has_singles:
-            return [False for _ in rows]
+            return [False] * len(rows)
         if self._envs is not None:
             return [is_wrapped(self._envs[row], wrapper_class) for row in rows]
         name = f"<{wrapper_class.__name__}<"
@@ -250,8 +248,9 @@ class SB3VecEnv(VecEnv):
             raise ValueError(
                 f"expected options for each of {self.num_envs} environments{names}, got {options!r}"
             )
-        if _are_alike(options):
-            return dict(options[0])
+        with contextlib.suppress(ValueError, RuntimeError):  # of arrays and tensors that differ
+            if all(entry == options[0] for entry in options):
+                return dict(options[0])
         if self._is_ours:
             return {name: np.stack([entry[name] for entry in options]) for name in options[0]}
         if not self._has_singles:
@@ -262,38 +261,39 @@ class SB3VecEnv(VecEnv):
         return None
 
     def _unbatch(self, infos: dict[str, Any]) -> list[dict[str, Any]]:
-        return _unbatch(infos, self.num_envs, self._is_ours)
+        """The infos of each environment from those of all: NumPy's scalars, and arrays for bool,
+        from tables of ours, as from single ones; mostly Python's numbers from others."""
+        rows: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        for name in (name for name in infos if not name.startswith("_")):
+            values = infos[name]
+            column: list[Any]
+            if isinstance(values, dict):
+                column = self._unbatch(values)
+            elif values.ndim > 1 or (self._is_ours and values.dtype != np.bool_):
+                column = list(values)
+            else:
+                column = [*map(np.array, values)] if self._is_ours else values.tolist()
+            told = infos[f"_{name}"].tolist() if f"_{name}" in infos else repeat(True)
+            for row, value in compress(zip(rows, column, strict=True), told):
+                row[name] = value
+        return rows
 
-    def _reset_each(self, seeds: Any) -> VecEnvObs:
-        """Resets one environment after the other, each with options of its own."""
-        if not self._started:
-            self.venv.reset()  # Gymnasium resets some of them only after all.
-        for row, options in enumerate(self._options):
-            mask = np.arange(self.num_envs) == row
-            observations, infos = self.venv.reset(
-                seed=seeds, options={**options, "reset_mask": mask}
-            )
-            self.reset_infos[row] = self._unbatch(infos)[row]
-        return observations  # type: ignore[no-any-return]
-
-    def _layers(self) -> Iterator[VectorEnv[Any, Any, Any]]:
+    def _layers(self) -> list[Any]:
         """The vector wrappers from the outside, and the vector environment."""
-        layer = self.venv
-        while isinstance(layer, VectorWrapper):
-            yield layer
-            layer = layer.env
-        yield layer
+        layers: list[Any] = [self.venv]
+        while isinstance(layers[-1], VectorWrapper):
+            layers.append(layers[-1].env)
+        return layers
 
-    def _holder(self, name: str) -> VectorEnv[Any, Any, Any] | None:
-        """What all environments share that defines an attribute: a wrapper or a native one."""
-        *wrappers, base = self._layers()
+    def _holder(self, name: str) -> Any:
+        """What all environments share that defines an attribute, a wrapper or a native one."""
         if self._has_singles and self._have(name, range(self.num_envs)):
             return None
-        for wrapper in wrappers:
-            # What every wrapper has only passes on what is inside.
-            if hasattr(wrapper, name) and not hasattr(VectorWrapper, name):
-                return wrapper
-        return base if hasattr(base, name) and not self._has_singles else None
+        *wrappers, base = self._layers()
+        # What every wrapper has only passes on what is inside.
+        own = [] if hasattr(VectorWrapper, name) else wrappers
+        places = own if self._has_singles else [*own, base]
+        return next((place for place in places if hasattr(place, name)), None)
 
 
 def make_vec_env(
@@ -319,49 +319,10 @@ def make_vec_env(
             f"expected no autoreset_mode, as make_vec_env sets AutoresetMode.SAME_STEP itself, "
             f"which Stable-Baselines3 needs, got {mode!r}"
         )
-    venv = gym.make_vec(
-        env_id,
-        num_envs=n_envs,
-        vectorization_mode="vector_entry_point",
-        autoreset_mode=AutoresetMode.SAME_STEP,
-        **arguments,
-    )
-    env: VecEnv = SB3VecEnv(venv)
+    arguments["autoreset_mode"] = AutoresetMode.SAME_STEP
+    native = gym.make_vec(env_id, n_envs, vectorization_mode="vector_entry_point", **arguments)
+    env: VecEnv = SB3VecEnv(native)
     if monitor:
         env = VecMonitor(env)
     env.seed(seed)
     return env
-
-
-def _are_alike(options: list[dict[str, Any]]) -> bool:
-    """Whether all options are known to be the same: arrays and tensors may count as different."""
-    try:
-        return all(entry == options[0] for entry in options)
-    except (ValueError, RuntimeError):
-        return False
-
-
-def _unbatch(infos: dict[str, Any], count: int, tables: bool) -> list[dict[str, Any]]:
-    """Returns the infos of each environment from those of all of them.
-
-    Those of single tables hold NumPy scalars, and arrays for bool; others mostly Python's numbers.
-    """
-    rows: list[dict[str, Any]] = [{} for _ in range(count)]
-    for name, values in infos.items():
-        if name.startswith("_"):
-            continue
-        column: list[Any]
-        if isinstance(values, dict):
-            column = _unbatch(values, count, tables)
-        elif values.ndim > 1 or (tables and values.dtype != np.bool_):
-            column = list(values)
-        else:
-            column = [np.array(value) for value in values] if tables else values.tolist()
-        mask = infos.get(f"_{name}")
-        if mask is None or mask.all():
-            for row, value in zip(rows, column, strict=True):
-                row[name] = value
-        else:
-            for k in np.flatnonzero(mask).tolist():
-                rows[k][name] = column[k]
-    return rows

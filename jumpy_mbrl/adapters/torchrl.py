@@ -20,11 +20,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jumpy_mbrl.adapters.mpc import graph_for
+from jumpy_mbrl.adapters.mpc import bounds_of, graph_for
 from jumpy_mbrl.data.loading import as_frames
 from jumpy_mbrl.devices import plain_defaults
 from jumpy_mbrl.models.base import State, WorldModel, check_frames, like_of
-from jumpy_mbrl.objectives import Bound, Objective, action_bounds, scores_of
+from jumpy_mbrl.objectives import Bound, Objective, scores_of
 
 try:
     from tensordict import TensorDict, TensorDictBase
@@ -43,10 +43,9 @@ class WorldModelEnv(ModelBasedEnvBase):  # type: ignore[misc]  # mypy skips torc
     A step takes an action, lasts until the last of the objective's times, and is rewarded with the
     objective's score. A score above 0, a believed success, terminates the episode, and nothing else
     does: put a `StepCounter` around it. With `times=[1.0]` a step is a frame, with
-    `times=range(1, 42)` a whole shot. Steps are differentiable, and tensordicts of any batch size
-    will do, as torchrl's planners ask. Actions are clipped to their bounds, as in the real
-    environment: their gradient is zero outside. A graph is built where an action or a state asks
-    for gradients, and for no other step, though the model's weights may ask for them.
+    `times=range(1, 42)` a whole shot. Tensordicts of any batch size will do, as torchrl's planners
+    ask. Actions are clipped to their bounds, outside of which their gradient is zero. A graph is
+    built where an action or a state asks for gradients, and for no other step.
 
     | key                  | shape    | entry                                          |
     |----------------------|----------|------------------------------------------------|
@@ -62,15 +61,13 @@ class WorldModelEnv(ModelBasedEnvBase):  # type: ignore[misc]  # mypy skips torc
     Args:
         model: any world model with actions.
         objective: what to reach, the same in every episode.
-        frames: (n, T, D), lead-ins to start from; bytes are pictures, 0 to 255 meaning 0 to 1. They
-            are drawn at random by `reset`, with the seed given to `set_seed`, or else one drawn
-            from torch's global generator when the environment is made, which `torch.manual_seed`
-            decides (in the processes of a `ParallelEnv`, which have generators of their own,
-            `set_seed` alone).
+        frames: (n, T, D), lead-ins that `reset` draws from; bytes are pictures, 0 to 255 meaning 0
+            to 1. The seed is that of `set_seed`, or else drawn from torch's global generator when
+            the environment is made (in the processes of a `ParallelEnv`, which have generators of
+            their own, `set_seed` alone decides).
         batch_size: of the environment, for a collector; by default as that of the tensordicts.
         device: by default where the model is.
-        action_low: least action, as the model learned it: a number, or one for each of the A
-            entries.
+        action_low: least action, as the model learned it: one number, or one for each entry.
         action_high: greatest action, likewise.
     """
 
@@ -84,12 +81,7 @@ class WorldModelEnv(ModelBasedEnvBase):  # type: ignore[misc]  # mypy skips torc
         action_low: Bound = -1.0,
         action_high: Bound = 1.0,
     ) -> None:
-        if model.action_size < 1:
-            raise ValueError(
-                f"expected a model with actions, got {type(model).__name__} with "
-                f"action_size={model.action_size}"
-            )
-        low, high = action_bounds(action_low, action_high, model.action_size)
+        low, high = bounds_of(model, action_low, action_high)
         like = like_of(model)
         lead_ins = as_frames(frames, like).to(device or like.device)
         check_frames(lead_ins, model.obs_size, min_frames=1)
@@ -100,32 +92,29 @@ class WorldModelEnv(ModelBasedEnvBase):  # type: ignore[misc]  # mypy skips torc
         sizes = (batch_size,) if isinstance(batch_size, int) else batch_size
         super().__init__(model, device=lead_ins.device, batch_size=torch.Size(sizes))
         self.objective = objective
-        self.register_buffer("lead_ins", lead_ins, persistent=False)
-        self.register_buffer("_low", low.to(lead_ins), persistent=False)
-        self.register_buffer("_high", high.to(lead_ins), persistent=False)
+        held = {"lead_ins": lead_ins, "_low": low.to(lead_ins), "_high": high.to(lead_ins)}
+        for name, value in held.items():
+            self.register_buffer(name, value, persistent=False)
         # On the CPU, so that a seed draws the same on all devices.
-        self._rng = torch.Generator("cpu").manual_seed(
-            int(torch.randint(2**63 - 1, (), device="cpu"))
-        )
+        seed = int(torch.randint(2**63 - 1, (), device="cpu"))
+        self._rng = torch.Generator("cpu").manual_seed(seed)
         with torch.no_grad():
             state = model.observe(lead_ins[:1])
         self._kind = type(state)
         with plain_defaults():  # torchrl's own tensors
-            entries = {
-                name: Unbounded(value.shape[1:], dtype=value.dtype)
-                for name, value in vars(state).items()
-            }
-            seen = Composite(observation=entries["obs"].clone(), state=Composite(entries))
-            act = Bounded(low, high, (model.action_size,), dtype=like.dtype)
+            parts = {name: (value.shape[1:], value.dtype) for name, value in vars(state).items()}
+            entries = {name: Unbounded(shape, dtype=kind) for name, (shape, kind) in parts.items()}
             flag = Binary(1, dtype=torch.bool)
-            for name, spec in {
-                "observation_spec": seen,
-                "state_spec": Composite(state=Composite(entries)),
-                "action_spec": Composite(action=act),
-                "reward_spec": Composite(reward=Unbounded((1,), dtype=like.dtype)),
-                "done_spec": Composite(done=flag, terminated=flag.clone()),
-            }.items():
-                setattr(self, name, spec.to(self.device).expand(self.batch_size))
+            specs = {
+                "observation": {"observation": entries["obs"].clone(), "state": Composite(entries)},
+                "state": {"state": Composite(entries)},
+                "action": {"action": Bounded(low, high, low.shape, dtype=like.dtype)},
+                "reward": {"reward": Unbounded((1,), dtype=like.dtype)},
+                "done": {"done": flag, "terminated": flag.clone()},
+            }
+            for name, spec in specs.items():
+                whole = Composite(spec).to(self.device).expand(self.batch_size)
+                setattr(self, f"{name}_spec", whole)
 
     def observe(self, frames: Tensor) -> TensorDict:
         """The tensordict (B,) to plan or to roll out from, after real frames (B, T, D)."""
@@ -137,9 +126,8 @@ class WorldModelEnv(ModelBasedEnvBase):  # type: ignore[misc]  # mypy skips torc
 
     def _reset(self, tensordict: TensorDictBase | None, **_: Any) -> TensorDictBase:
         batch = self.batch_size if tensordict is None else tensordict.batch_size
-        drawn = torch.randint(
-            len(self.lead_ins), (batch.numel(),), generator=self._rng, device=self._rng.device
-        )
+        size, place = (batch.numel(),), self._rng.device
+        drawn = torch.randint(len(self.lead_ins), size, generator=self._rng, device=place)
         return self.observe(self.lead_ins[drawn.to(self.device)]).reshape(batch)
 
     def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
