@@ -155,7 +155,8 @@ class HubModel(  # type: ignore[call-arg]  # mypy skips huggingface_hub
         if not push_to_hub:
             return None
         name = repo_id or folder.name
-        return self.push_to_hub(name, model_card_kwargs=about, **options)  # type: ignore[no-any-return]
+        url: str = self.push_to_hub(name, model_card_kwargs=about, **options)
+        return url
 
     def _save_pretrained(self, save_directory: Path) -> None:
         record = {"data": self.data, "training": self.training, "metrics": self.metrics}
