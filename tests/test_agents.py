@@ -240,7 +240,7 @@ def test_a_model_is_carried_over_to_other_numbers_of_balls(saved: Path, tmp_path
 def test_a_model_that_has_only_watched_a_line_is_given_the_action() -> None:
     oracle, jumpy = (load(name, task=line_task()) for name in ("simulator", "jumpy"))
     assert isinstance(oracle.model, PlacementModel) and oracle.oracle
-    assert isinstance(oracle.model.passive, LineSimulator)
+    assert isinstance(oracle.model.model, LineSimulator)
     assert isinstance(jumpy.model, PlacementModel) and not jumpy.oracle
     assert jumpy.checkpoint == "jumpy-billiards1d-task" and jumpy.model.obs_size == 2
 

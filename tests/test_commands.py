@@ -116,7 +116,7 @@ BAD_INPUT: list[tuple[str, ...]] = [
     ("plan-eval --device cuda:99", "torch sees"),
     ("plan-eval --workers 2", "--workers must be at least 1, and needs --ray, got 2"),
     ("plan-eval --workers 0 --ray local", "--workers must be at least 1"),
-    ("plan-eval --budget-ms 0", "to be a number in (0, inf), got 0.0"),
+    ("plan-eval --budget-ms 0", "budget_ms must be positive"),
     ("plan-eval --weights jumpi runs/jumpy", "did you mean 'jumpy'?"),
     ("plan-eval --agents none --weights jumpy runs", "unknown agent 'jumpy', expected one"),
     ("plan-eval --ensemble jumpi runs/jumpy", "did you mean 'jumpy'?"),

@@ -24,6 +24,7 @@ import numpy as np
 import pytest
 
 import jumpy_mbrl
+from jumpy_mbrl.commands import main
 from jumpy_mbrl.data import (
     DatasetConfig,
     TrajectoryDataset,
@@ -494,7 +495,7 @@ def test_the_script_refuses_nonsense_without_a_traceback(
     options: str, message: str, script: ModuleType, capsys: Any
 ) -> None:
     try:
-        assert script.main(options.split()) == 2
+        assert main.run("make-dataset", options.split()) == 2
     except SystemExit as stop:
         assert stop.code == 2
     printed = "".join(capsys.readouterr())

@@ -5,7 +5,6 @@ Launched by torchrun, this file is itself the program that the workers run; see 
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import socket
@@ -19,6 +18,8 @@ import pytest
 import torch
 from torch import nn
 
+from jumpy_mbrl.commands import main
+from jumpy_mbrl.commands import train as program
 from jumpy_mbrl.data import DatasetConfig, TaskConfig
 from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.models import EventJumpConfig, JumpyRNNConfig, RNNConfig, pretrained_info
@@ -64,9 +65,9 @@ def work(folder: Path) -> None:
     """Several runs one after the other, in every worker; in the last, the second worker fails."""
     data_dir = folder / "data"
     places = ("--data-dir", str(data_dir), "--run-dir")
-    assert script().main([*OPTIONS, *places, str(folder / "rnn")]) == 0
-    assert script().main([*OPTIONS, *places, str(folder / "odd"), "--batch-size", "7"]) == 2
-    assert script().main([*OPTIONS, *places, str(folder / "rnn")]) == 2
+    assert main.run("train", [*OPTIONS, *places, str(folder / "rnn")]) == 0
+    assert main.run("train", [*OPTIONS, *places, str(folder / "odd"), "--batch-size", "7"]) == 2
+    assert main.run("train", [*OPTIONS, *places, str(folder / "rnn")]) == 2
     for name, config in (("constant", CONSTANT), ("events", EVENTS)):
         best = train(config, folder / name, data_dir=data_dir, progress=False)
         assert (best / "config.json").is_file()
@@ -84,15 +85,10 @@ def fail(folder: Path) -> None:
         return update(self)
 
     loop._Run._update = failing  # type: ignore[method-assign]
-    program = script()
     program.parse = lambda argv: program.Arguments(
         folder / "failed", data_dir=folder / "data", config=SHOTS
     )
-    raise SystemExit(program.main(["--run-dir", "failed"]))
-
-
-def script() -> Any:
-    return importlib.import_module("jumpy_mbrl.commands.train")
+    raise SystemExit(main.run("train", ["--run-dir", "failed"]))
 
 
 # -- launching them ----------------------------------------------------------------------------
@@ -157,7 +153,7 @@ def assert_same(first: Checkpoint, second: Checkpoint) -> None:
 
 def test_two_workers_end_with_the_weights_of_one(two: Any, tmp_path: Path) -> None:
     folder, _ = two
-    config = script().parse([*OPTIONS, "--run-dir", "unused"]).config
+    config = program.parse([*OPTIONS, "--run-dir", "unused"]).config
     both = Checkpoint.load(folder / "rnn" / CHECKPOINT)
     one = alone(config, tmp_path / "run", folder)
     assert both.step == 12

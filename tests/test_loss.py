@@ -54,7 +54,7 @@ def test_a_run_in_bfloat16_is_another_one_that_ends_in_float32(tmp_path: Path) -
     [
         (
             {"model": models.SpriteJumpConfig(action_size=0), "precision": "bfloat16"},
-            r"expected a precision of \('float32',\) for a sprite-jump, .* got 'bfloat16'; leave",
+            r"expected precision 'float32' for a sprite-jump, .* got 'bfloat16'; leave",
         ),
         (
             {"model": models.JumpyRNNConfig(4, 0), "compile": True},

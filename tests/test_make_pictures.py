@@ -18,10 +18,12 @@ PAGE = ROOT / "docs" / "environments.md"
 
 
 def linked() -> set[str]:
-    return set(re.findall(r"\(images/([^)]+)\)", PAGE.read_text(encoding="utf-8")))
+    pages = (PAGE, PAGE.with_name("architecture.md"))
+    text = "".join(page.read_text(encoding="utf-8") for page in pages)
+    return set(re.findall(r"\(images/([^)]+)\)", text))
 
 
-def test_the_page_shows_every_picture_that_is_made_and_no_other(tmp_path: Path) -> None:
+def test_the_pages_show_every_picture_that_is_made_and_no_other(tmp_path: Path) -> None:
     out = tmp_path / "new" / "folder"
     assert main.run("make-pictures", ["--out", str(out)]) == 0
     made = {path.name: path for path in out.iterdir()}

@@ -108,8 +108,8 @@ class TrainingConfig:
         kind = MODELS[name].model
         if self.precision not in kind.precisions:
             raise ValueError(
-                f"expected a precision of {kind.precisions} for a {name}, whose loss cannot be "
-                f"computed in another, got {self.precision!r}; leave it as it is"
+                f"expected precision {' or '.join(map(repr, kind.precisions))} for a {name}, whose "
+                f"loss cannot be computed in another, got {self.precision!r}; leave it as it is"
             )
         if self.compile and not kind.compiles:
             raise ValueError(
