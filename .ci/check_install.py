@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+import tempfile
 import tomllib
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import agents
 import envs
 import jumpy_mbrl
 from jumpy_mbrl.agents.model_free import load_policy, shipped_policies
+from jumpy_mbrl.commands.main import main as jumpy_mbrl_command
 from jumpy_mbrl.models import from_pretrained, shipped_models
 
 
@@ -33,9 +35,14 @@ def main(site: Path, source: Path) -> None:
             inside = site / installed / path.relative_to(source / folder)
             if path.is_file():
                 assert inside.is_file(), f"{path.relative_to(source)} is missing from the wheel"
-    tops = {path.name for path in site.iterdir()} - {"first.pth"}
+    tops = {path.name for path in site.iterdir()} - {"first.pth", "bin"}
     extra = {name for name in tops if not name.startswith("jumpy_mbrl")}
     assert not extra, f"the wheel installs {sorted(extra)} beside jumpy_mbrl"
+    commands = [path.name for path in (site / "bin").iterdir()]
+    assert commands == ["jumpy-mbrl"], f"the wheel installs the commands {commands}"
+    with tempfile.TemporaryDirectory() as out:
+        words = ["plan-eval", "--episodes", "5", "--agents", "none", "jumpy", "--out", out]
+        assert jumpy_mbrl_command(words) == 0
 
     for env_id in ("Billiards2D-v0", "jumpy_mbrl:Billiards2D-v0"):
         env = gymnasium.make(env_id)
