@@ -135,3 +135,10 @@ def test_lower_bounds_are_the_versions_that_are_run() -> None:
             expected[name] = (tested if requirement.name in tools else lowest)[name]
     assert lowest["torch"] == tested["torch"] == expected.pop("torch") >= bounds.pop("torch")
     assert bounds == expected
+
+
+def test_the_tests_for_the_lowest_versions_exist() -> None:
+    for line in (ROOT / "tests" / "lowest.txt").read_text().split():
+        name, _, test = line.removeprefix("--deselect=").partition("::")
+        text = (ROOT / name).read_text()
+        assert not test or f"def {test.partition('[')[0]}(" in text, line
