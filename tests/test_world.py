@@ -142,6 +142,13 @@ def test_starts_and_shots(
         assert warning_of(an_rnn(asked.to_dict()), task) == ""
 
 
+@pytest.mark.parametrize("start", ["python scripts/train_world_model.py", "jumpy-mbrl train"])
+def test_the_command_of_the_model_is_told(start: str) -> None:
+    model = an_rnn(command=f"{start} --preset rnn --steps 7 --run-dir x")
+    text = warning_of(model, plane_task(config=SMALL))
+    assert f"{start} --preset rnn --steps 7 --train-data.table.radius 0.05" in text
+
+
 @pytest.mark.parametrize("env_id", VARIANTS)
 def test_no_shipped_agent_is_warned_of_a_table_that_is_compared(env_id: str) -> None:
     for variant in VARIANTS[env_id].values():

@@ -147,7 +147,7 @@ def _command(model: WorldModel, learned: DatasetConfig, task: Task) -> str:
     words: list[str] = []
     with contextlib.suppress(ValueError):  # A record may hold anything.
         words = shlex.split(str(model.record.get("training", {}).get("command")))
-    if _SCRIPT not in words or learned.on_line != task.line:
+    if not {_SCRIPT, "jumpy-mbrl"} & set(words) or learned.on_line != task.line:
         learned = DatasetConfig(LINE_CONFIG, shot="place") if task.line else DatasetConfig()
         words = ["python", _SCRIPT, "--preset", "line-jumpy-rnn" if task.line else "fold-jump"]
     if "--run-dir" in words:
