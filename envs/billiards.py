@@ -227,8 +227,9 @@ class BilliardsEnv(GymEnv):
         return task.stack([task.observe(x, v, target, k, background) for x, v, k in self._recent])
 
     def _info(self, success: bool, played: int) -> dict[str, Any]:
-        told = self._frame, success, self._walls, self._hits, played if self.by_shots else None
-        return self.task.info(self._x, self._v, *told)
+        frames = played if self.by_shots else None
+        x, v, frame = self._x, self._v, self._frame
+        return self.task.info(x, v, frame, success, self._walls, self._hits, frames)
 
 
 _SHOT_METADATA = {

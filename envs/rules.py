@@ -244,12 +244,12 @@ class Task:
         numbers = None
         if self.obs_type != "pixels":
             seen, goal, _ = self._known[one]
-            parts = [x[seen]]
             if self.obs_type == "state":
-                parts += v[seen], target[goal], self._left(frame, one)
+                numbers = _joined(x[seen], v[seen], target[goal], self._left(frame, one))
             elif self.random_target:
-                parts.append(target[goal])
-            numbers = _joined(*parts)
+                numbers = _joined(x[seen], target[goal])
+            else:
+                numbers = np.array(x[seen], dtype=np.float32)
         if not self.has_pixels:
             return numbers
         pictures = np.empty((1 if one else len(x), *self.pixels.shape), dtype=np.uint8)
@@ -326,9 +326,8 @@ def _joined(first: Any, *others: Any) -> Floats:
     if isinstance(first, list):
         for other in others:
             first += other
-    elif others:
-        return np.concatenate([first, *others], axis=1, dtype=np.float32)
-    return np.array(first, dtype=np.float32)
+        return np.array(first, dtype=np.float32)
+    return np.concatenate([first, *others], axis=1, dtype=np.float32)
 
 
 def plane_task(
