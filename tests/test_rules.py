@@ -166,8 +166,12 @@ def test_a_ball_that_left_the_target_before_the_shot_has_not_won() -> None:
     ("name", "more"),
     [
         (LINE, {"random_target": True}),
-        *((PLANE, {"num_balls": balls, "start": start}) for balls, start in ((2, "rest"),)),
-        *((PLANE, {"num_balls": n, "max_shots": None, "random_target": True}) for n in (3, 8)),
+        (PLANE, {"start": "rest"}),
+        *(
+            (PLANE, {"num_balls": n, "start": start, "max_shots": None, "random_target": True})
+            for n in range(2, 9)
+            for start in ("moving", "rest")
+        ),
     ],
 )
 def test_dense_rewards_are_the_progress_from_the_shot_on(name: str, more: Any) -> None:

@@ -149,6 +149,14 @@ def test_overlapping_balls_part_at_once() -> None:
     assert next_event(p, -v, R)[1].item() == 0  # already parting: the wall is next
 
 
+def test_an_event_exactly_at_the_end_belongs_to_the_next_call() -> None:
+    p, v = table((0.4, 0.5, 1.0, 0.0))
+    q, w = advance(p, v, 0.5, R)
+    assert q[0, 0, 0] == 0.9 and torch.equal(w, v)
+    assert torch.equal(simulate(p, v, torch.tensor([0.5, 1.0]), R)[1][:, 0], v)
+    assert torch.equal(advance(q, w, 0.1, R)[1], -v * torch.tensor([1.0, -1.0], dtype=F64))
+
+
 # --- Against the scalar kernel, and against itself ----------------------------------------------
 
 
