@@ -91,17 +91,20 @@ class Tables:
         target, and whether the game is over; zero and False for those not played on.
         `RuntimeError` as by `advance_many`: then shots have been played, and tables have moved."""
         task, config = self.task, self.task.config
-        played = np.ones(len(self.x), dtype=bool)
+        shot = self.frame >= config.lead_in
+        played = np.ones_like(shot)
         if rows is not None:
             played[:] = False
             played[rows] = True
-        shot = played & (self.frame >= config.lead_in)
+            shot &= played
         before = self._distance() if task.dense else None
-        pushed = np.flatnonzero(shot & (self.frame < task.shots_end))
-        if len(pushed) and task.line:
-            physics.place_many(self.x, self.v, actions, config, pushed, self.backend)
-        elif len(pushed):
-            physics.shoot_many(self.v, actions, config, pushed)
+        due = shot & (self.frame < task.shots_end)
+        if due.any():
+            pushed = np.flatnonzero(due)
+            if task.line:
+                physics.place_many(self.x, self.v, actions, config, pushed, self.backend)
+            else:
+                physics.shoot_many(self.v, actions, config, pushed)
         physics.advance_many(self.x, self.v, self.walls, self.hits, config, rows, self.backend)
         self.frame += played
         inside = rules.on_target(*self._object_ball, self.target.T)
