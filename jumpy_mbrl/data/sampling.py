@@ -19,6 +19,8 @@ from jumpy_mbrl.data.loading import SequenceData, as_frames, lengths
 
 _PLAIN: Any = {"dtype": torch.float32, "device": "cpu"}
 
+_ROUNDING = 1e-4
+"""Second differences below this are none."""
 _READ_AT_ONCE = 100
 """Sequences of pictures that are read together."""
 
@@ -99,6 +101,79 @@ class WindowSampler:
             "length": (self._end[rows, now] - now)[:, 0],
             "noise": noise,
         }
+
+
+class StartSampler:
+    """Draws sequences, each with a frame to start from; two in three near to where something happens.
+
+    Something happens where a body's second difference is large: ten times its typical one. Of those
+    frames a half are such where it happens to several bodies at once, if there are any.
+
+    ``window`` is W, frames that must be there before and including the start; ``bodies`` is N, of
+    which an observation is made; ``draws`` is how many random numbers a row is given.
+    """
+
+    def __init__(
+        self,
+        dataset: SequenceData,
+        device: torch.device | None = None,
+        window: int = 4,
+        bodies: int = 1,
+        draws: int = 1,
+    ) -> None:
+        self._length = torch.from_numpy(lengths(dataset))
+        self._rows = (self._length > window).nonzero().squeeze(1)
+        if not len(self._rows):
+            raise ValueError(
+                f"expected sequences of more than {window} frames, the model's window, got "
+                f"{int(self._length.max())}; take a smaller window"
+            )
+        self._obs = torch.from_numpy(dataset.obs).to(device)
+        self._action = torch.from_numpy(dataset.action).to(device)
+        self._first, self._draws, self._device = window - 1, draws, device
+        self._groups = self._find(bodies)
+
+    def sample(self, batch_size: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """``obs`` (B, T, D), ``action`` (B, T, A), ``length`` (B,) real frames, ``start`` (B,), and
+        uniform numbers ``u`` (B, draws) in [0, 1)."""
+
+        def below(high: Tensor | int, count: int) -> Tensor:
+            return (torch.rand(count, generator=generator, **_PLAIN) * high).long()
+
+        parts = []
+        for group in self._groups:
+            row, frame = group[below(len(group), batch_size // 3)].unbind(dim=1)
+            frame = frame - below(4, len(frame))
+            last = self._length[row] - 2
+            parts.append(torch.stack([row, frame.clamp_min(self._first).minimum(last)], dim=1))
+        count = batch_size - sum(map(len, parts))
+        row = self._rows[below(len(self._rows), count)]
+        frame = self._first + below(self._length[row] - 1 - self._first, count)
+        shown = below(2, count) == 0  # Often where use begins.
+        parts.append(torch.stack([row, torch.where(shown, self._first, frame)], dim=1))
+        row, start = torch.cat(parts).unbind(dim=1)
+        u = torch.rand(batch_size, self._draws, generator=generator, **_PLAIN)
+        place = row.to(self._device)
+        return {
+            "obs": as_frames(self._obs[place]),
+            "action": self._action[place],
+            "length": self._length[row].to(self._device),
+            "start": start.to(self._device),
+            "u": u.to(self._device),
+        }
+
+    def _find(self, bodies: int) -> list[Tensor]:
+        """Frames (n, 2), as row and frame, before which something happens: to one body, to more."""
+        obs = as_frames(self._obs.cpu()).unflatten(2, (bodies, -1))
+        kink = obs.diff(n=2, dim=1).abs().amax(dim=3)
+        T = obs.shape[1]
+        real = torch.arange(2, T) < self._length.unsqueeze(1)
+        usual = float(kink[real].flatten()[:1_000_000].median())
+        large = (kink > max(10.0 * usual, _ROUNDING)) & real.unsqueeze(2)
+        large &= (self._length > self._first + 1)[:, None, None]
+        count = large.sum(dim=2)
+        groups = [(count == 1).nonzero(), (count > 1).nonzero()]
+        return [group + torch.tensor([0, 1]) for group in groups if len(group)]
 
 
 class PictureEventSampler:

@@ -16,6 +16,7 @@ from jumpy_mbrl.models.pretrained import (
 )
 from jumpy_mbrl.models.recurrent import LossConfig
 from jumpy_mbrl.models.registry import MODELS, make_model
+from jumpy_mbrl.models.relational_jump import RelationalJump, RelationalJumpConfig
 from jumpy_mbrl.models.rnn import RNN, RNNConfig
 
 __all__ = [
@@ -35,6 +36,8 @@ __all__ = [
     "LossConfig",
     "ODERNNConfig",
     "RNNConfig",
+    "RelationalJump",
+    "RelationalJumpConfig",
     "SpriteJump",
     "SpriteJumpConfig",
     "State",

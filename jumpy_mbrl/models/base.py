@@ -142,6 +142,9 @@ class WorldModel(nn.Module, ABC):
         """What draws the batches for ``loss`` from data."""
         return SequenceSampler(data, device)
 
+    def calibrate(self, data: SequenceData) -> None:
+        """Takes what it needs from the data, such as units, before a new model learns from them."""
+
     @abstractmethod
     def initial_state(self, batch_size: int) -> State:
         """The state before anything has been seen, for ``batch_size`` rollouts."""

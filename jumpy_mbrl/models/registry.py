@@ -14,6 +14,7 @@ from jumpy_mbrl.models.bodies.sprite_jump import SpriteJump, SpriteJumpConfig
 from jumpy_mbrl.models.jumpy_rnn import JumpyRNN, JumpyRNNConfig
 from jumpy_mbrl.models.latent_jump import LatentJump, LatentJumpConfig
 from jumpy_mbrl.models.ode_rnn import ODERNN, ODERNNConfig
+from jumpy_mbrl.models.relational_jump import RelationalJump, RelationalJumpConfig
 from jumpy_mbrl.models.rnn import RNN, RNNConfig
 
 ModelConfig = (
@@ -21,6 +22,7 @@ ModelConfig = (
     | ODERNNConfig
     | JumpyRNNConfig
     | LatentJumpConfig
+    | RelationalJumpConfig
     | EventJumpConfig
     | FoldJumpConfig
     | SpriteJumpConfig
@@ -41,6 +43,7 @@ MODELS: dict[str, ModelEntry] = {
     "event-jump": ModelEntry(EventJump, EventJumpConfig),
     "fold-jump": ModelEntry(FoldJump, FoldJumpConfig),
     "latent-jump": ModelEntry(LatentJump, LatentJumpConfig),
+    "relational-jump": ModelEntry(RelationalJump, RelationalJumpConfig),
     "sprite-jump": ModelEntry(SpriteJump, SpriteJumpConfig),
 }
 """Every kind by the name that presets and saved models use."""

@@ -88,7 +88,9 @@ def train(
         training, validation = workers.after_first(
             lambda: [load_data(part, data_dir) for part in data]
         )
-        if checkpoint is not None:
+        if checkpoint is None:
+            run.model.calibrate(training)
+        else:
             run.restore(checkpoint)
         run.advance(training, validation, progress)
         return workers.from_first(lambda: run.export(command))

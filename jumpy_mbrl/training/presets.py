@@ -35,6 +35,7 @@ from jumpy_mbrl.models.bodies.sprite_jump import SpriteJumpConfig
 from jumpy_mbrl.models.jumpy_rnn import JumpyRNNConfig
 from jumpy_mbrl.models.latent_jump import LatentJumpConfig
 from jumpy_mbrl.models.ode_rnn import ODERNNConfig
+from jumpy_mbrl.models.relational_jump import RelationalJumpConfig
 from jumpy_mbrl.models.rnn import RNNConfig
 from jumpy_mbrl.training.config import TrainingConfig
 
@@ -121,6 +122,24 @@ _EVENT_JUMP = TrainingConfig(
     checkpoint_interval=1000,
 )
 _FOLD_JUMP = replace(_EVENT_JUMP, model=FoldJumpConfig())
+_SPACE = TrainingConfig(
+    model=RelationalJumpConfig(),
+    steps=10_000,
+    batch_size=512,
+    optimizer="muon",
+    learning_rate=5e-3,
+    schedule="cosine",
+    average=0.998,
+    grad_clip=1.0,
+    validation_interval=500,
+)
+_ENTITIES = replace(_SPACE, model=RelationalJumpConfig(same_everywhere=False))
+_FLAT = replace(
+    _SPACE,
+    model=RelationalJumpConfig(
+        num_bodies=1, body_size=4, same_everywhere=False, hidden_size=256, event_size=128
+    ),
+)
 _LINE_DATA: dict[str, Any] = {
     "train_data": DatasetConfig(LINE_CONFIG, 100_000, shot="place"),
     "validation_data": DatasetConfig(LINE_CONFIG, 1000, split="validation", shot="place"),
@@ -258,6 +277,9 @@ PRESETS: dict[str, TrainingConfig] = {
     "jumpy-rnn": _JUMPY_RNN,
     "event-jump": _EVENT_JUMP,
     "fold-jump": _FOLD_JUMP,
+    "space-jump": _SPACE,
+    "entities-jump": _ENTITIES,
+    "flat-jump": _FLAT,
     "line-rnn": _LINE_RNN,
     "line-jumpy-rnn": _LINE_JUMPY_RNN,
     "rnn-tiny": replace(_RNN, **_TINY, model=RNNConfig(hidden_size=16, mlp_size=16)),

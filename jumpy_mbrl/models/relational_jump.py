@@ -1,0 +1,574 @@
+"""RelationalJump: a jumpy model of bodies in any world, of which nothing about balls is built in.
+
+The world is N bodies with d observed numbers each; a plain vector is one body (N = 1). Two things
+may be built in: which numbers belong to which body, so that one law holds for all, in any order
+(N > 1); and that what bodies do to one another looks the same after shifts, turns and mirrorings
+(``same_everywhere``), while what happens to one body may depend on where it is. All else is
+learned: walls, contacts, what an action does, curved flight.
+
+The latent of a body is where it would be on its line, and c. Both move linearly between ticks
+(2021 paper, eq. 6), and ``x(t) = p(t) + o min(t - tau, 1) + g(c(t)) - g(c(tau))``: what happens
+between a tick and the next frame is the offset o; g, a learned curve, is not there if c has no
+numbers. Ticks come at whole frames: a learned function of the bodies on their line tells at each
+whether the line ends there, as does a discrete-time hazard.
+
+Letters: B batch, T frames, N bodies, d observed numbers of each, D = N d, A action size, L numbers
+of c, J frames ahead, M vectors, E scalars of a body.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from jumpy_mbrl.checks import check_flag, check_number
+from jumpy_mbrl.data.loading import SequenceData, as_frames, lengths
+from jumpy_mbrl.data.sampling import StartSampler
+from jumpy_mbrl.devices import plain_defaults
+from jumpy_mbrl.models.base import State, check_frames, like_of
+from jumpy_mbrl.models.networks import check_sizes
+from jumpy_mbrl.models.piecewise import PiecewiseLinearModel
+from jumpy_mbrl.models.recurrent import frame_actions
+
+_TINY = 1e-12
+_AT_ONCE = 8
+"""Frames of a line that are asked together whether it ends there."""
+
+
+@dataclass(frozen=True)
+class RelationalJumpConfig:
+    """Sizes of a ``RelationalJump`` and settings of its training.
+
+    Attributes:
+        num_bodies: N; 1 for a plain vector.
+        body_size: d.
+        action_size: A, 0 for a world without actions. Equal parts of an action act on ``actors``.
+        actors: numbers of the bodies that are acted on, from 0 on.
+        same_everywhere: whether the d numbers are coordinates in space, and what bodies do to one
+            another looks the same after shifts, turns and mirrorings. Needs N > 1.
+        latent_size: L; 0 where bodies move in straight lines.
+        hidden_size: width of the networks of a tick.
+        event_size: width of the network that tells where lines end.
+        window: how many of the last frames the state is read from, at least 2.
+        horizon: longest jump in frames, also when it learns.
+        epsilon: squared error, as a share of the variance, up to which a line is accurate (2020
+            paper, eq. 7).
+        first_epsilon: what epsilon falls from while it learns, at least epsilon.
+        chain: ticks in succession that are learned from each start.
+        own_jumps: how often in training a tick reads where the last line ended, and not the frame.
+        early_ticks: how often in training it ticks before a line has ended.
+        threshold: logit from which on a line ends; below 0 for ticks that are too early rather than
+            too late.
+    """
+
+    num_bodies: int = 2
+    body_size: int = 2
+    action_size: int = 2
+    actors: tuple[int, ...] = (0,)
+    same_everywhere: bool = True
+    latent_size: int = 0
+    hidden_size: int = 128
+    event_size: int = 64
+    window: int = 4
+    horizon: int = 16
+    epsilon: float = 2.5e-4
+    first_epsilon: float = 1e-2
+    chain: int = 3
+    own_jumps: float = 0.0
+    early_ticks: float = 0.15
+    threshold: float = 0.0
+
+    def __post_init__(self) -> None:
+        sizes = ("num_bodies", "body_size", "hidden_size", "event_size", "horizon", "chain")
+        check_sizes(self, sizes)
+        check_sizes(self, ("action_size", "latent_size"), low=0)
+        check_sizes(self, ("window",), low=2)
+        check_flag("same_everywhere", self.same_everywhere)
+        object.__setattr__(self, "actors", tuple(self.actors))
+        for actor in self.actors:
+            if not (isinstance(actor, int) and 0 <= actor < self.num_bodies):
+                raise ValueError(
+                    f"expected actors to be numbers of bodies, 0 to {self.num_bodies - 1}, got "
+                    f"{self.actors}"
+                )
+        if self.action_size and (not self.actors or self.action_size % len(self.actors)):
+            raise ValueError(
+                "expected an action of equal parts for each of the actors, got action_size="
+                f"{self.action_size} for {len(self.actors)} of them"
+            )
+        if self.same_everywhere and self.num_bodies == 1:
+            raise ValueError(
+                "same_everywhere is about what bodies do to one another, got num_bodies=1; set "
+                "same_everywhere=False, or say how many bodies there are"
+            )
+        check_number("epsilon", self.epsilon, 0.0, open_low=True)
+        check_number("first_epsilon", self.first_epsilon, self.epsilon)
+        check_number("threshold", self.threshold, -math.inf)
+        for name in ("own_jumps", "early_ticks"):
+            check_number(name, getattr(self, name), 0.0, 1.0)
+
+    @property
+    def part_size(self) -> int:
+        """How many numbers of an action one body is given."""
+        return self.action_size // len(self.actors) if self.action_size else 0
+
+
+def _mlp(inputs: int, hidden: int, outputs: int, zero: bool = True) -> nn.Sequential:
+    """Three layers; ReLU, as walls and contacts have edges. ``zero``: changes nothing at first."""
+    inner = nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU()
+    last = nn.Linear(hidden, outputs)
+    if zero:
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+    return nn.Sequential(*inner, last)
+
+
+class Law(nn.Module):
+    """What happens to each body, by itself and because of the others: scalars and vectors.
+
+    Reads where bodies are, (B, N, d), M vectors of each, (B, N, M, d), and E scalars, (B, N, E).
+    Gives S scalars (B, N, S) and V vectors (B, N, V, d). ``any_of``: the scalars are the largest
+    of those by itself and by each other body, and not their sum.
+    """
+
+    def __init__(
+        self,
+        config: RelationalJumpConfig,
+        vectors: int,
+        scalars: int,
+        outputs: tuple[int, int],
+        hidden: int,
+        any_of: bool = False,
+    ) -> None:
+        super().__init__()
+        self.body_size, self.outputs, self.any_of = config.body_size, outputs, any_of
+        self.relative = config.same_everywhere
+        d, (S, V) = config.body_size, outputs
+        own, out = d + vectors * d + scalars, S + V * d
+        self.is_alone = config.num_bodies == 1
+        if self.relative or self.is_alone:
+            self.alone = _mlp(own, hidden, out, zero=not any_of)
+        if self.relative:
+            seen = vectors + 1
+            features = seen + seen * (seen - 1) // 2 + 1 + 2 * scalars
+            self.pair = _mlp(features, hidden, S + V * seen, zero=not any_of)
+        elif not self.is_alone:
+            self.mine = nn.Linear(own, hidden)
+            self.other = nn.Linear(own, hidden, bias=False)
+            self.between = nn.Linear(d + vectors * d, hidden, bias=False)
+            self.message = nn.Linear(hidden, hidden)
+            self.alone = _mlp(own + hidden, hidden, out, zero=not any_of)
+
+    def forward(self, place: Tensor, vectors: Tensor, scalars: Tensor) -> tuple[Tensor, Tensor]:
+        moving = torch.cat([place.unsqueeze(2), vectors], dim=2)
+        own = torch.cat([moving.flatten(2), scalars], dim=2)
+        N = own.shape[1]
+        if not self.relative and not self.is_alone:
+            own = torch.cat([own, self._messages(own, moving.flatten(2))], dim=2)
+        single = self._split(self.alone(own), self.body_size)
+        if not self.relative or N == 1:
+            return single
+        first, second = _others(N, own.device)
+        between = moving[:, second] - moving[:, first]
+        lengths = (between.square().sum(dim=-1) + _TINY).sqrt()
+        features = [lengths, _angles(between, lengths), scalars[:, first], scalars[:, second]]
+        found, weights = self._split(self.pair(torch.cat(features, dim=-1)), moving.shape[2])
+        # The offset as it is, so that forces may vanish with it; of others the direction.
+        units = torch.cat([between[:, :, :1], between[:, :, 1:] / lengths[:, :, 1:, None]], dim=2)
+        pushed = (weights @ units).unflatten(1, (N, N - 1)).sum(dim=2)
+        found = found.unflatten(1, (N, N - 1))
+        if self.any_of:
+            return torch.maximum(single[0], found.amax(dim=2)), single[1] + pushed
+        return single[0] + found.sum(dim=2), single[1] + pushed
+
+    def _messages(self, own: Tensor, moving: Tensor) -> Tensor:
+        """What each body is told by all others, (B, N, hidden)."""
+        first, second = _others(own.shape[1], own.device)
+        between = self.between(moving)
+        mine, other = self.mine(own) - between, self.other(own) + between
+        heard = torch.relu(mine[:, first] + other[:, second])
+        heard = torch.relu(self.message(heard))
+        return heard.unflatten(1, (own.shape[1], -1)).sum(dim=2)
+
+    def _split(self, out: Tensor, size: int) -> tuple[Tensor, Tensor]:
+        S, V = self.outputs
+        return out[..., :S], out[..., S:].unflatten(-1, (V, size))
+
+
+def _others(count: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Each body with each of the others: two lists of numbers, the first one's in succession."""
+    numbers = torch.arange(count, device=device)
+    apart = numbers.unsqueeze(0) != numbers.unsqueeze(1)
+    first, second = apart.nonzero().unbind(dim=1)
+    return first, second
+
+
+def _angles(between: Tensor, lengths: Tensor) -> Tensor:
+    """Each vector's part along each later one, (..., M (M-1) / 2), and the first's across the
+    second: what turns and mirrorings leave as it is."""
+    M = between.shape[-2]
+    one, two = torch.triu_indices(M, M, offset=1, device=between.device)
+    along = (between[..., one, :] * between[..., two, :]).sum(dim=-1) / lengths[..., two]
+    across = lengths[..., 0].square() - along[..., 0].square()
+    return torch.cat([along, across.clamp_min(_TINY).sqrt().unsqueeze(-1)], dim=-1)
+
+
+class _Line(NamedTuple):
+    """What bodies are on: ``hidden`` is that of a state, part by part."""
+
+    place: Tensor  # (B, N, d) where it would have begun
+    velocity: Tensor  # (B, N, d) per frame
+    offset: Tensor  # (B, N, d)
+    curve: Tensor  # (B, N, L) c
+    turn: Tensor  # (B, N, L) its change per frame
+    phase: Tensor  # (B, 1) frames since the tick
+
+
+class RelationalJump(PiecewiseLinearModel):
+    """Bodies on lines, in learned coordinates; see the module."""
+
+    batch_kind = "starts"
+    precisions = ("float32",)
+    compiles = False
+
+    def __init__(self, config: RelationalJumpConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.obs_size = config.num_bodies * config.body_size
+        self.action_size = config.action_size
+        L, hidden = config.latent_size, config.hidden_size
+        self.correction = Law(config, 2, 2 * L, (2 * L, 1), hidden)
+        self.update = Law(config, 1, 2 * L + config.part_size, (2 * L, 2), hidden)
+        self.event = Law(config, 1, 2 * L, (1, 1), config.event_size, any_of=True)
+        if L:
+            self.bend = _mlp(L, hidden // 2, config.body_size, zero=False)
+        d = config.body_size
+        self.register_buffer("center", torch.full((d,), 0.5))
+        self.register_buffer("scale", torch.full((d,), 0.25))
+        self.register_buffer("pace", torch.full((d,), 0.04))
+        self.center: Tensor
+        self.scale: Tensor
+        self.pace: Tensor
+
+    @property
+    def built_in(self) -> tuple[str, ...]:  # type: ignore[override]
+        known = []
+        if self.config.num_bodies > 1:
+            known = ["which numbers belong to which body", "one law for all bodies, in any order"]
+        if self.config.same_everywhere:
+            known.append(
+                "what bodies do to one another looks the same after shifts, turns and mirrorings"
+            )
+        return tuple(known)
+
+    @property
+    def for_balls(self) -> Callable[[int], Self] | None:  # type: ignore[override]
+        return None if self.config.num_bodies == 1 else self.for_bodies
+
+    def for_bodies(self, num_bodies: int) -> Self:
+        """The same law for another number of bodies (shares weights).
+
+        `ValueError` for a model of a plain vector, or a number that leaves out an actor.
+        """
+        if self.config.num_bodies == 1:
+            raise ValueError(
+                f"a model of one plain vector has no other bodies, got num_bodies={num_bodies}"
+            )
+        if num_bodies < 2:
+            raise ValueError(f"expected num_bodies to be at least 2, got {num_bodies}")
+        with plain_defaults():
+            other = type(self)(replace(self.config, num_bodies=num_bodies))
+        for name, part in self.named_children():
+            setattr(other, name, part)
+        for name, buffer in self.named_buffers(recurse=False):
+            setattr(other, name, buffer)
+        other.record = self.record
+        return other
+
+    def calibrate(self, data: SequenceData) -> None:
+        """See ``WorldModel.calibrate``: takes the units from the data."""
+        obs = as_frames(torch.from_numpy(data.obs[:10_000]))
+        real = torch.arange(obs.shape[1]) < torch.from_numpy(lengths(data)[: len(obs), None])
+        numbers = obs.unflatten(2, (self.config.num_bodies, self.config.body_size))
+        moves = numbers.diff(dim=1)[real[:, 1:]].flatten(0, 1)
+        numbers = numbers[real].flatten(0, 1)
+        center, scale = numbers.mean(dim=0), numbers.std(dim=0, correction=0)
+        pace = moves.square().mean(dim=0).sqrt()
+        if self.config.same_everywhere:
+            center, scale, pace = (
+                part.mean().expand(self.config.body_size) for part in (center, scale, pace)
+            )
+        for buffer, value in ((self.center, center), (self.scale, scale), (self.pace, pace)):
+            buffer.copy_(torch.where(value == 0.0, 1.0, value) if buffer is not self.center else value)
+
+    def sampler(self, data: SequenceData, device: torch.device | None = None) -> StartSampler:
+        """See ``WorldModel.sampler``."""
+        config = self.config
+        return StartSampler(
+            data, device, config.window, bodies=config.num_bodies, draws=4 * config.chain
+        )
+
+    # -- the contract ------------------------------------------------------------------------
+
+    def initial_state(self, batch_size: int) -> State:
+        """Bodies at rest in the middle, where nothing has been seen yet."""
+        obs = self.center.expand(batch_size, self.config.num_bodies, -1)
+        nothing = obs.new_zeros(*obs.shape[:2], self.config.latent_size)
+        return self._due(obs, torch.zeros_like(obs), nothing, nothing)
+
+    def observe(self, obs: Tensor, action: Tensor | None = None) -> State:
+        """See ``WorldModel.observe``. Reads the last ``window`` frames; a tick is due."""
+        check_frames(obs, self.obs_size, self.min_frames)
+        action = frame_actions(obs, action, self.action_size)
+        shown = min(self.config.window, obs.shape[1])
+        frames = obs[:, -shown:].unflatten(2, (self.config.num_bodies, -1))
+        return self._due(frames[:, -1], *self._filter(frames, action[:, -shown:]))
+
+    def _filter(self, frames: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Velocity, c and its change at the last of frames (B, W, N, d), W >= 2.
+
+        It ticks at every frame but the first, predicts the next and corrects itself by that: where
+        nothing happens the velocity becomes the last displacement, and where something does as was
+        foreseen, it stays what was foreseen.
+        """
+        velocity = frames[:, 1] - frames[:, 0]
+        curve = velocity.new_zeros(*velocity.shape[:2], self.config.latent_size)
+        turn = curve
+        for t in range(1, frames.shape[1] - 1):
+            line = self._tick(frames[:, t], velocity, curve, turn, self._by_body(action[:, t]))
+            ahead = line.place + line.offset + line.velocity + self._bent(line, line.turn)
+            missed = frames[:, t + 1] - ahead
+            curve, turn = line.curve + line.turn, line.turn
+            vectors = torch.stack([line.velocity, missed], dim=2) / self.pace
+            scalars = torch.cat([curve, turn], dim=2)
+            change, more = self.correction(self._scaled(frames[:, t + 1]), vectors, scalars)
+            velocity = line.velocity + missed + more[:, :, 0] * self.pace
+            curve, turn = (torch.cat([curve, turn], dim=2) + change).chunk(2, dim=2)
+        return velocity, curve, turn
+
+    def tick(self, state: State, action: Tensor | None = None) -> State:
+        """See ``PiecewiseLinearModel.tick``; reads ``state.obs`` and the action, or none."""
+        N = self.config.num_bodies
+        now = self._line_of(state)
+        parts = None if action is None else self._by_body(action)
+        obs = state.obs.unflatten(1, (N, -1))
+        line = self._tick(obs, now.velocity, now.curve, now.turn, parts)
+        return self._state(line, self._duration(line), state.obs)
+
+    def decode(self, hidden: Tensor) -> Tensor:
+        N, d, L = self.config.num_bodies, self.config.body_size, self.config.latent_size
+        phase = hidden[..., -1:]
+        parts = hidden[..., :-1].unflatten(-1, (N, 2 * d + 2 * L))
+        obs = parts[..., :d] + parts[..., d : 2 * d] * phase.unsqueeze(-1).clamp(max=1.0)
+        if L:
+            first, now = parts[..., 2 * d :].chunk(2, dim=-1)
+            obs = obs + (self.bend(now) - self.bend(first)) * self.pace
+        return obs.flatten(-2)
+
+    # -- one tick ----------------------------------------------------------------------------
+
+    def _tick(
+        self, obs: Tensor, velocity: Tensor, curve: Tensor, turn: Tensor, action: Tensor | None
+    ) -> _Line:
+        """The line from ``obs`` (B, N, d) on, by what was before and actions (B, N, A')."""
+        if action is None:
+            action = obs.new_zeros(*obs.shape[:2], self.config.part_size)
+        latent = torch.cat([curve, turn], dim=2)
+        change, vectors = self.update(
+            self._scaled(obs),
+            (velocity / self.pace).unsqueeze(2),
+            torch.cat([latent, action], dim=2),
+        )
+        offset, faster = (vectors * self.pace).unbind(dim=2)
+        curve, turn = (latent + change).chunk(2, dim=2)
+        return _Line(obs, velocity + faster, offset, curve, turn, obs.new_zeros(len(obs), 1))
+
+    def _bent(self, line: _Line, moved: Tensor) -> Tensor:
+        """By how much the curve leads away from a straight line, after c has moved."""
+        if not self.config.latent_size:
+            return torch.zeros_like(line.place)
+        out: Tensor = (self.bend(line.curve + moved) - self.bend(line.curve)) * self.pace
+        return out
+
+    def _along(self, line: _Line, ahead: Tensor) -> Tensor:
+        """Observations (B, J, N, d), ``ahead`` (J,) whole frames after the tick."""
+        j = ahead.view(1, -1, 1, 1)
+        begin = (line.place + line.offset).unsqueeze(1)
+        obs = begin + line.velocity.unsqueeze(1) * j
+        if self.config.latent_size:
+            first = line.curve.unsqueeze(1)
+            bent = self.bend(first + line.turn.unsqueeze(1) * j) - self.bend(first)
+            obs = obs + bent * self.pace
+        return obs
+
+    def _ends(self, line: _Line, obs: Tensor, ahead: Tensor) -> Tensor:
+        """Logits (B, J) that the line ends at places (B, J, N, d), ``ahead`` (B, J) frames on."""
+        J = obs.shape[1]
+        velocity = line.velocity.unsqueeze(1).expand_as(obs)
+        turn = line.turn.unsqueeze(1).expand(-1, J, -1, -1)
+        curve = line.curve.unsqueeze(1) + turn * ahead[..., None, None]
+        logits, _ = self.event(
+            self._scaled(obs).flatten(0, 1),
+            (velocity / self.pace).flatten(0, 1).unsqueeze(2),
+            torch.cat([curve, turn], dim=3).flatten(0, 1),
+        )
+        return logits.amax(dim=(1, 2)).unflatten(0, (-1, J))
+
+    def _duration(self, line: _Line) -> Tensor:
+        """Whole frames (B,) until the line ends, at most the horizon."""
+        frames = torch.full_like(line.phase[:, 0], float(self.config.horizon))
+        rows = torch.arange(len(frames), device=frames.device)
+        for begin in range(1, self.config.horizon, _AT_ONCE):
+            ahead = torch.arange(begin, min(begin + _AT_ONCE, self.config.horizon)).to(frames)
+            some = _Line(*(part.detach()[rows] for part in line))
+            logits = self._ends(some, self._along(some, ahead), ahead.expand(len(rows), -1))
+            over = logits > self.config.threshold
+            ended = over.any(dim=1)
+            first = ahead[over.to(torch.uint8).argmax(dim=1)]
+            frames = frames.index_copy(0, rows[ended], first[ended])
+            rows = rows[~ended]
+            if not len(rows):
+                break
+        return frames
+
+    # -- states ------------------------------------------------------------------------------
+
+    def _scaled(self, obs: Tensor) -> Tensor:
+        return (obs - self.center) / self.scale
+
+    def _by_body(self, action: Tensor) -> Tensor:
+        """Actions (B, A) as what each body is given, (B, N, A')."""
+        config = self.config
+        given = action.new_zeros(len(action), config.num_bodies, config.part_size)
+        if not config.action_size:
+            return given
+        actors = torch.tensor(config.actors, device=action.device)
+        return given.index_copy(1, actors, action.unflatten(1, (len(actors), -1)))
+
+    def _due(self, obs: Tensor, velocity: Tensor, curve: Tensor, turn: Tensor) -> State:
+        """The state at ``obs`` (B, N, d), where a tick is due."""
+        offset, phase = torch.zeros_like(obs), obs.new_zeros(len(obs), 1)
+        line = _Line(obs, velocity, offset, curve, turn, phase)
+        return self._state(line, phase[:, 0], obs.flatten(1))
+
+    def _state(self, line: _Line, remaining: Tensor, obs: Tensor) -> State:
+        """A state at the beginning of a line."""
+        still = torch.zeros_like
+        parts = [line.place, line.offset, line.curve, line.curve]
+        rates = [line.velocity, still(line.offset), still(line.curve), line.turn]
+        return State(
+            hidden=torch.cat([torch.cat(parts, dim=2).flatten(1), line.phase], dim=1),
+            velocity=torch.cat(
+                [torch.cat(rates, dim=2).flatten(1), torch.ones_like(line.phase)], dim=1
+            ),
+            remaining=remaining,
+            obs=obs,
+        )
+
+    def _line_of(self, state: State) -> _Line:
+        """The line that a state is on."""
+        N, d, L = self.config.num_bodies, self.config.body_size, self.config.latent_size
+        hidden, rates = (
+            part[:, :-1].unflatten(1, (N, -1)).split([d, d, L, L], dim=2)
+            for part in (state.hidden, state.velocity)
+        )
+        return _Line(hidden[0], rates[0], hidden[1], hidden[3], rates[3], state.hidden[:, -1:])
+
+    def parts(self) -> dict[str, Callable[..., Any]]:
+        return {**super().parts(), "observe": self.observe}
+
+    # -- learning ----------------------------------------------------------------------------
+
+    def epsilon_at(self, progress: Tensor | None = None) -> float:
+        """The tolerance of lines at a moment of training, from 0 to 1, or after it."""
+        last, first = self.config.epsilon, self.config.first_epsilon
+        share = 1.0 if progress is None else min(1.0, float(progress) / 0.8)
+        return last * (first / last) ** (0.5 * (1.0 + math.cos(math.pi * share)))
+
+    def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Error along the lines of ``chain`` ticks, and cross-entropy of where they end.
+
+        A line is judged up to where it is as accurate as epsilon, and at the next frame, which it
+        misses; by that it grows. It ends at an action too.
+
+        ``batch`` comes from ``jumpy_mbrl.data.sampling.StartSampler``; by ``progress``, from 0 at
+        the first step of training to 1, epsilon falls.
+        """
+        config = self.config
+        N, J = config.num_bodies, config.horizon
+        obs, action, frame = batch["obs"].unflatten(2, (N, -1)), batch["action"], batch["start"]
+        rows = torch.arange(len(obs), device=obs.device)
+        epsilon = self.epsilon_at(batch.get("progress"))
+        ago = torch.arange(1 - config.window, 1, device=obs.device)
+        seen = frame.unsqueeze(1) + ago
+        velocity, curve, turn = self._filter(
+            obs[rows[:, None], seen], action[rows[:, None], seen]
+        )
+        now = obs[rows, frame]
+        ahead = torch.arange(1, J + 1, device=obs.device)
+        acted = (action != 0.0).any(dim=2)
+        missed, told, judged, asked, jumps, ends = [], [], [], [], [], []
+        for u in batch["u"].unflatten(1, (config.chain, 4)).unbind(dim=1):
+            line = self._tick(now, velocity, curve, turn, self._by_body(action[rows, frame]))
+            path = self._along(line, ahead.to(obs.dtype))
+            last = batch["length"] - 1
+            at = (frame.unsqueeze(1) + ahead).clamp_max(obs.shape[1] - 1)
+            known = frame.unsqueeze(1) + ahead <= last.unsqueeze(1)
+            stopped = acted[rows[:, None], at] & known
+            known = known & (stopped.cumsum(dim=1) - stopped.long() == 0)
+            error = ((path - obs[rows[:, None], at]) / self.scale).square().mean(dim=3).amax(dim=2)
+            holds = (error.detach() < epsilon) & known
+            holds[:, 0] = known[:, 0]
+            jump = holds.long().cumprod(dim=1).sum(dim=1)
+            failed = (jump < known.sum(dim=1)) & known[:, 0]
+            inside = ahead <= jump.unsqueeze(1)
+            missed.append(_softened(error, inside, epsilon))
+            judged.append((ahead <= (jump + failed).unsqueeze(1)) & known)
+            # Where the line ends, the frame before that, and one anywhere before, for all of them.
+            between = (jump - 2).clamp_min(0)
+            some = 1 + (u[:, 0] * between).long()
+            frames = torch.stack([jump, jump - 1, some], dim=1)
+            counts = torch.stack([failed.long(), (jump > 1).long(), between], dim=1)
+            asked.append(counts * known[:, :1])
+            places = path.detach()[rows[:, None], (frames - 1).clamp_min(0)]
+            frozen = _Line(*(part.detach() for part in line))
+            told.append(self._ends(frozen, places, frames.to(obs.dtype)))
+            jumps.append(jump[failed])
+            ends.append(failed)
+            early = torch.where(u[:, 1] < config.early_ticks, (u[:, 3] * jump).long() + 1, jump)
+            step = torch.minimum(early, jump).clamp_min(1)
+            frame = torch.minimum(frame + step, last.clamp_min(0))
+            mine = path[rows, step - 1]
+            own = (u[:, 2] < config.own_jumps)[:, None, None]
+            now = torch.where(own, mine, obs[rows, frame])
+            velocity, turn = line.velocity, line.turn
+            curve = line.curve + turn * step[:, None, None]
+        weight = torch.stack(judged).to(obs.dtype)
+        accuracy = (torch.stack(missed) * weight).sum() / weight.sum().clamp_min(1.0)
+        labels = F.pad(torch.ones_like(told[0][:, :1]), (0, 2)).expand(config.chain, -1, -1)
+        entropy = F.binary_cross_entropy_with_logits(
+            torch.stack(told), labels, reduction="none"
+        )
+        counted = torch.stack(asked).to(obs.dtype)
+        event = (entropy * counted).sum() / counted.sum().clamp_min(1.0)
+        lines = torch.cat(jumps)
+        mean_jump = lines.sum() / max(len(lines), 1)
+        return accuracy + event, {
+            "accuracy": accuracy.detach(),
+            "event": event.detach(),
+            "mean_jump": mean_jump.to(obs.dtype),
+        }
+
+
+def _softened(error: Tensor, inside: Tensor, epsilon: float) -> Tensor:
+    """Where a line holds, the root of its squared error: small errors count too. Where it does not,
+    errors that are hopeless count less."""
+    near = (error + 1e-9).sqrt()
+    far = error / (error + 10.0 * epsilon) * math.sqrt(10.0 * epsilon)
+    return 25.0 * torch.where(inside, near, far)
