@@ -32,6 +32,13 @@ CONFIGS: dict[str, Any] = {
     "jumpy-rnn": models.JumpyRNNConfig(4, 2, 8, 8, horizon=9.0, epsilon=0.01, priming=1),
     "jumpy-rnn as printed": models.JumpyRNNConfig(4, 2, 8, 8, horizon=9.0, residual=False),
     "latent-jump": models.LatentJumpConfig(4, 2, 3, 5, 8, 3, 6, center=(0.5,), scale=(0.5,)),
+    "relational-jump": models.RelationalJumpConfig(hidden_size=8, event_size=8, horizon=6),
+    "relational-jump of entities": models.RelationalJumpConfig(
+        same_everywhere=False, latent_size=2, hidden_size=8, event_size=8, window=3, horizon=6
+    ),
+    "relational-jump of a vector": models.RelationalJumpConfig(
+        1, 4, same_everywhere=False, latent_size=3, hidden_size=8, event_size=8, horizon=20
+    ),
     "event-jump": models.EventJumpConfig(hidden_size=8),
     "event-jump on a line": models.EventJumpConfig(axes=1, hidden_size=8),
     "fold-jump": models.FoldJumpConfig(hidden_size=8),
@@ -63,6 +70,10 @@ def make(name: str) -> WorldModel:
             for network in (model.encoder, model.decoder):
                 nn.init.normal_(network.last.weight, std=0.4)
             model.hazard.last.weight.mul_(8.0)
+        if isinstance(model, models.RelationalJump):
+            for name, weight in model.named_parameters():
+                if "alone.4" in name or "pair.4" in name:
+                    nn.init.normal_(weight, std=0.1)
         if isinstance(model, models.EventJump) and not isinstance(model, models.FoldJump):
             model.single_level.skip.weight.copy_(torch.tensor([[-1.0, 0.1]]))
             model.single_level.skip.bias.fill_(0.4)
@@ -292,7 +303,7 @@ def test_bad_actions_states_and_times_are_refused(model: WorldModel) -> None:
             model.imagine(plain, [1.0], shots(model))
 
 
-@pytest.mark.parametrize("name", KINDS[:7])
+@pytest.mark.parametrize("name", KINDS[:10])
 def test_actions_have_to_go_with_the_frames(name: str) -> None:
     model = make(name)
     for shape in ((3, 4, 2), (3, 5, 1)):
@@ -308,10 +319,12 @@ def test_settings_that_cannot_be_are_refused() -> None:
             if field.name.endswith(("_size", "_steps", "_layers", "_folds")) or field.name in (
                 *("burn_in", "priming", "window", "num_balls", "size", "channels"),
             ):
-                low = 0 if field.name == "action_size" else 1
+                none = field.name == "action_size" or name.startswith("relational")
+                low = 0 if none and field.name in ("action_size", "latent_size") else 1
+                low += name.startswith("relational") and field.name == "window"
                 for value in (low - 1, 2.5, True):
                     words = integers.format(field.name, low, value)
-                    if (field.name, value) == ("action_size", 2.5) or low == 0:
+                    if field.name == "action_size" and not name.startswith("relational"):
                         words = "action_size to be"
                     cases.append((name, {field.name: value}, words))
     scales = ((1.0, 2.0, 3.0), ()), ((1.0, 0.0, 1.0, 1.0), (math.inf,), (math.nan,))
@@ -335,6 +348,14 @@ def test_settings_that_cannot_be_are_refused() -> None:
         ("latent-jump", "noise", (-0.1,)),
         ("latent-jump", "far_weight", (1.5, -0.1)),
         ("latent-jump", "quantile", (0.0, 1.0, math.nan)),
+        ("relational-jump", "quantile", (0.0, 1.0, math.nan)),
+        ("relational-jump", "epsilon", (0.0, math.nan)),
+        ("relational-jump", "first_epsilon", (1e-5, math.inf)),
+        ("relational-jump", "own_jumps", (-0.1,)),
+        ("relational-jump", "early_ticks", (1.5,)),
+        ("relational-jump", "horizon", (0, 2.5)),
+        ("relational-jump", "same_everywhere", (1,)),
+        ("relational-jump", "actors", ((2,), (-1,), (0.5,))),
         ("event-jump", "horizon", (0.0, -1.0)),
         ("event-jump", "velocity_scale", (0.0,)),
         ("event-jump", "pair_scale", (0.0, math.nan)),
@@ -348,6 +369,17 @@ def test_settings_that_cannot_be_are_refused() -> None:
         ("jumpy-rnn", {"first_epsilon": math.nan}, "first_epsilon to be 0, or at least epsilon"),
         ("jumpy-rnn", {"first_epsilon": 1.0, "epsilon": 0.0}, "must be positive then, got 1.0 and"),
         ("latent-jump", {"center": (0.0, 0.0)}, "center to have 1 or 4 numbers"),
+        (
+            "relational-jump",
+            {"action_size": 3, "actors": (0, 1)},
+            "equal parts for each of the act",
+        ),
+        ("relational-jump", {"actors": ()}, r"equal parts .*action_size=2 for 0 of them"),
+        (
+            "relational-jump",
+            {"num_bodies": 1},
+            "same_everywhere is about what bodies do to one ano",
+        ),
         ("event-jump", {"axes": 3}, r"axes to be 1 \(a line\) or 2 \(a table\), got 3"),
         ("event-jump", {"action_size": 1}, r"action_size to be 0 \(no shots\) or 2, got 1"),
     ]
@@ -482,6 +514,10 @@ def test_every_registered_kind_is_tested() -> None:
 def test_models_say_what_they_know_unlearned() -> None:
     known = {name: entry.model.built_in for name, entry in models.MODELS.items()}
     assert all(known[name] == () for name in ("rnn", "ode-rnn", "jumpy-rnn", "latent-jump"))
+    flat, entities, space = (
+        make(f"relational-jump{tier}").built_in for tier in (" of a vector", " of entities", "")
+    )
+    assert flat == () and set(flat) < set(entities) < set(space)
     assert set(known["event-jump"]) < set(known["fold-jump"]) < set(known["sprite-jump"])
     around = {name: make(name).built_in for name in NO_WEIGHTS}
     assert around["sequence"] == SimulatorModel.built_in == ("all of it",)
@@ -489,7 +525,8 @@ def test_models_say_what_they_know_unlearned() -> None:
 
 
 def test_other_numbers_of_balls(model: WorldModel) -> None:
-    if not isinstance(model, models.EventJump):
+    bodies = getattr(getattr(model, "config", None), "num_bodies", 1)
+    if bodies == 1 and not isinstance(model, models.EventJump):
         assert model.for_balls is None
         return
     assert model.for_balls is not None

@@ -104,7 +104,7 @@ class WindowSampler:
 
 
 class StartSampler:
-    """Draws sequences, each with a frame to start from; two in three near to where something happens.
+    """Draws sequences, each with a frame to start from, two in three where something happens.
 
     Something happens where a body's second difference is large: ten times its typical one. Of those
     frames a half are such where it happens to several bodies at once, if there are any.

@@ -31,7 +31,7 @@ from jumpy_mbrl.checks import check_flag, check_number
 from jumpy_mbrl.data.loading import SequenceData, as_frames, lengths
 from jumpy_mbrl.data.sampling import StartSampler
 from jumpy_mbrl.devices import plain_defaults
-from jumpy_mbrl.models.base import State, check_frames, like_of
+from jumpy_mbrl.models.base import State, check_frames
 from jumpy_mbrl.models.networks import check_sizes
 from jumpy_mbrl.models.piecewise import PiecewiseLinearModel
 from jumpy_mbrl.models.recurrent import frame_actions
@@ -63,8 +63,7 @@ class RelationalJumpConfig:
         chain: ticks in succession that are learned from each start.
         own_jumps: how often in training a tick reads where the last line ended, and not the frame.
         early_ticks: how often in training it ticks before a line has ended.
-        threshold: logit from which on a line ends; below 0 for ticks that are too early rather than
-            too late.
+        quantile: a jump lasts until its line has ended with this probability.
     """
 
     num_bodies: int = 2
@@ -82,7 +81,7 @@ class RelationalJumpConfig:
     chain: int = 3
     own_jumps: float = 0.0
     early_ticks: float = 0.15
-    threshold: float = 0.0
+    quantile: float = 0.5
 
     def __post_init__(self) -> None:
         sizes = ("num_bodies", "body_size", "hidden_size", "event_size", "horizon", "chain")
@@ -109,7 +108,8 @@ class RelationalJumpConfig:
             )
         check_number("epsilon", self.epsilon, 0.0, open_low=True)
         check_number("first_epsilon", self.first_epsilon, self.epsilon)
-        check_number("threshold", self.threshold, -math.inf)
+        if not 0.0 < self.quantile < 1.0:
+            raise ValueError(f"expected quantile to lie between 0 and 1, got {self.quantile}")
         for name in ("own_jumps", "early_ticks"):
             check_number(name, getattr(self, name), 0.0, 1.0)
 
@@ -123,9 +123,9 @@ def _mlp(inputs: int, hidden: int, outputs: int, zero: bool = True) -> nn.Sequen
     """Three layers; ReLU, as walls and contacts have edges. ``zero``: changes nothing at first."""
     inner = nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU()
     last = nn.Linear(hidden, outputs)
+    nn.init.zeros_(last.bias)
     if zero:
         nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
     return nn.Sequential(*inner, last)
 
 
@@ -133,8 +133,8 @@ class Law(nn.Module):
     """What happens to each body, by itself and because of the others: scalars and vectors.
 
     Reads where bodies are, (B, N, d), M vectors of each, (B, N, M, d), and E scalars, (B, N, E).
-    Gives S scalars (B, N, S) and V vectors (B, N, V, d). ``any_of``: the scalars are the largest
-    of those by itself and by each other body, and not their sum.
+    Gives S scalars (B, N, S) and V vectors (B, N, V, d). ``hazard``: the scalars are positive, as
+    those of competing risks, and no vectors are asked for.
     """
 
     def __init__(
@@ -144,26 +144,26 @@ class Law(nn.Module):
         scalars: int,
         outputs: tuple[int, int],
         hidden: int,
-        any_of: bool = False,
+        hazard: bool = False,
     ) -> None:
         super().__init__()
-        self.body_size, self.outputs, self.any_of = config.body_size, outputs, any_of
+        self.body_size, self.outputs, self.hazard = config.body_size, outputs, hazard
         self.relative = config.same_everywhere
         d, (S, V) = config.body_size, outputs
-        own, out = d + vectors * d + scalars, S + V * d
+        own, out = d + vectors * d + scalars, S + V * d + 1
         self.is_alone = config.num_bodies == 1
         if self.relative or self.is_alone:
-            self.alone = _mlp(own, hidden, out, zero=not any_of)
+            self.alone = _mlp(own, hidden, out, zero=not hazard)
         if self.relative:
             seen = vectors + 1
             features = seen + seen * (seen - 1) // 2 + 1 + 2 * scalars
-            self.pair = _mlp(features, hidden, S + V * seen, zero=not any_of)
+            self.pair = _mlp(features, hidden, S + V * seen + 1, zero=not hazard)
         elif not self.is_alone:
             self.mine = nn.Linear(own, hidden)
             self.other = nn.Linear(own, hidden, bias=False)
             self.between = nn.Linear(d + vectors * d, hidden, bias=False)
             self.message = nn.Linear(hidden, hidden)
-            self.alone = _mlp(own + hidden, hidden, out, zero=not any_of)
+            self.alone = _mlp(own + hidden, hidden, out, zero=not hazard)
 
     def forward(self, place: Tensor, vectors: Tensor, scalars: Tensor) -> tuple[Tensor, Tensor]:
         moving = torch.cat([place.unsqueeze(2), vectors], dim=2)
@@ -182,10 +182,7 @@ class Law(nn.Module):
         # The offset as it is, so that forces may vanish with it; of others the direction.
         units = torch.cat([between[:, :, :1], between[:, :, 1:] / lengths[:, :, 1:, None]], dim=2)
         pushed = (weights @ units).unflatten(1, (N, N - 1)).sum(dim=2)
-        found = found.unflatten(1, (N, N - 1))
-        if self.any_of:
-            return torch.maximum(single[0], found.amax(dim=2)), single[1] + pushed
-        return single[0] + found.sum(dim=2), single[1] + pushed
+        return single[0] + found.unflatten(1, (N, N - 1)).sum(dim=2), single[1] + pushed
 
     def _messages(self, own: Tensor, moving: Tensor) -> Tensor:
         """What each body is told by all others, (B, N, hidden)."""
@@ -198,7 +195,9 @@ class Law(nn.Module):
 
     def _split(self, out: Tensor, size: int) -> tuple[Tensor, Tensor]:
         S, V = self.outputs
-        return out[..., :S], out[..., S:].unflatten(-1, (V, size))
+        scalars = F.softplus(out[..., :S]) if self.hazard else out[..., :S]
+        vectors = out[..., S:-1].unflatten(-1, (V, size))
+        return scalars, vectors * out[..., -1:, None].sigmoid()
 
 
 def _others(count: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -245,7 +244,7 @@ class RelationalJump(PiecewiseLinearModel):
         L, hidden = config.latent_size, config.hidden_size
         self.correction = Law(config, 2, 2 * L, (2 * L, 1), hidden)
         self.update = Law(config, 1, 2 * L + config.part_size, (2 * L, 2), hidden)
-        self.event = Law(config, 1, 2 * L, (1, 1), config.event_size, any_of=True)
+        self.event = Law(config, 1, 2 * L, (1, 0), config.event_size, hazard=True)
         if L:
             self.bend = _mlp(L, hidden // 2, config.body_size, zero=False)
         d = config.body_size
@@ -305,7 +304,9 @@ class RelationalJump(PiecewiseLinearModel):
                 part.mean().expand(self.config.body_size) for part in (center, scale, pace)
             )
         for buffer, value in ((self.center, center), (self.scale, scale), (self.pace, pace)):
-            buffer.copy_(torch.where(value == 0.0, 1.0, value) if buffer is not self.center else value)
+            buffer.copy_(
+                torch.where(value == 0.0, 1.0, value) if buffer is not self.center else value
+            )
 
     def sampler(self, data: SequenceData, device: torch.device | None = None) -> StartSampler:
         """See ``WorldModel.sampler``."""
@@ -407,32 +408,36 @@ class RelationalJump(PiecewiseLinearModel):
             obs = obs + bent * self.pace
         return obs
 
-    def _ends(self, line: _Line, obs: Tensor, ahead: Tensor) -> Tensor:
-        """Logits (B, J) that the line ends at places (B, J, N, d), ``ahead`` (B, J) frames on."""
+    def _hazard(self, line: _Line, obs: Tensor, ahead: Tensor) -> Tensor:
+        """Hazards (B, J) of the line's end at places (B, J, N, d), ``ahead`` (B, J) frames on: it
+        ends there with probability 1 - exp(-hazard)."""
         J = obs.shape[1]
         velocity = line.velocity.unsqueeze(1).expand_as(obs)
         turn = line.turn.unsqueeze(1).expand(-1, J, -1, -1)
         curve = line.curve.unsqueeze(1) + turn * ahead[..., None, None]
-        logits, _ = self.event(
+        hazards, _ = self.event(
             self._scaled(obs).flatten(0, 1),
             (velocity / self.pace).flatten(0, 1).unsqueeze(2),
             torch.cat([curve, turn], dim=3).flatten(0, 1),
         )
-        return logits.amax(dim=(1, 2)).unflatten(0, (-1, J))
+        return hazards.sum(dim=(1, 2)).unflatten(0, (-1, J))
 
     def _duration(self, line: _Line) -> Tensor:
-        """Whole frames (B,) until the line ends, at most the horizon."""
+        """Whole frames (B,) until the line has ended by ``quantile``, at most the horizon."""
+        bound = -math.log1p(-self.config.quantile)
+        hazard = torch.zeros_like(line.phase)
         frames = torch.full_like(line.phase[:, 0], float(self.config.horizon))
         rows = torch.arange(len(frames), device=frames.device)
         for begin in range(1, self.config.horizon, _AT_ONCE):
             ahead = torch.arange(begin, min(begin + _AT_ONCE, self.config.horizon)).to(frames)
             some = _Line(*(part.detach()[rows] for part in line))
-            logits = self._ends(some, self._along(some, ahead), ahead.expand(len(rows), -1))
-            over = logits > self.config.threshold
+            here = self._hazard(some, self._along(some, ahead), ahead.expand(len(rows), -1))
+            hazard = hazard[:, -1:] + here.cumsum(dim=1)
+            over = hazard > bound
             ended = over.any(dim=1)
             first = ahead[over.to(torch.uint8).argmax(dim=1)]
             frames = frames.index_copy(0, rows[ended], first[ended])
-            rows = rows[~ended]
+            rows, hazard = rows[~ended], hazard[~ended]
             if not len(rows):
                 break
         return frames
@@ -507,9 +512,7 @@ class RelationalJump(PiecewiseLinearModel):
         epsilon = self.epsilon_at(batch.get("progress"))
         ago = torch.arange(1 - config.window, 1, device=obs.device)
         seen = frame.unsqueeze(1) + ago
-        velocity, curve, turn = self._filter(
-            obs[rows[:, None], seen], action[rows[:, None], seen]
-        )
+        velocity, curve, turn = self._filter(obs[rows[:, None], seen], action[rows[:, None], seen])
         now = obs[rows, frame]
         ahead = torch.arange(1, J + 1, device=obs.device)
         acted = (action != 0.0).any(dim=2)
@@ -538,7 +541,7 @@ class RelationalJump(PiecewiseLinearModel):
             asked.append(counts * known[:, :1])
             places = path.detach()[rows[:, None], (frames - 1).clamp_min(0)]
             frozen = _Line(*(part.detach() for part in line))
-            told.append(self._ends(frozen, places, frames.to(obs.dtype)))
+            told.append(self._hazard(frozen, places, frames.to(obs.dtype)))
             jumps.append(jump[failed])
             ends.append(failed)
             early = torch.where(u[:, 1] < config.early_ticks, (u[:, 3] * jump).long() + 1, jump)
@@ -551,10 +554,9 @@ class RelationalJump(PiecewiseLinearModel):
             curve = line.curve + turn * step[:, None, None]
         weight = torch.stack(judged).to(obs.dtype)
         accuracy = (torch.stack(missed) * weight).sum() / weight.sum().clamp_min(1.0)
-        labels = F.pad(torch.ones_like(told[0][:, :1]), (0, 2)).expand(config.chain, -1, -1)
-        entropy = F.binary_cross_entropy_with_logits(
-            torch.stack(told), labels, reduction="none"
-        )
+        hazard = torch.stack(told).clamp_min(1e-6)
+        ended, held = hazard[..., :1], hazard[..., 1:]
+        entropy = torch.cat([-(-torch.expm1(-ended)).log(), held], dim=2)
         counted = torch.stack(asked).to(obs.dtype)
         event = (entropy * counted).sum() / counted.sum().clamp_min(1.0)
         lines = torch.cat(jumps)
