@@ -104,7 +104,7 @@ class WindowSampler:
 
 
 class StartSampler:
-    """Draws sequences, each with a frame to start from, two in three where something happens.
+    """Draws sequences, each with a frame to start from; two in three soon before something happens.
 
     Something happens where a body's second difference is large: ten times its typical one. Of those
     frames a half are such where it happens to several bodies at once, if there are any.
@@ -143,7 +143,7 @@ class StartSampler:
         parts = []
         for group in self._groups:
             row, frame = group[below(len(group), batch_size // 3)].unbind(dim=1)
-            frame = frame - below(4, len(frame))
+            frame = frame + 1 - below(5, len(frame))
             last = self._length[row] - 2
             parts.append(torch.stack([row, frame.clamp_min(self._first).minimum(last)], dim=1))
         count = batch_size - sum(map(len, parts))
@@ -171,6 +171,7 @@ class StartSampler:
         usual = float(kink[real].flatten()[:1_000_000].median())
         large = (kink > max(10.0 * usual, _ROUNDING)) & real.unsqueeze(2)
         large &= (self._length > self._first + 1)[:, None, None]
+        large[:, : self._first - 1] = False
         count = large.sum(dim=2)
         groups = [(count == 1).nonzero(), (count > 1).nonzero()]
         return [group + torch.tensor([0, 1]) for group in groups if len(group)]

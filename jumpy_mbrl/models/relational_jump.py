@@ -150,14 +150,16 @@ class Law(nn.Module):
         self.body_size, self.outputs, self.hazard = config.body_size, outputs, hazard
         self.relative = config.same_everywhere
         d, (S, V) = config.body_size, outputs
-        own, out = d + vectors * d + scalars, S + V * d + 1
+        own, out = d + vectors * d + scalars, S + V * d
         self.is_alone = config.num_bodies == 1
         if self.relative or self.is_alone:
             self.alone = _mlp(own, hidden, out, zero=not hazard)
         if self.relative:
             seen = vectors + 1
             features = seen + seen * (seen - 1) // 2 + 1 + 2 * scalars
-            self.pair = _mlp(features, hidden, S + V * seen + 1, zero=not hazard)
+            # What it remembers of others would bend lines along axes that are not theirs.
+            self.told = S if hazard else 0
+            self.pair = _mlp(features, hidden, self.told + V * seen, zero=not hazard)
         elif not self.is_alone:
             self.mine = nn.Linear(own, hidden)
             self.other = nn.Linear(own, hidden, bias=False)
@@ -171,18 +173,22 @@ class Law(nn.Module):
         N = own.shape[1]
         if not self.relative and not self.is_alone:
             own = torch.cat([own, self._messages(own, moving.flatten(2))], dim=2)
-        single = self._split(self.alone(own), self.body_size)
+        single = self._split(self.alone(own), self.outputs[0], self.body_size)
         if not self.relative or N == 1:
             return single
         first, second = _others(N, own.device)
         between = moving[:, second] - moving[:, first]
         lengths = (between.square().sum(dim=-1) + _TINY).sqrt()
         features = [lengths, _angles(between, lengths), scalars[:, first], scalars[:, second]]
-        found, weights = self._split(self.pair(torch.cat(features, dim=-1)), moving.shape[2])
+        out = self.pair(torch.cat(features, dim=-1))
+        found, weights = self._split(out, self.told, moving.shape[2])
         # The offset as it is, so that forces may vanish with it; of others the direction.
         units = torch.cat([between[:, :, :1], between[:, :, 1:] / lengths[:, :, 1:, None]], dim=2)
         pushed = (weights @ units).unflatten(1, (N, N - 1)).sum(dim=2)
-        return single[0] + found.unflatten(1, (N, N - 1)).sum(dim=2), single[1] + pushed
+        single_scalars, single_vectors = single
+        if self.told:
+            single_scalars = single_scalars + found.unflatten(1, (N, N - 1)).sum(dim=2)
+        return single_scalars, single_vectors + pushed
 
     def _messages(self, own: Tensor, moving: Tensor) -> Tensor:
         """What each body is told by all others, (B, N, hidden)."""
@@ -191,13 +197,14 @@ class Law(nn.Module):
         mine, other = self.mine(own) - between, self.other(own) + between
         heard = torch.relu(mine[:, first] + other[:, second])
         heard = torch.relu(self.message(heard))
-        return heard.unflatten(1, (own.shape[1], -1)).sum(dim=2)
+        told: Tensor = heard.unflatten(1, (own.shape[1], -1)).sum(dim=2)
+        return told
 
-    def _split(self, out: Tensor, size: int) -> tuple[Tensor, Tensor]:
-        S, V = self.outputs
+    def _split(self, out: Tensor, S: int, size: int) -> tuple[Tensor, Tensor]:
+        V = self.outputs[1]
         scalars = F.softplus(out[..., :S]) if self.hazard else out[..., :S]
-        vectors = out[..., S:-1].unflatten(-1, (V, size))
-        return scalars, vectors * out[..., -1:, None].sigmoid()
+        vectors = out[..., S:].unflatten(-1, (V, size))
+        return scalars, vectors
 
 
 def _others(count: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -242,7 +249,7 @@ class RelationalJump(PiecewiseLinearModel):
         self.obs_size = config.num_bodies * config.body_size
         self.action_size = config.action_size
         L, hidden = config.latent_size, config.hidden_size
-        self.correction = Law(config, 2, 2 * L, (2 * L, 1), hidden)
+        self.correction = Law(config, 3, 2 * L, (2 * L + 1, 1), hidden)
         self.update = Law(config, 1, 2 * L + config.part_size, (2 * L, 2), hidden)
         self.event = Law(config, 1, 2 * L, (1, 0), config.event_size, hazard=True)
         if L:
@@ -345,12 +352,16 @@ class RelationalJump(PiecewiseLinearModel):
             line = self._tick(frames[:, t], velocity, curve, turn, self._by_body(action[:, t]))
             ahead = line.place + line.offset + line.velocity + self._bent(line, line.turn)
             missed = frames[:, t + 1] - ahead
+            moved = frames[:, t + 1] - frames[:, t]
             curve, turn = line.curve + line.turn, line.turn
-            vectors = torch.stack([line.velocity, missed], dim=2) / self.pace
-            scalars = torch.cat([curve, turn], dim=2)
-            change, more = self.correction(self._scaled(frames[:, t + 1]), vectors, scalars)
-            velocity = line.velocity + missed + more[:, :, 0] * self.pace
-            curve, turn = (torch.cat([curve, turn], dim=2) + change).chunk(2, dim=2)
+            change, vectors = self.correction(
+                self._scaled(frames[:, t + 1]),
+                torch.stack([line.velocity, missed, line.velocity - velocity], dim=2) / self.pace,
+                torch.cat([curve, turn], dim=2),
+            )
+            trust = (change[:, :, :1] - 2.0).sigmoid()
+            velocity = torch.lerp(moved, line.velocity, trust) + vectors[:, :, 0] * self.pace
+            curve, turn = (torch.cat([curve, turn], dim=2) + change[:, :, 1:]).chunk(2, dim=2)
         return velocity, curve, turn
 
     def tick(self, state: State, action: Tensor | None = None) -> State:
@@ -370,7 +381,8 @@ class RelationalJump(PiecewiseLinearModel):
         if L:
             first, now = parts[..., 2 * d :].chunk(2, dim=-1)
             obs = obs + (self.bend(now) - self.bend(first)) * self.pace
-        return obs.flatten(-2)
+        out: Tensor = obs.flatten(-2)
+        return out
 
     # -- one tick ----------------------------------------------------------------------------
 
@@ -420,7 +432,8 @@ class RelationalJump(PiecewiseLinearModel):
             (velocity / self.pace).flatten(0, 1).unsqueeze(2),
             torch.cat([curve, turn], dim=3).flatten(0, 1),
         )
-        return hazards.sum(dim=(1, 2)).unflatten(0, (-1, J))
+        out: Tensor = hazards.sum(dim=(1, 2)).unflatten(0, (-1, J))
+        return out
 
     def _duration(self, line: _Line) -> Tensor:
         """Whole frames (B,) until the line has ended by ``quantile``, at most the horizon."""
@@ -494,7 +507,7 @@ class RelationalJump(PiecewiseLinearModel):
         """The tolerance of lines at a moment of training, from 0 to 1, or after it."""
         last, first = self.config.epsilon, self.config.first_epsilon
         share = 1.0 if progress is None else min(1.0, float(progress) / 0.8)
-        return last * (first / last) ** (0.5 * (1.0 + math.cos(math.pi * share)))
+        return float(last * (first / last) ** (0.5 * (1.0 + math.cos(math.pi * share))))
 
     def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Error along the lines of ``chain`` ticks, and cross-entropy of where they end.

@@ -1,0 +1,189 @@
+"""RelationalJump: what its tiers know, how it reads frames, and that it learns."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from jumpy_mbrl.data.recording import Recording
+from jumpy_mbrl.data.sampling import StartSampler
+from jumpy_mbrl.models import RelationalJump, RelationalJumpConfig, State
+from jumpy_mbrl.training import TrainingConfig, train
+from jumpy_mbrl.training.presets import preset
+
+SMALL = RelationalJumpConfig(3, hidden_size=16, event_size=8, latent_size=2, horizon=9)
+ENTITIES = replace(SMALL, same_everywhere=False)
+FLAT = replace(ENTITIES, num_bodies=1, body_size=6)
+
+
+def make(config: RelationalJumpConfig = SMALL, seed: int = 0) -> RelationalJump:
+    """A model whose every network does something, in double precision."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(seed)
+        model = RelationalJump(config).double().eval()
+        for weight in model.parameters():
+            nn.init.normal_(weight, std=0.3 / math.sqrt(weight.shape[-1]))
+    return model
+
+
+def film(rows: int = 2, frames: int = 5, bodies: int = 3) -> Tensor:
+    generator = torch.Generator().manual_seed(3)
+    numbers = torch.rand(2, rows, 1, bodies, 2, generator=generator, dtype=torch.float64)
+    moves = 0.1 * (numbers[1] - 0.5) * torch.arange(frames).view(1, -1, 1, 1)
+    return numbers[0] + moves
+
+
+def imagine(model: RelationalJump, frames: Tensor) -> Tensor:
+    obs = model.imagine(model.observe(frames.flatten(2)), [1.0, 2.5, 7.0]).obs
+    return obs.unflatten(2, frames.shape[2:])
+
+
+@pytest.mark.parametrize("config", [SMALL, ENTITIES])
+def test_bodies_may_come_in_any_order(config: RelationalJumpConfig) -> None:
+    model, frames, order = make(config), film(), torch.tensor([2, 0, 1])
+    torch.testing.assert_close(imagine(model, frames[:, :, order]), imagine(model, frames)[:, :, order])
+
+
+def test_a_vector_s_numbers_have_their_places() -> None:
+    model, frames = make(FLAT), film()
+    turned = imagine(model, frames[:, :, [2, 0, 1]])
+    assert not torch.allclose(turned, imagine(model, frames)[:, :, [2, 0, 1]], atol=1e-3)
+
+
+@pytest.mark.parametrize("tier", ["space", "entities"])
+def test_what_bodies_do_to_one_another_looks_the_same_everywhere(tier: str) -> None:
+    """After a shift, a turn and a mirroring; what happens to one body is left out of it."""
+    model, frames = make(SMALL if tier == "space" else ENTITIES), film()
+    for law in (model.correction, model.update, model.event):
+        for weight in law.alone[-1].parameters():
+            if tier == "space":
+                nn.init.zeros_(weight)
+    turn = torch.tensor([[0.6, 0.8], [0.8, -0.6]], dtype=torch.float64)
+    moved, wanted = imagine(model, frames @ turn + 0.3), imagine(model, frames) @ turn + 0.3
+    assert torch.allclose(moved, wanted, atol=1e-9) == (tier == "space")
+    assert not torch.allclose(wanted - 0.3, frames[:, -1:] @ turn, atol=1e-3), "something happens"
+
+
+@pytest.mark.parametrize("config", [SMALL, ENTITIES])
+def test_other_bodies_count_one_by_one(config: RelationalJumpConfig) -> None:
+    """A third body that is far away changes little if two alone were learned from."""
+    model = make(config)
+    two, four = model.for_bodies(2), model.for_bodies(4)
+    assert (two.obs_size, four.obs_size) == (4, 8) and two.built_in == model.built_in
+    assert imagine(four, film(bodies=4)).shape == (2, 3, 4, 2)
+    with pytest.raises(ValueError, match="expected num_bodies to be at least 2, got 1"):
+        model.for_bodies(1)
+    with pytest.raises(ValueError, match=r"expected actors to be numbers of bodies, 0 to 1"):
+        make(replace(config, actors=(2,))).for_bodies(2)
+    with pytest.raises(ValueError, match="a model of one plain vector has no other bodies"):
+        make(FLAT).for_bodies(3)
+
+
+def test_an_action_is_for_its_actors() -> None:
+    model = make(replace(SMALL, actors=(2, 0), action_size=4))
+    given = model._by_body(torch.tensor([[1.0, 2.0, 3.0, 4.0]]).double())
+    assert given.tolist() == [[[3.0, 4.0], [0.0, 0.0], [1.0, 2.0]]]
+
+
+def test_a_line_is_straight_in_its_own_coordinates() -> None:
+    model = make()
+    state = model.tick(model.observe(film().flatten(2)))
+    times = torch.linspace(0.0, 1.0, 5).double() * float(state.remaining.min())
+    path = torch.stack([model.leap(state, time.expand(2)).hidden for time in times])
+    torch.testing.assert_close(path.diff(n=2, dim=0), torch.zeros_like(path[2:]), atol=1e-12, rtol=0)
+    assert torch.equal(state.remaining, state.remaining.round())
+    assert bool((state.remaining >= 1).all() and (state.remaining <= 9).all())
+
+
+def test_where_nothing_happens_velocity_is_the_last_displacement() -> None:
+    """A new model knows of nothing that happens: it goes on as it went."""
+    with torch.random.fork_rng(devices=[]):
+        model = RelationalJump(SMALL).double()
+    frames = film(frames=4)
+    further = frames[:, -1] + 7.0 * (frames[:, -1] - frames[:, -2])
+    torch.testing.assert_close(imagine(model, frames)[:, 2], further)
+    assert torch.equal(make().observe(film(frames=9).flatten(2)).hidden, seen_last_four(9))
+
+
+def seen_last_four(frames: int) -> Tensor:
+    state: State = make().observe(film(frames=frames).flatten(2)[:, -4:])
+    return state.hidden
+
+
+# -- learning ------------------------------------------------------------------------------------
+
+
+def bouncing(n: int = 200, T: int = 20) -> Recording:
+    """Two points that bounce between walls at 0 and 1, and do not see one another."""
+    generator = torch.Generator().manual_seed(0)
+    first, move = torch.rand(2, n, 1, 4, generator=generator)
+    free = first + 0.2 * (move - 0.5) * torch.arange(T).view(1, -1, 1)
+    obs = 1.0 - (free.remainder(2.0) - 1.0).abs()
+    nothing: Any = torch.zeros(n, T, 0).numpy()
+    return Recording(obs.numpy(), nothing, torch.zeros(n, T - 1).double().numpy(), 4)
+
+
+def test_units_are_taken_from_the_data() -> None:
+    data = bouncing()
+    model = RelationalJump(replace(ENTITIES, num_bodies=2, action_size=0))
+    model.calibrate(data)
+    obs = torch.from_numpy(data.obs).unflatten(2, (2, 2))
+    torch.testing.assert_close(model.center, obs.mean(dim=(0, 1, 2)))
+    torch.testing.assert_close(model.scale, obs.std(dim=(0, 1, 2), correction=0))
+    torch.testing.assert_close(model.pace, obs.diff(dim=1).square().mean(dim=(0, 1, 2)).sqrt())
+    space = RelationalJump(replace(SMALL, num_bodies=2, action_size=0))
+    space.calibrate(data)
+    assert space.scale[0] == space.scale[1] and space.pace[0] == space.pace[1]
+
+
+def test_two_starts_in_three_are_where_something_happens() -> None:
+    data = bouncing()
+    sampler = StartSampler(data, bodies=2, draws=5)
+    batch = sampler.sample(900, torch.Generator().manual_seed(1))
+    assert batch["u"].shape == (900, 5) and batch["obs"].shape == (900, 20, 4)
+    assert int(batch["start"].min()) == 3 and int(batch["start"].max()) <= 18
+    bends = batch["obs"].diff(n=2, dim=1).unflatten(2, (2, 2)).abs().amax(3) > 1e-4
+    ahead = batch["start"][:600, None] + torch.arange(5)
+    near = bends.any(2)[torch.arange(600)[:, None], (ahead - 1).clamp_max(17)]
+    assert bool(near.any(1).all()), "within four frames"
+    several = bends.all(2)[torch.arange(600)[:, None], (ahead - 1).clamp_max(17)].any(1)
+    assert bool(several[300:].all())
+    with pytest.raises(ValueError, match="expected sequences of more than 20 frames, the model's w"):
+        StartSampler(data, window=20)
+
+
+@pytest.mark.parametrize("config", [SMALL, ENTITIES, FLAT], ids=["space", "entities", "flat"])
+def test_it_learns_walls(config: RelationalJumpConfig, tmp_path: Any) -> None:
+    bodies = {"num_bodies": 2} if config.num_bodies > 1 else {"body_size": 4}
+    data = bouncing()
+    sized = replace(config, **bodies, action_size=0, latent_size=0, hidden_size=32, event_size=32)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model: Any = RelationalJump(sized)
+    model.calibrate(data)
+    sampler, generator = model.sampler(data), torch.Generator().manual_seed(0)
+    optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
+    from jumpy_mbrl.training.validation import validate
+
+    before = validate(model, data)
+    for step in range(400):
+        batch = {**sampler.sample(64, generator), "progress": torch.tensor(step / 400)}
+        loss, log = model.loss(batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    after = validate(model, data)
+    print(before, after, {k: float(v) for k, v in log.items()})
+    assert after["mse"] < 0.2 * before["mse"] and after["mean_jump"] > 1.5
+
+
+def test_the_presets_are_the_tiers() -> None:
+    tiers = [preset(name).model for name in ("flat-jump", "entities-jump", "space-jump")]
+    assert [model.num_bodies for model in tiers] == [1, 2, 2]
+    assert [model.same_everywhere for model in tiers] == [False, False, True]
+    assert isinstance(preset("space-jump"), TrainingConfig) and callable(train)
