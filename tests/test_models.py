@@ -348,7 +348,7 @@ def test_settings_that_cannot_be_are_refused() -> None:
         ("latent-jump", "noise", (-0.1,)),
         ("latent-jump", "far_weight", (1.5, -0.1)),
         ("latent-jump", "quantile", (0.0, 1.0, math.nan)),
-        ("relational-jump", "quantile", (0.0, 1.0, math.nan)),
+        ("relational-jump", "certainty", (0.0, 1.0, math.nan)),
         ("relational-jump", "epsilon", (0.0, math.nan)),
         ("relational-jump", "first_epsilon", (1e-5, math.inf)),
         ("relational-jump", "own_jumps", (-0.1,)),

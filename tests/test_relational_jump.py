@@ -46,7 +46,9 @@ def imagine(model: RelationalJump, frames: Tensor) -> Tensor:
 @pytest.mark.parametrize("config", [SMALL, ENTITIES])
 def test_bodies_may_come_in_any_order(config: RelationalJumpConfig) -> None:
     model, frames, order = make(config), film(), torch.tensor([2, 0, 1])
-    torch.testing.assert_close(imagine(model, frames[:, :, order]), imagine(model, frames)[:, :, order])
+    torch.testing.assert_close(
+        imagine(model, frames[:, :, order]), imagine(model, frames)[:, :, order]
+    )
 
 
 def test_a_vector_s_numbers_have_their_places() -> None:
@@ -95,7 +97,9 @@ def test_a_line_is_straight_in_its_own_coordinates() -> None:
     state = model.tick(model.observe(film().flatten(2)))
     times = torch.linspace(0.0, 1.0, 5).double() * float(state.remaining.min())
     path = torch.stack([model.leap(state, time.expand(2)).hidden for time in times])
-    torch.testing.assert_close(path.diff(n=2, dim=0), torch.zeros_like(path[2:]), atol=1e-12, rtol=0)
+    torch.testing.assert_close(
+        path.diff(n=2, dim=0), torch.zeros_like(path[2:]), atol=1e-12, rtol=0
+    )
     assert torch.equal(state.remaining, state.remaining.round())
     assert bool((state.remaining >= 1).all() and (state.remaining <= 9).all())
 
@@ -153,7 +157,9 @@ def test_two_starts_in_three_are_where_something_happens() -> None:
     assert bool(near.any(1).all()), "within four frames"
     several = bends.all(2)[torch.arange(600)[:, None], (ahead - 1).clamp_max(17)].any(1)
     assert bool(several[300:].all())
-    with pytest.raises(ValueError, match="expected sequences of more than 20 frames, the model's w"):
+    with pytest.raises(
+        ValueError, match="expected sequences of more than 20 frames, the model's w"
+    ):
         StartSampler(data, window=20)
 
 

@@ -63,7 +63,8 @@ class RelationalJumpConfig:
         chain: ticks in succession that are learned from each start.
         own_jumps: how often in training a tick reads where the last line ended, and not the frame.
         early_ticks: how often in training it ticks before a line has ended.
-        quantile: a jump lasts until its line has ended with this probability.
+        certainty: a line ends at the first frame where it does so with more than this probability.
+            It learns mostly where something happens, so half is too little.
     """
 
     num_bodies: int = 2
@@ -76,12 +77,12 @@ class RelationalJumpConfig:
     event_size: int = 64
     window: int = 4
     horizon: int = 16
-    epsilon: float = 2.5e-4
+    epsilon: float = 5e-5
     first_epsilon: float = 1e-2
     chain: int = 3
     own_jumps: float = 0.0
     early_ticks: float = 0.15
-    quantile: float = 0.5
+    certainty: float = 0.75
 
     def __post_init__(self) -> None:
         sizes = ("num_bodies", "body_size", "hidden_size", "event_size", "horizon", "chain")
@@ -108,8 +109,8 @@ class RelationalJumpConfig:
             )
         check_number("epsilon", self.epsilon, 0.0, open_low=True)
         check_number("first_epsilon", self.first_epsilon, self.epsilon)
-        if not 0.0 < self.quantile < 1.0:
-            raise ValueError(f"expected quantile to lie between 0 and 1, got {self.quantile}")
+        if not 0.0 < self.certainty < 1.0:
+            raise ValueError(f"expected certainty to lie between 0 and 1, got {self.certainty}")
         for name in ("own_jumps", "early_ticks"):
             check_number(name, getattr(self, name), 0.0, 1.0)
 
@@ -150,7 +151,7 @@ class Law(nn.Module):
         self.body_size, self.outputs, self.hazard = config.body_size, outputs, hazard
         self.relative = config.same_everywhere
         d, (S, V) = config.body_size, outputs
-        own, out = d + vectors * d + scalars, S + V * d
+        own, out = d + vectors * d + scalars, S + V * d + 1
         self.is_alone = config.num_bodies == 1
         if self.relative or self.is_alone:
             self.alone = _mlp(own, hidden, out, zero=not hazard)
@@ -159,7 +160,7 @@ class Law(nn.Module):
             features = seen + seen * (seen - 1) // 2 + 1 + 2 * scalars
             # What it remembers of others would bend lines along axes that are not theirs.
             self.told = S if hazard else 0
-            self.pair = _mlp(features, hidden, self.told + V * seen, zero=not hazard)
+            self.pair = _mlp(features, hidden, self.told + V * seen + 1, zero=not hazard)
         elif not self.is_alone:
             self.mine = nn.Linear(own, hidden)
             self.other = nn.Linear(own, hidden, bias=False)
@@ -203,8 +204,9 @@ class Law(nn.Module):
     def _split(self, out: Tensor, S: int, size: int) -> tuple[Tensor, Tensor]:
         V = self.outputs[1]
         scalars = F.softplus(out[..., :S]) if self.hazard else out[..., :S]
-        vectors = out[..., S:].unflatten(-1, (V, size))
-        return scalars, vectors
+        # A gate, so that where nothing happens nothing is what comes out.
+        vectors = out[..., S:-1].unflatten(-1, (V, size))
+        return scalars, vectors * (2.0 * out[..., -1:, None]).sigmoid()
 
 
 def _others(count: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -248,8 +250,10 @@ class RelationalJump(PiecewiseLinearModel):
         self.config = config
         self.obs_size = config.num_bodies * config.body_size
         self.action_size = config.action_size
+        self.min_frames = config.window
         L, hidden = config.latent_size, config.hidden_size
-        self.correction = Law(config, 3, 2 * L, (2 * L + 1, 1), hidden)
+        past = config.window - 1
+        self.reader = Law(config, past, past * config.part_size, (2 * L, 1), hidden)
         self.update = Law(config, 1, 2 * L + config.part_size, (2 * L, 2), hidden)
         self.event = Law(config, 1, 2 * L, (1, 0), config.event_size, hazard=True)
         if L:
@@ -334,35 +338,20 @@ class RelationalJump(PiecewiseLinearModel):
         """See ``WorldModel.observe``. Reads the last ``window`` frames; a tick is due."""
         check_frames(obs, self.obs_size, self.min_frames)
         action = frame_actions(obs, action, self.action_size)
-        shown = min(self.config.window, obs.shape[1])
-        frames = obs[:, -shown:].unflatten(2, (self.config.num_bodies, -1))
-        return self._due(frames[:, -1], *self._filter(frames, action[:, -shown:]))
+        W = self.config.window
+        frames = obs[:, -W:].unflatten(2, (self.config.num_bodies, -1))
+        return self._due(frames[:, -1], *self._read(frames, action[:, -W:]))
 
-    def _filter(self, frames: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Velocity, c and its change at the last of frames (B, W, N, d), W >= 2.
-
-        It ticks at every frame but the first, predicts the next and corrects itself by that: where
-        nothing happens the velocity becomes the last displacement, and where something does as was
-        foreseen, it stays what was foreseen.
-        """
-        velocity = frames[:, 1] - frames[:, 0]
-        curve = velocity.new_zeros(*velocity.shape[:2], self.config.latent_size)
-        turn = curve
-        for t in range(1, frames.shape[1] - 1):
-            line = self._tick(frames[:, t], velocity, curve, turn, self._by_body(action[:, t]))
-            ahead = line.place + line.offset + line.velocity + self._bent(line, line.turn)
-            missed = frames[:, t + 1] - ahead
-            moved = frames[:, t + 1] - frames[:, t]
-            curve, turn = line.curve + line.turn, line.turn
-            change, vectors = self.correction(
-                self._scaled(frames[:, t + 1]),
-                torch.stack([line.velocity, missed, line.velocity - velocity], dim=2) / self.pace,
-                torch.cat([curve, turn], dim=2),
-            )
-            trust = (change[:, :, :1] - 2.0).sigmoid()
-            velocity = torch.lerp(moved, line.velocity, trust) + vectors[:, :, 0] * self.pace
-            curve, turn = (torch.cat([curve, turn], dim=2) + change[:, :, 1:]).chunk(2, dim=2)
-        return velocity, curve, turn
+    def _read(self, frames: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Velocity, c and its change at the last of frames (B, W, N, d), by those and the actions
+        (B, W, A) at all but the last: the last displacement, unless something happened."""
+        now, before = frames[:, -1], frames[:, :-1].flip(1)
+        moves = (now.unsqueeze(1) - before).transpose(1, 2) / self.pace
+        taken = self._by_body(action[:, :-1].flatten(0, 1))
+        taken = taken.unflatten(0, (len(frames), -1)).transpose(1, 2).flatten(2)
+        latent, vectors = self.reader(self._scaled(now), moves, taken)
+        curve, turn = latent.chunk(2, dim=2)
+        return now - before[:, 0] + vectors[:, :, 0] * self.pace, curve, turn
 
     def tick(self, state: State, action: Tensor | None = None) -> State:
         """See ``PiecewiseLinearModel.tick``; reads ``state.obs`` and the action, or none."""
@@ -402,13 +391,6 @@ class RelationalJump(PiecewiseLinearModel):
         curve, turn = (latent + change).chunk(2, dim=2)
         return _Line(obs, velocity + faster, offset, curve, turn, obs.new_zeros(len(obs), 1))
 
-    def _bent(self, line: _Line, moved: Tensor) -> Tensor:
-        """By how much the curve leads away from a straight line, after c has moved."""
-        if not self.config.latent_size:
-            return torch.zeros_like(line.place)
-        out: Tensor = (self.bend(line.curve + moved) - self.bend(line.curve)) * self.pace
-        return out
-
     def _along(self, line: _Line, ahead: Tensor) -> Tensor:
         """Observations (B, J, N, d), ``ahead`` (J,) whole frames after the tick."""
         j = ahead.view(1, -1, 1, 1)
@@ -436,21 +418,19 @@ class RelationalJump(PiecewiseLinearModel):
         return out
 
     def _duration(self, line: _Line) -> Tensor:
-        """Whole frames (B,) until the line has ended by ``quantile``, at most the horizon."""
-        bound = -math.log1p(-self.config.quantile)
-        hazard = torch.zeros_like(line.phase)
+        """Whole frames (B,) until the line ends, at most the horizon."""
+        bound = -math.log1p(-self.config.certainty)
         frames = torch.full_like(line.phase[:, 0], float(self.config.horizon))
         rows = torch.arange(len(frames), device=frames.device)
         for begin in range(1, self.config.horizon, _AT_ONCE):
             ahead = torch.arange(begin, min(begin + _AT_ONCE, self.config.horizon)).to(frames)
             some = _Line(*(part.detach()[rows] for part in line))
-            here = self._hazard(some, self._along(some, ahead), ahead.expand(len(rows), -1))
-            hazard = hazard[:, -1:] + here.cumsum(dim=1)
+            hazard = self._hazard(some, self._along(some, ahead), ahead.expand(len(rows), -1))
             over = hazard > bound
             ended = over.any(dim=1)
             first = ahead[over.to(torch.uint8).argmax(dim=1)]
             frames = frames.index_copy(0, rows[ended], first[ended])
-            rows, hazard = rows[~ended], hazard[~ended]
+            rows = rows[~ended]
             if not len(rows):
                 break
         return frames
@@ -525,7 +505,7 @@ class RelationalJump(PiecewiseLinearModel):
         epsilon = self.epsilon_at(batch.get("progress"))
         ago = torch.arange(1 - config.window, 1, device=obs.device)
         seen = frame.unsqueeze(1) + ago
-        velocity, curve, turn = self._filter(obs[rows[:, None], seen], action[rows[:, None], seen])
+        velocity, curve, turn = self._read(obs[rows[:, None], seen], action[rows[:, None], seen])
         now = obs[rows, frame]
         ahead = torch.arange(1, J + 1, device=obs.device)
         acted = (action != 0.0).any(dim=2)
@@ -538,8 +518,12 @@ class RelationalJump(PiecewiseLinearModel):
             known = frame.unsqueeze(1) + ahead <= last.unsqueeze(1)
             stopped = acted[rows[:, None], at] & known
             known = known & (stopped.cumsum(dim=1) - stopped.long() == 0)
-            error = ((path - obs[rows[:, None], at]) / self.scale).square().mean(dim=3).amax(dim=2)
-            holds = (error.detach() < epsilon) & known
+            real = obs[rows[:, None], at]
+            error = ((path - real) / self.scale).square().mean(dim=3).amax(dim=2)
+            moved = torch.cat([now.unsqueeze(1), real], dim=1).diff(dim=1)
+            mine = torch.cat([now.unsqueeze(1), path.detach()], dim=1).diff(dim=1)
+            surprise = ((mine - moved) / self.scale).square().mean(dim=3).amax(dim=2)
+            holds = (surprise < epsilon) & known
             holds[:, 0] = known[:, 0]
             jump = holds.long().cumprod(dim=1).sum(dim=1)
             failed = (jump < known.sum(dim=1)) & known[:, 0]
