@@ -397,7 +397,7 @@ class BilliardsVectorEnv(GymVectorEnv):
     @property
     def _depth(self) -> int:
         """Number of frames in an observation."""
-        return self.config.lead_in + 1 if self.by_shots else 1
+        return self.config.context_frames if self.by_shots else 1
 
     def _deal(
         self, rows: Rows, rngs: list[np.random.Generator], options: list[dict[str, Any]] | None

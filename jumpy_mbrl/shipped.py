@@ -14,7 +14,7 @@ CONFIG = "config.json"
 
 
 @dataclass(frozen=True)
-class Shelf:
+class ShippedFolders:
     """Shipped folders of one kind.
 
     Attributes:

@@ -99,7 +99,7 @@ def sequences(folder: Path) -> Found:
     for name in sorted({*data.TASKS} - {"weather"}):  # which reads a file
         found[name] = data.make_task(data.TaskConfig(name, 3, seed=1))
     for name in envs.ENV_IDS[:2]:
-        found[name] = data.record(gym.make_vec(name, 3), 5, 50, hold=3, warm_up=3, seed=2)
+        found[name] = data.record(gym.make_vec(name, 3), 5, 50, hold=3, context_frames=3, seed=2)
     return found
 
 
@@ -132,7 +132,7 @@ def predictions(_: Path) -> Found:
             if "task" in about
             else data.make_dataset(data.DatasetConfig.from_dict({**about, "num_trajectories": 4}))
         )
-        state = model.observe(loading.as_frames(part.obs[:, : part.warm_up]))
+        state = model.observe(loading.as_frames(part.obs[:, : part.context_frames]))
         found[name] = [state, model.imagine(state, times)]
         if model.action_size:
             action = torch.linspace(-1, 1, 16).view(4, 2, 2).requires_grad_()

@@ -21,7 +21,7 @@ _SPANS = {"gamma": (0.0, 1.0), "gae_lambda": (0.0, 1.0), "log_std_init": (-math.
 _POSITIVE = ("clip_range", "learning_rate")
 _FREE_ON_RESUME = ("timesteps", "device", "threads")
 _STACKED = 4
-"""Frames shown at once: those of the lead-in."""
+"""Frames shown at once: the context frames."""
 _MOST_REPLAY = 8 * 2**30
 """Bytes of observations that a replay buffer may hold."""
 
@@ -89,7 +89,7 @@ class PolicyConfig:
         random_target: whether each episode draws its own target, which is then seen.
         reward: "sparse" or "dense", to learn from; success alone decides which policy is best.
         inside: a world model, by its shipped name or folder, to learn from what it imagines of
-            each table after its lead-in. Validation tables are real all the same.
+            each table after its context frames. Validation tables are real all the same.
         timesteps: steps to train for, on all tables together.
         n_envs: tables played at once.
         learning_rate: of Adam.

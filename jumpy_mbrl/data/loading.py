@@ -24,7 +24,7 @@ class SequenceData(Protocol):
     Attributes:
         obs: (n, T, D) float32, or uint8 for pictures.
         action: (n, T, A) float32.
-        warm_up: how many frames are shown before prediction begins, at least 1.
+        context_frames: how many frames are shown before prediction begins, at least 1.
     """
 
     @property
@@ -34,7 +34,7 @@ class SequenceData(Protocol):
     def action(self) -> NDArray[np.float32]: ...
 
     @property
-    def warm_up(self) -> int: ...
+    def context_frames(self) -> int: ...
 
 
 def load_data(config: DataConfig, folder: str | os.PathLike[str]) -> SequenceData:

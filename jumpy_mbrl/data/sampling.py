@@ -144,7 +144,7 @@ class PictureEventSampler:
             self._read(as_frames(torch.from_numpy(part).to(self._device))).cpu().numpy()
             for part in np.array_split(data.obs, max(len(data.obs) // _READ_AT_ONCE, 1))
         ]
-        return _Seen(np.concatenate(places), data.action, data.warm_up, lengths(data))
+        return _Seen(np.concatenate(places), data.action, data.context_frames, lengths(data))
 
 
 class _Seen(NamedTuple):
@@ -152,7 +152,7 @@ class _Seen(NamedTuple):
 
     obs: NDArray[np.float32]
     action: NDArray[np.float32]
-    warm_up: int
+    context_frames: int
     length: NDArray[np.int64]
 
 

@@ -29,7 +29,7 @@ class Given:
         best_samples: the same up to the update whose weights were kept.
         training_seconds: of training; of a policy up to the version that was kept.
         weights: number of parameters; None if there is no network.
-        built_in: what it knows without having learned it, in words; None if it does not think.
+        built_in: what it knows without having learned it, in words; None if it says nothing.
         models: how many world models it plans with.
     """
 

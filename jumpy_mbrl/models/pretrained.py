@@ -30,18 +30,18 @@ from jumpy_mbrl.models.registry import (
     make_model,
     model_config_from,
 )
-from jumpy_mbrl.shipped import CONFIG, Shelf
+from jumpy_mbrl.shipped import CONFIG, ShippedFolders
 
 FORMAT = "jumpy-mbrl world model"
 FORMAT_VERSION = 1
 WEIGHTS = "model.safetensors"
 
-_SHELF = Shelf("pretrained", "model", "save_pretrained")
+_SHIPPED = ShippedFolders("pretrained", "model", "save_pretrained")
 
 
 def shipped_models() -> list[str]:
     """The names of the models that come with the package."""
-    return _SHELF.names()
+    return _SHIPPED.names()
 
 
 def save_pretrained(
@@ -105,7 +105,7 @@ def from_pretrained(
             as "cpu", "cuda:1", "mps" or a ``torch.device``.
     """
     place = any_device(device)
-    folder = _SHELF.find(path_or_name)
+    folder = _SHIPPED.find(path_or_name)
     content = _read_config(folder)
     weights = _read_weights(folder, content)
     with _possible(folder):
@@ -129,7 +129,7 @@ def pretrained_info(path_or_name: str | os.PathLike[str]) -> dict[str, Any]:
 
     `ValueError` if there is no such model, or its config is damaged or foreign.
     """
-    return _read_config(_SHELF.find(path_or_name))
+    return _read_config(_SHIPPED.find(path_or_name))
 
 
 def is_whole(path: str | os.PathLike[str]) -> bool:
@@ -147,7 +147,7 @@ def pretrained_text(path_or_name: str | os.PathLike[str]) -> str:
     That is the name or the path itself, but for a folder of one's own that is called as a shipped
     model is: text would be the name of that one. `ValueError` if there is no such model.
     """
-    return _SHELF.text_of(path_or_name)
+    return _SHIPPED.text_of(path_or_name)
 
 
 def versions() -> dict[str, str]:

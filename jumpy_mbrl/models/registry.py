@@ -97,6 +97,7 @@ def of_today(name: str, values: Mapping[str, Any]) -> Mapping[str, Any]:
         return {key: value for key, value in values.items() if key != "adjoint"}
     if name != "jumpy-rnn":
         return values
+    values = {"context_frames" if key == "priming" else key: values[key] for key in values}
     if "annealing" in values:
         # The tolerance fell otherwise; what was learned says nothing of it.
         values = {k: v for k, v in values.items() if k not in ("first_epsilon", "annealing")}

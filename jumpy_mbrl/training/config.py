@@ -169,7 +169,9 @@ def _complete(values: Mapping[str, Any]) -> dict[str, Any]:
     """All settings that decide weights, flat, with the defaults of those that ``values`` lacks."""
     about = dict(values.get("model", {}))
     model, settings = about.get("name"), about.get("config")
-    if isinstance(settings, Mapping) and not settings.get("first_epsilon"):
+    if isinstance(settings, Mapping) and not (
+        "annealing" in settings and settings.get("first_epsilon")
+    ):
         about["config"] = of_today(str(model), settings)
     defaults = _default_fields(TrainingConfig)
     defaults["model"] = {"config": _default_fields(MODELS[model].config) if model in MODELS else {}}

@@ -266,8 +266,8 @@ def page(report: Mapping[str, Any]) -> str:
         told.append("Frames and seconds of policies are without their validations.")
     if any(kind["settings"].get("inside") for kind in kinds):
         told.append(
-            "Inside a world model frames after the lead-in are imagined; the frames that the model "
-            "itself learned from, and the time of its own training, are not counted."
+            "Inside a world model frames after the context frames are imagined; the frames that "
+            "the model itself learned from, and the time of its own training, are not counted."
         )
     commands += [command for kind in kinds for command in kind["commands"] if command]
     table = curves.format_curves(curves.report_curves(report))
