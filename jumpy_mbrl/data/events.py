@@ -117,7 +117,9 @@ class EventSampler:
             self._kinds[name] = as_tensor(rows, dtype=torch.float32, device=device)
         self._device = device
 
-    def sample(self, batch_size: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def sample(
+        self, batch_size: int, generator: torch.Generator, step: int = 0
+    ) -> dict[str, Tensor]:
         """``batch_size`` events of each kind, and uniform numbers ``u`` (batch_size, 4)."""
         u = torch.rand(batch_size, 4, generator=generator, dtype=torch.float32, device="cpu")
         batch = {"u": u.to(self._device)}

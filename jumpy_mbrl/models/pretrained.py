@@ -29,6 +29,7 @@ from jumpy_mbrl.models.registry import (
     describe_model,
     make_model,
     model_config_from,
+    weights_of_today,
 )
 from jumpy_mbrl.shipped import CONFIG, ShippedFolders
 
@@ -107,7 +108,7 @@ def from_pretrained(
     place = any_device(device)
     folder = _SHIPPED.find(path_or_name)
     content = _read_config(folder)
-    weights = _read_weights(folder, content)
+    weights = weights_of_today(_read_weights(folder, content))
     with _possible(folder):
         config = model_config_from(content["model"])
         _check_layers(config, len(weights))

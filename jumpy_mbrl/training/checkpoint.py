@@ -15,6 +15,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from jumpy_mbrl.files import atomic_write, entries_of
+from jumpy_mbrl.models.registry import weights_of_today
 
 FORMAT = "jumpy-mbrl checkpoint"
 FORMAT_VERSION = 1
@@ -91,6 +92,8 @@ class Checkpoint:
             for name, value in tensors.items():
                 group, _, own = name.partition("/")
                 parts[group][own] = value
+            for group in ("model", "best_model", "averaged"):
+                parts[group] = weights_of_today(parts[group])
             return cls(**{name: header[name] for name in _ENTRIES}, **parts)
 
 
