@@ -111,8 +111,7 @@ def losses(folder: Path) -> Found:
         model = loop._first_weights(training.TrainingConfig(config)) if config else seeing
         sequences = loading.load_data(PICTURES if name[0] == "s" else PLANE, folder)
         sampler = model.sampler(sequences)
-        step = 0 if config else 10**6
-        batch = sampler.sample(16, torch.Generator().manual_seed(5), step)
+        batch = sampler.sample(16, torch.Generator().manual_seed(5), 0 if config else 400)
         loss, log = model.loss(batch)
         loss.backward()
         gradient = {name: weight.grad for name, weight in model.named_parameters()}

@@ -15,6 +15,7 @@ from jumpy_mbrl.data.dataset import DatasetConfig, load_or_make
 from jumpy_mbrl.data.recording import Recording, RecordingConfig
 from jumpy_mbrl.data.tasks import TaskConfig, make_task
 
+Batch = dict[str, Tensor]
 DataConfig = DatasetConfig | TaskConfig | RecordingConfig
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from jumpy_mbrl.data.events import EventSampler
-from jumpy_mbrl.data.loading import SequenceData, as_frames, lengths
+from jumpy_mbrl.data.loading import Batch, SequenceData, as_frames, lengths
 
 _PLAIN: Any = {"dtype": torch.float32, "device": "cpu"}
 
@@ -26,9 +26,7 @@ _READ_AT_ONCE = 100
 class Sampler(Protocol):
     """Draws batches."""
 
-    def sample(
-        self, batch_size: int, generator: torch.Generator, step: int = 0
-    ) -> dict[str, Tensor]:
+    def sample(self, batch_size: int, generator: torch.Generator, step: int = 0) -> Batch:
         """A batch for ``WorldModel.loss``; all randomness comes from ``generator`` (a CPU one).
 
         ``step`` counts the updates so far, for models that learn one thing after the other.
@@ -46,9 +44,7 @@ class SequenceSampler:
         self._is_padded = bool((self._length < self._obs.shape[1]).any())
         self._device = device
 
-    def sample(
-        self, batch_size: int, generator: torch.Generator, step: int = 0
-    ) -> dict[str, Tensor]:
+    def sample(self, batch_size: int, generator: torch.Generator, step: int = 0) -> Batch:
         """``obs`` (B, T, D), ``action`` (B, T, A) and uniform numbers ``u`` (B, T) in [0, 1); of
         data with sequences that end early also their ``length`` (B,) in frames."""
         n, T = self._obs.shape[:2]
@@ -82,9 +78,7 @@ class WindowSampler:
         self._device = device
         self._window = window
 
-    def sample(
-        self, batch_size: int, generator: torch.Generator, step: int = 0
-    ) -> dict[str, Tensor]:
+    def sample(self, batch_size: int, generator: torch.Generator, step: int = 0) -> Batch:
         """``window`` (B, W, D), now first, then one frame ago, ...; ``action`` (B, A) taken now;
         ``future`` (B, T - W, D), of which ``length`` (B,) frames are known: those up to the end or
         to the next action, after which things no longer follow from now; normal ``noise``."""
@@ -130,9 +124,7 @@ class PictureEventSampler:
         self._read, self._looking_steps = read, looking_steps
         self._events: EventSampler | None = None
 
-    def sample(
-        self, batch_size: int, generator: torch.Generator, step: int = 0
-    ) -> dict[str, Tensor]:
+    def sample(self, batch_size: int, generator: torch.Generator, step: int = 0) -> Batch:
         """``pictures`` (B / 8, D), of which each teaches more than an event, or what
         `EventSampler` draws."""
         if step < self._looking_steps:

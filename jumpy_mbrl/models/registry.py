@@ -112,7 +112,7 @@ def of_today(name: str, values: Mapping[str, Any]) -> Mapping[str, Any]:
 def weights_of_today(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Weights as they are now, of those that an earlier version wrote."""
     # A SpriteJump counted its updates.
-    return {name: part for name, part in weights.items() if name.split(".")[-1] != "looked"}
+    return {name: part for name, part in weights.items() if not name.endswith("looked")}
 
 
 def _check_kind(setting: str, value: object, kind: Any) -> None:

@@ -89,11 +89,9 @@ class Checkpoint:
             _check_header(**header)
             parts: dict[str, Any] = {group: {} for group in _GROUPS}
             parts["generator"] = tensors.pop("generator")
-            for name, value in tensors.items():
+            for name, value in weights_of_today(tensors).items():
                 group, _, own = name.partition("/")
                 parts[group][own] = value
-            for group in ("model", "best_model", "averaged"):
-                parts[group] = weights_of_today(parts[group])
             return cls(**{name: header[name] for name in _ENTRIES}, **parts)
 
 

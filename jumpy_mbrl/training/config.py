@@ -168,11 +168,9 @@ def differences(expected: Mapping[str, Any], given: Mapping[str, Any]) -> list[s
 def _complete(values: Mapping[str, Any]) -> dict[str, Any]:
     """All settings that decide weights, flat, with the defaults of those that ``values`` lacks."""
     about = dict(values.get("model", {}))
-    model, settings = about.get("name"), about.get("config")
-    if isinstance(settings, Mapping) and not (
-        "annealing" in settings and settings.get("first_epsilon")
-    ):
-        about["config"] = of_today(str(model), settings)
+    model, given = about.get("name"), about.get("config")
+    if isinstance(given, Mapping) and not (given.get("first_epsilon") and "annealing" in given):
+        about["config"] = of_today(str(model), given)
     defaults = _default_fields(TrainingConfig)
     defaults["model"] = {"config": _default_fields(MODELS[model].config) if model in MODELS else {}}
     for name in ("train_data", "validation_data"):

@@ -67,12 +67,9 @@ class SpriteJump(WorldModel):
 
     def sampler(self, data: SequenceData, device: torch.device | None = None) -> Sampler:
         """Draws pictures while the sprites are learned, then events among the places they see."""
+        steps, on_line = self.config.looking_steps, self.axes == 1
         return PictureEventSampler(
-            data,
-            device,
-            read=self.read,
-            looking_steps=self.config.looking_steps,
-            on_line=self.axes == 1,
+            data, device, read=self.read, looking_steps=steps, on_line=on_line
         )
 
     def initial_state(self, batch_size: int) -> EventState:
