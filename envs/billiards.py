@@ -438,7 +438,7 @@ class Billiards2DEnv(BilliardsEnv, GymEnv):
 
 
 class LineEnv(BilliardsEnv):
-    """What both forms of the game on a line take."""
+    """The arguments of both forms of the game on a line."""
 
     def __init__(
         self,

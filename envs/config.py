@@ -1,4 +1,4 @@
-"""What a table is: its sizes, ranges, target and start.
+"""Configuration of a table: its sizes, ranges, target and start.
 
 Distances are in table sides (the table is the unit square), times in time units.
 """

@@ -153,8 +153,7 @@ class Tables:
 
 
 class BilliardsVectorEnv(GymVectorEnv):
-    """What the vector environments have in common: many tables, played frame by frame or by whole
-    shots.
+    """Many tables, played frame by frame or by whole shots.
 
     Args:
         num_envs: number of tables B.

@@ -291,7 +291,7 @@ def policy_info(path_or_name: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def is_whole(path: str | os.PathLike[str]) -> bool:
-    """Whether a folder has a policy whose two files belong together, and not what a crash left;
+    """Whether a folder has a whole policy: two files that belong together;
     `ValueError` if its config is damaged or foreign."""
     zipped, config = Path(path) / _POLICY, Path(path) / CONFIG
     return config.is_file() and files.has_sha256(zipped, policy_info(Path(path))["policy_sha256"])
@@ -316,7 +316,7 @@ def shipped_policies() -> list[str]:
 
 
 class _PlainPickler(pickle.Pickler):
-    """Leaves out what NumPy's versions call by other names: arrays' insides, random generators."""
+    """Leaves out what NumPy's versions name differently: arrays' insides, random generators."""
 
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, np.ndarray):

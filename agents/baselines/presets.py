@@ -1,4 +1,4 @@
-"""What defines a training run, and the runs with a name."""
+"""Configuration of a policy's training run, and the presets."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _MOST_REPLAY = 8 * 2**30
 
 @dataclass(frozen=True)
 class PPOConfig:
-    """What PPO alone has, in SB3's names.
+    """Settings of PPO alone, by SB3's names.
 
     Attributes:
         n_steps: steps on every table between two updates.
@@ -52,7 +52,7 @@ class PPOConfig:
 
 @dataclass(frozen=True)
 class SACConfig:
-    """What SAC alone has, in SB3's names.
+    """Settings of SAC alone, by SB3's names.
 
     Attributes:
         buffer_size: steps that are kept to learn from.
@@ -229,7 +229,7 @@ def completed(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """What two results of `to_dict` disagree in, but for what may change when a run goes on."""
+    """Where two results of `to_dict` differ, but for settings that may change on resume."""
     before, after = completed(before), completed(after)
     return [
         f"{name}={after.get(name)!r} instead of {before.get(name)!r}"

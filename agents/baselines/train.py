@@ -311,7 +311,7 @@ class _Validation(EvalCallback):
 
 
 def _save(model: BaseAlgorithm, folder: Path, curve: list[CurvePoint]) -> None:
-    """Writes what a run goes on from.
+    """Writes the checkpoint.
 
     The zip comes last: it says how far the run is. A replay buffer a little ahead of it does no
     harm, and points of the curve beyond it are dropped when the run goes on.
@@ -330,7 +330,7 @@ def _save(model: BaseAlgorithm, folder: Path, curve: list[CurvePoint]) -> None:
 
 
 def _best_success(folder: Path) -> float:
-    """What the best policy so far reached; less than nothing if there is none, or half of it."""
+    """Success of the best policy so far; below 0 if there is none, or half of one."""
     if not policies.is_whole(folder):
         return -1.0
     metrics = policies.policy_info(folder)["metrics"]

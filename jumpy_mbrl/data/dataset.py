@@ -308,7 +308,7 @@ def _make_block(
 
 
 class _Header(NamedTuple):
-    """What an array says of itself."""
+    """The header of an array: its shape and type."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]

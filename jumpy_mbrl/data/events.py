@@ -39,7 +39,7 @@ _CHUNK = 4096
 
 @dataclass(frozen=True)
 class EventTable:
-    """What happened in a dataset, one row an event.
+    """The events of a dataset, one row each.
 
     Attributes:
         single: events of one ball, (E, 3, 2): position, velocity before, velocity after.

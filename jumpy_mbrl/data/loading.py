@@ -80,7 +80,7 @@ def as_frames(obs: Any, like: Tensor | None = None) -> Tensor:
 
 
 def actions_ahead(action: Tensor, now: int) -> tuple[Tensor | None, list[float]]:
-    """Of ``action`` (B, T, A), zeros where nothing was done, what ``WorldModel.imagine`` wants.
+    """The part of ``action`` (B, T, A), zeros where nothing is done, for ``WorldModel.imagine``.
 
     Those are the actions (B, M, A) at frame ``now`` and at later ones where any of the B rows acts,
     or None for a world without actions; and their M times in frames from now.

@@ -50,7 +50,7 @@ _WEATHER_STRIDES: dict[Split, int] = {"train": 20, "validation": 80, "evaluation
 
 @dataclass(frozen=True)
 class TaskInfo:
-    """What is common to the sequences of a task.
+    """Sizes and source of the sequences of a task.
 
     Attributes:
         frames: T.

@@ -93,7 +93,7 @@ def _entries(agent: Agent, name: str) -> Any:
 
 
 def _records(agent: Agent) -> list[Mapping[str, Any]]:
-    """What is on record of each model of an agent; nothing of one without a checkpoint."""
+    """The records of an agent's models; an empty one for a model without a checkpoint."""
     source = getattr(agent, "checkpoint", None)
     own: Mapping[str, Any] = {} if source is None else pretrained_info(source)
     return [own, *(member.record for member in getattr(agent, "ensemble", ()))]

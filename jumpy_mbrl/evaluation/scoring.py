@@ -90,7 +90,7 @@ class Contested:
 
     @classmethod
     def of(cls, is_success: NDArray[np.bool_], idle_wins: NDArray[np.bool_]) -> Contested | None:
-        """That of an agent which won some of the tables (B,); None if doing nothing wins all."""
+        """Score of an agent that won some of the tables (B,); None if doing nothing wins all."""
         won = is_success[~idle_wins]
         n, successes = len(won), int(won.sum())
         return cls(n, successes, successes / n, wilson_interval(successes, n)) if n else None

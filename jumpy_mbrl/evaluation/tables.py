@@ -136,7 +136,7 @@ Tables = HeldOut
 
 @dataclass(frozen=True, eq=False)
 class Outcomes:
-    """What became of B shots in the real environment.
+    """Results of B shots in the real environment.
 
     Attributes:
         is_success: (B,) bool.
@@ -221,7 +221,7 @@ def true_state(agent: Any, tables: HeldOut) -> Any:
 
 
 def drawn_objective(tables: HeldOut) -> Objective | None:
-    """What to reach where every table has its own target; None where all have that of the game."""
+    """The objective where every table has its own target; None where all have that of the game."""
     task = tables.variant.task
     return objective_of(task, tables.targets) if task.random_target else None
 

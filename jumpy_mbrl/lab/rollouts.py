@@ -1,4 +1,4 @@
-"""One shot, open loop: as it really goes on, and as world models imagine it, at any real times.
+"""One shot, open loop: the true future and those that world models imagine, at any times.
 
 A table is watched up to its shot. A model is shown the frames until then and is told the shot, and
 nothing after it.

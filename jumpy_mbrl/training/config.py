@@ -1,4 +1,4 @@
-"""What defines a training run."""
+"""Configuration of a training run."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ class TrainingConfig:
 
 
 def _subject(data: DataConfig) -> Any:
-    """What all data of a run have in common."""
+    """The table, task or recording that all data of a run have in common."""
     if isinstance(data, RecordingConfig):
         return "recorded"
     if isinstance(data, TaskConfig):
@@ -157,7 +157,7 @@ def _subject(data: DataConfig) -> Any:
 
 
 def differences(expected: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
-    """What two results of ``to_dict`` disagree in, of all that decides the weights.
+    """Where two results of ``to_dict`` differ in settings that decide the weights.
 
     A setting that one of them lacks, because it was made before there was such a setting, counts
     as the default.

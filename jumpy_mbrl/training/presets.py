@@ -54,7 +54,7 @@ TASK_MODELS = (
 
 
 class _ByTask(NamedTuple):
-    """What runs differ in by their tasks.
+    """Settings that depend on the task.
 
     Attributes:
         epsilon: squared error up to which a line is accurate: that of the jumpy model or, on

@@ -13,7 +13,7 @@ from jumpy_mbrl.models.base import WorldModel, like_of
 
 
 class OpenLoop(NamedTuple):
-    """A batch of sequences, and what was imagined after the frames that are shown."""
+    """A batch of sequences, and what was imagined after the context frames."""
 
     obs: Tensor  # (B, T, D) real frames
     action: Tensor  # (B, T, A)
@@ -24,7 +24,7 @@ class OpenLoop(NamedTuple):
 
 
 def open_loop(model: WorldModel, data: SequenceData, batch_size: int) -> Iterator[OpenLoop]:
-    """Imagines all frames after those shown, given the actions from the last of them on."""
+    """Imagines all frames after the context frames, given the actions from the last of them on."""
     like, shown = like_of(model), data.context_frames
     n, T = data.obs.shape[:2]
     times = torch.arange(1, T - shown + 1, device=like.device)

@@ -195,7 +195,7 @@ Args = (
 
 
 def main(argv: Sequence[str]) -> int:
-    """Does what was asked for."""
+    """Runs the command line."""
     args: Planner | Figure = tyro.cli(Args, args=argv, description=__doc__)
     args.do()
     return 0
@@ -229,7 +229,7 @@ def check_comparable(report: Mapping[str, Any]) -> None:
 
 
 def title(report: Mapping[str, Any]) -> str:
-    """What page and picture are about."""
+    """The title of page and picture."""
     kinds = [kind["settings"] for kind in report["policies"]]
     if curves.has_rivals(report):
         return "What training buys the planner, model by model"
@@ -240,7 +240,7 @@ def title(report: Mapping[str, Any]) -> str:
 
 
 def page(report: Mapping[str, Any]) -> str:
-    """All of it as Markdown."""
+    """The report as Markdown."""
     planner, kinds = report["planner"], report["policies"]
     told, commands = [], []
     if planner:
