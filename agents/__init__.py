@@ -1,4 +1,4 @@
-"""Agents: who watches four frames and chooses the shot."""
+"""Agents: they watch four frames and choose a shot."""
 
 from jumpy_mbrl.agents.base import Agent, NoShot, OtherGameError, RandomShot
 from jumpy_mbrl.agents.planning.config import PROTOCOLS, CEMConfig, PlannerConfig, SearchConfig

@@ -1,4 +1,4 @@
-"""What an agent is, anything with Stable-Baselines3's ``predict``, and those without a model."""
+"""The interface of agents, Stable-Baselines3's ``predict``, and agents without a model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CONTEXT_FRAMES = 4
 
 
 class OtherGameError(ValueError):
-    """An agent that has learned other games than the one it is to play."""
+    """The agent has learned other games than the one it is to play."""
 
 
 @runtime_checkable

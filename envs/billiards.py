@@ -50,8 +50,8 @@ class BilliardsEnv(GymEnv):
         render_mode: None or one of `metadata["render_modes"]`; `ValueError` for another.
 
     Attributes:
-        by_shots: whether one step is a whole shot. Then `reset` plays the lead-in, and observations
-            join the last `lead_in + 1` frames.
+        by_shots: whether one step is a whole shot. Then `reset` plays on to the shot, and
+            observations join the last `config.context_frames` frames.
         target: of this episode.
     """
 
@@ -66,7 +66,7 @@ class BilliardsEnv(GymEnv):
             check_choice("render_mode", render_mode, self.metadata["render_modes"])
         self.task = task
         self.render_mode = render_mode
-        depth = task.config.lead_in + 1 if self.by_shots else 1
+        depth = task.config.context_frames if self.by_shots else 1
         self.action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
         self.observation_space = task.observation_space(depth)
         self.target: Target = task.config.target
@@ -438,7 +438,7 @@ class Billiards2DEnv(BilliardsEnv, GymEnv):
 
 
 class LineEnv(BilliardsEnv):
-    """What both forms of the game on a line take."""
+    """The arguments of both forms of the game on a line."""
 
     def __init__(
         self,
@@ -555,7 +555,7 @@ class Billiards2DShotEnv(BilliardsEnv, GymEnv):
     """
     ## Description
 
-    `Billiards2D-v0` as a single decision: you are shown the four lead-in frames at once, choose the
+    `Billiards2D-v0` as a single decision: you are shown the four context frames at once, choose the
     shot, and one `step` plays it to its end. What is not said here is as there.
 
     ```python
@@ -572,10 +572,10 @@ class Billiards2DShotEnv(BilliardsEnv, GymEnv):
 
     ## Observation Space
 
-    The observations of `Billiards2D-v0` at the `lead_in + 1` frames from the start to the shot, in
-    one: after the step, at the last `lead_in + 1` frames that were played. Vectors come one after
-    the other (`obs.reshape(4, -1)` gives the frames back), pictures channel after channel. With two
-    balls `"coords"` are (16,), `"state"` is (56,), and `"pixels"` are (64, 64, 12).
+    The observations of `Billiards2D-v0` at the `lead_in + 1` context frames, in one; after the
+    step, at as many frames, the last that were played. Vectors come one after the other
+    (`obs.reshape(4, -1)` gives the frames back), pictures channel after channel. With two balls
+    `"coords"` are (16,), `"state"` is (56,), and `"pixels"` are (64, 64, 12).
 
     ## Rewards
 
@@ -610,7 +610,7 @@ class Billiards2DShotEnv(BilliardsEnv, GymEnv):
     >>> env = gym.make("Billiards2DShot-v0", render_mode="rgb_array_list")
     >>> obs, info = env.reset(seed=0)
     >>> step = env.step([0.5, -0.5])
-    >>> len(env.render())  # four frames of the lead-in, and those of the shot
+    >>> len(env.render())  # the four context frames, and those of the shot
     45
 
     ```
@@ -663,7 +663,7 @@ class Billiards1DShotEnv(LineEnv, GymEnv):
     """
     ## Description
 
-    `Billiards1D-v0` as a single decision: you are shown the four lead-in frames at once, choose
+    `Billiards1D-v0` as a single decision: you are shown the four context frames at once, choose
     where ball A goes on from, and one `step` plays on to frame 20. It is to `Billiards1D-v0` what
     `Billiards2DShot-v0` is to `Billiards2D-v0`: `"coords"` are (8,), `"state"` is (32,), and
     `"pixels"` are (64, 64, 12). Neither takes `num_balls`, `start`, `max_shots` or `success`.

@@ -1,4 +1,4 @@
-"""What a table is: its sizes, ranges, target and start.
+"""Configuration of a table: its sizes, ranges, target and start.
 
 Distances are in table sides (the table is the unit square), times in time units.
 """
@@ -46,7 +46,7 @@ class TableConfig:
         max_impulse: velocity that an action of 1 adds to the cue ball, per axis.
         max_speed: the cue ball's velocity components are clipped to this right after a shot.
         lead_in: number of first steps in which the player only watches; the first shot is played at
-            this frame.
+            this frame. The frames until then, its own included, are the context frames: one more.
         num_frames: frames of one episode, the first one included. (Paper, section 3.2: 45.)
         target: (x_low, x_high, y_low, y_high), the closed rectangle that the centre of the object
             ball has to reach.
@@ -108,6 +108,11 @@ class TableConfig:
         if not isinstance(values, Mapping):
             raise ValueError(f"expected a mapping of table settings, got {values!r}")
         return cls().replace(**values)
+
+    @property
+    def context_frames(self) -> int:
+        """How many frames an agent or a model is shown before the first shot."""
+        return self.lead_in + 1
 
     def replace(self, **changes: Any) -> TableConfig:
         """Returns a copy with some fields changed and all checked again; `ValueError` for an

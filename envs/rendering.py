@@ -47,14 +47,14 @@ FRAME_SIZE = 512
 
 _BORDER: Color = (38, 102, 77)
 _RIM: Color = (20, 28, 26)  # the dark around what lies over the table
-_ROOM: Color = (24, 26, 28)
+ROOM: Color = (24, 26, 28)
 _WOOD: Color = (96, 62, 40)
 _WOOD_EDGE: Color = (70, 44, 28)
 _SIGHT: Color = (222, 208, 182)
-_TEXT: Color = (236, 232, 222)
-_FAINT_TEXT: Color = (142, 146, 148)
+TEXT: Color = (236, 232, 222)
+FAINT: Color = (142, 146, 148)
 _ARROW: Color = (255, 246, 224)
-_EDGE: Color = (255, 205, 96)
+YELLOW: Color = (255, 205, 96)
 
 _SHADOW_OFFSET = (0.010, -0.014)
 _SHADOW_SOFTNESS = 0.030
@@ -224,7 +224,7 @@ def _ball_color(ball: int) -> Color:
 def _room(layout: Layout) -> pygame.Surface:
     """The rails with their sights, and the dark around them."""
     surface = pygame.Surface((layout.width, layout.height), 0, 32)
-    surface.fill(_ROOM)
+    surface.fill(ROOM)
     rail, side = layout.rail, layout.side
     if rail < 2:
         return surface
@@ -254,7 +254,7 @@ def _felt(target: Target | None, side: int, is_success: bool) -> pygame.Surface:
     if target is not None:
         x_low, x_high, y_low, y_high = (value * side for value in target)
         edge = _EDGE_WIDTH * side if is_success else 0.0
-        for color, inset in ((_EDGE, 0.0), (TARGET, edge))[not is_success :]:
+        for color, inset in ((YELLOW, 0.0), (TARGET, edge))[not is_success :]:
             columns = _covered(x_low + inset, x_high - inset, side)
             rows = _covered(side - y_high + inset, side - y_low - inset, side)
             surface.blit(_layer(columns[:, None] * rows[None, :], color), (0, 0))
@@ -292,10 +292,10 @@ def _draw_texts(surface: pygame.Surface, view: View, layout: Layout) -> None:
     """Draws the score line and the hint, each text to the left of its point by a share of it."""
     first, middle = max(0, layout.left - layout.rail // 2), layout.width / 2
     for text, size, color, x, share, row in (
-        (view.left, 21, _TEXT, first, 0.0, layout.score_row),
-        (view.middle, 21, _FAINT_TEXT, middle, 0.5, layout.score_row),
-        (view.right, 21, _TEXT, layout.width - first, 1.0, layout.score_row),
-        (view.hint, 16, _FAINT_TEXT, middle, 0.5, layout.hint_row),
+        (view.left, 21, TEXT, first, 0.0, layout.score_row),
+        (view.middle, 21, FAINT, middle, 0.5, layout.score_row),
+        (view.right, 21, TEXT, layout.width - first, 1.0, layout.score_row),
+        (view.hint, 16, FAINT, middle, 0.5, layout.hint_row),
     ):
         pixels = round(size * layout.unit)
         if text and pixels >= 4:

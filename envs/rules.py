@@ -68,7 +68,7 @@ class Task:
         pixels: the format of pixel observations.
         obs_type: "coords", "state", "pixels" or "dict".
         start: "moving" or "rest".
-        max_shots: number of shots, or None for one at every frame from the lead-in on.
+        max_shots: number of shots, or None for one at every frame from `lead_in` on.
         random_target: whether each episode draws its own target.
         dense: whether progress towards the target is rewarded.
         success: at which frames the target counts: "any" after the shot, the first of which ends
@@ -100,7 +100,7 @@ class Task:
 
     @cached_property
     def shots_end(self) -> float:
-        """The first frame after the lead-in at which no shot can be played any more."""
+        """The first frame after `lead_in` at which no shot can be played any more."""
         return math.inf if self.max_shots is None else self.config.lead_in + self.max_shots
 
     @cached_property

@@ -1,4 +1,4 @@
-"""What a picture of an episode shows beside the balls: where they came from, the shot, the score.
+"""Pictures of an episode: beside the balls where they came from, the shot and the score.
 
 Nothing here draws, and nothing needs pygame: `rendering` turns a `View` into pixels. Positions and
 lengths are in table sides, x to the right and y upwards.

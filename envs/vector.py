@@ -153,8 +153,7 @@ class Tables:
 
 
 class BilliardsVectorEnv(GymVectorEnv):
-    """What the vector environments have in common: many tables, played frame by frame or by whole
-    shots.
+    """Many tables, played frame by frame or by whole shots.
 
     Args:
         num_envs: number of tables B.
@@ -397,7 +396,7 @@ class BilliardsVectorEnv(GymVectorEnv):
     @property
     def _depth(self) -> int:
         """Number of frames in an observation."""
-        return self.config.lead_in + 1 if self.by_shots else 1
+        return self.config.context_frames if self.by_shots else 1
 
     def _deal(
         self, rows: Rows, rngs: list[np.random.Generator], options: list[dict[str, Any]] | None

@@ -27,7 +27,7 @@ from jumpy_mbrl.models import ActionSequence, LatentJumpConfig
 from jumpy_mbrl.training import TrainingConfig, train
 
 FRAMES = 201  # the reset, and the 200 steps after which the environment ends an episode
-WARM_UP = 2  # frames that the model reads: two tell which torque is at work
+CONTEXT_FRAMES = 2  # frames that the model reads: two tell which torque is at work
 MAX_SPEED = 8.0
 
 
@@ -67,16 +67,16 @@ def reward(obs: Tensor) -> Tensor:
 
 def main(args: Args) -> tuple[float, float]:
     """Trains and plays; returns the mean return of random torques, and that of plans."""
-    timing: dict[str, Any] = {"hold": args.hold, "warm_up": WARM_UP}
+    timing: dict[str, Any] = {"hold": args.hold, "context_frames": CONTEXT_FRAMES}
     seen = record(make_env(args.recorded), args.recorded, FRAMES, seed=args.seed, **timing)
-    frames = args.horizon + WARM_UP
+    frames = args.horizon + CONTEXT_FRAMES
     unseen = record(make_env(50), 50, frames, seed=args.seed + 10**6, **timing)
 
     config = TrainingConfig(
         model=LatentJumpConfig(
             obs_size=3,
             action_size=1,
-            window=WARM_UP,
+            window=CONTEXT_FRAMES,
             hidden_size=64,
             mlp_size=64,
             mlp_layers=3,
@@ -106,12 +106,12 @@ def main(args: Args) -> tuple[float, float]:
             action_high=2.0,
         ),
     )
-    ticks = float(planner.plan(unseen.obs[:, :WARM_UP]).ticks.double().mean())
+    ticks = float(planner.plan(unseen.obs[:, :CONTEXT_FRAMES]).ticks.double().mean())
     print(f"ticks to imagine {args.horizon} frames: {ticks:.1f}")
 
     new = {"seed": args.seed + 2 * 10**6, **timing}
     env = make_env(args.episodes)
-    policy = RecedingHorizon(planner, context_frames=WARM_UP)
+    policy = RecedingHorizon(planner, context_frames=CONTEXT_FRAMES)
     played = record(env, args.episodes, FRAMES, policy=policy, **new)
     random = record(env, args.episodes, FRAMES, **new)
     returns = float(random.reward.sum(axis=1).mean()), float(played.reward.sum(axis=1).mean())

@@ -1,4 +1,4 @@
-"""Checks of what callers hand over, and the words in which they are refused."""
+"""Checks of arguments, and the words in which bad ones are refused."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def check_number(
 
 
 def differences(expected: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
-    """In what two nested mappings differ: "A.B=GIVEN instead of EXPECTED" for each entry."""
+    """Where two nested mappings differ: "A.B=GIVEN instead of EXPECTED" for each entry."""
     before, after = flat(expected), flat(given)
     return [
         f"{name}={after.get(name)!r} instead of {before.get(name)!r}"

@@ -120,7 +120,7 @@ def _output_to(found: os.stat_result) -> int | None:
 
 
 def _pour(source: Path, target: Path) -> None:
-    """Writes the bytes of a file into what is no file."""
+    """Writes the bytes of a file into a pipe or a device."""
     descriptor = _output_to(target.stat())
     if descriptor is not None:  # Opened anew, a file would be written from its start.
         for stream in (sys.stdout, sys.stderr):
@@ -188,7 +188,7 @@ def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None
 
 
 def _plain(value: Any, entry: str) -> Any:
-    """What JSON has for the value of an entry."""
+    """The value of an entry as JSON can hold it."""
     if getattr(value, "ndim", None) == 0:
         value = value.item()
     if isinstance(value, Mapping) and all(isinstance(key, str | int) for key in value):

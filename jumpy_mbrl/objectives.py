@@ -1,4 +1,4 @@
-"""What a planner wants: differentiable scores of imagined observations.
+"""Objectives of planners: differentiable scores of imagined observations.
 
 An objective says at which times it wants to see the future, and scores what it sees. A score
 above 0 is a believed success, and a larger one a safer success.
@@ -192,7 +192,7 @@ class ReachPointAtTime:
 
 
 def _for_each(name: str, values: Tensor | None, obs: Tensor, shown: int) -> Tensor:
-    """What is wanted of all episodes of observations (B, S, K, D), or of each."""
+    """The same goal for all episodes of observations (B, S, K, D), or one for each."""
     if values is None:
         raise ValueError(
             f"each episode has a target of its own, and none was shown: give frames with the "
@@ -208,7 +208,7 @@ def _for_each(name: str, values: Tensor | None, obs: Tensor, shown: int) -> Tens
 
 
 def objective_of(task: Task, targets: Any = None) -> ReachRegion | ReachPointAtTime:
-    """What wins a game: the object ball inside the target when it counts.
+    """The objective of a game: the object ball inside the target when it counts.
 
     Times count from the frame of the shot. With ``random_target`` it is the target that the frames
     of each episode show; before they do, nothing can be scored.
@@ -244,7 +244,7 @@ def scores_of(objective: Objective, obs: Tensor) -> Tensor:
 
 
 def aimed(frames: Tensor, obs_size: int, objective: Objective) -> tuple[Tensor, Objective]:
-    """What a model sees of frames (B, T, D + G), (B, T, D), and the objective at their target.
+    """The part of frames (B, T, D + G) that a model reads, and the objective at their target.
 
     Frames without a target, and objectives that cannot be aimed, are returned as they are.
     `ValueError` for a target that changes within an episode.

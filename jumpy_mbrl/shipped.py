@@ -1,4 +1,4 @@
-"""What comes with the package, trained: folders by name, models and policies alike."""
+"""Trained models and policies that come with the package, as folders by name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CONFIG = "config.json"
 
 
 @dataclass(frozen=True)
-class Shelf:
+class ShippedFolders:
     """Shipped folders of one kind.
 
     Attributes:

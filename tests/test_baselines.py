@@ -83,7 +83,7 @@ def copied(saved: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def shipped(saved: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """As if the policy had come with the package."""
-    monkeypatch.setattr("jumpy_mbrl.shipped.Shelf._path", lambda self: saved.parent)
+    monkeypatch.setattr("jumpy_mbrl.shipped.ShippedFolders._path", lambda self: saved.parent)
     monkeypatch.setitem(agents.AGENTS, "ppo", AgentEntry("a policy", policy="tiny"))
     return saved
 
@@ -178,7 +178,7 @@ def test_what_is_not_shipped_or_tampered_with_is_not_read(
     change(copied, policy_sha256=sha256_of(copied / "policy.zip"))  # which tamperers can do as well
     with pytest.raises(ValueError, match="expected one of the policies that are shipped"):
         load_policy(copied)
-    monkeypatch.setattr("jumpy_mbrl.shipped.Shelf._path", lambda self: tmp_path / "none")
+    monkeypatch.setattr("jumpy_mbrl.shipped.ShippedFolders._path", lambda self: tmp_path / "none")
     with pytest.raises(ValueError, match="pickles could run anything; pass trust=True"):
         load_policy(shipped)
 

@@ -122,7 +122,7 @@ def test_rows_say_whether_the_target_is_met() -> None:
 def test_what_a_step_supervises(data: TaskDataset) -> None:
     models = {name: make_model(config) for name, config in train.MODELS.items()}
     length = np.repeat([5, 45], 32)
-    ended = Recording(data.obs, data.action, np.zeros((64, 44)), data.warm_up, length)
+    ended = Recording(data.obs, data.action, np.zeros((64, 44)), data.context_frames, length)
     for name in ("RNN", "JumpyRNN", "ODE-RNN"):  # every frame of a sequence but the first
         assert train.supervised_frames(models[name], data, 8) == 8 * 44
         assert train.supervised_frames(models[name], ended, 8) == 8 * 24

@@ -67,7 +67,7 @@ def saved(small: TrajectoryDataset, tmp_path: Path) -> Path:
 @pytest.mark.parametrize(("kind", "frames", "size"), [(SMALL, 45, 4), (LINES, 21, 2)])
 def test_arrays_hold_positions_and_one_shot(kind: DatasetConfig, frames: int, size: int) -> None:
     made = make_dataset(kind, backend="python")
-    assert len(made) == 30 and made.warm_up == 4
+    assert len(made) == 30 and made.context_frames == 4
     assert made.obs.shape == (30, frames, size) and made.action.shape == (30, frames, 2)
     assert made.obs.dtype == made.action.dtype == np.float32
     assert np.float32(0.1) <= made.obs.min() and made.obs.max() <= np.float32(0.9)

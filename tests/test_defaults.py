@@ -48,7 +48,7 @@ def agents() -> Iterator[tuple[str, Any]]:
     cem = CEMPlanner(jumpy.model, jumpy.objective, CEMConfig(population=8, elites=2, **QUICK))
     yield "cem", cem.predict(FRAMES)[0]
     still = np.zeros((2, 2))
-    yield "idea", trace_plan(jumpy, FRAMES, FRAMES[-1].reshape(2, 2), still, TableConfig()).imagined
+    yield "plan", trace_plan(jumpy, FRAMES, FRAMES[-1].reshape(2, 2), still, TableConfig()).imagined
     tables = make_tables(1)
     result = evaluate_agent(jumpy, tables)
     yield "evaluation", result.actions

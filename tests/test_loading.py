@@ -18,7 +18,7 @@ def test_trajectories_are_kept_in_the_folder(tmp_path: Path) -> None:
     config = data.DatasetConfig(TableConfig(num_frames=9, lead_in=2), num_trajectories=6)
     found: Any = load_data(config, tmp_path)
     np.testing.assert_array_equal(found.obs, data.make_dataset(config).obs)
-    assert found.config == config and found.warm_up == 3, "the lead-in, and the frame of the shot"
+    assert found.config == config and found.context_frames == 3
     files = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     assert len(files) == 2
     np.testing.assert_array_equal(load_data(config, tmp_path).obs, found.obs)
@@ -34,10 +34,11 @@ def test_tasks_are_made_anew_and_leave_no_file(tmp_path: Path) -> None:
 
 def test_recordings_lie_where_they_were_saved(tmp_path: Path) -> None:
     obs, action = np.ones((2, 5, 3), np.float32), np.zeros((2, 5, 1), np.float32)
-    config = data.Recording(obs, action, np.zeros((2, 4)), warm_up=2).save(tmp_path / "two.npz")
+    made = data.Recording(obs, action, np.zeros((2, 4)), context_frames=2)
+    config = made.save(tmp_path / "two.npz")
     found = load_data(config, tmp_path / "data")
     np.testing.assert_array_equal(found.obs, obs)
-    assert found.warm_up == 2 and not (tmp_path / "data").exists()
+    assert found.context_frames == 2 and not (tmp_path / "data").exists()
     data.Recording(obs + 1.0, action, np.zeros((2, 4))).save(tmp_path / "two.npz")
     with pytest.raises(ValueError, match="changed or recorded anew"):
         load_data(config, tmp_path)

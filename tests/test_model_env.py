@@ -368,7 +368,7 @@ def test_no_graph_is_built_and_bad_actions_are_refused() -> None:
         ({"step_by": "jump", "max_shots": None}, "max_shots=1 with step_by='jump', got None"),
         (
             {"model": FoldJump(FoldJumpConfig()), "config": {"lead_in": 0}},
-            "the 1 frames of a lead-in of 0, got FoldJump: .*2 fr",
+            "the 1 context frames of lead_in=0, got FoldJump: .*2 fr",
         ),
         ({"num_balls": 3}, r"obs_size=6 \(positions of 3 balls\).*obs_size=4"),
         ({"model": RNN(RNNConfig(action_size=0))}, "action_size=2 .*RNN with .*action_size=0"),

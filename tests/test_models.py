@@ -29,7 +29,7 @@ CONFIGS: dict[str, Any] = {
     "rnn of frames": models.RNNConfig(4, 2, 8, 8, residual=False, scale=(0.5, 1.0, 2.0, 1.0)),
     "ode-rnn": models.ODERNNConfig(4, 2, 8, 8, dynamics_size=8, rtol=1e-9, atol=1e-11),
     "ode-rnn of frames": models.ODERNNConfig(4, 2, 8, 8, dynamics_size=8, residual=False),
-    "jumpy-rnn": models.JumpyRNNConfig(4, 2, 8, 8, horizon=9.0, epsilon=0.01, priming=1),
+    "jumpy-rnn": models.JumpyRNNConfig(4, 2, 8, 8, horizon=9.0, epsilon=0.01, context_frames=1),
     "jumpy-rnn as printed": models.JumpyRNNConfig(4, 2, 8, 8, horizon=9.0, residual=False),
     "latent-jump": models.LatentJumpConfig(4, 2, 3, 5, 8, 3, 6, center=(0.5,), scale=(0.5,)),
     "relational-jump": models.RelationalJumpConfig(hidden_size=8, event_size=8, horizon=6),
@@ -317,7 +317,7 @@ def test_settings_that_cannot_be_are_refused() -> None:
     for name in KINDS:
         for field in fields(CONFIGS[name]):
             if field.name.endswith(("_size", "_steps", "_layers", "_folds")) or field.name in (
-                *("burn_in", "priming", "window", "num_balls", "size", "channels"),
+                *("burn_in", "context_frames", "window", "num_balls", "size", "channels"),
             ):
                 none = field.name == "action_size" or name.startswith("relational")
                 low = 0 if none and field.name in ("action_size", "latent_size") else 1
@@ -460,7 +460,7 @@ def test_what_is_beyond_the_end_of_a_sequence_teaches_nothing(name: str, sequenc
         for row, end in zip(obs, length, strict=True):
             row[end:] = row[end - 1] if padding == "last" else rng.uniform(size=row[end:].shape)
         action[np.arange(T) >= length[:, None] - 1] = 0.0
-        return recording.Recording(obs, action, np.zeros((300, T - 1)), data.warm_up, length)
+        return recording.Recording(obs, action, np.zeros((300, T - 1)), data.context_frames, length)
 
     model = learner(name)
     loss, log, gradient = differentiated(model, ended("last"))
@@ -589,7 +589,7 @@ def test_shipped_models_may_be_cut_and_foresee_rows_alone(name: str) -> None:
         if "task" in about
         else dataset.make_dataset(dataset.DatasetConfig.from_dict({**about, "num_trajectories": 3}))
     )
-    frames = loading.as_frames(torch.from_numpy(data.obs[:, : data.warm_up])).double()
+    frames = loading.as_frames(torch.from_numpy(data.obs[:, : data.context_frames])).double()
     with torch.no_grad():
         state = model.observe(frames)
         whole = model.imagine(state, [2.0, 5.0])

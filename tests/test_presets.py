@@ -65,7 +65,7 @@ def test_every_run_can_be_built_and_fits_its_task(task: str, model: str) -> None
     made = models.make_model(config.model)
     assert (made.obs_size, made.action_size) == (about.obs_size, 0)
     assert json.loads(json.dumps(config.to_dict()))["train_data"]["task"] == task
-    shown = torch.rand(2, about.warm_up, made.obs_size)
+    shown = torch.rand(2, about.context_frames, made.obs_size)
     assert made.imagine(made.observe(shown), [0.5, 3.0]).obs.shape == (2, 2, made.obs_size)
     # All models of a task are chosen by the same data.
     csv = CSV if task == "weather" else None
@@ -89,7 +89,7 @@ def test_the_papers_networks_have_the_papers_sizes(task: str, model: str) -> Non
     assert (net.mlp_size, net.mlp_layers, net.action_size, net.scale) == (128, 4, 0, (1.0,))
     assert net.residual == (settings != "-printed"), "the programs decode displacements"
     assert (config.batch_size, config.weight_decay) == (256, weight_decay)
-    assert net.burn_in == (about.warm_up if settings == "-tuned" else 1)
+    assert net.burn_in == (about.context_frames if settings == "-tuned" else 1)
     rates = (config.steps, config.learning_rate, config.schedule, config.decay, config.decay_every)
     if settings == "-tuned":
         # All networks are given the same, but for one that goes on improving.
@@ -101,7 +101,8 @@ def test_the_papers_networks_have_the_papers_sizes(task: str, model: str) -> Non
         assert rates == (steps, 1e-3, "exponential", 0.9, 1000)
     if isinstance(net, JumpyRNNConfig):
         assert (net.duration_weight, net.forced_jumps) == (1e-5, 0.01)
-        assert (net.priming, net.horizon) == (about.warm_up, about.frames - about.warm_up)
+        shown = about.context_frames
+        assert (net.context_frames, net.horizon) == (shown, about.frames - shown)
         assert net.constant_jump == JUMPS.get(network, 0)
         assert net.whole_jumps == (network not in JUMPS and task in ("lines", "circles"))
         falling = (0.5, 5e-4) if (task, model) == LONGER else (0.0, 0.0)
@@ -124,7 +125,7 @@ def test_one_update_and_a_validation_of_every_kind(task: str, model: str) -> Non
     assert figures["mse"] > 0.0
     if model in ("rnn", "ode-rnn", "jump-4"):
         # 20, 24 and 41 frames in jumps of 1 or 4, the last one cut by the end.
-        frames, jump = TASKS[task].frames - TASKS[task].warm_up, JUMPS.get(model, 1)
+        frames, jump = TASKS[task].frames - TASKS[task].context_frames, JUMPS.get(model, 1)
         assert figures["mean_jump"] == pytest.approx(frames / -(-frames // jump))
 
 
@@ -134,9 +135,9 @@ def test_runs_on_lines_learn_the_shots_of_the_game(name: str, tmp_path: Path) ->
     many = data.DatasetConfig(LINE_CONFIG, 100_000, shot="place")
     few = replace(many, num_trajectories=1000, split="validation")
     assert (config.train_data, config.validation_data) == (many, few)
-    net, shown = config.model, LINE_CONFIG.lead_in + 1
+    net, shown = config.model, LINE_CONFIG.context_frames
     if isinstance(net, JumpyRNNConfig):  # Jumps reach to the end of the game.
-        assert (net.priming, net.horizon) == (shown, LINE_CONFIG.num_frames - shown)
+        assert (net.context_frames, net.horizon) == (shown, LINE_CONFIG.num_frames - shown)
     small: Any = {"hidden_size": 16, "mlp_size": 16}
     quick = replace(
         config,

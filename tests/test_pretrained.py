@@ -212,7 +212,7 @@ def test_figures_of_shipped_models_are_updated(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     name = "jumpy-circles-task"
-    monkeypatch.setattr("jumpy_mbrl.shipped.Shelf._path", lambda self: tmp_path)
+    monkeypatch.setattr("jumpy_mbrl.shipped.ShippedFolders._path", lambda self: tmp_path)
     shutil.copytree(SHIPPED / name, tmp_path / name)
     told = pretrained_info(name)
     edit(tmp_path / name, metrics={**told["metrics"], "validation_mse": 7.0})
@@ -230,7 +230,7 @@ def test_figures_of_shipped_models_are_updated(
 def test_a_missing_folder_lists_the_shipped_models(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, saved: Path
 ) -> None:
-    monkeypatch.setattr("jumpy_mbrl.shipped.Shelf._path", lambda self: tmp_path)
+    monkeypatch.setattr("jumpy_mbrl.shipped.ShippedFolders._path", lambda self: tmp_path)
     shutil.copytree(saved, tmp_path / "jumpy-billiards2d")
     assert models.shipped_models() == ["jumpy-billiards2d", "model"]
     assert isinstance(from_pretrained("jumpy-billiards2d"), RNN)
@@ -456,6 +456,8 @@ def test_settings_that_an_earlier_version_did_not_have_mean_what_it_did() -> Non
         described["config"] = {"hidden_size": 8, **settings}
         wanted = JumpyRNNConfig(hidden_size=8, residual=residual)
         assert registry.model_config_from(described) == wanted
+    described["config"] = {"residual": True, "priming": 7}
+    assert registry.model_config_from(described) == JumpyRNNConfig(context_frames=7)
     adjoint = {"name": "ode-rnn", "config": {"adjoint": True, "solver": "dopri5"}}
     assert registry.model_config_from(adjoint) == models.ODERNNConfig(solver="dopri5")
     with pytest.raises(ValueError, match=r"unknown solver 'bosh3', expected one of \['euler', "):

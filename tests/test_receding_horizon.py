@@ -123,8 +123,6 @@ def test_the_first_action_of_a_plan_is_played() -> None:
     assert np.array_equal(frames.numpy(), obs[:, -3:])
     assert np.array_equal(actions.numpy(), taken[:, -3:])
     assert RecedingHorizon(planner).context_frames == 4
-    with pytest.warns(DeprecationWarning, match="memory is now called context_frames"):
-        assert RecedingHorizon(planner, memory=3).context_frames == 3
 
 
 def test_decisions_are_aimed_at_the_target_that_is_shown() -> None:

@@ -21,7 +21,7 @@ from jumpy_mbrl.data.recording import Policy, Recording, RecordingConfig, record
 from jumpy_mbrl.training import TrainingConfig, train
 
 STEP = 0.25
-ARRAYS = ("obs", "action", "reward", "length")
+ARRAYS = ("obs", "action", "reward", "length", "context_frames")
 
 
 class Cart(gym.Env[Any, Any]):
@@ -68,13 +68,13 @@ def assert_same(first: Recording, second: Recording) -> None:
 # -- what is recorded ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("hold", "warm_up"), [(1, 1), (3, 1), (4, 3), (20, 2)])
-def test_an_action_holds_until_the_next_one(hold: int, warm_up: int) -> None:
+@pytest.mark.parametrize(("hold", "context_frames"), [(1, 1), (3, 1), (4, 3), (20, 2)])
+def test_an_action_holds_until_the_next_one(hold: int, context_frames: int) -> None:
     # Episodes of 11 steps end with their last frame, which is recorded.
-    data = record(carts(length=11), 3, 12, hold=hold, warm_up=warm_up)
+    data = record(carts(length=11), 3, 12, hold=hold, context_frames=context_frames)
     assert data.obs.shape == (3, 12, 1) and data.obs.dtype == np.float32
     assert data.action.shape == (3, 12, 1) and data.reward.shape == (3, 11)
-    chosen = range(warm_up - 1, 11, hold)
+    chosen = range(context_frames - 1, 11, hold)
     acted = (data.action != 0.0).all(axis=(0, 2))
     assert np.flatnonzero(acted).tolist() == list(chosen)
     held: NDArray[Any] = np.zeros((3, 1))
@@ -109,7 +109,7 @@ def test_a_policy_sees_what_was_and_may_answer_with_a_graph() -> None:
         assert not action[:, -1].any(), "the action to be chosen"
         return weight.expand(len(obs), 1) * len(asked)
 
-    data = record(carts(), 3, 9, hold=3, warm_up=2, policy=policy)
+    data = record(carts(), 3, 9, hold=3, context_frames=2, policy=policy)
     assert asked == [2, 5, 8]
     assert data.action[0, :, 0].tolist() == [0, 0.25, 0, 0, 0.5, 0, 0, 0.75, 0]
 
@@ -145,7 +145,7 @@ UNEQUAL = (1, 2, 5, 20)
 
 @pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.DISABLED])
 def test_episodes_that_end_early_are_kept(mode: AutoresetMode) -> None:
-    data = record(carts(4, mode, length=UNEQUAL), 30, 9, hold=2, warm_up=2)
+    data = record(carts(4, mode, length=UNEQUAL), 30, 9, hold=2, context_frames=2)
     assert data.obs.shape == (30, 9, 1) and data.length.dtype == np.int64
     assert set(data.length.tolist()) == {2, 3, 6, 9}
     held = np.zeros(30)
@@ -186,13 +186,13 @@ def test_environments_whose_episode_has_ended_show_their_last_frame() -> None:
 
 
 def test_episodes_that_end_before_the_first_action() -> None:
-    data = record(carts(4, length=UNEQUAL), 12, 9, warm_up=4)
+    data = record(carts(4, length=UNEQUAL), 12, 9, context_frames=4)
     short = data.length <= 4
     assert short.any() and not short.all()
     assert not data.action[short].any() and data.action[~short].any(axis=1).all()
-    words = r"more than the 4 frames.*the longest ended with 3; .*smaller warm_up"
+    words = r"more than the 4 context frames.*the longest ended with 3; .*smaller context_frames"
     with pytest.raises(ValueError, match=words):
-        record(carts(length=(1, 2)), 6, 9, warm_up=4)
+        record(carts(length=(1, 2)), 6, 9, context_frames=4)
 
 
 @pytest.mark.parametrize("sync", [False, True])
@@ -221,7 +221,7 @@ def poles(count: int) -> Any:
 
 def test_billiards_are_recorded_alike_by_all_vector_environments() -> None:
     first, *others = (
-        record(billiards(8, mode, sync), 24, 45, hold=50, warm_up=4)
+        record(billiards(8, mode, sync), 24, 45, hold=50, context_frames=4)
         for mode in (AutoresetMode.NEXT_STEP, AutoresetMode.DISABLED)
         for sync in (False, True)
     )
@@ -237,7 +237,8 @@ def test_worlds_whose_episodes_end_early_are_learned_and_planned_in(
     world: Any, actions: int, name: str, tmp_path: Path
 ) -> None:
     # Billiards: the one shot; on a cart: every frame.
-    how: dict[str, Any] = {"frames": 45, "hold": 50 if world is billiards else 1, "warm_up": 4}
+    hold = 50 if world is billiards else 1
+    how: dict[str, Any] = {"frames": 45, "hold": hold, "context_frames": 4}
     data, unseen = (record(world(8), 16, seed=seed, **how) for seed in (0, 100))
     assert data.length.min() < data.length.max()
     kind = models.MODELS[name].config
@@ -281,15 +282,17 @@ def test_observations_of_several_kinds_are_flattened_as_the_error_says() -> None
 
 @pytest.mark.parametrize(("length", "saved"), [(100, set()), (UNEQUAL, {"length"})])
 def test_what_is_saved_is_loaded(length: Any, saved: set[str], tmp_path: Path) -> None:
-    data = record(carts(4, length=length), 12, 9, warm_up=2)
+    data = record(carts(4, length=length), 12, 9, context_frames=2)
     config = data.save(tmp_path / "new" / "carts.npz")
     assert config == RecordingConfig(str(tmp_path / "new" / "carts.npz"), config.sha256)
     loaded = Recording.load(config.path, config.sha256)
     assert_same(loaded, data)
-    assert loaded.warm_up == 2
     assert data.save(tmp_path / "again.npz").sha256 == config.sha256
     with np.load(config.path) as arrays:  # lengths where they say something, as in files of old
-        assert set(arrays) == {"obs", "action", "reward", "warm_up"} | saved
+        assert set(arrays) == {"obs", "action", "reward", "context_frames"} | saved
+        old = {"warm_up" if name == "context_frames" else name: arrays[name] for name in arrays}
+    np.savez(tmp_path / "old.npz", **old)
+    assert_same(Recording.load(tmp_path / "old.npz"), data)
 
 
 def test_files_that_are_not_what_was_saved(tmp_path: Path) -> None:
@@ -315,14 +318,14 @@ def test_files_that_are_not_what_was_saved(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        *(("warm_up", value) for value in ([1, 2], 1.5)),
+        *(("context_frames", value) for value in ([1, 2], 1.5)),
         *(("reward", value) for value in ("text", 3.0)),
         *(("obs", 1j), ("action", 1.0)),
     ],
 )
 def test_arrays_of_another_kind_are_refused(name: str, value: Any, tmp_path: Path) -> None:
     data = record(carts(), 3, 6)
-    arrays = {key: getattr(data, key) for key in ("obs", "action", "reward", "warm_up")}
+    arrays = {key: getattr(data, key) for key in ("obs", "action", "reward", "context_frames")}
     np.savez(tmp_path / "carts.npz", **{**arrays, name: np.array(value)})
     with pytest.raises(ValueError, match=r"expected .*carts\.npz|in .*carts\.npz, got"):
         Recording.load(tmp_path / "carts.npz")
@@ -357,10 +360,10 @@ def test_environments_that_cannot_be_recorded(env: Any, message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "least"), [("episodes", 1), ("frames", 4), ("hold", 1), ("warm_up", 1)]
+    ("name", "least"), [("episodes", 1), ("frames", 4), ("hold", 1), ("context_frames", 1)]
 )
 def test_counts_that_are_too_small(name: str, least: int) -> None:
-    counts: dict[str, Any] = {"episodes": 1, "frames": 9, "hold": 1, "warm_up": 3}
+    counts: dict[str, Any] = {"episodes": 1, "frames": 9, "hold": 1, "context_frames": 3}
     for bad in (least - 1, 1.5, True):
         with pytest.raises(ValueError, match=f"{name} to be an integer of at least {least}"):
             record(carts(), **{**counts, name: bad})
@@ -394,9 +397,9 @@ ACTION, REWARD = np.zeros((2, 5, 1), np.float32), np.zeros((2, 4))
         ({"action": ACTION.astype(np.float64)}, "type float32, got"),
         ({"reward": np.zeros((2, 5))}, r"reward of shape \(2, 4\)"),
         ({"reward": np.full((2, 4), np.inf)}, "finite reward"),
-        ({"warm_up": 0}, "warm_up from 1 to 4"),
-        ({"warm_up": 5}, "warm_up from 1 to 4"),
-        ({"length": np.array([2, 3]), "warm_up": 3}, "warm_up from 1 to 2"),
+        ({"context_frames": 0}, "context_frames from 1 to 4"),
+        ({"context_frames": 5}, "context_frames from 1 to 4"),
+        ({"length": np.array([2, 3]), "context_frames": 3}, "context_frames from 1 to 2"),
         ({"length": np.array([5])}, r"length of shape \(2,\).* got \(1,\)"),
         ({"length": np.array([5.0, 5.0])}, "an integer for each episode, got .*float64"),
         ({"length": np.array([1, 5])}, "from 2 to 5 frames, got 1 to 5"),

@@ -443,10 +443,8 @@ def slow_loss(
 def search_problem(
     residual: bool, epsilon: float, horizon: float, **settings: Any
 ) -> tuple[JumpyRNN, dict[str, Tensor]]:
-    config = replace(
-        SMALL, residual=residual, epsilon=epsilon, horizon=horizon, forced_jumps=0.1, priming=2
-    )
-    model = made(replace(config, **settings), seed=3)
+    config = replace(SMALL, residual=residual, epsilon=epsilon, horizon=horizon, forced_jumps=0.1)
+    model = made(replace(config, context_frames=2, **settings), seed=3)
     obs, action = smooth(batch=12, length=16)
     # Lines that start near the frames, as those of a trained model do.
     with torch.no_grad():
@@ -483,7 +481,7 @@ def test_line_search_equals_the_slow_loop(
     if epsilon == 0.0:
         assert 1 < longest < 5  # forced jumps only
     if epsilon == 9.0:
-        # Everything is accurate: only priming (2 frames) and the action, of all but the last row.
+        # Everything is accurate: only the 2 context frames and the action, of all but the last row.
         assert {line.jump for line in lines if line.row != 11} == {1, 2, 12}
         assert all(line.jump in (1, 14) for line in lines if line.row == 11)
     if epsilon in (0.03, 0.1):
@@ -577,7 +575,7 @@ def test_an_action_cuts_a_constant_jump_and_the_next_begin_there() -> None:
 
 @pytest.mark.parametrize("residual", [True, False])
 def test_constant_jumps_are_trained_on_their_own_lines(residual: bool) -> None:
-    """Ticks at the frames of priming, every third frame from the last of them, and at actions."""
+    """Ticks at the context frames, every third frame from the last of them, and at actions."""
     model, batch = search_problem(residual, epsilon=0.0, horizon=2.0)
     model.config = replace(model.config, constant_jump=3, horizon=2.0)
     obs, action = batch["obs"], batch["action"]
@@ -644,13 +642,14 @@ def test_forced_jumps_need_a_number_below_their_rate() -> None:
 
 # -- all of them ---------------------------------------------------------------------------------
 
+JUMPY: Any = {"epsilon": 0.05, "context_frames": 1}
 CONFIGS: dict[str, Any] = {
     "RNN": RNNConfig(2, 2, 16, 16),
     "RNN of frames": RNNConfig(2, 2, 16, 16, residual=False),
     "ODE-RNN": ODERNNConfig(2, 2, 16, 16),
     "ODE-RNN of frames": ODERNNConfig(2, 2, 16, 16, residual=False),
-    "JumpyRNN": JumpyRNNConfig(2, 2, 16, 16, epsilon=0.05, priming=1),
-    "JumpyRNN as printed": JumpyRNNConfig(2, 2, 16, 16, residual=False, epsilon=0.05, priming=1),
+    "JumpyRNN": JumpyRNNConfig(2, 2, 16, 16, **JUMPY),
+    "JumpyRNN as printed": JumpyRNNConfig(2, 2, 16, 16, residual=False, **JUMPY),
 }
 
 
@@ -723,7 +722,7 @@ def test_it_learns_to_continue_lines(config: Any, steps: int, first: float, boun
     error = (imagined.obs - test[:, 4:]).square().mean()
     assert error < bound * (test[:, 3:4] - test[:, 4:]).square().mean(), "better than standing"
     if isinstance(config, JumpyRNNConfig):
-        # Ticks at the 4 frames of priming, then one jump to the end: 12 frames in 4 ticks are 3.
+        # Ticks at the 4 context frames, then one jump to the end: 12 frames in 4 ticks are 3.
         assert float(log["mean_jump"]) > 2.5
         assert 9 * 128 / float(imagined.ticks.sum()) > 3.0
 

@@ -99,7 +99,7 @@ def sequences(folder: Path) -> Found:
     for name in sorted({*data.TASKS} - {"weather"}):  # which reads a file
         found[name] = data.make_task(data.TaskConfig(name, 3, seed=1))
     for name in envs.ENV_IDS[:2]:
-        found[name] = data.record(gym.make_vec(name, 3), 5, 50, hold=3, warm_up=3, seed=2)
+        found[name] = data.record(gym.make_vec(name, 3), 5, 50, hold=3, context_frames=3, seed=2)
     return found
 
 
@@ -111,7 +111,7 @@ def losses(folder: Path) -> Found:
         model = loop._first_weights(training.TrainingConfig(config)) if config else seeing
         sequences = loading.load_data(PICTURES if name[0] == "s" else PLANE, folder)
         sampler = model.sampler(sequences)
-        batch = sampler.sample(16, torch.Generator().manual_seed(5))
+        batch = sampler.sample(16, torch.Generator().manual_seed(5), 0 if config else 400)
         loss, log = model.loss(batch)
         loss.backward()
         gradient = {name: weight.grad for name, weight in model.named_parameters()}
@@ -132,7 +132,7 @@ def predictions(_: Path) -> Found:
             if "task" in about
             else data.make_dataset(data.DatasetConfig.from_dict({**about, "num_trajectories": 4}))
         )
-        state = model.observe(loading.as_frames(part.obs[:, : part.warm_up]))
+        state = model.observe(loading.as_frames(part.obs[:, : part.context_frames]))
         found[name] = [state, model.imagine(state, times)]
         if model.action_size:
             action = torch.linspace(-1, 1, 16).view(4, 2, 2).requires_grad_()

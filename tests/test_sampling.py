@@ -173,14 +173,13 @@ def test_pictures_are_scaled(kind: Any) -> None:
 
 
 def test_pictures_to_see_are_real_ones_and_events_are_those_of_what_is_seen() -> None:
-    source, looking = ended(), True
+    source, generator = ended(), torch.Generator().manual_seed(0)
     sampler = PictureEventSampler(
-        source, read=lambda obs: obs[..., :4], is_looking=lambda: looking, on_line=False
+        source, read=lambda obs: obs[..., :4], looking_steps=9, on_line=False
     )
-    seen = draw(sampler, 4000)["pictures"][:, 0]
+    seen = sampler.sample(4000, generator, step=8)["pictures"][:, 0]
     assert set(seen.int().tolist()) == {
         100 * row + frame for row, end in enumerate(source.length) for frame in range(end)
     }
-    looking = False
     with pytest.raises(ValueError, match="no event of kind 'single'"):
-        draw(sampler, 4)
+        sampler.sample(4, generator, step=9)

@@ -164,11 +164,11 @@ def test_json_has_no_nan() -> None:
 
 
 @pytest.mark.parametrize(
-    ("warm_up", "frames", "expected"),
+    ("context_frames", "frames", "expected"),
     [(1, 21, [1, 7, 14, 20]), (4, 5, [4]), (4, 7, [4, 5, 6]), (20, 80, [20, 40, 59, 79])],
 )
-def test_moments_of_one_step_errors(warm_up: int, frames: int, expected: list[int]) -> None:
-    assert one_step_moments(warm_up, frames) == expected
+def test_moments_of_one_step_errors(context_frames: int, frames: int, expected: list[int]) -> None:
+    assert one_step_moments(context_frames, frames) == expected
 
 
 def test_scores_that_cannot_be_computed_are_refused() -> None:
@@ -177,7 +177,7 @@ def test_scores_that_cannot_be_computed_are_refused() -> None:
         score(Still(2), lines, 0)
 
     class AllShown:
-        obs, action, config, warm_up = lines.obs, lines.action, lines.config, 21
+        obs, action, config, context_frames = lines.obs, lines.action, lines.config, 21
 
     with pytest.raises(ValueError, match="more frames than the 21 that are shown"):
         score(Still(2), AllShown())
@@ -202,10 +202,10 @@ def test_times_and_ticks_are_on_the_clock_of_the_sequence(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("warm_up", [2, 3, 10, 45])
-def test_any_warm_up_that_the_model_can_use(warm_up: int, kind: str) -> None:
-    obs, times = frames_of("billiards2d", 3), [warm_up - 1.0, warm_up + 0.5]
-    found = sample(small(kind, 4), obs, None, warm_up, times)
+@pytest.mark.parametrize("context_frames", [2, 3, 10, 45])
+def test_any_context_frames_that_the_model_can_use(context_frames: int, kind: str) -> None:
+    obs, times = frames_of("billiards2d", 3), [context_frames - 1.0, context_frames + 0.5]
+    found = sample(small(kind, 4), obs, None, context_frames, times)
     assert found.obs.shape == (3, 2, 4) and bool(found.obs.isfinite().all())
     assert torch.allclose(found.state.obs, found.obs[:, -1], atol=1e-5)
 
@@ -221,11 +221,11 @@ def test_gradients_lead_to_the_frames_shown_alone(kind: str) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"warm_up": 0}, "warm_up to be an integer of at least 1, got 0"),
-        ({"warm_up": 26}, "warm_up must be from 1 to 25, the number of frames .* got 26"),
-        ({"warm_up": 2.0}, "warm_up to be an integer of at least 1, got 2.0"),
-        ({"warm_up": True}, "warm_up to be an integer of at least 1, got True"),
-        ({"warm_up": 1}, "at least 2 frames, got 1"),
+        ({"context_frames": 0}, "context_frames to be an integer of at least 1, got 0"),
+        ({"context_frames": 26}, "from 1 to 25, the number of frames .* got 26"),
+        ({"context_frames": 2.0}, "context_frames to be an integer of at least 1, got 2.0"),
+        ({"context_frames": True}, "context_frames to be an integer of at least 1, got True"),
+        ({"context_frames": 1}, "at least 2 frames, got 1"),
         ({"times": [2.9]}, "must not lie before the last frame shown, which is 3, got 2.9"),
         ({"times": [-1.0, 5.0]}, "must not lie before the last frame shown"),
         ({"times": [4.0, float("nan")]}, "times must be finite"),
@@ -239,6 +239,6 @@ def test_gradients_lead_to_the_frames_shown_alone(kind: str) -> None:
     ],
 )
 def test_bad_input_is_refused(change: dict[str, Any], message: str) -> None:
-    values = {"obs": torch.zeros(1, 25, 2), "action": None, "warm_up": 4, "times": [4.0]}
+    values = {"obs": torch.zeros(1, 25, 2), "action": None, "context_frames": 4, "times": [4.0]}
     with pytest.raises(ValueError, match=message):
         sample(small("latent-jump", 2), **{**values, **change})

@@ -138,7 +138,7 @@ def learned() -> PlacementModel:
 
 
 def lines(count: int) -> tuple[Any, Any, Any]:
-    """Lead-in frames (B, 4, 2) of the environment, actions (B, 2), and what followed (B, 17, 2)."""
+    """Context frames (B, 4, 2) of the environment, actions (B, 2), and what followed (B, 17, 2)."""
     env = gym.make("Billiards1D-v0")
     actions = np.random.default_rng(0).uniform(-1, 1, (count, 2)).astype(np.float32)
     frames = []

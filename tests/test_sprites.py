@@ -223,32 +223,25 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_pictures_come_first_then_events(finished: Path) -> None:
     model = from_pretrained(finished / "best")
     assert isinstance(model, SpriteJump)
-    assert int(model.looked) == 50 and not model.is_looking
     data = pictures(2, 30)
     sampler = model.sampler(data)
     generator = torch.Generator().manual_seed(0)
-    batch = sampler.sample(16, generator)
+    batch = sampler.sample(16, generator, step=50)
     assert batch["pair"].shape == (16, 5, 2)
     loss, log = model.loss(batch)
     loss.backward()
     assert {"wall", "pair_time", "pair_jump"} <= log.keys()
     assert all(weight.grad is None for weight in model.sprites.parameters())
-    model.looked.zero_()
-    batch = sampler.sample(16, generator)
+    batch = sampler.sample(16, generator, step=49)
     assert {name: tuple(value.shape) for name, value in batch.items()} == {"pictures": (2, 784)}
 
 
-def test_looking_is_counted_in_training_only() -> None:
+def test_the_loss_changes_nothing() -> None:
     model = SpriteJump(SpriteJumpConfig(action_size=0, looking_steps=2))
-    batch = {"pictures": films(2, 1)[0, :2]}
-    model.eval()
-    model.loss(batch)
-    assert int(model.looked) == 0 and model.is_looking
-    model.train()
-    for _ in range(2):
-        loss, log = model.loss(batch)
-        assert log.keys() == {"redrawn"} and loss > 0
-    assert not model.is_looking
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    loss, log = model.loss({"pictures": films(2, 1)[0, :2]})
+    assert log.keys() == {"redrawn"} and loss > 0
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 @pytest.mark.parametrize("stop", [30, 55], ids=["while looking", "afterwards"])
@@ -262,7 +255,7 @@ def test_an_interrupted_run_ends_with_the_same_bytes(
     calls = []
 
     def dying(self: SpriteJump, batch: dict[str, Tensor]) -> object:
-        calls.append(1)
+        calls.append("pictures" in batch)
         if len(calls) > stop:
             raise KilledError
         return loss(self, batch)
@@ -272,6 +265,7 @@ def test_an_interrupted_run_ends_with_the_same_bytes(
     with pytest.raises(KilledError):
         train(RUN, folder, progress=False)
     monkeypatch.setattr(SpriteJump, "loss", loss)
+    assert sum(calls) == min(stop + 1, 50), "then events"
     assert Checkpoint.load(folder / "checkpoint.safetensors").step == stop // 25 * 25
     train(RUN, folder, resume=True, progress=False)
     for name in ("checkpoint.safetensors", "best/model.safetensors"):

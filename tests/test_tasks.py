@@ -45,14 +45,14 @@ def test_shapes_and_types_and_that_the_config_alone_decides(task: str) -> None:
     data, (frames, shown, size) = make_task(TaskConfig(task, 5)), SHAPES[task]
     assert data.obs.shape == (5, frames, size) and len(data) == 5
     assert data.obs.dtype == (np.uint8 if task.startswith("pixel") else np.float32)
-    assert data.warm_up == shown
+    assert data.context_frames == shown
     assert data.action.shape == (5, frames, 0) and data.action.dtype == np.float32
     assert np.array_equal(data.obs, made(task, 5))
     assert not np.array_equal(data.obs, made(task, 5, seed=1))
 
 
 def test_every_task_is_that_of_the_papers() -> None:
-    found = {name: (task.frames, task.warm_up, task.obs_size) for name, task in TASKS.items()}
+    found = {name: (t.frames, t.context_frames, t.obs_size) for name, t in TASKS.items()}
     assert found == SHAPES and list(found) == list(SHAPES)
 
 
@@ -171,7 +171,7 @@ def test_measured_weather_is_read_from_its_file(tmp_path: Path) -> None:
     path = write_csv(weather, tmp_path / "weather.csv")
     data = make_task(TaskConfig("weather", 1000, csv=path))
     assert np.array_equal(data.obs, weather_sequences(weather, "train", stride=20))
-    assert data.warm_up == 20
+    assert data.context_frames == 20
     assert np.array_equal(data.obs, make_task(TaskConfig("weather", 1000, seed=5, csv=path)).obs)
     assert len(make_task(TaskConfig("weather", 2, csv=path))) == 2
 

@@ -106,10 +106,10 @@ def test_frames_may_be_read_only_or_read_backwards_and_bytes_are_pictures() -> N
     fixed = FRAMES.numpy().copy()
     fixed.setflags(write=False)
     for frames in (FRAMES.flip(0).numpy()[::-1], fixed):
-        assert torch.equal(WorldModelEnv(SimulatorModel(), FRAME, frames).lead_ins, FRAMES)
+        assert torch.equal(WorldModelEnv(SimulatorModel(), FRAME, frames).frames, FRAMES)
     pictures = (255 * FRAMES).to(torch.uint8)
     env = WorldModelEnv(SimulatorModel(), FRAME, pictures)
-    assert torch.equal(env.lead_ins, pictures / 255.0)
+    assert torch.equal(env.frames, pictures / 255.0)
     seen, wanted = (env.observe(frames)["observation"] for frames in (pictures, pictures / 255.0))
     assert torch.equal(seen, wanted)
 
@@ -129,9 +129,9 @@ def test_without_a_seed_starts_come_from_the_global_one() -> None:
 
 def test_the_frames_move_with_the_environment() -> None:
     env = WorldModelEnv(RNN(RNNConfig()), FRAME, FRAMES).to("meta")
-    assert env.device == env.lead_ins.device == torch.device("meta")
+    assert env.device == env.frames.device == torch.device("meta")
     assert all(weight.device == env.device for weight in env.world_model.parameters())
-    assert "lead_ins" not in env.state_dict()
+    assert "frames" not in env.state_dict()
 
 
 def test_actions_are_clipped_as_in_the_environment() -> None:
@@ -168,7 +168,7 @@ def test_actions_of_other_environments_have_other_bounds() -> None:
     [
         (RNN(RNNConfig(action_size=0)), FRAMES, {}, "with actions, got RNN with action_size=0"),
         (SimulatorModel(), FRAMES[..., :2], {}, r"obs must have shape \(B, T, 4\)"),
-        (SimulatorModel(), FRAMES[:0], {}, r"at least one lead-in .* got frames \(0, 4, 4\)"),
+        (SimulatorModel(), FRAMES[:0], {}, r"expected context frames .* got frames \(0, 4, 4\)"),
         (SimulatorModel(), FRAMES, {"action_low": 1.0}, "must lie below action_high, got 1"),
     ],
 )

@@ -87,7 +87,7 @@ def pushed(seed: int = 0) -> Recording:
     action = np.zeros((30, 14, 1), np.float32)
     action[:, 1:-1:3] = rng.uniform(-1.0, 1.0, (30, 4, 1))
     places = np.cumsum(0.1 * action, axis=1) - 0.1 * action
-    return Recording(places.repeat(2, axis=2), action, np.zeros((30, 13)), warm_up=2)
+    return Recording(places.repeat(2, axis=2), action, np.zeros((30, 13)), context_frames=2)
 
 
 @pytest.fixture(scope="module")
@@ -267,7 +267,7 @@ def test_validation_is_the_error_of_all_frames_not_shown(data: Any, acts: list[i
     )
     torch.nn.init.normal_(model.encoder.last.weight)
     torch.nn.init.normal_(model.hazard.last.weight)
-    shown, (n, T) = data.warm_up, data.obs.shape[:2]
+    shown, (n, T) = data.context_frames, data.obs.shape[:2]
     obs = torch.from_numpy(data.obs / np.float32(255.0 if data.obs.dtype == np.uint8 else 1.0))
     action, ahead = torch.from_numpy(data.action), [float(t) for t in range(1, T - shown + 1)]
     errors, blind, lines = [], [], 0
@@ -770,6 +770,9 @@ def test_sets_of_one_task_may_differ_in_all_else() -> None:
     assert differences(config.to_dict(), replace(moved, seed=4).to_dict()) == [
         "seed=4 instead of 0"
     ]
+    values = replace(RUN, model=JumpyRNNConfig(first_epsilon=1.0)).to_dict()
+    older = json.loads(json.dumps(values).replace("context_frames", "priming"))
+    assert differences(older, values) == []
 
 
 @pytest.mark.parametrize("name", ["rnn", "jumpy-rnn", "latent-jump", "event-jump"])

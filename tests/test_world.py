@@ -109,7 +109,7 @@ def test_numbers_that_were_rounded_are_no_other_world(name: str) -> None:
     load_agent(name, task=task, device="cpu")
 
 
-def test_models_of_events_read_longer_lead_ins_and_others_do_not() -> None:
+def test_models_of_events_read_more_context_frames_and_others_do_not() -> None:
     task = plane_task(config={"lead_in": 5})
     assert warning_of(from_pretrained("fold-billiards2d"), task) == ""
     assert "lead_in 3, here 5" in warning_of(from_pretrained("jumpy-rnn-billiards2d"), task)

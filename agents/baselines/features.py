@@ -1,4 +1,4 @@
-"""What networks are shown in place of stacked frames."""
+"""Features that networks read in place of stacked frames."""
 
 from __future__ import annotations
 

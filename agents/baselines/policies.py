@@ -38,14 +38,14 @@ from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.envs.rules import Task, plane_task
 from jumpy_mbrl.models import world
 from jumpy_mbrl.models.pretrained import versions
-from jumpy_mbrl.shipped import CONFIG, Shelf
+from jumpy_mbrl.shipped import CONFIG, ShippedFolders
 
 FORMAT = "jumpy-mbrl policy"
 FORMAT_VERSION = 1
 ALGORITHMS: dict[str, Any] = {"ppo": stable_baselines3.PPO, "sac": stable_baselines3.SAC}
 
 _POLICY = "policy.zip"
-_SHELF = Shelf("policies", "policy", "save_policy")
+_SHIPPED = ShippedFolders("policies", "policy", "save_policy")
 _OF_THE_RUN = (
     *("tensorboard_log", "_last_obs", "_last_original_obs", "_last_episode_starts"),
     *("ep_info_buffer", "ep_success_buffer"),
@@ -95,7 +95,7 @@ class PolicyAgent:
                 f"{'a line' if task.line else f'{balls} ball' + 's' * (balls > 1)}; take an agent "
                 f"that plans, such as 'jumpy' or 'simulator'"
             )
-        if task.config.lead_in + 1 != base.CONTEXT_FRAMES:
+        if task.config.context_frames != base.CONTEXT_FRAMES:
             raise base.OtherGameError(
                 f"expected a shot after {base.CONTEXT_FRAMES} frames, which the policy was trained "
                 f"on, got lead_in={task.config.lead_in}"
@@ -134,7 +134,7 @@ class PolicyAgent:
         return (actions[0] if single else actions), state
 
     def _as_trained(self, frames: NDArray[np.float32]) -> NDArray[Any]:
-        """Lead-in frames (B, 4, D) as the observations that the policy was trained on."""
+        """Context frames (B, 4, D) as the observations that the policy was trained on."""
         B, T, D = frames.shape
         check_frame_size(D)
         balls, targets = frames[..., :FRAME_SIZE], frames[..., FRAME_SIZE:]
@@ -202,7 +202,7 @@ def load_policy(
         env: to train on in, of any number of tables (``make_vec_env``).
     """
     place = any_device(device)
-    folder = _SHELF.find(path_or_name)
+    folder = _SHIPPED.find(path_or_name)
     path, content = folder / _POLICY, policy_info(folder)
     name, wanted = content["algorithm"], content["policy_sha256"]
     try:
@@ -275,7 +275,7 @@ def save_policy(
 
 def policy_info(path_or_name: str | os.PathLike[str]) -> dict[str, Any]:
     """The ``config.json`` of a saved policy; `ValueError` if there is none, or it is damaged."""
-    path = _SHELF.find(path_or_name) / CONFIG
+    path = _SHIPPED.find(path_or_name) / CONFIG
     fields = {"algorithm": str, "training": dict, "metrics": dict, "policy_sha256": str}
     try:
         content = files.read_json(path, FORMAT, FORMAT_VERSION, fields)
@@ -291,7 +291,7 @@ def policy_info(path_or_name: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def is_whole(path: str | os.PathLike[str]) -> bool:
-    """Whether a folder has a policy whose two files belong together, and not what a crash left;
+    """Whether a folder has a whole policy: two files that belong together;
     `ValueError` if its config is damaged or foreign."""
     zipped, config = Path(path) / _POLICY, Path(path) / CONFIG
     return config.is_file() and files.has_sha256(zipped, policy_info(Path(path))["policy_sha256"])
@@ -306,17 +306,17 @@ def policy_agent(
         frames, seconds = (info["metrics"].get(name) for name in ("frames", "seconds"))
         frames = None if frames is None else operator.index(frames)
         seconds = None if seconds is None else float(seconds)
-    policy, name = load_policy(path_or_name, trust=trust), _SHELF.text_of(path_or_name)
+    policy, name = load_policy(path_or_name, trust=trust), _SHIPPED.text_of(path_or_name)
     return PolicyAgent(policy, info["training"], task, name, frames, seconds)
 
 
 def shipped_policies() -> list[str]:
     """The names of the policies that come with the package."""
-    return _SHELF.names()
+    return _SHIPPED.names()
 
 
 class _PlainPickler(pickle.Pickler):
-    """Leaves out what NumPy's versions call by other names: arrays' insides, random generators."""
+    """Leaves out what NumPy's versions name differently: arrays' insides, random generators."""
 
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, np.ndarray):

@@ -1,4 +1,4 @@
-"""What defines a training run, and the runs with a name."""
+"""Configuration of a policy's training run, and the presets."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _SPANS = {"gamma": (0.0, 1.0), "gae_lambda": (0.0, 1.0), "log_std_init": (-math.
 _POSITIVE = ("clip_range", "learning_rate")
 _FREE_ON_RESUME = ("timesteps", "device", "threads")
 _STACKED = 4
-"""Frames shown at once: those of the lead-in."""
+"""Frames shown at once: the context frames."""
 _MOST_REPLAY = 8 * 2**30
 """Bytes of observations that a replay buffer may hold."""
 
 
 @dataclass(frozen=True)
 class PPOConfig:
-    """What PPO alone has, in SB3's names.
+    """Settings of PPO alone, by SB3's names.
 
     Attributes:
         n_steps: steps on every table between two updates.
@@ -52,7 +52,7 @@ class PPOConfig:
 
 @dataclass(frozen=True)
 class SACConfig:
-    """What SAC alone has, in SB3's names.
+    """Settings of SAC alone, by SB3's names.
 
     Attributes:
         buffer_size: steps that are kept to learn from.
@@ -89,7 +89,7 @@ class PolicyConfig:
         random_target: whether each episode draws its own target, which is then seen.
         reward: "sparse" or "dense", to learn from; success alone decides which policy is best.
         inside: a world model, by its shipped name or folder, to learn from what it imagines of
-            each table after its lead-in. Validation tables are real all the same.
+            each table after its context frames. Validation tables are real all the same.
         timesteps: steps to train for, on all tables together.
         n_envs: tables played at once.
         learning_rate: of Adam.
@@ -229,7 +229,7 @@ def completed(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """What two results of `to_dict` disagree in, but for what may change when a run goes on."""
+    """Where two results of `to_dict` differ, but for settings that may change on resume."""
     before, after = completed(before), completed(after)
     return [
         f"{name}={after.get(name)!r} instead of {before.get(name)!r}"

@@ -61,7 +61,7 @@ class CurvePoint:
     Attributes:
         timesteps: steps so far, on all tables together.
         frames: of experience so far, the first one of every episode included; inside a world model
-            those that it imagined, and the lead-ins before them.
+            those that it imagined, and the context frames before them.
         seconds: of training so far, without validations.
         success: the fraction of held-out tables won, by the policy's mean actions.
         n: how many tables these were.
@@ -262,7 +262,7 @@ class _Validation(EvalCallback):
         self.frames = self.last.frames
         self.best = _best_success(folder / BEST)
         # A reset shows as many frames, of which SB3 is told no number.
-        self.shown_at_reset = TableConfig().lead_in + 1 if config.form == "shot" else 1
+        self.shown_at_reset = TableConfig().context_frames if config.form == "shot" else 1
 
     def _on_training_start(self) -> None:
         super()._on_training_start()
@@ -311,7 +311,7 @@ class _Validation(EvalCallback):
 
 
 def _save(model: BaseAlgorithm, folder: Path, curve: list[CurvePoint]) -> None:
-    """Writes what a run goes on from.
+    """Writes the checkpoint.
 
     The zip comes last: it says how far the run is. A replay buffer a little ahead of it does no
     harm, and points of the curve beyond it are dropped when the run goes on.
@@ -330,7 +330,7 @@ def _save(model: BaseAlgorithm, folder: Path, curve: list[CurvePoint]) -> None:
 
 
 def _best_success(folder: Path) -> float:
-    """What the best policy so far reached; less than nothing if there is none, or half of it."""
+    """Success of the best policy so far; below 0 if there is none, or half of one."""
     if not policies.is_whole(folder):
         return -1.0
     metrics = policies.policy_info(folder)["metrics"]

@@ -1,1 +1,1 @@
-"""Planning: optimizers, what they search by, the time they may take, and plans retraced."""
+"""Planning: optimizers, robust selection, time budgets, receding horizon and plan traces."""

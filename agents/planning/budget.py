@@ -1,4 +1,4 @@
-"""Time to plan in: what asks it goes on for as long as the next piece of work will fit.
+"""Time budgets: a search asks its budget whether the next piece of work still fits.
 
 Sizes are rollouts of an episode; what they cost is learned by timing them.
 """
@@ -15,7 +15,7 @@ _STEP_COST = 4.0
 
 
 class Budget:
-    """As much time as is needed: everything is done as it was planned."""
+    """No limit: everything is done as it was planned."""
 
     def rounds(
         self, planned: Iterable[int], endless: Iterable[int], share: float = 1.0
@@ -41,7 +41,7 @@ class Budget:
 
 
 class Deadline(Budget):
-    """What fits into the time from now until ``end``, which may have passed already.
+    """A limit: what fits between now and ``end``, which may have passed already.
 
     Args:
         end: in seconds of ``clock``.
@@ -111,7 +111,7 @@ class Deadline(Budget):
         return may_play
 
     def _fits(self, seconds: float, share: float = 1.0, keep: float = 0.0) -> bool:
-        """Whether that is over within a share of the time, less what is kept for the end."""
+        """Whether so much work ends within a share of the time, less what is kept for the end."""
         usable = self._whole - min(keep, _KEPT * self._whole)
         return self._clock() + seconds <= self._begin + share * usable
 

@@ -11,7 +11,7 @@ from jumpy_mbrl.processes import check_at_once
 
 @dataclass(frozen=True, kw_only=True)
 class SearchConfig:
-    """What every planner can be told. `ValueError` for what cannot be.
+    """Settings of every planner. `ValueError` for an impossible one.
 
     Attributes:
         finalists: of how many actions the most robust is selected; 0 takes that of the best score.

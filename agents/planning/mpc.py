@@ -5,7 +5,6 @@ Letters: n episodes, T frames, D observation size, A action size.
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -26,24 +25,17 @@ class RecedingHorizon:
     Args:
         planner: plans with an ``ActionSequence``.
         context_frames: how many of the last frames are shown to the model.
-        memory: the old name of ``context_frames``.
     """
 
-    def __init__(
-        self, planner: Planner[Any], context_frames: int = 4, *, memory: int | None = None
-    ) -> None:
+    def __init__(self, planner: Planner[Any], context_frames: int = 4) -> None:
         if not isinstance(planner.model, ActionSequence):
             raise ValueError(
                 "expected a planner of action sequences, got one with the model "
                 f"{type(planner.model).__name__}; give it ActionSequence(model, action_times)"
             )
-        if memory is not None:
-            warnings.warn("memory is now called context_frames", DeprecationWarning, stacklevel=2)
         self.planner = planner
         self.model = planner.model
-        self.context_frames = check_count(
-            "context_frames", context_frames if memory is None else memory
-        )
+        self.context_frames = check_count("context_frames", context_frames)
 
     def __call__(self, obs: NDArray[Any], action: NDArray[np.float32]) -> NDArray[np.float32]:
         """The actions (n, A) for frames (n, T, D), after the actions (n, T, A) at them.

@@ -1,4 +1,4 @@
-"""Searches for the best actions, which know nothing of these but their scores.
+"""Searches for the best actions, which know a function that scores them and nothing else.
 
 They are given a function that scores actions (B, S, A) in the unit box, [-1, 1] in every direction,
 as (B, S), more being better; what was found before; the time to search in; and how much to search.

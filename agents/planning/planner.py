@@ -207,7 +207,7 @@ class Planner(ABC, Generic[ConfigT]):
 
     @torch.no_grad()
     def observe(self, frames: NDArray[np.float32] | Tensor) -> State:
-        """What the planner's model makes of frames (B, T, D), which are read as by ``plan``."""
+        """The model's state after frames (B, T, D), which are read as by ``plan``."""
         seen, _ = aimed(self._as_read(frames), self.model.obs_size, self.objective)
         return self.model.observe(seen)
 
@@ -247,7 +247,7 @@ class Planner(ABC, Generic[ConfigT]):
         return (state.map(_outside_inference),)
 
     def _budget(self, started: float, done: int, episodes: int = 1) -> Budget:
-        """For ``episodes``, with which ``done`` of a batch will be done."""
+        """The budget of ``episodes``, after which ``done`` of a batch are planned."""
         if self.config.budget_ms is None:
             return Budget()
         end = started + 1e-3 * self.config.budget_ms * done
@@ -400,5 +400,5 @@ def _outside_inference(tensor: Tensor) -> Tensor:
 
 
 def _type_of(model: WorldModel) -> torch.dtype | None:
-    """That of a model's weights; None if it has none."""
+    """The type of a model's weights; None if it has none."""
     return next((part.dtype for part in model.parameters() if part.is_floating_point()), None)

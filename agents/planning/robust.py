@@ -16,7 +16,7 @@ from jumpy_mbrl.agents.planning.optimizers import Found, Score, best
 def select(
     models: Sequence[Score], found: Found, finalists: int, noise: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Of what was found for each episode one action, (B, A), its score and the belief in it, (B,).
+    """One of the actions found for each episode, (B, A), its score and the belief in it, (B,).
 
     Args:
         models: scores of actions as each model of an ensemble imagines them; they share the noise.

@@ -156,7 +156,7 @@ def _state(
     truth: tuple[Floats, Floats],
     config: TableConfig,
 ) -> State:
-    """What a planner knows: of an oracle the truth, positions and velocities."""
+    """The state that a planner starts from: for an oracle the true positions and velocities."""
     if not planner.oracle:
         return planner.observe(frames[None])
     model: Any = planner.model

@@ -45,20 +45,20 @@ _TASKS: dict[str, Callable[..., Task]] = {BILLIARDS_2D: plane_task, BILLIARDS_1D
 class WorldModelVectorEnv(BilliardsVectorEnv, GymVectorEnv):
     """`Billiards2D-v0` or `Billiards1D-v0`, many at once, played in the imagination of a model.
 
-    Tables are dealt, and their lead-in is played, by the real environment, with its seeds, options,
+    Tables are dealt and played up to the shot by the real environment, with its seeds, options,
     `reset_mask` and `autoreset_mode`. All that follows the shot is imagined, and judged as a real
     table is, frame by frame. Positions are clipped to the table, and a ball that the model loses
     (NaN) stays where it was.
 
     | `step_by` | one step is                             | spaces of            | time over  |
     |-----------|-----------------------------------------|----------------------|------------|
-    | `"frame"` | one frame, those of the lead-in too     | `Billiards2D-v0`     | truncated  |
+    | `"frame"` | one frame, the context frames too       | `Billiards2D-v0`     | truncated  |
     | `"jump"`  | the frames up to the model's next tick  | `Billiards2DShot-v0` | truncated  |
     | `"shot"`  | all frames that are left                | `Billiards2DShot-v0` | terminated |
 
     A jump lasts until the first frame at or after the tick: a table is judged at frames. By jumps
     and by shots, an episode begins at the frame of the shot, the first action plays it, and an
-    observation is the last `lead_in + 1` frames, which show velocities. By frames, the action at
+    observation is the last context frames, which show velocities. By frames, the action at
     frame `lead_in` is the shot, and `max_shots` allows more. All other actions are ignored, as in
     the real environment. An episode that reaches the target is terminated; the games that count
     the last frame alone (`success="last"`, `Billiards1D-v0`) are terminated there.
@@ -78,12 +78,12 @@ class WorldModelVectorEnv(BilliardsVectorEnv, GymVectorEnv):
         env_id: of the real environment: "Billiards2D-v0" or "Billiards1D-v0".
         reward: "sparse", "dense", or a function that is given the imagined observations of n
             frames and of those right after them, (n, D) float32 each, and returns n rewards.
-        frames: lead-ins to start from, drawn at random, (n, T, D) with T > `lead_in`, such as the
-            `obs` of a dataset; by default the real environment's own. Positions are in [0, 1], or
-            bytes, 255 meaning 1.
+        frames: to start from, drawn at random, (n, T, D), of which the first are the context
+            frames, such as the `obs` of a dataset; by default the real environment's own. Positions
+            are in [0, 1], or bytes, 255 meaning 1.
         autoreset_mode: as in `BilliardsVectorEnv`.
         render_mode: None or "rgb_array": `render` draws what is imagined.
-        backend: what moves the balls in the lead-in, as in `BilliardsVectorEnv`.
+        backend: what moves the balls up to the shot, as in `BilliardsVectorEnv`.
         arguments: others of the real environment, but for `obs_type="state"`, which cannot be
             imagined, and `max_episode_steps`: episodes end with the table's `num_frames`. Pixels
             are drawn from imagined positions.
@@ -134,7 +134,7 @@ class WorldModelVectorEnv(BilliardsVectorEnv, GymVectorEnv):
         self._taken = np.zeros(self.num_envs, dtype=np.int64)
         with torch.no_grad():
             self._state = model.initial_state(self.num_envs)
-        self._check_lead_in()
+        self._check_context_frames()
         warn_of_other_world(model, task, stacklevel=2)
 
     # What the form does differently
@@ -142,7 +142,7 @@ class WorldModelVectorEnv(BilliardsVectorEnv, GymVectorEnv):
     @property
     def _depth(self) -> int:
         """Number of frames in an observation."""
-        return 1 if self.step_by == "frame" else self.config.lead_in + 1
+        return 1 if self.step_by == "frame" else self.config.context_frames
 
     def _make_task(self, arguments: dict[str, Any]) -> Task:
         task = _TASKS[self.env_id](**arguments)
@@ -167,29 +167,29 @@ class WorldModelVectorEnv(BilliardsVectorEnv, GymVectorEnv):
         return task
 
     @torch.no_grad()
-    def _check_lead_in(self) -> None:
-        """Raises ``ValueError`` for a lead-in that the model cannot be shown."""
-        count = self.config.lead_in + 1
+    def _check_context_frames(self) -> None:
+        """Raises ``ValueError`` for context frames that the model cannot be shown."""
+        count = self.config.context_frames
         apart = np.linspace(0.2, 0.8, self.config.num_balls).repeat(2)[self._seen]
         try:
             self.model.observe(self._tensor(np.tile(apart, (1, count, 1))))
         except ValueError as error:
             raise ValueError(
-                f"expected a model that can be shown the {count} frames of a lead-in of "
+                f"expected a model that can be shown the {count} context frames of lead_in="
                 f"{self.config.lead_in}, got {type(self.model).__name__}: {error}"
             ) from error
 
     def _begin(self, rows: Rows, options: list[dict[str, Any]] | None = None) -> None:
-        """Deals tables and films their lead-in."""
+        """Deals tables and films their context frames."""
         if self._given is not None and options:
             checks.check_names("reset option for given frames", options[0], ["target"])
         super()._begin(rows, options)
-        lead_in = self.config.lead_in
+        lead_in, count = self.config.lead_in, self.config.context_frames
         if self._given is not None:
             drawn = [self._rng(row).integers(len(self._given)) for row in rows.tolist()]
-            self._film[rows, : lead_in + 1, self._seen] = self._given[drawn]
+            self._film[rows, :count, self._seen] = self._given[drawn]
         else:
-            for frame in range(lead_in + 1):
+            for frame in range(count):
                 if frame:
                     self._tables.play(np.zeros((self.num_envs, 2)), rows)
                 self._film[rows, frame] = self._tables.x[rows]
@@ -240,7 +240,7 @@ class WorldModelVectorEnv(BilliardsVectorEnv, GymVectorEnv):
 
     @torch.no_grad()
     def _go_on(self, rows: Rows, actions: NDArray[np.float64]) -> None:
-        """Films what follows the lead-in: the next frame, or after the shot all that are left.
+        """Films the next frame or, after the shot, all that are left.
 
         Frame by frame, tables of any age share a call of the model, so it is worth many.
         """
@@ -248,7 +248,8 @@ class WorldModelVectorEnv(BilliardsVectorEnv, GymVectorEnv):
         rows = rows[frame[rows] >= lead_in]
         new = rows[frame[rows] == lead_in]
         if len(new):
-            seen = self.model.observe(self._tensor(self._film[new, : lead_in + 1, self._seen]))
+            shown = self._film[new, : self.config.context_frames, self._seen]
+            seen = self.model.observe(self._tensor(shown))
             self._state = self._state.update_rows(as_tensor(new, device=seen.hidden.device), seen)
         shooting = frame[rows] < self.task.shots_end
         if self.step_by == "frame":
@@ -332,11 +333,11 @@ class WorldModelVectorEnv(BilliardsVectorEnv, GymVectorEnv):
 
     def _read_frames(self, frames: NDArray[Any]) -> NDArray[np.float64]:
         array = as_frames(as_array(frames)).numpy().astype(np.float64)
-        count, size = self.config.lead_in + 1, self.model.obs_size
+        count, size = self.config.context_frames, self.model.obs_size
         if array.ndim != 3 or not len(array) or array.shape[1] < count or array.shape[2] != size:
             raise ValueError(
-                f"expected frames of shape (n, T, {size}) with T at least {count}, the lead-in and "
-                f"the frame of the shot, got {array.shape}"
+                f"expected frames of shape (n, T, {size}) with T at least {count}, the context "
+                f"frames, got {array.shape}"
             )
         if not np.isfinite(array).all():
             raise ValueError("expected frames of finite numbers, got NaN or infinity among them")

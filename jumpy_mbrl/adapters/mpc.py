@@ -73,7 +73,7 @@ class CostModel:
             )
 
     def get_cost(self, info: Mapping[str, Any], action_candidates: Any) -> Tensor:
-        """What each candidate costs, (B, S).
+        """The cost of each candidate, (B, S).
 
         Differentiable if ``action_candidates`` asks for gradients; else no graph is built.
         `ValueError` for neither frames nor a state of this model, wrong shapes, no candidates, NaN

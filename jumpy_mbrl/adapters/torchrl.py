@@ -61,10 +61,10 @@ class WorldModelEnv(ModelBasedEnvBase):  # type: ignore[misc]  # mypy skips torc
     Args:
         model: any world model with actions.
         objective: what to reach, the same in every episode.
-        frames: (n, T, D), lead-ins that `reset` draws from; bytes are pictures, 0 to 255 meaning 0
-            to 1. The seed is that of `set_seed`, or else drawn from torch's global generator when
-            the environment is made (in the processes of a `ParallelEnv`, which have generators of
-            their own, `set_seed` alone decides).
+        frames: (n, T, D), context frames that `reset` draws from; bytes are pictures, 0 to 255
+            meaning 0 to 1. The seed is that of `set_seed`, or else drawn from torch's global
+            generator when the environment is made (in the processes of a `ParallelEnv`, which have
+            generators of their own, `set_seed` alone decides).
         batch_size: of the environment, for a collector; by default as that of the tensordicts.
         device: by default where the model is.
         action_low: least action, as the model learned it: one number, or one for each entry.
@@ -83,23 +83,23 @@ class WorldModelEnv(ModelBasedEnvBase):  # type: ignore[misc]  # mypy skips torc
     ) -> None:
         low, high = bounds_of(model, action_low, action_high)
         like = like_of(model)
-        lead_ins = as_frames(frames, like).to(device or like.device)
-        check_frames(lead_ins, model.obs_size, min_frames=1)
-        if not len(lead_ins):
+        starts = as_frames(frames, like).to(device or like.device)
+        check_frames(starts, model.obs_size, min_frames=1)
+        if not len(starts):
             raise ValueError(
-                f"expected at least one lead-in to start from, got frames {tuple(lead_ins.shape)}"
+                f"expected context frames to start from, got frames {tuple(starts.shape)}"
             )
         sizes = (batch_size,) if isinstance(batch_size, int) else batch_size
-        super().__init__(model, device=lead_ins.device, batch_size=torch.Size(sizes))
+        super().__init__(model, device=starts.device, batch_size=torch.Size(sizes))
         self.objective = objective
-        held = {"lead_ins": lead_ins, "_low": low.to(lead_ins), "_high": high.to(lead_ins)}
+        held = {"frames": starts, "_low": low.to(starts), "_high": high.to(starts)}
         for name, value in held.items():
             self.register_buffer(name, value, persistent=False)
         # On the CPU, so that a seed draws the same on all devices.
         seed = int(torch.randint(2**63 - 1, (), device="cpu"))
         self._rng = torch.Generator("cpu").manual_seed(seed)
         with torch.no_grad():
-            state = model.observe(lead_ins[:1])
+            state = model.observe(starts[:1])
         self._kind = type(state)
         with plain_defaults():  # torchrl's own tensors
             parts = {name: (value.shape[1:], value.dtype) for name, value in vars(state).items()}
@@ -118,7 +118,7 @@ class WorldModelEnv(ModelBasedEnvBase):  # type: ignore[misc]  # mypy skips torc
 
     def observe(self, frames: Tensor) -> TensorDict:
         """The tensordict (B,) to plan or to roll out from, after real frames (B, T, D)."""
-        seen = as_frames(frames, self.lead_ins)
+        seen = as_frames(frames, self.frames)
         # Nothing with a graph can be written to the memory that environments of several
         # processes share.
         with graph_for(seen):
@@ -127,8 +127,8 @@ class WorldModelEnv(ModelBasedEnvBase):  # type: ignore[misc]  # mypy skips torc
     def _reset(self, tensordict: TensorDictBase | None, **_: Any) -> TensorDictBase:
         batch = self.batch_size if tensordict is None else tensordict.batch_size
         size, place = (batch.numel(),), self._rng.device
-        drawn = torch.randint(len(self.lead_ins), size, generator=self._rng, device=place)
-        return self.observe(self.lead_ins[drawn.to(self.device)]).reshape(batch)
+        drawn = torch.randint(len(self.frames), size, generator=self._rng, device=place)
+        return self.observe(self.frames[drawn.to(self.device)]).reshape(batch)
 
     def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
         rows = tensordict.reshape(-1)

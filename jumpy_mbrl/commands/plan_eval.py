@@ -70,8 +70,8 @@ class Args:
     """Folders to play with in place of what is shipped: an agent's name and its folder, and so on.
     It may be any model, or, for ppo and sac, any policy."""
     ensemble: tuple[tuple[str, Path], ...] = ()
-    """Further models for the stress test of a planner: its name and a model, and so on. Their time
-    is in the milliseconds a shot."""
+    """Further models for a planner's robust selection: its name and a model, and so on. Their
+    time is in the milliseconds a shot."""
     search_ensemble: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Let them take part in the search too, by the mean score of all."""
     trust: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False

@@ -143,9 +143,9 @@ class TrajectoryDataset:
         return len(self.obs)
 
     @property
-    def warm_up(self) -> int:
-        """How many frames are shown before the shot: the lead-in, and the frame of the shot."""
-        return self.config.table.lead_in + 1
+    def context_frames(self) -> int:
+        """How many frames are shown before the shot, its own included."""
+        return self.config.table.context_frames
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes `path` (.npz, or `ValueError`) and the manifest `path`.json, each atomically."""
@@ -308,7 +308,7 @@ def _make_block(
 
 
 class _Header(NamedTuple):
-    """What an array says of itself."""
+    """The header of an array: its shape and type."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]

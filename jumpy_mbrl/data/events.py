@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from jumpy_mbrl.arrays import as_tensor
-from jumpy_mbrl.data.loading import SequenceData, lengths
+from jumpy_mbrl.data.loading import Batch, SequenceData, lengths
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -39,7 +39,7 @@ _CHUNK = 4096
 
 @dataclass(frozen=True)
 class EventTable:
-    """What happened in a dataset, one row an event.
+    """The events of a dataset, one row each.
 
     Attributes:
         single: events of one ball, (E, 3, 2): position, velocity before, velocity after.
@@ -117,7 +117,7 @@ class EventSampler:
             self._kinds[name] = as_tensor(rows, dtype=torch.float32, device=device)
         self._device = device
 
-    def sample(self, batch_size: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def sample(self, batch_size: int, generator: torch.Generator, step: int = 0) -> Batch:
         """``batch_size`` events of each kind, and uniform numbers ``u`` (batch_size, 4)."""
         u = torch.rand(batch_size, 4, generator=generator, dtype=torch.float32, device="cpu")
         batch = {"u": u.to(self._device)}

@@ -15,6 +15,7 @@ from jumpy_mbrl.data.dataset import DatasetConfig, load_or_make
 from jumpy_mbrl.data.recording import Recording, RecordingConfig
 from jumpy_mbrl.data.tasks import TaskConfig, make_task
 
+Batch = dict[str, Tensor]
 DataConfig = DatasetConfig | TaskConfig | RecordingConfig
 
 
@@ -24,7 +25,7 @@ class SequenceData(Protocol):
     Attributes:
         obs: (n, T, D) float32, or uint8 for pictures.
         action: (n, T, A) float32.
-        warm_up: how many frames are shown before prediction begins, at least 1.
+        context_frames: how many frames are shown before prediction begins, at least 1.
     """
 
     @property
@@ -34,7 +35,7 @@ class SequenceData(Protocol):
     def action(self) -> NDArray[np.float32]: ...
 
     @property
-    def warm_up(self) -> int: ...
+    def context_frames(self) -> int: ...
 
 
 def load_data(config: DataConfig, folder: str | os.PathLike[str]) -> SequenceData:
@@ -79,7 +80,7 @@ def as_frames(obs: Any, like: Tensor | None = None) -> Tensor:
 
 
 def actions_ahead(action: Tensor, now: int) -> tuple[Tensor | None, list[float]]:
-    """Of ``action`` (B, T, A), zeros where nothing was done, what ``WorldModel.imagine`` wants.
+    """The part of ``action`` (B, T, A), zeros where nothing is done, for ``WorldModel.imagine``.
 
     Those are the actions (B, M, A) at frame ``now`` and at later ones where any of the B rows acts,
     or None for a world without actions; and their M times in frames from now.

@@ -34,7 +34,7 @@ Policy = Callable[[NDArray[Any], NDArray[np.float32]], NDArray[np.float32]]
 """Chooses actions (n, A) from all frames so far (n, t, D) and the actions at them (n, t, A), of
 which the last are zeros, still to be chosen."""
 
-_ARRAYS = ("obs", "action", "reward", "warm_up")
+_ARRAYS = ("obs", "action", "reward")
 
 
 @dataclass(frozen=True)
@@ -59,22 +59,22 @@ class Recording:
     """Episodes, padded to T frames.
 
     `ValueError` for arrays of other shapes or types, NaN or infinity, actions or rewards beyond the
-    end of an episode, or a `warm_up` that leaves no frame to predict.
+    end of an episode, or a `context_frames` that leaves no frame to predict.
 
     Attributes:
         obs: (n, T, D) float32, or uint8 for pictures (row by row, 255 is 1.0 for a model). Beyond
             an episode's end any finite frames, such as its last one again.
         action: (n, T, A) float32: what was chosen at each frame, zeros where nothing was.
         reward: (n, T-1) float64, of the step from each frame to the next, zeros beyond the end.
-        warm_up: how many frames are shown before the first action, its own included. An episode
-            that ends within them teaches, but has nothing to be scored by.
+        context_frames: how many frames are shown before the first action, its own included. An
+            episode that ends within them teaches, but has nothing to be scored by.
         length: (n,) int64, how many frames of each episode are real, from 2 to T; by default all.
     """
 
     obs: NDArray[Any]
     action: NDArray[np.float32]
     reward: NDArray[np.float64]
-    warm_up: int = 1
+    context_frames: int = 1
     length: NDArray[np.int64] = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
@@ -104,10 +104,10 @@ class Recording:
             )
         object.__setattr__(self, "length", length.astype(np.int64))
         longest = int(length.max(initial=0))
-        if not 1 <= self.warm_up < longest:
+        if not 1 <= self.context_frames < longest:
             raise ValueError(
-                f"expected warm_up from 1 to {longest - 1}, so that there are frames to predict, "
-                f"got {self.warm_up}"
+                f"expected context_frames from 1 to {longest - 1}, so that there are frames to "
+                f"predict, got {self.context_frames}"
             )
         for name, array in {"obs": obs, "action": action, "reward": reward}.items():
             bad = np.flatnonzero(~np.isfinite(array.reshape(n, -1)).all(axis=1))
@@ -131,7 +131,8 @@ class Recording:
         # Without lengths where they say nothing, so that such a file keeps its checksum.
         ended = ("length",) if (self.length < self.obs.shape[1]).any() else ()
         with files.atomic_write(path) as temporary:
-            np.savez(temporary, **{name: getattr(self, name) for name in (*_ARRAYS, *ended)})
+            names = (*_ARRAYS, "context_frames", *ended)
+            np.savez(temporary, **{name: getattr(self, name) for name in names})
             return RecordingConfig(str(path), files.sha256_of(temporary))
 
     @classmethod
@@ -149,9 +150,11 @@ class Recording:
                 f"expected {path} to have the SHA-256 {sha256}, got {files.sha256_of(path)}; it "
                 "was changed or recorded anew since, so start a new training run"
             )
-        arrays: dict[str, Any] = read_arrays(path, _ARRAYS, optional=("length",))
+        optional = ("context_frames", "warm_up", "length")  # The second is an older name.
+        arrays: dict[str, Any] = read_arrays(path, _ARRAYS, optional=optional)
         with files.entries_of(path, "record it anew"):
-            return cls(**{**arrays, "warm_up": operator.index(arrays["warm_up"])})
+            count = arrays.pop("warm_up" if "warm_up" in arrays else "context_frames")
+            return cls(**arrays, context_frames=operator.index(count))
 
 
 def record(
@@ -160,7 +163,7 @@ def record(
     frames: SupportsIndex,
     *,
     hold: SupportsIndex = 1,
-    warm_up: SupportsIndex = 1,
+    context_frames: SupportsIndex = 1,
     policy: Policy | None = None,
     seed: int = 0,
 ) -> Recording:
@@ -177,7 +180,8 @@ def record(
             `length`; if all do, T is the longest one's. Every environment has one episode a round
             recorded, long or short, so that neither kind is more frequent than it is.
         hold: frames for which each action is given to the environment.
-        warm_up: frames before the first action, its own included; until then the action is zero.
+        context_frames: frames before the first action, its own included; until then the action is
+            zero.
         policy: what chooses, by default uniformly at random within the bounds. It is asked for
             all environments; where an episode has ended, it sees the last frame again and again,
             and its answer counts for nothing.
@@ -185,12 +189,12 @@ def record(
             policy. Recordings that are to share no start need seeds that lie further apart.
 
     `ValueError` for another kind of environment or space, counts that are too small, episodes that
-    all end within the warm-up, a policy whose actions have a wrong shape or lie outside the bounds,
-    or observations or rewards that are not finite.
+    all end within the context frames, a policy whose actions have a wrong shape or lie outside the
+    bounds, or observations or rewards that are not finite.
     """
     space = _check_env(env)
     n, hold = check_count("episodes", episodes), check_count("hold", hold)
-    shown = check_count("warm_up", warm_up)
+    shown = check_count("context_frames", context_frames)
     frames = check_count("frames", frames, shown + 1)
     if policy is None:
         rng = np.random.default_rng(seed)
@@ -208,8 +212,8 @@ def record(
     longest = int(length.max())
     if longest <= shown:
         raise ValueError(
-            f"expected episodes of more than the {shown} frames before the first action, but the "
-            f"longest ended with {longest}; choose a smaller warm_up"
+            f"expected episodes of more than the {shown} context frames, but the "
+            f"longest ended with {longest}; choose a smaller context_frames"
         )
     return Recording(obs[:, :longest], action[:, :longest], reward[:, : longest - 1], shown, length)
 
@@ -220,7 +224,7 @@ def _play(
     start: NDArray[Any],
     frames: int,
     hold: int,
-    warm_up: int,
+    context_frames: int,
     policy: Policy,
 ) -> tuple[NDArray[Any], NDArray[np.float32], NDArray[np.float64], NDArray[np.int64]]:
     """One episode of every environment from the first frame on: obs, action, reward and length."""
@@ -234,7 +238,7 @@ def _play(
     obs[:, 0] = first
     held = np.zeros((n, *space.shape), space.dtype)
     for t in range(frames - 1):
-        if t >= warm_up - 1 and (t - warm_up + 1) % hold == 0:
+        if t >= context_frames - 1 and (t - context_frames + 1) % hold == 0:
             chosen = _check_actions(policy(obs[:, : t + 1], action[:, : t + 1]), space, n)
             action[going, t] = chosen[going]
             held = chosen.reshape(held.shape).astype(held.dtype)

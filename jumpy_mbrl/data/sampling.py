@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from jumpy_mbrl.data.events import EventSampler
-from jumpy_mbrl.data.loading import SequenceData, as_frames, lengths
+from jumpy_mbrl.data.loading import Batch, SequenceData, as_frames, lengths
 
 _PLAIN: Any = {"dtype": torch.float32, "device": "cpu"}
 
@@ -28,8 +28,11 @@ _READ_AT_ONCE = 100
 class Sampler(Protocol):
     """Draws batches."""
 
-    def sample(self, batch_size: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """A batch for ``WorldModel.loss``; all randomness comes from ``generator`` (a CPU one)."""
+    def sample(self, batch_size: int, generator: torch.Generator, step: int = 0) -> Batch:
+        """A batch for ``WorldModel.loss``; all randomness comes from ``generator`` (a CPU one).
+
+        ``step`` counts the updates so far, for models that learn one thing after the other.
+        """
         ...
 
 
@@ -43,7 +46,7 @@ class SequenceSampler:
         self._is_padded = bool((self._length < self._obs.shape[1]).any())
         self._device = device
 
-    def sample(self, batch_size: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def sample(self, batch_size: int, generator: torch.Generator, step: int = 0) -> Batch:
         """``obs`` (B, T, D), ``action`` (B, T, A) and uniform numbers ``u`` (B, T) in [0, 1); of
         data with sequences that end early also their ``length`` (B,) in frames."""
         n, T = self._obs.shape[:2]
@@ -77,7 +80,7 @@ class WindowSampler:
         self._device = device
         self._window = window
 
-    def sample(self, batch_size: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def sample(self, batch_size: int, generator: torch.Generator, step: int = 0) -> Batch:
         """``window`` (B, W, D), now first, then one frame ago, ...; ``action`` (B, A) taken now;
         ``future`` (B, T - W, D), of which ``length`` (B,) frames are known: those up to the end or
         to the next action, after which things no longer follow from now; normal ``noise``."""
@@ -180,8 +183,8 @@ class StartSampler:
 class PictureEventSampler:
     """Draws single pictures while a model learns to see, then events among the places it sees.
 
-    ``read`` gives the places (..., D) of what is in pictures (..., D), ``is_looking`` tells whether
-    the model still learns to see, ``on_line`` whether it sees balls on a line.
+    ``read`` gives the places (..., D) of what is in pictures (..., D), ``looking_steps`` is for how
+    many updates the model learns to see, ``on_line`` whether it sees balls on a line.
     """
 
     def __init__(
@@ -190,17 +193,17 @@ class PictureEventSampler:
         device: torch.device | None = None,
         *,
         read: Callable[[Tensor], Tensor],
-        is_looking: Callable[[], bool],
+        looking_steps: int,
         on_line: bool,
     ) -> None:
         self._data, self._device, self._on_line = dataset, device, on_line
-        self._read, self._is_looking = read, is_looking
+        self._read, self._looking_steps = read, looking_steps
         self._events: EventSampler | None = None
 
-    def sample(self, batch_size: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def sample(self, batch_size: int, generator: torch.Generator, step: int = 0) -> Batch:
         """``pictures`` (B / 8, D), of which each teaches more than an event, or what
         `EventSampler` draws."""
-        if self._is_looking():
+        if step < self._looking_steps:
             return {"pictures": self._pictures(max(batch_size // 8, 1), generator)}
         if self._events is None:
             self._events = EventSampler(self._seen(), self._device, self._on_line)
@@ -220,7 +223,7 @@ class PictureEventSampler:
             self._read(as_frames(torch.from_numpy(part).to(self._device))).cpu().numpy()
             for part in np.array_split(data.obs, max(len(data.obs) // _READ_AT_ONCE, 1))
         ]
-        return _Seen(np.concatenate(places), data.action, data.warm_up, lengths(data))
+        return _Seen(np.concatenate(places), data.action, data.context_frames, lengths(data))
 
 
 class _Seen(NamedTuple):
@@ -228,7 +231,7 @@ class _Seen(NamedTuple):
 
     obs: NDArray[np.float32]
     action: NDArray[np.float32]
-    warm_up: int
+    context_frames: int
     length: NDArray[np.int64]
 
 

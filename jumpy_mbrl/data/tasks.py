@@ -50,18 +50,18 @@ _WEATHER_STRIDES: dict[Split, int] = {"train": 20, "validation": 80, "evaluation
 
 @dataclass(frozen=True)
 class TaskInfo:
-    """What is common to the sequences of a task.
+    """Sizes and source of the sequences of a task.
 
     Attributes:
         frames: T.
-        warm_up: how many frames are shown.
+        context_frames: how many frames are shown.
         obs_size: D.
         title: as the papers call it.
         source: where the sequences come from: "formula", "table", "pixels" or "weather".
     """
 
     frames: int
-    warm_up: int
+    context_frames: int
     obs_size: int
     title: str
     source: str
@@ -158,9 +158,9 @@ class TaskDataset:
         return np.zeros((*self.obs.shape[:2], 0), dtype=np.float32)
 
     @property
-    def warm_up(self) -> int:
+    def context_frames(self) -> int:
         """How many frames are shown before prediction begins."""
-        return TASKS[self.config.task].warm_up
+        return TASKS[self.config.task].context_frames
 
 
 def make_task(config: TaskConfig) -> TaskDataset:

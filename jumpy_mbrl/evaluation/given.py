@@ -29,7 +29,7 @@ class Given:
         best_samples: the same up to the update whose weights were kept.
         training_seconds: of training; of a policy up to the version that was kept.
         weights: number of parameters; None if there is no network.
-        built_in: what it knows without having learned it, in words; None if it does not think.
+        built_in: what it knows without having learned it, in words; None if it says nothing.
         models: how many world models it plans with.
     """
 
@@ -93,7 +93,7 @@ def _entries(agent: Agent, name: str) -> Any:
 
 
 def _records(agent: Agent) -> list[Mapping[str, Any]]:
-    """What is on record of each model of an agent; nothing of one without a checkpoint."""
+    """The records of an agent's models; an empty one for a model without a checkpoint."""
     source = getattr(agent, "checkpoint", None)
     own: Mapping[str, Any] = {} if source is None else pretrained_info(source)
     return [own, *(member.record for member in getattr(agent, "ensemble", ()))]

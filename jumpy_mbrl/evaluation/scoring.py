@@ -1,6 +1,6 @@
 """Lets agents shoot on held-out tables, and counts.
 
-An agent sees the four lead-in observations of a table and nothing else (but the target, where every
+An agent sees the four context frames of a table and nothing else (but the target, where every
 table has its own); only an agent marked ``oracle`` is also given the true state. Timed is the
 agent's choice alone.
 
@@ -90,7 +90,7 @@ class Contested:
 
     @classmethod
     def of(cls, is_success: NDArray[np.bool_], idle_wins: NDArray[np.bool_]) -> Contested | None:
-        """That of an agent which won some of the tables (B,); None if doing nothing wins all."""
+        """Score of an agent that won some of the tables (B,); None if doing nothing wins all."""
         won = is_success[~idle_wins]
         n, successes = len(won), int(won.sum())
         return cls(n, successes, successes / n, wilson_interval(successes, n)) if n else None
@@ -207,7 +207,7 @@ def evaluate_agent(
     """Lets an agent shoot on every table, and counts.
 
     Args:
-        agent: anything with ``predict``, which is asked for actions (B, 2) given the lead-in frames
+        agent: anything with ``predict``, which is asked for actions (B, 2) given the context frames
             (B, 4, D). If it has ``plan`` (see ``GradientPlanner``), that is asked instead, for its
             beliefs and ticks, and timed after a call on a few tables to warm up; it is given the
             balls alone, and an objective where every table has its own target. An agent whose

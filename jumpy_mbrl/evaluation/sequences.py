@@ -67,18 +67,19 @@ def sample(
     model: WorldModel,
     obs: Tensor,
     action: Tensor | None,
-    warm_up: int,
+    context_frames: int,
     times: Tensor | Sequence[float],
 ) -> Imagined:
     """Predicts sequences auto-regressively, after frames that are shown.
 
     Args:
         model: the model.
-        obs: (B, T, D) frames, of which only the first ``warm_up`` are read; uint8 for pictures.
+        obs: (B, T, D) frames, of which only the first ``context_frames`` are read; uint8 for
+            pictures.
         action: (B, T, A), or None. That of the last frame shown and all later ones are taken.
-        warm_up: how many frames are shown, from 1 to T, and as many as the model needs.
+        context_frames: how many frames are shown, from 1 to T, and as many as the model needs.
         times: (K,) real times in frames of the sequence, ascending; the last frame shown is at
-            ``warm_up - 1`` and no time may lie before it.
+            ``context_frames - 1`` and no time may lie before it.
 
     Returns the prediction, whose tick times are in frames of the sequence too. `ValueError` for
     another number of frames or other times, wrong shapes, or NaN.
@@ -86,10 +87,11 @@ def sample(
     if obs.ndim != 3:
         raise ValueError(f"obs must have shape (B, T, D), got {tuple(obs.shape)}")
     T = obs.shape[1]
-    now = check_count("warm_up", warm_up) - 1
+    now = check_count("context_frames", context_frames) - 1
     if now >= T:
         raise ValueError(
-            f"warm_up must be from 1 to {T}, the number of frames of the sequences, got {warm_up}"
+            f"context_frames must be from 1 to {T}, the number of frames of the sequences, got "
+            f"{context_frames}"
         )
     if action is not None and action.shape[:2] != obs.shape[:2]:
         raise ValueError(
@@ -121,7 +123,7 @@ def score(model: WorldModel, data: SequenceData, batch_size: int = BATCH_SIZE) -
     `ValueError` for a batch size below 1, or no frame to predict.
     """
     n, T = data.obs.shape[:2]
-    shown, length = data.warm_up, torch.from_numpy(lengths(data))
+    shown, length = data.context_frames, torch.from_numpy(lengths(data))
     check_count("batch_size", batch_size)
     if shown >= T:
         raise ValueError(f"expected more frames than the {shown} that are shown, got {T}")
@@ -155,9 +157,9 @@ def score(model: WorldModel, data: SequenceData, batch_size: int = BATCH_SIZE) -
     )
 
 
-def one_step_moments(warm_up: int, frames: int) -> list[int]:
-    """The frames that ``one_step_mse`` is about, from ``warm_up`` to the last of ``frames``."""
-    even = np.linspace(warm_up, frames - 1, ONE_STEP_FRAMES).round().astype(int)
+def one_step_moments(context_frames: int, frames: int) -> list[int]:
+    """The frames that ``one_step_mse`` is about, after the context frames and up to the last."""
+    even = np.linspace(context_frames, frames - 1, ONE_STEP_FRAMES).round().astype(int)
     return sorted(set(even.tolist()))
 
 

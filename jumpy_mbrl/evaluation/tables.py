@@ -90,7 +90,7 @@ class HeldOut:
     Attributes:
         seed: of the evaluation, or of the validation.
         reset_seeds: the environment's reset seed of each table, B of them.
-        observations: the lead-in frames as the environment shows them, (B, 4, D) float32; with four
+        observations: the context frames as the environment shows them, (B, 4, D) float32; with four
             numbers more for the target, where every table has its own. All that an agent is shown.
         positions: true positions at the frame of the shot, (B, D) float64.
         velocities: true velocities then, (B, D) float64.
@@ -121,7 +121,7 @@ class HeldOut:
 
     @property
     def frames(self) -> NDArray[np.float32]:
-        """The balls in the lead-in frames, (B, 4, D): what a world model is shown."""
+        """The balls in the context frames, (B, 4, D): what a world model is shown."""
         return self.observations[:, :, : self.positions.shape[1]]
 
     @cached_property
@@ -136,7 +136,7 @@ Tables = HeldOut
 
 @dataclass(frozen=True, eq=False)
 class Outcomes:
-    """What became of B shots in the real environment.
+    """Results of B shots in the real environment.
 
     Attributes:
         is_success: (B,) bool.
@@ -158,7 +158,7 @@ _TABLE_SEEDS = {"evaluation": evaluation_table_seeds, "validation": validation_t
 def make_tables(
     episodes: int, seed: int = 0, variant: Variant = DEFAULT, split: str = "evaluation"
 ) -> HeldOut:
-    """Resets the real environment to held-out tables and watches their lead-in.
+    """Resets the real environment to held-out tables and watches their context frames.
 
     Args:
         episodes: number of tables B; fewer give the first ones.
@@ -221,7 +221,7 @@ def true_state(agent: Any, tables: HeldOut) -> Any:
 
 
 def drawn_objective(tables: HeldOut) -> Objective | None:
-    """What to reach where every table has its own target; None where all have that of the game."""
+    """The objective where every table has its own target; None where all have that of the game."""
     task = tables.variant.task
     return objective_of(task, tables.targets) if task.random_target else None
 
@@ -239,7 +239,7 @@ def _make_env(variant: Variant) -> gym.Env[Any, Any]:
 def _watch(
     env: gym.Env[Any, Any], reset_seed: int, lead_in: int
 ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-    """The lead-in frames (lead_in + 1, ...) as they are shown, and the info at the last of them."""
+    """The context frames (lead_in + 1, ...) as they are shown, and the info at the last of them."""
     obs, info = env.reset(seed=reset_seed)
     frames = [obs]
     ignored = np.zeros(2, dtype=np.float32)

@@ -126,11 +126,11 @@ def _plan_command(report: Found, names: list[str]) -> str:
 
 def _won_row(name: str, figures: Found) -> list[str]:
     plans = figures["ticks"] is not None
-    thinks = plans or figures["training_frames"] is not None
+    is_timed = plans or figures["training_frames"] is not None
     row = [_called(name, figures)]
     for part in (figures, figures.get("contested")):
         row += [percent(part["success"]), percents(part["ci95"])] if part else ["-", "-"]
-    row += [f"{figures['ms_per_shot']:.3g}" if thinks else "-"]
+    row += [f"{figures['ms_per_shot']:.3g}" if is_timed else "-"]
     return [*row, f"{figures['ticks']:.1f}" if plans else "-"]
 
 

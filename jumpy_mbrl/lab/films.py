@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from jumpy_mbrl.checks import check_choice, check_count
 from jumpy_mbrl.envs import rendering, scene
 from jumpy_mbrl.envs.pixels import Color
-from jumpy_mbrl.envs.rendering import Canvas, Point
+from jumpy_mbrl.envs.rendering import FAINT, ROOM, TEXT, YELLOW, Canvas, Point
 from jumpy_mbrl.envs.video import save_gif
 from jumpy_mbrl.files import atomic_write
 from jumpy_mbrl.lab.rollouts import Rollout, Shot, imagined_rollout, real_rollout
@@ -62,12 +62,8 @@ _LINE, _BAR, _BELOW, _DOT, _THICK = 22.0, 12.0, 9.0, 3.0, 2.0
 _TITLE, _NOTE = 23.0, 19.0
 _FINE = 4  # how much larger text is drawn at first
 
-_ROOM: Color = (24, 26, 28)
-_TEXT: Color = (236, 232, 222)
-_FAINT: Color = (142, 146, 148)
 _RULE: Color = (78, 82, 84)
 _TICK: Color = (255, 255, 255)
-_EVENT: Color = (255, 205, 96)
 _WAYS: tuple[Color, ...] = ((244, 214, 168), (150, 192, 255), (206, 210, 214))
 
 
@@ -310,7 +306,7 @@ class _Sheet:
     def draw(self, boards: Sequence[_Board], time: float) -> Picture:
         """Returns the picture, (h, w, 3) uint8."""
         surface = pygame.Surface(self._shape, 0, 32)
-        surface.fill(_ROOM)
+        surface.fill(ROOM)
         for left, board in zip(self._lefts, boards, strict=True):
             self._draw_board(surface, left, board)
         one_for_all = len(self._strips) == 1
@@ -334,9 +330,9 @@ class _Sheet:
         for ring in board.rings:
             canvas.ring(*ring)
         caption = self._bottom + 0.55 * self._pixels(_CAPTION)
-        self._write(surface, board.title, _TITLE, _TEXT, (left, 0.5 * self._top))
-        self._write(surface, board.left, _NOTE, _TEXT, (left, caption))
-        self._write(surface, board.right, _NOTE, _FAINT, (left + self._size, caption), 1.0)
+        self._write(surface, board.title, _TITLE, TEXT, (left, 0.5 * self._top))
+        self._write(surface, board.left, _NOTE, TEXT, (left, caption))
+        self._write(surface, board.right, _NOTE, FAINT, (left + self._size, caption), 1.0)
 
     def _draw_strip(
         self, surface: pygame.Surface, left: int, right: int, strip: Strip, time: float
@@ -348,7 +344,7 @@ class _Sheet:
         def column(moment: float) -> int:
             return round(first + (last - first) * moment / self._end)
 
-        for moment, color in ((self._end, _RULE), (time, _FAINT)):
+        for moment, color in ((self._end, _RULE), (time, FAINT)):
             length = column(moment) - first
             surface.fill(color, pygame.Rect(first, row, length, self._pixels(_THICK)))
         ticks, events = (moments.tolist() for moments in strip)
@@ -356,26 +352,26 @@ class _Sheet:
             self._draw_bar(surface, column(tick), row, _TICK if tick <= time else _RULE)
         for event in events:
             canvas, centre = _on_pixels(surface, column(event), row + self._pixels(_BELOW))
-            canvas.dot(centre, _DOT * self._unit, _EVENT if event <= time else _RULE)
+            canvas.dot(centre, _DOT * self._unit, YELLOW if event <= time else _RULE)
         here, tip, half = column(time), row - self._pixels(_BAR + 2.0), self._pixels(4.0)
         hand = [(here, tip), (here - half, tip - half), (here + half, tip - half)]
-        pygame.draw.polygon(surface, _TEXT, hand)
+        pygame.draw.polygon(surface, TEXT, hand)
 
     def _draw_footer(self, surface: pygame.Surface, time: float) -> None:
         """The time at the left; at the right what the marks mean."""
         row = self._shape[1] - 0.55 * self._pixels(_FOOTER)
         text = f"frame {time:.1f} of {self._end:.0f}"
-        self._write(surface, text, _NOTE, _TEXT, (self._lefts[0], row))
+        self._write(surface, text, _NOTE, TEXT, (self._lefts[0], row))
         right = self._right
         legend = ("tick", "collision", "real ball")[: 2 if len(self._strips) == 1 else 3]
         for what in reversed(legend):
-            right -= self._write(surface, what, _NOTE, _FAINT, (right, row), 1.0)
+            right -= self._write(surface, what, _NOTE, FAINT, (right, row), 1.0)
             right -= self._pixels(11.0)
             canvas, centre = _on_pixels(surface, right, round(row))
             if what == "tick":
                 self._draw_bar(surface, right, round(row) + self._pixels(0.5 * _BAR), _TICK)
             elif what == "collision":
-                canvas.dot(centre, _DOT * self._unit, _EVENT)
+                canvas.dot(centre, _DOT * self._unit, YELLOW)
             else:
                 canvas.ring(centre, 5.5 * self._unit, 1.8 * self._unit, _WAYS[0], 0.9)
             right -= self._pixels(20.0)

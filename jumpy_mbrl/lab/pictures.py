@@ -128,7 +128,7 @@ def show(env: gym.Env[Any, Any], obs: Any) -> Picture:
         parts = [show(env, obs[name]).swapaxes(0, 1) for name in ("coords", "pixels")]
         return beside(parts).swapaxes(0, 1)
     task: Any = env.unwrapped
-    frames = task.config.lead_in + 1 if "Shot" in task.spec.id else 1
+    frames = task.config.context_frames if "Shot" in task.spec.id else 1
     if obs.ndim == 3:
         return beside([enlarge(part, PANEL) for part in np.split(obs, frames, axis=-1)])
     return beside([plot(task, part) for part in obs.reshape(frames, -1)])

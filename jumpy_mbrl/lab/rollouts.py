@@ -1,4 +1,4 @@
-"""One shot, open loop: as it really goes on, and as world models imagine it, at any real times.
+"""One shot, open loop: the true future and those that world models imagine, at any times.
 
 A table is watched up to its shot. A model is shown the frames until then and is told the shot, and
 nothing after it.
@@ -81,7 +81,7 @@ def watch_shot(seed: int, agent: Agent, config: TableConfig | None = None) -> Sh
     env = gym.make(BILLIARDS_2D_SHOT, config=config, disable_env_checker=True)
     obs, info = env.reset(seed=seed)
     env.close()
-    frames = obs.reshape(config.lead_in + 1, -1)
+    frames = obs.reshape(config.context_frames, -1)
     action = as_array(agent.predict(frames)[0]).astype(np.float32)
     return Shot(frames, action, info["positions"], info["velocities"], config)
 

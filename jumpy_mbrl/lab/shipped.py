@@ -17,7 +17,7 @@ import tyro
 from jumpy_mbrl import files, locks
 from jumpy_mbrl.data import dataset, tasks
 from jumpy_mbrl.models import from_pretrained, pretrained_info, shipped_models
-from jumpy_mbrl.shipped import CONFIG, Shelf
+from jumpy_mbrl.shipped import CONFIG, ShippedFolders
 from jumpy_mbrl.training import validate
 
 
@@ -39,8 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def score(args: Args) -> None:
     """Prints, and with `update` writes, the figures."""
-    shelf = Shelf("pretrained", "model", "save_pretrained")
-    paths = {name: shelf.find(name) / CONFIG for name in args.models or shipped_models()}
+    shipped = ShippedFolders("pretrained", "model", "save_pretrained")
+    paths = {name: shipped.find(name) / CONFIG for name in args.models or shipped_models()}
     if args.update:
         files.check_writable(*paths.values())
     for name, path in paths.items():

@@ -1,4 +1,4 @@
-"""What all pictures share: colours, a figure that ends as a file, and quiet axes."""
+"""The style of all pictures: colours, a figure that ends as a file, and quiet axes."""
 
 from __future__ import annotations
 

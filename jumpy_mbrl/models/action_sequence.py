@@ -1,4 +1,4 @@
-"""Several actions as one: what a planner that chooses one action needs to choose a sequence."""
+"""Several actions as one, so that a planner which chooses one action plans a sequence."""
 
 from __future__ import annotations
 

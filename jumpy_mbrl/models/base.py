@@ -139,7 +139,7 @@ class WorldModel(nn.Module, ABC):
     for_balls: Callable[[int], WorldModel] | None = None
 
     def sampler(self, data: SequenceData, device: torch.device | None = None) -> Sampler:
-        """What draws the batches for ``loss`` from data."""
+        """The sampler that draws the batches for ``loss`` from data."""
         return SequenceSampler(data, device)
 
     def calibrate(self, data: SequenceData) -> None:
@@ -171,7 +171,7 @@ class WorldModel(nn.Module, ABC):
         """Training loss of a batch from ``sampler``, and scalars to log."""
 
     def parts(self) -> dict[str, Callable[..., Any]]:
-        """What ``jumpy_mbrl.export`` can record, as functions, by the names that it tells."""
+        """The functions that ``jumpy_mbrl.export`` can record, by their names there."""
         return {}
 
     def imagine(

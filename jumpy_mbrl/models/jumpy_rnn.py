@@ -51,8 +51,8 @@ class JumpyRNNConfig(RecurrentConfig):
             not as far as it is accurate (eq. 7), so that it learns from where its jumps will end at
             use. Such sequences teach no durations. (Paper: 0.)
         duration_weight: weight of the durations' squared error in the loss. (Paper: 1e-5.)
-        priming: in training the model ticks at each of the first ``priming`` frames, as it does
-            when it filters real frames.
+        context_frames: in training the model ticks at each of the first so many frames, as it does
+            when it observes real frames.
         constant_jump: frames of every jump (section 2.1, equations 1-3), or 0 for learned ones.
         whole_jumps: whether predicted jumps are rounded to whole frames, as all are in training;
             gradients pass as if they were not.
@@ -67,7 +67,7 @@ class JumpyRNNConfig(RecurrentConfig):
     forced_jumps: float = 0.01
     own_jumps: float = 0.0
     duration_weight: float = 1e-5
-    priming: int = 4
+    context_frames: int = 4
     constant_jump: int = 0
     whole_jumps: bool = False
     residual: bool = True
@@ -75,7 +75,7 @@ class JumpyRNNConfig(RecurrentConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_sizes(self, ("priming",))
+        check_sizes(self, ("context_frames",))
         check_sizes(self, ("constant_jump",), low=0)
         if self.hidden_size % 2:
             raise ValueError(
@@ -243,8 +243,9 @@ class JumpyRNN(RecurrentModel, PiecewiseLinearModel):
         run over them, tick by tick rather than frame by frame. A line is judged at every frame
         from its first to its last (eq. 6), and at the next one if it ended because it would have
         missed it: that is the error which A.1 compares with epsilon, and lines grow by it. A
-        duration is taught unless the line was cut short by priming, by an action, or because its
-        sequence ends before the others, and unless its length was predicted (``own_jumps``).
+        duration is taught unless the line was cut short by the context frames, by an action, or
+        because its sequence ends before the others, and unless its length was predicted
+        (``own_jumps``).
 
         By ``LossConfig``, lines that begin at an action may count more than others and those of the
         first frames not at all, with all their frames. Logged is the plain mean.
@@ -312,11 +313,11 @@ class JumpyRNN(RecurrentModel, PiecewiseLinearModel):
         return mean_where(errors, weight), errors[: len(lines.line_at)].mean()
 
     def _ticks_due(self, action: Tensor) -> Tensor:
-        """Where a tick is due, (B, T-1): while the model is primed, and at every action."""
+        """Where a tick is due, (B, T-1): at the context frames, and at every action."""
         due = (action[:, :-1] != 0.0).any(dim=-1)
-        due[:, : self.config.priming] = True
+        due[:, : self.config.context_frames] = True
         if self.config.constant_jump:
-            due[:, self.config.priming - 1 :: self.config.constant_jump] = True
+            due[:, self.config.context_frames - 1 :: self.config.constant_jump] = True
         return due
 
     @torch.no_grad()

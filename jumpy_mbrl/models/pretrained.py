@@ -22,26 +22,20 @@ from torch import Tensor, nn
 
 from jumpy_mbrl.devices import any_device, plain_defaults
 from jumpy_mbrl.files import check_ours, has_sha256, read_json, to_json, write_together
+from jumpy_mbrl.models import registry
 from jumpy_mbrl.models.base import WorldModel
-from jumpy_mbrl.models.registry import (
-    MODELS,
-    ModelConfig,
-    describe_model,
-    make_model,
-    model_config_from,
-)
-from jumpy_mbrl.shipped import CONFIG, Shelf
+from jumpy_mbrl.shipped import CONFIG, ShippedFolders
 
 FORMAT = "jumpy-mbrl world model"
 FORMAT_VERSION = 1
 WEIGHTS = "model.safetensors"
 
-_SHELF = Shelf("pretrained", "model", "save_pretrained")
+_SHIPPED = ShippedFolders("pretrained", "model", "save_pretrained")
 
 
 def shipped_models() -> list[str]:
     """The names of the models that come with the package."""
-    return _SHELF.names()
+    return _SHIPPED.names()
 
 
 def save_pretrained(
@@ -76,7 +70,7 @@ def save_pretrained(
     content = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        "model": describe_model(getattr(model, "config", None)),  # type: ignore[arg-type]
+        "model": registry.describe_model(getattr(model, "config", None)),  # type: ignore[arg-type]
         "data": dict(model.record.get("data", {}) if data is None else data),
         "training": dict(training or {}),
         "metrics": dict(metrics or {}),
@@ -105,18 +99,18 @@ def from_pretrained(
             as "cpu", "cuda:1", "mps" or a ``torch.device``.
     """
     place = any_device(device)
-    folder = _SHELF.find(path_or_name)
+    folder = _SHIPPED.find(path_or_name)
     content = _read_config(folder)
-    weights = _read_weights(folder, content)
+    weights = registry.weights_of_today(_read_weights(folder, content))
     with _possible(folder):
-        config = model_config_from(content["model"])
+        config = registry.model_config_from(content["model"])
         _check_layers(config, len(weights))
         with torch.device("meta"):
-            expected = make_model(config).state_dict()
+            expected = registry.make_model(config).state_dict()
     _check_fit(folder, expected, weights)
     # First weights are thrown away.
     with _possible(folder), torch.random.fork_rng(devices=[]), plain_defaults():
-        model = make_model(config)
+        model = registry.make_model(config)
     double = any(weight.dtype == torch.float64 for weight in weights.values())
     model.to(torch.float64 if double else torch.float32)
     model.load_state_dict(weights)
@@ -129,7 +123,7 @@ def pretrained_info(path_or_name: str | os.PathLike[str]) -> dict[str, Any]:
 
     `ValueError` if there is no such model, or its config is damaged or foreign.
     """
-    return _read_config(_SHELF.find(path_or_name))
+    return _read_config(_SHIPPED.find(path_or_name))
 
 
 def is_whole(path: str | os.PathLike[str]) -> bool:
@@ -147,7 +141,7 @@ def pretrained_text(path_or_name: str | os.PathLike[str]) -> str:
     That is the name or the path itself, but for a folder of one's own that is called as a shipped
     model is: text would be the name of that one. `ValueError` if there is no such model.
     """
-    return _SHELF.text_of(path_or_name)
+    return _SHIPPED.text_of(path_or_name)
 
 
 def versions() -> dict[str, str]:
@@ -169,7 +163,8 @@ def _unwrapped(model: nn.Module) -> WorldModel:
         parts = dict(inside.named_children()) if isinstance(inside, nn.Module) else {}
         if parts.keys() not in ({"_orig_mod"}, {"module"}):
             raise ValueError(
-                f"expected a world model, one of {list(MODELS)}, got {type(model).__name__}"
+                f"expected a world model, one of {list(registry.MODELS)}, got "
+                f"{type(model).__name__}"
             )
         (inside,) = parts.values()
     return inside
@@ -217,7 +212,7 @@ def _possible(folder: Path) -> Iterator[None]:
         raise ValueError(f"{folder / CONFIG} describes no model of this version: {error}") from None
 
 
-def _check_layers(config: ModelConfig, tensors: int) -> None:
+def _check_layers(config: registry.ModelConfig, tensors: int) -> None:
     """Refuses more layers than there are ``tensors``, which would take long to make."""
     for name, value in vars(config).items():
         if name.endswith("_layers") and value > tensors:

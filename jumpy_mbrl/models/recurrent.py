@@ -16,7 +16,7 @@ from jumpy_mbrl.models.networks import ResidualMLP, check_sizes, check_tuple, gr
 
 @dataclass(frozen=True)
 class LossConfig:
-    """What the losses of recurrent models weigh.
+    """Weights in the losses of recurrent models.
 
     Attributes:
         burn_in: predictions from fewer real frames than this count for nothing, at least 1. A
@@ -35,7 +35,7 @@ class LossConfig:
 
 @dataclass(frozen=True)
 class RecurrentConfig(LossConfig):
-    """Sizes of a recurrent model; what its loss can weigh is told by ``LossConfig``.
+    """Sizes of a recurrent model; ``LossConfig`` has the weights of its loss.
 
     Each kind has two more fields, its last: ``residual`` and ``scale``, as of ``RNNConfig``.
 

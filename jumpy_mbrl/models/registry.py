@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
+from torch import Tensor
+
 from jumpy_mbrl.checks import check_names, unknown_name
 from jumpy_mbrl.models.base import WorldModel
 from jumpy_mbrl.models.bodies.event_jump import EventJump, EventJumpConfig
@@ -100,6 +102,7 @@ def of_today(name: str, values: Mapping[str, Any]) -> Mapping[str, Any]:
         return {key: value for key, value in values.items() if key != "adjoint"}
     if name != "jumpy-rnn":
         return values
+    values = {"context_frames" if key == "priming" else key: values[key] for key in values}
     if "annealing" in values:
         # The tolerance fell otherwise; what was learned says nothing of it.
         values = {k: v for k, v in values.items() if k not in ("first_epsilon", "annealing")}
@@ -107,6 +110,12 @@ def of_today(name: str, values: Mapping[str, Any]) -> Mapping[str, Any]:
         return values
     kept = {key: value for key, value in values.items() if (key, value) != ("split", "halves")}
     return {**kept, "residual": False}
+
+
+def weights_of_today(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights as they are now, of those that an earlier version wrote."""
+    # A SpriteJump counted its updates.
+    return {name: part for name, part in weights.items() if not name.endswith("looked")}
 
 
 def _check_kind(setting: str, value: object, kind: Any) -> None:

@@ -60,7 +60,7 @@ def learned_a_line(model: WorldModel) -> bool:
 
 
 def differences(learned: DatasetConfig, task: Task) -> Differences:
-    """What matters in which a game differs from what was learned.
+    """The settings that matter in which a game differs from what was learned.
 
     The target, the number of frames and slower starts do not matter, nor does the number of balls:
     a model is carried over to another, or refused.
@@ -138,12 +138,12 @@ def _matters(model: WorldModel, name: str, pair: tuple[Any, Any]) -> bool:
 
 
 def _fastest(table: TableConfig, start: Start) -> float:
-    """What hardly any velocity component at the start exceeds."""
+    """A speed that hardly any velocity component at the start exceeds."""
     return 0.0 if start == "rest" else min(table.initial_speed_max, 3.0 * table.initial_speed_std)
 
 
 def _command(model: WorldModel, learned: DatasetConfig, task: Task) -> str:
-    """What trains such a model on the task's table, by the command that trained this one."""
+    """The command that trains such a model on the task's table, from the one that trained this."""
     words: list[str] = []
     with contextlib.suppress(ValueError):  # A record may hold anything.
         words = shlex.split(str(model.record.get("training", {}).get("command")))

@@ -209,7 +209,7 @@ class Game:
             self.set_target(drawn)
 
     def cancel(self) -> None:
-        """The player thinks better of it."""
+        """The player gives up the pull."""
         self._grip = self._corner = None
 
     @property

@@ -15,6 +15,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from jumpy_mbrl.files import atomic_write, entries_of
+from jumpy_mbrl.models.registry import weights_of_today
 
 FORMAT = "jumpy-mbrl checkpoint"
 FORMAT_VERSION = 1
@@ -88,7 +89,7 @@ class Checkpoint:
             _check_header(**header)
             parts: dict[str, Any] = {group: {} for group in _GROUPS}
             parts["generator"] = tensors.pop("generator")
-            for name, value in tensors.items():
+            for name, value in weights_of_today(tensors).items():
                 group, _, own = name.partition("/")
                 parts[group][own] = value
             return cls(**{name: header[name] for name in _ENTRIES}, **parts)

@@ -1,4 +1,4 @@
-"""What defines a training run."""
+"""Configuration of a training run."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ class TrainingConfig:
 
 
 def _subject(data: DataConfig) -> Any:
-    """What all data of a run have in common."""
+    """The table, task or recording that all data of a run have in common."""
     if isinstance(data, RecordingConfig):
         return "recorded"
     if isinstance(data, TaskConfig):
@@ -157,7 +157,7 @@ def _subject(data: DataConfig) -> Any:
 
 
 def differences(expected: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
-    """What two results of ``to_dict`` disagree in, of all that decides the weights.
+    """Where two results of ``to_dict`` differ in settings that decide the weights.
 
     A setting that one of them lacks, because it was made before there was such a setting, counts
     as the default.
@@ -168,9 +168,9 @@ def differences(expected: Mapping[str, Any], given: Mapping[str, Any]) -> list[s
 def _complete(values: Mapping[str, Any]) -> dict[str, Any]:
     """All settings that decide weights, flat, with the defaults of those that ``values`` lacks."""
     about = dict(values.get("model", {}))
-    model, settings = about.get("name"), about.get("config")
-    if isinstance(settings, Mapping) and not settings.get("first_epsilon"):
-        about["config"] = of_today(str(model), settings)
+    model, given = about.get("name"), about.get("config")
+    if isinstance(given, Mapping) and not (given.get("first_epsilon") and "annealing" in given):
+        about["config"] = of_today(str(model), given)
     defaults = _default_fields(TrainingConfig)
     defaults["model"] = {"config": _default_fields(MODELS[model].config) if model in MODELS else {}}
     for name in ("train_data", "validation_data"):

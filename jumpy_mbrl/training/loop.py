@@ -255,7 +255,8 @@ class _Run:
 
     def _update(self) -> Mapping[str, Tensor]:
         config = self.config
-        batch = self.workers.share(self.sampler.sample(config.batch_size, self.generator))
+        batch = self.sampler.sample(config.batch_size, self.generator, self.step)
+        batch = self.workers.share(batch)
         batch["progress"] = torch.tensor(self.step / config.steps)
         loss, log = self.loss(batch)
         self.optimizer.zero_grad()

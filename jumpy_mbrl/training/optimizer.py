@@ -53,7 +53,7 @@ class Optimizer:
             part.zero_grad()
 
     def state(self) -> dict[str, Tensor]:
-        """What to go on from, by ``"<number of the parameter>.<name>"``."""
+        """The state to resume from, by ``"<number of the parameter>.<name>"``."""
         return {
             f"{numbers[place]}.{name}": value
             for numbers, part in self._parts

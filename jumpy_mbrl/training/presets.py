@@ -55,7 +55,7 @@ TASK_MODELS = (
 
 
 class _ByTask(NamedTuple):
-    """What runs differ in by their tasks.
+    """Settings that depend on the task.
 
     Attributes:
         epsilon: squared error up to which a line is accurate: that of the jumpy model or, on
@@ -103,7 +103,7 @@ are held back, may lose all of its jumps within a hundred steps."""
 _TUNED_SEQUENCES = 100_000
 """Where they cost nothing; elsewhere the papers' 9,000 are learned from."""
 
-_SHOWN = DatasetConfig().table.lead_in + 1
+_SHOWN = DatasetConfig().table.context_frames
 _RNN = TrainingConfig(model=RNNConfig(burn_in=_SHOWN), **_TUNED)
 _ODE_RNN = replace(_RNN, model=ODERNNConfig(burn_in=_SHOWN))
 _JUMPY_RNN = replace(
@@ -152,8 +152,8 @@ _LINE_JUMPY_RNN = replace(
         obs_size=2,
         epsilon=_BY_TASK["billiards1d"].tuned_epsilon,
         burn_in=_SHOWN,
-        priming=LINE_CONFIG.lead_in + 1,
-        horizon=float(LINE_CONFIG.num_frames - LINE_CONFIG.lead_in - 1),
+        context_frames=LINE_CONFIG.context_frames,
+        horizon=float(LINE_CONFIG.num_frames - LINE_CONFIG.context_frames),
     ),
 )
 _TINY: dict[str, Any] = {
@@ -203,7 +203,7 @@ def _network_run(task: str, model: str, csv: str | None = None) -> TrainingConfi
         "action_size": 0,
         "hidden_size": 512 if pixels else 256 if weather else 128,
         "residual": settings != "-printed",
-        "burn_in": about.warm_up if settings == "-tuned" else 1,
+        "burn_in": about.context_frames if settings == "-tuned" else 1,
     }
     config: Any
     if network in ("rnn", "ode-rnn"):
@@ -214,8 +214,8 @@ def _network_run(task: str, model: str, csv: str | None = None) -> TrainingConfi
             **sizes,
             epsilon=own.tuned_epsilon if settings == "-tuned" else own.epsilon,
             whole_jumps=task in _CERTAIN and not jump,
-            priming=about.warm_up,
-            horizon=float(about.frames - about.warm_up),
+            context_frames=about.context_frames,
+            horizon=float(about.frames - about.context_frames),
             constant_jump=jump,
         )
     run = TrainingConfig(

@@ -13,7 +13,7 @@ from jumpy_mbrl.models.base import WorldModel, like_of
 
 
 class OpenLoop(NamedTuple):
-    """A batch of sequences, and what was imagined after the frames that are shown."""
+    """A batch of sequences, and what was imagined after the context frames."""
 
     obs: Tensor  # (B, T, D) real frames
     action: Tensor  # (B, T, A)
@@ -24,8 +24,8 @@ class OpenLoop(NamedTuple):
 
 
 def open_loop(model: WorldModel, data: SequenceData, batch_size: int) -> Iterator[OpenLoop]:
-    """Imagines all frames after those shown, given the actions from the last of them on."""
-    like, shown = like_of(model), data.warm_up
+    """Imagines all frames after the context frames, given the actions from the last of them on."""
+    like, shown = like_of(model), data.context_frames
     n, T = data.obs.shape[:2]
     times = torch.arange(1, T - shown + 1, device=like.device)
     remaining = torch.from_numpy(lengths(data)).to(like.device) - shown
@@ -45,16 +45,16 @@ def open_loop(model: WorldModel, data: SequenceData, batch_size: int) -> Iterato
 
 @torch.no_grad()
 def validate(model: WorldModel, dataset: SequenceData, batch_size: int = 1000) -> dict[str, float]:
-    """Open-loop error after the frames that are shown, and how far the model jumps.
+    """Open-loop error after the context frames, and how far the model jumps.
 
-    The model observes the first ``warm_up`` frames of every sequence and imagines all later ones,
-    given the actions from the last frame shown (that of the shot) on, ``batch_size`` sequences at
-    once. Of those that end early real frames alone are compared, and lines that began before their
+    The model observes the context frames of every sequence and imagines all later ones, given the
+    actions from the last frame shown (that of the shot) on, ``batch_size`` sequences at once. Of
+    those that end early real frames alone are compared, and lines that began before their
     ends are counted. Returns ``mse``, the mean squared error of the observations, and
     ``mean_jump``, predicted frames per line (see ``Imagined.lines``).
     """
     n, T = dataset.obs.shape[:2]
-    later = T - dataset.warm_up
+    later = T - dataset.context_frames
     error, lines, frames = 0.0, 0, 0
     for part in open_loop(model, dataset, batch_size):
         error += float(part.missed.square().mean()) * len(part.missed) / n

@@ -109,7 +109,7 @@ class Clock:
 
 
 def describe_device() -> dict[str, Any]:
-    """What the figures were measured on."""
+    """The machine and versions that the figures were measured on."""
     return {
         "cpu_cores_used": 1,
         "cpu_cores": os.cpu_count(),

@@ -1,6 +1,6 @@
 """What it costs to train a policy on real tables, and inside world models.
 
-Work is counted in shots, each with the lead-in before it and up to 41 frames after it. Played shots
+Work is counted in shots, each with the frames before it and up to 41 frames after it. Played shots
 are those of the environment alone, with random actions; learned ones include all that PPO does with
 them.
 """

@@ -252,7 +252,7 @@ def _shot_tables(count: int) -> SequenceData:
 
 def _prediction(data: SequenceData) -> str:
     n, T = data.obs.shape[:2]
-    return f"predicting {T - data.warm_up} frames of {n}"
+    return f"predicting {T - data.context_frames} frames of {n}"
 
 
 def _predictor(model: WorldModel, data: SequenceData, device: str = "cpu") -> Work:
@@ -260,7 +260,7 @@ def _predictor(model: WorldModel, data: SequenceData, device: str = "cpu") -> Wo
     model = copy.deepcopy(model).to(device)
     obs = loading.as_frames(torch.from_numpy(data.obs)).to(device)
     action = torch.from_numpy(data.action).to(device)
-    shown = data.warm_up
+    shown = data.context_frames
     times = [float(t) for t in range(1, obs.shape[1] - shown + 1)]
 
     def work() -> int:

@@ -71,7 +71,7 @@ class LearningRun:
         return sum(part.num_trajectories * part.table.num_frames for part in self.data)
 
     def config(self, device: str = "auto") -> training.TrainingConfig:
-        """What defines the training."""
+        """The configuration of the training."""
         train_data, validation_data = self.data
         usual = training.preset(self.preset)
         if not isinstance(usual.train_data, DatasetConfig) or usual.train_data.on_line:

@@ -195,7 +195,7 @@ Args = (
 
 
 def main(argv: Sequence[str]) -> int:
-    """Does what was asked for."""
+    """Runs the command line."""
     args: Planner | Figure = tyro.cli(Args, args=argv, description=__doc__)
     args.do()
     return 0
@@ -229,7 +229,7 @@ def check_comparable(report: Mapping[str, Any]) -> None:
 
 
 def title(report: Mapping[str, Any]) -> str:
-    """What page and picture are about."""
+    """The title of page and picture."""
     kinds = [kind["settings"] for kind in report["policies"]]
     if curves.has_rivals(report):
         return "What training buys the planner, model by model"
@@ -240,7 +240,7 @@ def title(report: Mapping[str, Any]) -> str:
 
 
 def page(report: Mapping[str, Any]) -> str:
-    """All of it as Markdown."""
+    """The report as Markdown."""
     planner, kinds = report["planner"], report["policies"]
     told, commands = [], []
     if planner:
@@ -266,8 +266,8 @@ def page(report: Mapping[str, Any]) -> str:
         told.append("Frames and seconds of policies are without their validations.")
     if any(kind["settings"].get("inside") for kind in kinds):
         told.append(
-            "Inside a world model frames after the lead-in are imagined; the frames that the model "
-            "itself learned from, and the time of its own training, are not counted."
+            "Inside a world model frames after the context frames are imagined; the frames that "
+            "the model itself learned from, and the time of its own training, are not counted."
         )
     commands += [command for kind in kinds for command in kind["commands"] if command]
     table = curves.format_curves(curves.report_curves(report))

@@ -151,14 +151,14 @@ def ablation() -> list[Entry]:
         entry("1 candidate, gradient", **one, **_UNTESTED),
         entry("8 candidates", **eight, **_NOT_REFINED, **_UNTESTED),
         entry("8 candidates, gradient", **eight, **_UNTESTED),
-        entry("8 candidates, gradient, stress test", **eight),
+        entry("8 candidates, gradient, robust selection", **eight),
         entry("128 candidates", **_NOT_REFINED, **_UNTESTED),
         entry("128 candidates, gradient", **_UNTESTED),
-        entry("128 candidates, stress test", **_NOT_REFINED),
-        entry("128 candidates, gradient, stress test"),
+        entry("128 candidates, robust selection", **_NOT_REFINED),
+        entry("128 candidates, gradient, robust selection"),
         Entry("the same, ensemble of two", ensemble=(SECOND_OPINION,)),
         entry("the same, certain shots not refined", skip_certain=True),
-        Entry("CEM, stress test", search=players.CEMConfig()),
+        Entry("CEM, robust selection", search=players.CEMConfig()),
     ]
 
 

@@ -121,7 +121,7 @@ def _draw_ways(figure: Figure, task: str, samples: Found) -> None:
 
 def _draw_truth(axes: Axes, task: str, truth: NDArray[np.float64]) -> None:
     """What really happened over time, (T, D), which stays in view however far a model strays."""
-    shown = TASKS[task].warm_up
+    shown = TASKS[task].context_frames
     low, high = float(truth.min()), float(truth.max())
     margin = 0.25 * (high - low) + 1e-3
     axes.set_ylim(low - margin, high + margin)
@@ -143,7 +143,7 @@ def _draw_paths(axes: Axes, task: str, truth: NDArray[Any], way: Found, name: st
     from matplotlib.collections import LineCollection
     from matplotlib.colors import LinearSegmentedColormap
 
-    obs, ticks, shown = _array(way["obs"]), _array(way["tick_obs"]), TASKS[task].warm_up
+    obs, ticks, shown = _array(way["obs"]), _array(way["tick_obs"]), TASKS[task].context_frames
     fading = LinearSegmentedColormap.from_list("fading", ["#ffffff", _color(name)])
     for place in range(0, truth.shape[1], 2):
         x_y = slice(place, place + 2)
@@ -170,7 +170,7 @@ def _draw_films(figure: Figure, task: str, samples: Found) -> None:
         way = sample["ways"][0]
         strips.append((name, sample["film"], way["obs"], way["tick_times"]))
     grid = figure.subplots(len(strips), 1, squeeze=False, sharex=True)[:, 0]
-    shown = TASKS[task].warm_up
+    shown = TASKS[task].context_frames
     for axes, (name, film, pictures, ticks) in zip(grid, strips, strict=True):
         half = 0.46 * (film[1] - film[0])
         for frame, text in zip(film, pictures, strict=True):
@@ -194,7 +194,7 @@ def _draw_weather(figure: Figure, task: str, samples: Found) -> None:
         _draw_truth(axes, task, truth[column, :, feature, None])
         for name, sample in samples.items():
             _draw_way(axes, sample["ways"][column], [feature], name)
-        axes.axvline(TASKS[task].warm_up - 1, color=style.FAINT, linewidth=1.0)
+        axes.axvline(TASKS[task].context_frames - 1, color=style.FAINT, linewidth=1.0)
         style.tidy(axes)
     for axes, label in zip(grid[:, 0], ("temperature, °C", "pressure, mbar"), strict=True):
         axes.set_ylabel(label)

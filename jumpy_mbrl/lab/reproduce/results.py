@@ -1,4 +1,4 @@
-"""What the runs gave, in a folder that several processes may add to at the same time.
+"""Results of runs, in a folder that several processes may add to at the same time.
 
 The files there are those of the table's entries, of the sequences to draw and of figure 4's
 entries; the table as Markdown and the figures are made of these three.

@@ -177,7 +177,7 @@ def mean_sequence_mse(train_data: TaskDataset, test_data: TaskDataset) -> float:
     """Sample MSE of imagining the mean of the training sequences, whatever is shown."""
     mean = _as_float(train_data.obs[:MEAN_SEQUENCES]).mean(axis=0)
     error = _as_float(test_data.obs) - mean
-    return float(np.square(error[:, test_data.warm_up :]).mean())
+    return float(np.square(error[:, test_data.context_frames :]).mean())
 
 
 def _as_float(obs: NDArray[Any]) -> NDArray[np.float64]:
@@ -193,7 +193,7 @@ def forced_jumps(model: WorldModel, data: TaskDataset) -> list[dict[str, Any]]:
     """
     if not isinstance(model, JumpyRNN) or model.config.constant_jump:
         return []
-    later = data.obs.shape[1] - data.warm_up
+    later = data.obs.shape[1] - data.context_frames
     curve = []
     for jump in sorted({*(jump for jump in FORCED_JUMPS if jump < later), later}):
         with torch.random.fork_rng(devices=[]):  # First weights are drawn, and thrown away.

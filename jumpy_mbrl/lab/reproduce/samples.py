@@ -32,7 +32,7 @@ def record_samples(model: WorldModel, data: TaskDataset) -> dict[str, Any]:
     """
     source = TASKS[data.config.task].source
     rows = range(min(SHOWN_ROWS.get(source, 2), len(data)))
-    shown, end = data.warm_up, data.obs.shape[1] - 1
+    shown, end = data.context_frames, data.obs.shape[1] - 1
     ways: list[dict[str, Any]] = []
     if source == "pixels":
         film = np.linspace(shown, end, FILM_FRAMES).round()
@@ -64,7 +64,7 @@ def _imagine(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Tick times (M,) and observations (K, D) of one sequence."""
     frames = torch.from_numpy(data.obs[row : row + 1])
-    imagined = sample(model, frames, None, data.warm_up, times.tolist())
+    imagined = sample(model, frames, None, data.context_frames, times.tolist())
     ticks = imagined.tick_times[0]
     ticks = ticks[ticks.isfinite()]
     return ticks.double().cpu().numpy(), imagined.obs[0].double().cpu().numpy()

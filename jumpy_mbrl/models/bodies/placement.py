@@ -1,4 +1,4 @@
-"""Shots that put a ball somewhere: what a passive model of a line needs to play `Billiards1D-v0`.
+"""Shots that put a ball somewhere, with which a passive model of a line plays `Billiards1D-v0`.
 
 The action of that game is no impulse but a new beginning for ball A. So a model that has only ever
 watched balls on a line can plan it: what it understood of ball B goes on, ball A begins where the

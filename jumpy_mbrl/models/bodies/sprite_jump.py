@@ -64,23 +64,13 @@ class SpriteJump(WorldModel):
         self.obs_size = config.size**2 * config.channels
         self.action_size = config.action_size
         self.axes = config.axes
-        self.register_buffer("looked", torch.zeros((), dtype=torch.int64))
-        self.looked: Tensor
 
     def sampler(self, data: SequenceData, device: torch.device | None = None) -> Sampler:
         """Draws pictures while the sprites are learned, then events among the places they see."""
+        steps, on_line = self.config.looking_steps, self.axes == 1
         return PictureEventSampler(
-            data,
-            device,
-            read=self.read,
-            is_looking=lambda: self.is_looking,
-            on_line=self.axes == 1,
+            data, device, read=self.read, looking_steps=steps, on_line=on_line
         )
-
-    @property
-    def is_looking(self) -> bool:
-        """Whether the sprites are still being learned."""
-        return int(self.looked) < self.config.looking_steps
 
     def initial_state(self, batch_size: int) -> EventState:
         """Bodies at rest in the middle, where nothing has been seen yet."""
@@ -163,6 +153,4 @@ class SpriteJump(WorldModel):
         with torch.no_grad():  # Where things are is found, not learned.
             places = self.sprites.read(pictures)
         error = (self.sprites.draw(places) - pictures).square().mean()
-        if self.training:
-            self.looked += 1
         return error, {"redrawn": error}

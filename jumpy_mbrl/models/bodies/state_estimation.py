@@ -115,7 +115,7 @@ class _Film:
         return _Film(self.model, self.obs[rows], action)
 
     def last_frames(self, rows: Tensor) -> _Film:
-        """What a search looks at of some rows."""
+        """The frames of some rows that a search looks at."""
         action = None if self.action is None else self.action[rows, -_WINDOW:]
         return _Film(self.model, self.obs[rows, -_WINDOW:].detach(), action)
 
