@@ -136,7 +136,7 @@ class StartSampler:
         self._first, self._draws, self._device = window - 1, draws, device
         self._groups = self._find(bodies)
 
-    def sample(self, batch_size: int, generator: torch.Generator) -> dict[str, Tensor]:
+    def sample(self, batch_size: int, generator: torch.Generator, step: int = 0) -> Batch:
         """``obs`` (B, T, D), ``action`` (B, T, A), ``length`` (B,) real frames, ``start`` (B,), and
         uniform numbers ``u`` (B, draws) in [0, 1)."""
 

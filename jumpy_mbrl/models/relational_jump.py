@@ -492,77 +492,95 @@ class RelationalJump(PiecewiseLinearModel):
     def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """Error along the lines of ``chain`` ticks, and cross-entropy of where they end.
 
-        A line is judged up to where it is as accurate as epsilon, and at the next frame, which it
-        misses; by that it grows. It ends at an action too.
+        A line ends where the bodies no longer move on as it does: where the displacement to the
+        next frame has a squared error above epsilon. It ends at an action too. It is judged at all
+        frames up to its end and at the next one, which it misses: by that, curved lines grow.
 
         ``batch`` comes from ``jumpy_mbrl.data.sampling.StartSampler``; by ``progress``, from 0 at
         the first step of training to 1, epsilon falls.
         """
         config = self.config
-        N, J = config.num_bodies, config.horizon
-        obs, action, frame = batch["obs"].unflatten(2, (N, -1)), batch["action"], batch["start"]
-        rows = torch.arange(len(obs), device=obs.device)
         epsilon = self.epsilon_at(batch.get("progress"))
-        ago = torch.arange(1 - config.window, 1, device=obs.device)
-        seen = frame.unsqueeze(1) + ago
-        velocity, curve, turn = self._read(obs[rows[:, None], seen], action[rows[:, None], seen])
-        now = obs[rows, frame]
-        ahead = torch.arange(1, J + 1, device=obs.device)
-        acted = (action != 0.0).any(dim=2)
-        missed, told, judged, asked, jumps, ends = [], [], [], [], [], []
+        film = _Film.of(batch, config.num_bodies)
+        frame, ago = batch["start"], torch.arange(1 - config.window, 1, device=film.obs.device)
+        shown = film.rows.unsqueeze(1), frame.unsqueeze(1) + ago
+        velocity, curve, turn = self._read(film.obs[shown], film.action[shown])
+        now = film.obs[film.rows, frame]
+        learned = []
         for u in batch["u"].unflatten(1, (config.chain, 4)).unbind(dim=1):
-            line = self._tick(now, velocity, curve, turn, self._by_body(action[rows, frame]))
-            path = self._along(line, ahead.to(obs.dtype))
-            last = batch["length"] - 1
-            at = (frame.unsqueeze(1) + ahead).clamp_max(obs.shape[1] - 1)
-            known = frame.unsqueeze(1) + ahead <= last.unsqueeze(1)
-            stopped = acted[rows[:, None], at] & known
-            known = known & (stopped.cumsum(dim=1) - stopped.long() == 0)
-            real = obs[rows[:, None], at]
-            error = ((path - real) / self.scale).square().mean(dim=3).amax(dim=2)
-            moved = torch.cat([now.unsqueeze(1), real], dim=1).diff(dim=1)
-            mine = torch.cat([now.unsqueeze(1), path.detach()], dim=1).diff(dim=1)
-            surprise = ((mine - moved) / self.scale).square().mean(dim=3).amax(dim=2)
-            holds = (surprise < epsilon) & known
-            holds[:, 0] = known[:, 0]
-            jump = holds.long().cumprod(dim=1).sum(dim=1)
-            failed = (jump < known.sum(dim=1)) & known[:, 0]
-            inside = ahead <= jump.unsqueeze(1)
-            missed.append(_softened(error, inside, epsilon))
-            judged.append((ahead <= (jump + failed).unsqueeze(1)) & known)
-            # Where the line ends, the frame before that, and one anywhere before, for all of them.
-            between = (jump - 2).clamp_min(0)
-            some = 1 + (u[:, 0] * between).long()
-            frames = torch.stack([jump, jump - 1, some], dim=1)
-            counts = torch.stack([failed.long(), (jump > 1).long(), between], dim=1)
-            asked.append(counts * known[:, :1])
-            places = path.detach()[rows[:, None], (frames - 1).clamp_min(0)]
-            frozen = _Line(*(part.detach() for part in line))
-            told.append(self._hazard(frozen, places, frames.to(obs.dtype)))
-            jumps.append(jump[failed])
-            ends.append(failed)
+            line = self._tick(
+                now, velocity, curve, turn, self._by_body(film.action[film.rows, frame])
+            )
+            lesson, jump, path = self._judge(line, film, frame, epsilon, u[:, 0])
+            learned.append(lesson)
             early = torch.where(u[:, 1] < config.early_ticks, (u[:, 3] * jump).long() + 1, jump)
             step = torch.minimum(early, jump).clamp_min(1)
-            frame = torch.minimum(frame + step, last.clamp_min(0))
-            mine = path[rows, step - 1]
+            frame = torch.minimum(frame + step, film.last.clamp_min(0))
             own = (u[:, 2] < config.own_jumps)[:, None, None]
-            now = torch.where(own, mine, obs[rows, frame])
+            now = torch.where(own, path[film.rows, step - 1], film.obs[film.rows, frame])
             velocity, turn = line.velocity, line.turn
             curve = line.curve + turn * step[:, None, None]
-        weight = torch.stack(judged).to(obs.dtype)
-        accuracy = (torch.stack(missed) * weight).sum() / weight.sum().clamp_min(1.0)
-        hazard = torch.stack(told).clamp_min(1e-6)
-        ended, held = hazard[..., :1], hazard[..., 1:]
-        entropy = torch.cat([-(-torch.expm1(-ended)).log(), held], dim=2)
-        counted = torch.stack(asked).to(obs.dtype)
-        event = (entropy * counted).sum() / counted.sum().clamp_min(1.0)
-        lines = torch.cat(jumps)
-        mean_jump = lines.sum() / max(len(lines), 1)
-        return accuracy + event, {
-            "accuracy": accuracy.detach(),
-            "event": event.detach(),
-            "mean_jump": mean_jump.to(obs.dtype),
-        }
+        missed, judged, entropy, counts, jumps, failed = map(
+            torch.stack, zip(*learned, strict=True)
+        )
+        accuracy = (missed * judged).sum() / judged.sum().clamp_min(1)
+        event = (entropy * counts).sum() / counts.sum().clamp_min(1)
+        mean_jump = (jumps * failed).sum() / failed.sum().clamp_min(1)
+        log = {"accuracy": accuracy, "event": event, "mean_jump": mean_jump}
+        return accuracy + event, {name: value.detach() for name, value in log.items()}
+
+    def _judge(
+        self, line: _Line, film: _Film, frame: Tensor, epsilon: float, u: Tensor
+    ) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
+        """What is learned from lines that begin at ``frame`` (B,); how many frames they hold, (B,);
+        and where they lead, (B, J, N, d)."""
+        ahead = torch.arange(1, self.config.horizon + 1, device=frame.device)
+        path = self._along(line, ahead.to(line.place))
+        real, known = film.after(frame, ahead)
+        missed = ((path - real) / self.scale).square().mean(dim=3).amax(dim=2)
+        begin = line.place.unsqueeze(1)
+        moves, mine = (torch.cat([begin, to], dim=1).diff(dim=1) for to in (real, path.detach()))
+        surprise = ((mine - moves) / self.scale).square().mean(dim=3).amax(dim=2)
+        holds = (surprise < epsilon) & known
+        holds[:, 0] = known[:, 0]
+        jump = holds.long().cumprod(dim=1).sum(dim=1)
+        failed = (jump < known.sum(dim=1)) & known[:, 0]
+        judged = (ahead <= (jump + failed).unsqueeze(1)) & known
+        missed = _softened(missed, ahead <= jump.unsqueeze(1), epsilon)
+        # Hazards: where it ends, the frame before that, and one earlier, which counts for them all.
+        earlier = (jump - 2).clamp_min(0)
+        asked = torch.stack([jump, jump - 1, 1 + (u * earlier).long()], dim=1)
+        counts = torch.stack([failed.long(), (jump > 1).long(), earlier], dim=1) * known[:, :1]
+        places = path.detach()[film.rows[:, None], (asked - 1).clamp_min(0)]
+        frozen = _Line(*(part.detach() for part in line))
+        hazard = self._hazard(frozen, places, asked.to(places)).clamp_min(1e-6)
+        entropy = torch.cat([-(-torch.expm1(-hazard[:, :1])).log(), hazard[:, 1:]], dim=1)
+        return (missed, judged, entropy, counts, jump, failed), jump, path
+
+
+class _Film(NamedTuple):
+    """Sequences to learn from."""
+
+    obs: Tensor  # (B, T, N, d)
+    action: Tensor  # (B, T, A)
+    acted: Tensor  # (B, T) whether there was an action
+    last: Tensor  # (B,) the last real frame
+    rows: Tensor  # (B,) their numbers
+
+    @classmethod
+    def of(cls, batch: dict[str, Tensor], num_bodies: int) -> _Film:
+        obs, action = batch["obs"].unflatten(2, (num_bodies, -1)), batch["action"]
+        rows = torch.arange(len(obs), device=obs.device)
+        return cls(obs, action, (action != 0.0).any(dim=2), batch["length"] - 1, rows)
+
+    def after(self, frame: Tensor, ahead: Tensor) -> tuple[Tensor, Tensor]:
+        """Frames (B, J, N, d) ``ahead`` (J,) of ``frame`` (B,), and which are real and come no
+        later than the next action."""
+        at = frame.unsqueeze(1) + ahead
+        known = at <= self.last.unsqueeze(1)
+        place = self.rows.unsqueeze(1), at.clamp_max(self.obs.shape[1] - 1)
+        stopped = (self.acted[place] & known).long()
+        return self.obs[place], known & (stopped.cumsum(dim=1) == stopped)
 
 
 def _softened(error: Tensor, inside: Tensor, epsilon: float) -> Tensor:
