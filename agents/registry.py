@@ -51,6 +51,15 @@ AGENTS: dict[str, AgentEntry] = {
     "jumpy-rnn": AgentEntry(
         "plans with the papers' jumpy RNN", "jumpy-rnn-billiards2d", "jumpy-rnn-billiards1d"
     ),
+    "jumpy-flat": AgentEntry(
+        "plans with a general jumpy model that knows nothing", "flat-billiards2d"
+    ),
+    "jumpy-entities": AgentEntry(
+        "plans with a general jumpy model that knows of bodies", "entities-billiards2d"
+    ),
+    "jumpy-space": AgentEntry(
+        "plans with a general jumpy model that knows of bodies in space", "space-billiards2d"
+    ),
     "jumpy": AgentEntry(
         "plans with our best jumpy model", "fold-billiards2d", "jumpy-billiards1d-task"
     ),

@@ -69,9 +69,10 @@ def save(config: Any, folder: Path | str, **record: Any) -> Path:
 def test_table_of_agents() -> None:
     assert all(getattr(agents, name) is not None for name in agents.__all__)
     assert list(AGENTS) == ["none", "random", "ppo", "sac", *LEARNED, "simulator"]
-    assert LEARNED == ["rnn", "ode-rnn", "jump-4", "jumpy-rnn", "jumpy"]
+    tiers = ["jumpy-flat", "jumpy-entities", "jumpy-space"]
+    assert ["rnn", "ode-rnn", "jump-4", "jumpy-rnn", *tiers, "jumpy"] == LEARNED
     for name in LEARNED:
-        own = "fold" if name == "jumpy" else name
+        own = name.removeprefix("jumpy-") if name in tiers else "fold" if name == "jumpy" else name
         assert AGENTS[name].checkpoint == f"{own}-billiards2d" in models.shipped_models()
     lines = {name: entry.line_checkpoint for name, entry in AGENTS.items()}
     assert lines["jumpy"] == "jumpy-billiards1d-task" and lines["rnn"] == "rnn-billiards1d"

