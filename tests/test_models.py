@@ -32,7 +32,9 @@ CONFIGS: dict[str, Any] = {
     "jumpy-rnn": models.JumpyRNNConfig(4, 2, 8, 8, horizon=9.0, epsilon=0.01, context_frames=1),
     "jumpy-rnn as printed": models.JumpyRNNConfig(4, 2, 8, 8, horizon=9.0, residual=False),
     "latent-jump": models.LatentJumpConfig(4, 2, 3, 5, 8, 3, 6, center=(0.5,), scale=(0.5,)),
-    "relational-jump": models.RelationalJumpConfig(hidden_size=8, event_size=8, horizon=6),
+    "relational-jump": models.RelationalJumpConfig(
+        passes=2, hidden_size=8, event_size=8, horizon=6
+    ),
     "relational-jump of entities": models.RelationalJumpConfig(
         same_everywhere=False, latent_size=2, hidden_size=8, event_size=8, window=3, horizon=6
     ),

@@ -17,7 +17,7 @@ from jumpy_mbrl.training.optimizer import Optimizer
 from jumpy_mbrl.training.presets import preset
 from jumpy_mbrl.training.validation import validate
 
-SMALL = RelationalJumpConfig(3, hidden_size=16, event_size=8, latent_size=2, horizon=9)
+SMALL = RelationalJumpConfig(3, hidden_size=16, passes=2, event_size=8, latent_size=2, horizon=9)
 ENTITIES = replace(SMALL, same_everywhere=False)
 FLAT = replace(ENTITIES, num_bodies=1, body_size=6)
 

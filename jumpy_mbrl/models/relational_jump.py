@@ -38,7 +38,7 @@ from jumpy_mbrl.models.recurrent import frame_actions
 
 _TINY = 1e-12
 _MODES = 2
-_AT_ONCE = 8
+_AT_ONCE = 4
 """Frames of a line that are asked together whether it ends there."""
 
 
@@ -53,6 +53,8 @@ class RelationalJumpConfig:
         actors: numbers of the bodies that are acted on, from 0 on.
         same_everywhere: whether the d numbers are coordinates in space, and what bodies do to one
             another looks the same after shifts, turns and mirrorings. Needs N > 1.
+        passes: how many laws a tick applies, one after the other: as many things can happen to a body
+            between two frames.
         latent_size: L; 0 where bodies move in straight lines.
         hidden_size: width of the networks of a tick.
         event_size: width of the network that tells where lines end.
@@ -73,6 +75,7 @@ class RelationalJumpConfig:
     action_size: int = 2
     actors: tuple[int, ...] = (0,)
     same_everywhere: bool = True
+    passes: int = 1
     latent_size: int = 0
     hidden_size: int = 128
     event_size: int = 64
@@ -86,7 +89,7 @@ class RelationalJumpConfig:
     certainty: float = 0.75
 
     def __post_init__(self) -> None:
-        sizes = ("num_bodies", "body_size", "hidden_size", "event_size", "horizon", "chain")
+        sizes = "num_bodies", "body_size", "passes", "hidden_size", "event_size", "horizon", "chain"
         check_sizes(self, sizes)
         check_sizes(self, ("action_size", "latent_size"), low=0)
         check_sizes(self, ("window",), low=2)
@@ -282,6 +285,8 @@ class RelationalJump(PiecewiseLinearModel):
             inputs = 2 * config.body_size + 2 * L + config.part_size
             self.act = _Gated(inputs, hidden // 2, config.body_size + 2 * L)
         self.update = Law(config, 1, 2 * L, (2 * L, 2), hidden)
+        further = (Law(config, 2, 2 * L, (2 * L, 2), hidden) for _ in range(config.passes - 1))
+        self.further = nn.ModuleList(further)
         self.event = Law(config, 1, 2 * L, (1, 0), config.event_size, hazard=True)
         if L:
             self.bend = _mlp(L, hidden // 2, config.body_size)
@@ -417,12 +422,14 @@ class RelationalJump(PiecewiseLinearModel):
             change = torch.where(acted, self.act(read), 0.0)
             d = self.config.body_size
             velocity, latent = velocity + change[..., :d] * self.pace, latent + change[..., d:]
-        change, vectors = self.update(
-            self._scaled(obs), (velocity / self.pace).unsqueeze(2), latent
-        )
-        offset, faster = (vectors * self.pace).unbind(dim=2)
-        curve, turn = (latent + change).chunk(2, dim=2)
-        return _Line(obs, velocity + faster, offset, curve, turn, obs.new_zeros(len(obs), 1))
+        moving, offset = (velocity / self.pace).unsqueeze(2), torch.zeros_like(velocity)
+        for law in (self.update, *self.further):
+            change, vectors = law(self._scaled(obs), moving, latent)
+            later, faster = (vectors * self.pace).unbind(dim=2)
+            velocity, offset, latent = velocity + faster, offset + later, latent + change
+            moving = torch.stack([velocity, offset], dim=2) / self.pace
+        curve, turn = latent.chunk(2, dim=2)
+        return _Line(obs, velocity, offset, curve, turn, obs.new_zeros(len(obs), 1))
 
     def _along(self, line: _Line, ahead: Tensor) -> Tensor:
         """Observations (B, J, N, d), ``ahead`` (J,) whole frames after the tick."""

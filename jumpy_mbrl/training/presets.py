@@ -124,7 +124,7 @@ _EVENT_JUMP = TrainingConfig(
 )
 _FOLD_JUMP = replace(_EVENT_JUMP, model=FoldJumpConfig())
 _SPACE = TrainingConfig(
-    model=RelationalJumpConfig(),
+    model=RelationalJumpConfig(passes=2),
     steps=10_000,
     batch_size=512,
     optimizer="muon",
@@ -134,12 +134,13 @@ _SPACE = TrainingConfig(
     grad_clip=1.0,
     validation_interval=500,
 )
-_ENTITIES = replace(_SPACE, model=RelationalJumpConfig(same_everywhere=False))
+_ENTITIES = replace(_SPACE, model=RelationalJumpConfig(same_everywhere=False, passes=2))
 _FLAT = replace(
     _SPACE,
     model=RelationalJumpConfig(
         num_bodies=1, body_size=4, same_everywhere=False, hidden_size=256, event_size=128
     ),
+    steps=20_000,
 )
 _LINE_DATA: dict[str, Any] = {
     "train_data": DatasetConfig(LINE_CONFIG, 100_000, shot="place"),
