@@ -67,7 +67,7 @@ def test_what_bodies_do_to_one_another_looks_the_same_everywhere(tier: str) -> N
         own = [model.event.alone[-1]]
         own += [
             part
-            for law in (model.reader, model.update)
+            for law in (model.reader, model.update, *model.further)
             for part in (law.alone.value, law.alone.skip)
         ]
         for part in own:
@@ -180,16 +180,8 @@ def test_two_starts_in_three_are_where_something_happens() -> None:
 
 @pytest.mark.parametrize("config", [SMALL, ENTITIES], ids=["space", "entities"])
 def test_it_learns_walls(config: RelationalJumpConfig) -> None:
-    N, data = min(config.num_bodies, 2), bouncing()
-    sized = replace(
-        config,
-        num_bodies=N,
-        body_size=4 // N,
-        action_size=0,
-        latent_size=0,
-        chain=2,
-        hidden_size=32,
-    )
+    data = bouncing()
+    sized = replace(config, num_bodies=2, action_size=0, latent_size=0, chain=2, hidden_size=32)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model: Any = RelationalJump(sized)

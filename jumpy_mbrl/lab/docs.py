@@ -223,6 +223,7 @@ TABLES = (
     Table("paper", "docs/planning.md", "results/plan_eval_paper/results.json", plan_table),
     Table("line", "docs/planning.md", "results/tables/line/results.json", plan_table),
     Table("moved", "docs/planning.md", "results/tables/random_target/results.json", plan_table),
+    Table("ladder", "docs/world_models.md", "results/ladder/results.json", plan_table),
     Table("learning", "docs/reproducing.md", "results/learning/learning.json", learning_table),
     Table("inside", "docs/plugging_in.md", "results/inside/learning.json", learning_table),
     Table("tasks", "README.md", "results/tasks/table1.json", task_table),

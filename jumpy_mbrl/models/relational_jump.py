@@ -53,7 +53,7 @@ class RelationalJumpConfig:
         actors: numbers of the bodies that are acted on, from 0 on.
         same_everywhere: whether the d numbers are coordinates in space, and what bodies do to one
             another looks the same after shifts, turns and mirrorings. Needs N > 1.
-        passes: how many laws a tick applies, one after the other: as many things can happen to a body
+        passes: how many laws a tick applies, one after the other, so that as many things can happen
             between two frames.
         latent_size: L; 0 where bodies move in straight lines.
         hidden_size: width of the networks of a tick.
@@ -343,13 +343,10 @@ class RelationalJump(PiecewiseLinearModel):
         center, scale = numbers.mean(dim=0), numbers.std(dim=0, correction=0)
         pace = moves.square().mean(dim=0).sqrt()
         if self.config.same_everywhere:
-            center, scale, pace = (
-                part.mean().expand(self.config.body_size) for part in (center, scale, pace)
-            )
-        for buffer, value in ((self.center, center), (self.scale, scale), (self.pace, pace)):
-            buffer.copy_(
-                torch.where(value == 0.0, 1.0, value) if buffer is not self.center else value
-            )
+            center, scale, pace = center.mean(), scale.mean(), pace.mean()
+        self.center.copy_(center)
+        self.scale.copy_(torch.where(scale > 0.0, scale, 1.0))
+        self.pace.copy_(torch.where(pace > 0.0, pace, 1.0))
 
     def sampler(self, data: SequenceData, device: torch.device | None = None) -> StartSampler:
         """See ``WorldModel.sampler``."""
