@@ -69,7 +69,9 @@ SMALL = {"obs_size": 4, "action_size": 2, "hidden_size": 8, "mlp_size": 8, "nois
 SMALL |= {"burn_in": 4, "action_weight": 3.0, "rollout_weight": 0.5, "rollout_start": 9}
 SMALL |= {"epsilon": 0.02, "forced_jumps": 0.1}
 MADE = {
-    name: kind.config(**{f.name: SMALL[f.name] for f in fields(kind.config) if f.name in SMALL})
+    name: models.RelationalJumpConfig(hidden_size=8, event_size=8, passes=2)
+    if name == "relational-jump"
+    else kind.config(**{f.name: SMALL[f.name] for f in fields(kind.config) if f.name in SMALL})
     for name, kind in models.MODELS.items()
 }
 RUNS: Found = {name: run for name, run in training.PRESETS.items() if name.endswith("-tiny")}
