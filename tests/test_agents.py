@@ -26,7 +26,7 @@ from jumpy_mbrl.models.bodies.simulator import SimulatorModel
 from jumpy_mbrl.objectives import objective_of
 
 LEARNED = [name for name, entry in AGENTS.items() if entry.checkpoint]
-BALLS = ("none", "random", "jumpy", "simulator")
+BALLS = ("none", "random", "jumpy-entities", "jumpy-space", "jumpy", "simulator")
 """Who plays with any number of balls."""
 LINES = ("none", "random", "rnn", "jumpy-rnn", "jumpy", "simulator")
 """Who plays on a line."""

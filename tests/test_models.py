@@ -74,8 +74,8 @@ def make(name: str) -> WorldModel:
             model.hazard.last.weight.mul_(8.0)
         if isinstance(model, models.RelationalJump):
             for name, weight in model.named_parameters():
-                if "alone" in name or "pair" in name:
-                    nn.init.normal_(weight, std=0.1)
+                if "alone" in name or "pair" in name or name.startswith("act"):
+                    nn.init.normal_(weight, std=0.04)
         if isinstance(model, models.EventJump) and not isinstance(model, models.FoldJump):
             model.single_level.skip.weight.copy_(torch.tensor([[-1.0, 0.1]]))
             model.single_level.skip.bias.fill_(0.4)

@@ -178,7 +178,10 @@ def test_who_plays(tmp_path: Path) -> None:
     assert run(tmp_path, names="none none") == 0
     assert list(report_of(tmp_path)["agents"]) == ["none"]
     for args, players in (
-        (plan_eval.Args(table="three_balls"), "none random jumpy simulator"),
+        (
+            plan_eval.Args(table="three_balls"),
+            "none random jumpy-entities jumpy-space jumpy simulator",
+        ),
         (plan_eval.Args(env="Billiards1D-v0"), "none random jumpy-rnn jumpy simulator"),
     ):
         assert [*plan_eval.load_agents(args)] == players.split()

@@ -86,8 +86,12 @@ def test_other_bodies_count_one_by_one(config: RelationalJumpConfig) -> None:
     two, four = model.for_bodies(2), model.for_bodies(4)
     assert (two.obs_size, four.obs_size) == (4, 8) and two.built_in == model.built_in
     assert imagine(four, film(bodies=4)).shape == (2, 3, 4, 2)
-    with pytest.raises(ValueError, match="expected num_bodies to be at least 2, got 1"):
-        model.for_bodies(1)
+    one = model.for_bodies(1)
+    assert imagine(one, film(bodies=1)).shape == (2, 3, 1, 2) and one.built_in == model.built_in
+    with pytest.raises(
+        ValueError, match="expected num_bodies to be an integer of at least 1, got 0"
+    ):
+        model.for_bodies(0)
     with pytest.raises(ValueError, match=r"expected actors to be numbers of bodies, 0 to 1"):
         make(replace(config, actors=(2,))).for_bodies(2)
     with pytest.raises(ValueError, match="a model of one plain vector has no other bodies"):

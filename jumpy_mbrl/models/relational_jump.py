@@ -206,7 +206,8 @@ class Law(nn.Module):
             return single
         first, second = _others(N, own.device)
         between = moving[:, second] - moving[:, first]
-        lengths = (between.square().sum(dim=-1) + _TINY).sqrt()
+        tiny = max(_TINY, torch.finfo(between.dtype).tiny)
+        lengths = (between.square().sum(dim=-1) + tiny).sqrt()
         public = scalars[..., : self.public]
         features = [lengths, _angles(between, lengths), public[:, first], public[:, second]]
         out = self.pair(torch.cat(features, dim=-1))
@@ -221,12 +222,13 @@ class Law(nn.Module):
 
     def _messages(self, own: Tensor, moving: Tensor) -> Tensor:
         """What each body is told by all others, (B, N, hidden)."""
-        first, second = _others(own.shape[1], own.device)
+        N = own.shape[1]
+        first, second = _others(N, own.device)
         between = self.between(moving)
         mine, other = self.mine(own) - between, self.other(own) + between
         heard = torch.relu(mine[:, first] + other[:, second])
         heard = torch.relu(self.message(heard))
-        told: Tensor = heard.unflatten(1, (own.shape[1], -1)).sum(dim=2)
+        told: Tensor = heard.unflatten(1, (N, N - 1)).sum(dim=2)
         return told
 
     def _split(self, out: Tensor, S: int, size: int) -> tuple[Tensor, Tensor]:
@@ -250,7 +252,8 @@ def _angles(between: Tensor, lengths: Tensor) -> Tensor:
     one, two = torch.triu_indices(M, M, offset=1, device=between.device)
     along = (between[..., one, :] * between[..., two, :]).sum(dim=-1) / lengths[..., two]
     across = lengths[..., 0].square() - along[..., 0].square()
-    return torch.cat([along, across.clamp_min(_TINY).sqrt().unsqueeze(-1)], dim=-1)
+    tiny = max(_TINY, torch.finfo(across.dtype).tiny)
+    return torch.cat([along, across.clamp_min(tiny).sqrt().unsqueeze(-1)], dim=-1)
 
 
 class _Line(NamedTuple):
@@ -262,6 +265,17 @@ class _Line(NamedTuple):
     curve: Tensor  # (B, N, L) c
     turn: Tensor  # (B, N, L) its change per frame
     phase: Tensor  # (B, 1) frames since the tick
+
+
+def _known(config: RelationalJumpConfig) -> tuple[str, ...]:
+    known: tuple[str, ...] = ()
+    if config.num_bodies > 1:
+        known = "which numbers belong to which body", "one law for all bodies, in any order"
+    if config.same_everywhere:
+        known += (
+            "what bodies do to one another looks the same after shifts, turns and mirrorings",
+        )
+    return known
 
 
 class RelationalJump(PiecewiseLinearModel):
@@ -294,20 +308,10 @@ class RelationalJump(PiecewiseLinearModel):
         self.register_buffer("center", torch.full((d,), 0.5))
         self.register_buffer("scale", torch.full((d,), 0.25))
         self.register_buffer("pace", torch.full((d,), 0.04))
+        self.built_in = _known(config)
         self.center: Tensor
         self.scale: Tensor
         self.pace: Tensor
-
-    @property
-    def built_in(self) -> tuple[str, ...]:  # type: ignore[override]
-        known = []
-        if self.config.num_bodies > 1:
-            known = ["which numbers belong to which body", "one law for all bodies, in any order"]
-        if self.config.same_everywhere:
-            known.append(
-                "what bodies do to one another looks the same after shifts, turns and mirrorings"
-            )
-        return tuple(known)
 
     @property
     def for_balls(self) -> Callable[[int], Self] | None:  # type: ignore[override]
@@ -322,21 +326,23 @@ class RelationalJump(PiecewiseLinearModel):
             raise ValueError(
                 f"a model of one plain vector has no other bodies, got num_bodies={num_bodies}"
             )
-        if num_bodies < 2:
-            raise ValueError(f"expected num_bodies to be at least 2, got {num_bodies}")
+        everywhere = self.config.same_everywhere and num_bodies > 1
+        config = replace(self.config, num_bodies=num_bodies, same_everywhere=everywhere)
         with plain_defaults():
-            other = type(self)(replace(self.config, num_bodies=num_bodies))
+            other = type(self)(config)
         for name, part in self.named_children():
             setattr(other, name, part)
         for name, buffer in self.named_buffers(recurse=False):
             setattr(other, name, buffer)
-        other.record = self.record
+        other.built_in, other.record = self.built_in, self.record
         return other
 
     def calibrate(self, data: SequenceData) -> None:
         """See ``WorldModel.calibrate``: takes the units from the data."""
         obs = as_frames(torch.from_numpy(data.obs[:10_000]))
-        real = torch.arange(obs.shape[1]) < torch.from_numpy(lengths(data)[: len(obs), None])
+        real = torch.arange(obs.shape[1], device=obs.device) < torch.from_numpy(
+            lengths(data)[: len(obs), None]
+        )
         numbers = obs.unflatten(2, (self.config.num_bodies, self.config.body_size))
         moves = numbers.diff(dim=1)[real[:, 1:]].flatten(0, 1)
         numbers = numbers[real].flatten(0, 1)
@@ -460,7 +466,8 @@ class RelationalJump(PiecewiseLinearModel):
         frames = torch.full_like(line.phase[:, 0], float(self.config.horizon))
         rows = torch.arange(len(frames), device=frames.device)
         for begin in range(1, self.config.horizon, _AT_ONCE):
-            ahead = torch.arange(begin, min(begin + _AT_ONCE, self.config.horizon)).to(frames)
+            last = min(begin + _AT_ONCE, self.config.horizon)
+            ahead = torch.arange(begin, last, device=frames.device).to(frames.dtype)
             some = _Line(*(part.detach()[rows] for part in line))
             hazard = self._hazard(some, self._along(some, ahead), ahead.expand(len(rows), -1))
             over = hazard > bound
