@@ -135,7 +135,7 @@ def record_shot(
     outcome = play(table, action[None])
     success = bool(outcome.is_success[0])
     arrival = int(np.isfinite(outcome.paths[0, :, 0]).sum()) - 1 if success else 0
-    state = _state(agent, table.frames[0], (table.positions, table.velocities), config)
+    state = _state(agent, table.shown_to(agent)[0], (table.positions, table.velocities), config)
     shot = torch.as_tensor(action[None], device=agent.device)
     objective = drawn_objective(table) or agent.objective
     way, ticks, end = _imagine(agent, state, objective, shot, arrival)
