@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from jumpy_mbrl import agents, data, evaluation
+from jumpy_mbrl.commands import main
 from jumpy_mbrl.data.loading import load_data
 from jumpy_mbrl.envs.rules import Task, line_task, plane_task
 from jumpy_mbrl.models import SpriteJump, SpriteJumpConfig, from_pretrained, save_pretrained
@@ -213,3 +215,46 @@ def test_looks_are_learned_from_pictures_of_known_places(tmp_path: Path) -> None
     held_out = tables(20)
     error = SeeingModel(learned, 2).observe(shown(held_out, (28, 28, 1))).obs
     assert (error - torch.from_numpy(held_out.positions)).abs().median() < 2e-3
+
+
+# -- the command ---------------------------------------------------------------------------------
+
+
+def plan_eval(out: Path, *options: str) -> dict[str, Any]:
+    usual = ("--device", "cpu", "--episodes", "4", "--out", str(out))
+    assert main.run("plan-eval", [*usual, *options]) == 0
+    report: dict[str, Any] = json.loads((out / "results.json").read_text())
+    return report
+
+
+def test_who_is_shown_coordinates_is_marked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(agents.PROTOCOLS, "default", QUICK)
+    names = ("--agents", "none", "jumpy-pixels", "jumpy")
+    report = plan_eval(tmp_path / "a", "--obs", "pixels28", "--camera", "noise-2", *names)
+    assert list(report["agents"]) == ["none", "jumpy-pixels", "jumpy (coordinates)"]
+    assert (report["obs"], report["camera"]) == ("pixels28", "noise-2")
+    assert report["agents"]["jumpy-pixels"]["checkpoint"] == MODELS["pixels28"]
+    assert "jumpy (coordinates)" in capsys.readouterr().out
+    plain = plan_eval(tmp_path / "b", "--agents", "jumpy")
+    assert "obs" not in plain, "as before there were pictures"
+    actions = "successes", "belief", "ticks"
+    told, same = report["agents"]["jumpy (coordinates)"], plain["agents"]["jumpy"]
+    assert [told[key] for key in actions] == [same[key] for key in actions]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--agents", "jumpy-pixels"), "jumpy-pixels"),
+        (("--obs", "picture"), "--obs"),
+        (("--obs", "pixels", "--camera", "blurred"), "--camera"),
+        (("--camera", "dark"), "--camera needs --obs pixels, got 'dark'"),
+    ],
+)
+def test_wrong_options_are_told(
+    options: tuple[str, ...], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main.run("plan-eval", [*options]) != 0
+    assert words in capsys.readouterr().err

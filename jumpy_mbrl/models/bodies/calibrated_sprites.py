@@ -26,6 +26,8 @@ _MIDDLE = 0.05
 """Radius of the middle of a body, in sides."""
 _NEAR = 0.135
 """Half a side of the patch around a body, in sides."""
+_FINE = 32
+"""Pixels along a side by which places are refined: what was seen less sharply is read as well."""
 _STEPS = 3
 _LONGEST_STEP = 0.03
 _DAMPING = 1e-4
@@ -71,7 +73,9 @@ class CalibratedSprites(Sprites):
         felt = seen.detach()[:, ::_SAMPLED].median(dim=1).values
         background = self._background(felt)
         with torch.no_grad():
-            positions = self._look(self._coarse(seen), self._coarse(background))
+            clearest = (self.color - felt.unsqueeze(1)).square().sum(dim=2).argsort(1, True)
+            looked_for = self.color[clearest]
+            positions = self._look(self._coarse(seen), self._coarse(background), looked_for)
             positions, color = self._told_apart(positions, self._middle(seen, positions))
         for _ in range(_STEPS):
             positions = positions + self._step(seen, background, color, positions)
@@ -98,13 +102,13 @@ class CalibratedSprites(Sprites):
         squares = pictures.mT.unflatten(2, (self.size, self.size))
         return F.adaptive_avg_pool2d(squares, min(self.size, _COARSE)).flatten(2).mT
 
-    def _look(self, seen: Tensor, background: Tensor) -> Tensor:
-        """Positions (B, N, 2) on the grid of coarse pictures (B, p, C): each body where it covers
-        most of what is left."""
+    def _look(self, seen: Tensor, background: Tensor, colors: Tensor) -> Tensor:
+        """Positions (B, N, 2) on the grid of coarse pictures (B, p, C): each of the colours
+        (B, N, C), one after the other, where it covers most of what is left."""
         places = _centres(_PLACES).to(seen)
         templates = self._coarse_covers(places)
         length, rest, found = templates.norm(dim=1), seen - background, []
-        for color in self.color:
+        for color in colors.split(1, dim=1):
             contrast = color - background
             # The share of a pixel that the body covers, if nothing else does.
             share = (rest * contrast).sum(dim=2) / contrast.square().sum(dim=2).clamp_min(_FLAT)
@@ -156,11 +160,12 @@ class CalibratedSprites(Sprites):
 
     def _step(self, seen: Tensor, background: Tensor, color: Tensor, positions: Tensor) -> Tensor:
         """A Gauss-Newton step (B, N, 2) of each body, by the pixels around it."""
-        width = min(2 * round(_NEAR * self.size), self.size)
+        block = max(self.size // _FINE, 1)
+        width = min(2 * round(_NEAR * self.size), self.size) // block * block
         along = torch.arange(width, device=seen.device)
         row, column = torch.meshgrid(along, along, indexing="ij")
-        corner = (self._pixel_of(positions.detach()) - 0.5 * (width - 1)).round()
-        corner = corner.clamp(0, self.size - width).unsqueeze(2)
+        corner = (self._pixel_of(positions.detach()) - 0.5 * (width - 1)) / block
+        corner = block * corner.round().clamp(0, (self.size - width) // block).unsqueeze(2)
         at = corner + torch.stack([row.flatten(), column.flatten()], dim=1)
         behind = self._gather(background, at)
         x = (at[..., 1] + 0.5) / self.size
@@ -178,5 +183,9 @@ class CalibratedSprites(Sprites):
         way = offset[:, own, own] * (slope[:, own, own] * size / distance[:, own, own]).unsqueeze(
             -1
         )
-        step = gauss_newton(way.mT, (contrast * miss).sum(dim=-1) / size, _DAMPING)
+        both = torch.cat(
+            [way, (contrast * miss).sum(dim=-1, keepdim=True) / size.unsqueeze(-1)], -1
+        )
+        both = both.unflatten(2, (width // block, block, -1, block)).mean(dim=(3, 5)).flatten(2, 3)
+        step = gauss_newton(both[..., :2].mT, both[..., 2], _DAMPING)
         return step.clamp(-_LONGEST_STEP, _LONGEST_STEP)
