@@ -38,7 +38,17 @@ from jumpy_mbrl.play.game import Game
 HINT = "pull back and let go   A agent   R again   N new   T target (or right drag)   Q quit"
 LEFT, RIGHT = 1, 3
 Opponent = Literal[
-    "jumpy", "jumpy-rnn", "jump-4", "ode-rnn", "rnn", "simulator", "sac", "ppo", "random", "none"
+    "jumpy",
+    "jumpy-pixels",
+    "jumpy-rnn",
+    "jump-4",
+    "ode-rnn",
+    "rnn",
+    "simulator",
+    "sac",
+    "ppo",
+    "random",
+    "none",
 ]
 
 
