@@ -12,7 +12,7 @@ from jumpy_mbrl.agents.planning.planner import GradientPlanner
 from jumpy_mbrl.checks import check_choice
 from jumpy_mbrl.devices import resolve_device
 from jumpy_mbrl.envs.rules import Task, plane_task
-from jumpy_mbrl.models.base import WorldModel
+from jumpy_mbrl.models.base import WorldModel, like_of
 from jumpy_mbrl.models.bodies.placement import LineSimulator, PlacementModel
 from jumpy_mbrl.models.bodies.seeing import SeeingModel
 from jumpy_mbrl.models.bodies.simulator import SimulatorModel
@@ -66,6 +66,8 @@ PIXEL_AGENTS: dict[str, AgentEntry] = {
     )
 }
 """Every agent that is shown pictures, as ``obs_type="pixels"`` does."""
+_IMAGINES = "fold-billiards2d"
+"""What a model that sees pictures plans with."""
 
 
 def load_agent(
@@ -186,7 +188,7 @@ def model_for(model: WorldModel, task: Task) -> WorldModel:
         )
     balls = task.config.num_balls
     if isinstance(model, SpriteJump):
-        return SeeingModel(model, balls)
+        return SeeingModel(model, balls, from_pretrained(_IMAGINES, like_of(model).device))
     if model.obs_size == 2 * balls:
         return model
     for_balls = getattr(model, "for_balls", None)

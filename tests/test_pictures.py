@@ -126,6 +126,7 @@ def test_it_shoots_from_pictures(obs: str) -> None:
 
 def test_it_plays_where_it_is_shown_pictures() -> None:
     result = evaluation.evaluate_agent(agent(), tables(12))
+    assert result.training_frames == 45 * (10_000 + 100_000), "of eyes and physics"
     assert result.success >= 0.7 and result.beliefs is not None
     record = evaluation.record_shot(agent(), tables(1), result.actions[0])
     assert record.imagined.shape == record.real.shape
@@ -173,8 +174,8 @@ def test_agents_are_not_given_models_of_other_observations() -> None:
         SeeingModel(SpriteJump(SpriteJumpConfig()))
     with pytest.raises(ValueError, match="at most 6 balls, got calibrated=True and 7 balls"):
         SeeingModel(eyes(), 7)
-    with pytest.raises(ValueError, match="a model of 3 balls, got FoldJump with obs_size=4"):
-        SeeingModel(eyes(), 3, from_pretrained("fold-billiards2d"))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"EventJump or FoldJump of balls in the plane .* got RNN"):
+        SeeingModel(eyes(), 2, from_pretrained("rnn-billiards2d"))
     with pytest.raises(ValueError, match="axes to be 2 with calibrated=True, got 1"):
         SpriteJumpConfig(axes=1, calibrated=True)
 

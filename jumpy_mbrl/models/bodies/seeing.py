@@ -6,14 +6,14 @@ Letters: B batch, T frames, N bodies, D numbers in a picture.
 from __future__ import annotations
 
 from itertools import permutations
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from jumpy_mbrl.models.base import State, WrappedModel, check_frames
+from jumpy_mbrl.models.base import State, WorldModel, WrappedModel, check_frames
 from jumpy_mbrl.models.bodies.calibrated_sprites import CalibratedSprites
 from jumpy_mbrl.models.bodies.event_driven import EventDrivenModel, EventState
+from jumpy_mbrl.models.bodies.event_jump import EventJump
 from jumpy_mbrl.models.bodies.sprite_jump import SpriteJump, state_of
 
 MOST_BALLS = 6
@@ -23,13 +23,12 @@ class SeeingModel(WrappedModel):
     """Observes pictures (B, T, D), and imagines the places of the bodies, (B, K, 2N).
 
     So objectives are those of coordinates. Gradients flow from what is imagined to the pictures.
-    `ValueError` for eyes that are not calibrated, another model than an event-driven one, or more
-    than 6 balls.
+    `ValueError` for eyes that are not calibrated, another kind of model, or more than 6 balls.
 
     Args:
         eyes: reads where the bodies are.
         num_balls: N; by default as many as the eyes learned. Balls beyond these look like the last.
-        model: imagines N balls; by default by the events that the eyes learned from.
+        model: imagines; carried over to N balls. By default by the events that the eyes learned.
 
     Attributes:
         picture: height, width and channels of the pictures.
@@ -41,7 +40,7 @@ class SeeingModel(WrappedModel):
         self,
         eyes: SpriteJump,
         num_balls: int | None = None,
-        model: EventDrivenModel | None = None,
+        model: WorldModel | None = None,
     ) -> None:
         seen, config = eyes.sprites, eyes.config
         N = config.num_balls if num_balls is None else num_balls
@@ -50,12 +49,13 @@ class SeeingModel(WrappedModel):
                 f"expected a SpriteJump with calibrated=True and at most {MOST_BALLS} balls, got "
                 f"calibrated={config.calibrated} and {N} balls"
             )
-        super().__init__(model or eyes.bodies.for_balls(N))
-        if (self.model.obs_size, self.model.axes) != (2 * N, 2):
+        imagines: WorldModel = model or eyes.bodies
+        if not isinstance(imagines, EventJump) or imagines.axes != 2:
             raise ValueError(
-                f"expected a model of {N} balls, got {type(self.model).__name__} with "
-                f"obs_size={self.model.obs_size}"
+                f"expected an EventJump or FoldJump of balls in the plane to imagine with, got "
+                f"{type(imagines).__name__}"
             )
+        super().__init__(imagines.for_balls(N))
         self.num_balls, self.eyes, self.sprites = N, eyes, seen.for_bodies(N)
         self.picture = config.size, config.size, config.channels
         self.obs_size, self.record = eyes.obs_size, eyes.record
@@ -63,8 +63,7 @@ class SeeingModel(WrappedModel):
 
     def for_balls(self, num_balls: int) -> SeeingModel:
         """The same eyes and physics for a table with another number of balls."""
-        model: Any = self.model
-        return SeeingModel(self.eyes, num_balls, model.for_balls(num_balls))
+        return SeeingModel(self.eyes, num_balls, self.model)
 
     def observe(self, obs: Tensor, action: Tensor | None = None) -> EventState:
         """See ``WorldModel.observe``; what the state holds as ``obs`` are places."""
