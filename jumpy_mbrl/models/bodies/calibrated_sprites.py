@@ -28,6 +28,8 @@ _NEAR = 0.135
 """Half a side of the patch around a body, in sides."""
 _FINE = 32
 """Pixels along a side by which places are refined: what was seen less sharply is read as well."""
+_BLURRED = 0.1
+"""Of a picture without detail finer than blocks, what is left differs that much less by blocks."""
 _STEPS = 3
 _LONGEST_STEP = 0.03
 _DAMPING = 1e-4
@@ -78,7 +80,9 @@ class CalibratedSprites(Sprites):
             positions = self._look(self._coarse(seen), self._coarse(background), looked_for)
             positions, color = self._told_apart(positions, self._middle(seen, positions))
         for _ in range(_STEPS):
-            positions = positions + self._step(seen, background, color, positions)
+            positions = positions + self._step(seen, background, color, positions, False)[0]
+        step, is_sharp = self._step(seen, background, color, positions, True)
+        positions = positions + is_sharp * step
         return positions.flatten(1)
 
     def _background(self, felt: Tensor) -> Tensor:
@@ -158,8 +162,11 @@ class CalibratedSprites(Sprites):
         rows = torch.arange(len(pictures), device=index.device).view(-1, 1, 1)
         return pictures[rows, index]
 
-    def _step(self, seen: Tensor, background: Tensor, color: Tensor, positions: Tensor) -> Tensor:
-        """A Gauss-Newton step (B, N, 2) of each body, by the pixels around it."""
+    def _step(
+        self, seen: Tensor, background: Tensor, color: Tensor, positions: Tensor, sharp: bool
+    ) -> tuple[Tensor, Tensor]:
+        """A Gauss-Newton step (B, N, 2) of each body, by the pixels around it or blocks of these;
+        and whether these differ from what is drawn as much as their blocks do, (B, N, 1)."""
         block = max(self.size // _FINE, 1)
         width = min(2 * round(_NEAR * self.size), self.size) // block * block
         along = torch.arange(width, device=seen.device)
@@ -186,6 +193,10 @@ class CalibratedSprites(Sprites):
         both = torch.cat(
             [way, (contrast * miss).sum(dim=-1, keepdim=True) / size.unsqueeze(-1)], -1
         )
-        both = both.unflatten(2, (width // block, block, -1, block)).mean(dim=(3, 5)).flatten(2, 3)
-        step = gauss_newton(both[..., :2].mT, both[..., 2], _DAMPING)
-        return step.clamp(-_LONGEST_STEP, _LONGEST_STEP)
+        blocks = both.unflatten(2, (width // block, block, -1, block)).mean(dim=(3, 5))
+        blocks = blocks.flatten(2, 3)
+        fine, coarse = (part[..., 2].square().mean(dim=2) for part in (both, blocks))
+        chosen = both if sharp else blocks
+        step = gauss_newton(chosen[..., :2].mT, chosen[..., 2], _DAMPING)
+        is_sharp = (coarse > _BLURRED * fine).unsqueeze(2)
+        return step.clamp(-_LONGEST_STEP, _LONGEST_STEP), is_sharp
