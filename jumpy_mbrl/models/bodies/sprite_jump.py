@@ -38,8 +38,8 @@ class SpriteJumpConfig(FoldJumpConfig):
         channels: C, 1 (grey) or 3 (colour).
         looking_steps: first updates of the weights, in which pictures teach the sprites. After
             them the sprites stay as they are, and events are learned.
-        calibrated: whether pictures are read as by ``CalibratedSprites``: much faster, and in any
-            light; of bodies in the plane alone.
+        calibrated: whether pictures are read as by ``CalibratedSprites``: faster, and in any light;
+            of bodies in the plane alone.
     """
 
     size: int = 28
