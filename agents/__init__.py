@@ -4,12 +4,13 @@ from jumpy_mbrl.agents.base import Agent, NoShot, OtherGameError, RandomShot
 from jumpy_mbrl.agents.planning.config import PROTOCOLS, CEMConfig, PlannerConfig, SearchConfig
 from jumpy_mbrl.agents.planning.mpc import RecedingHorizon
 from jumpy_mbrl.agents.planning.planner import CEMPlanner, GradientPlanner, Plan, Planner
-from jumpy_mbrl.agents.registry import AGENTS, load_agent
+from jumpy_mbrl.agents.registry import AGENTS, PIXEL_AGENTS, load_agent
 from jumpy_mbrl.models.world import OtherWorldWarning
 from jumpy_mbrl.objectives import FunctionObjective, Objective, ReachPointAtTime, ReachRegion
 
 __all__ = [
     "AGENTS",
+    "PIXEL_AGENTS",
     "PROTOCOLS",
     "Agent",
     "CEMConfig",

@@ -83,6 +83,38 @@ def batch_of_frames(
     return frames, single
 
 
+def batch_of_pictures(observation: Any, picture: tuple[int, int, int]) -> tuple[NDArray[Any], bool]:
+    """Pictures (B, 4, h, w, C) of the context frames, and whether they came without a batch.
+
+    They are as the environments of pictures show them, bytes or numbers from 0 to 1, of the height,
+    width and channels ``picture``; grey ones may lack the channel. `ValueError` for others.
+    """
+    if isinstance(observation, Mapping):
+        raise ValueError(f"observation must be pictures, got a dictionary with {list(observation)}")
+    pictures = as_array(observation)
+    if picture[2] == 1 and pictures.shape[-2:] == picture[:2]:
+        pictures = pictures[..., None]
+    single = pictures.ndim == 4
+    if single:
+        pictures = pictures[None]
+    one = (CONTEXT_FRAMES, *picture)
+    if pictures.ndim != 5 or pictures.shape[1:] != one or len(pictures) == 0:
+        raise ValueError(
+            f"observation must have shape {('B', *one)} or {one}, {CONTEXT_FRAMES} frames of "
+            f"height, width and channels, got {np.shape(observation)}; obs_type='pixels' shows them"
+        )
+    if pictures.dtype != np.uint8 and not np.issubdtype(pictures.dtype, np.floating):
+        raise ValueError(
+            f"pictures must be uint8 from 0 to 255 or floats from 0 to 1, got {pictures.dtype}"
+        )
+    if not (pictures.min() >= 0 and pictures.max() <= (255 if pictures.dtype == np.uint8 else 1)):
+        raise ValueError(
+            f"pictures of floats must lie between 0 and 1, got {pictures.min()} to "
+            f"{pictures.max()}; divide those of 0 to 255 by 255"
+        )
+    return pictures, single
+
+
 class NoShot:
     """Leaves the cue ball alone: the action is always zero.
 

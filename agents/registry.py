@@ -12,9 +12,11 @@ from jumpy_mbrl.agents.planning.planner import GradientPlanner
 from jumpy_mbrl.checks import check_choice
 from jumpy_mbrl.devices import resolve_device
 from jumpy_mbrl.envs.rules import Task, plane_task
-from jumpy_mbrl.models.base import WorldModel
+from jumpy_mbrl.models.base import WorldModel, like_of
 from jumpy_mbrl.models.bodies.placement import LineSimulator, PlacementModel
+from jumpy_mbrl.models.bodies.seeing import SeeingModel
 from jumpy_mbrl.models.bodies.simulator import SimulatorModel
+from jumpy_mbrl.models.bodies.sprite_jump import SpriteJump
 from jumpy_mbrl.models.pretrained import from_pretrained, pretrained_text
 from jumpy_mbrl.models.world import learned_a_line, warn_of_other_world
 from jumpy_mbrl.objectives import objective_of
@@ -65,7 +67,16 @@ AGENTS: dict[str, AgentEntry] = {
     ),
     "simulator": AgentEntry("plans with the true physics from the true state: the oracle"),
 }
-"""Every agent that ``load_agent`` knows."""
+"""Every agent that is shown coordinates."""
+
+PIXEL_AGENTS: dict[str, AgentEntry] = {
+    "jumpy-pixels": AgentEntry(
+        "plans with our best jumpy model, and sees pictures alone", "sprite-64-billiards2d"
+    )
+}
+"""Every agent that is shown pictures, as ``obs_type="pixels"`` does."""
+_IMAGINES = "fold-billiards2d"
+"""What a model that sees pictures plans with."""
 
 
 def load_agent(
@@ -89,7 +100,7 @@ def load_agent(
     the model or policy has learned, by its record.
 
     Args:
-        name: one of ``AGENTS``.
+        name: one of ``AGENTS`` or ``PIXEL_AGENTS``.
         task: what it is to play (``env.unwrapped.task``); by default `Billiards2D-v0` as it is. A
             model of other numbers of balls is carried over, if it can be.
         protocol: how much planners search, one of ``PROTOCOLS``.
@@ -103,10 +114,16 @@ def load_agent(
             `Planner`).
         trust: read a policy that is not shipped, whose pickles can run anything.
     """
-    entry = AGENTS[check_choice("agent", name, AGENTS)]
+    known = {**AGENTS, **PIXEL_AGENTS}
+    entry = known[check_choice("agent", name, known)]
     searched = PROTOCOLS[check_choice("protocol", protocol, PROTOCOLS)]
     settings = replace(config or searched, seed=seed)
     task = task or plane_task()
+    if name in PIXEL_AGENTS and (task.line or task.random_target):
+        raise OtherGameError(
+            f"agent {name!r} has learned to see tables whose target stays in one corner, got "
+            f"{'a line' if task.line else 'random_target=True'}; take an agent of coordinates"
+        )
     place = resolve_device(device)
     if ensemble and entry.checkpoint is None:
         raise ValueError(
@@ -135,6 +152,11 @@ def load_agent(
             f"agent {name!r} has no model of balls on a line; of the agents that learn, {able} have"
         )
     models = [model_for(from_pretrained(part, device=place), task) for part in (source, *ensemble)]
+    if isinstance(models[0], SeeingModel) != (name in PIXEL_AGENTS):
+        raise ValueError(
+            f"agent {name!r} is shown {'pictures' if name in PIXEL_AGENTS else 'coordinates'}, but "
+            f"its checkpoint {pretrained_text(source)!r} is a model of the other"
+        )
     for model in models:
         warn_of_other_world(model, task, stacklevel=2, agent=name)
     return GradientPlanner(
@@ -156,6 +178,7 @@ def _simulator(task: Task) -> WorldModel:
 def model_for(model: WorldModel, task: Task) -> WorldModel:
     """The model with the balls and the action of the task.
 
+    A ``SpriteJump`` becomes one that is shown pictures and imagines places (``SeeingModel``).
     On a line, a model that has learned the action is taken as it is; to one that has only ever
     watched, the action is given (`PlacementModel`).
 
@@ -173,6 +196,8 @@ def model_for(model: WorldModel, task: Task) -> WorldModel:
             f"balls on a line; take one of a table, such as 'jumpy' plays with, or 'simulator'"
         )
     balls = task.config.num_balls
+    if isinstance(model, SpriteJump):
+        return SeeingModel(model, balls, from_pretrained(_IMAGINES, like_of(model).device))
     if model.obs_size == 2 * balls:
         return model
     for_balls = getattr(model, "for_balls", None)

@@ -122,7 +122,7 @@ def losses(folder: Path) -> Found:
     return found
 
 
-def predictions(_: Path) -> Found:
+def predictions(folder: Path) -> Found:
     """What every shipped model sees and foresees, idle and with two actions, and its scores."""
     found: Found = {}
     times = [0.0, 0.4, 1.0, 4.0, 7.3, 9.5, 20.0]
@@ -132,7 +132,9 @@ def predictions(_: Path) -> Found:
         part: Any = (
             data.make_task(data.TaskConfig(about["task"], 4, split="evaluation"))
             if "task" in about
-            else data.make_dataset(data.DatasetConfig.from_dict({**about, "num_trajectories": 4}))
+            else loading.load_data(
+                data.DatasetConfig.from_dict({**about, "num_trajectories": 4}), folder
+            )
         )
         state = model.observe(loading.as_frames(part.obs[:, : part.context_frames]))
         found[name] = [state, model.imagine(state, times)]

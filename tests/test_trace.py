@@ -40,22 +40,25 @@ class Table:
     [{}, {"target": (0.0, 0.2, 0.7, 1.0)}, {"num_balls": 3}],
     ids=["default", "other target", "three balls"],
 )
-@pytest.mark.parametrize("name", ["simulator", "jumpy"])
+@pytest.mark.parametrize("name", ["simulator", "jumpy", "jumpy-pixels"])
 def test_the_imagined_way_is_what_happens_and_ends_in_the_target(name: str, settings: Any) -> None:
+    if name == "jumpy-pixels" and settings:
+        pytest.skip("what is read less exactly grows from contact to contact")
     table = Table(seed=1, **settings)
     trace = table.trace(load_agent(name, config=QUICK, device="cpu"))
     assert trace.belief is not None and trace.belief > 0.5
     low_x, high_x, low_y, high_y = table.config.target
     assert low_x <= trace.imagined[-1, 1, 0] <= high_x
     assert low_y <= trace.imagined[-1, 1, 1] <= high_y
-    np.testing.assert_allclose(trace.imagined[0], table.info["positions"], atol=1e-5)
+    seen = 2e-3 if name == "jumpy-pixels" else 1e-5
+    np.testing.assert_allclose(trace.imagined[0], table.info["positions"], atol=seen)
     ways, over = [], False
     while not over:
         _, _, terminated, truncated, info = table.env.step(trace.action)
         ways.append(info["positions"])
         over = terminated or truncated
     assert info["is_success"] and (len(trace.imagined) - 1) / 8 == len(ways)
-    tolerance = 1e-3 if name == "simulator" else 0.05
+    tolerance = {"simulator": 1e-3, "jumpy": 0.05, "jumpy-pixels": 0.1}[name]
     np.testing.assert_allclose(trace.imagined[8::8], np.array(ways), atol=tolerance)
 
 

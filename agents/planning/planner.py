@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from jumpy_mbrl.agents.base import batch_of_frames
+from jumpy_mbrl.agents.base import batch_of_frames, batch_of_pictures
 from jumpy_mbrl.agents.planning import optimizers, robust
 from jumpy_mbrl.agents.planning.budget import Budget, Deadline
 from jumpy_mbrl.agents.planning.config import CEMConfig, PlannerConfig, SearchConfig
@@ -102,6 +102,7 @@ class Planner(ABC, Generic[ConfigT]):
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.model = model
+        self.picture: tuple[int, int, int] | None = getattr(model, "picture", None)
         self.objective = objective
         self.config: ConfigT = config or self.config_class()
         self.oracle = oracle
@@ -135,12 +136,16 @@ class Planner(ABC, Generic[ConfigT]):
     ) -> tuple[NDArray[np.float32], Any]:
         """See ``Agent.predict``. ``state``: start from this model state instead of the frames.
 
-        Flattened frames, as the environments of whole shots show them, will do. Where they show a
-        target, and the objective can be aimed (``aimed_at``), it is aimed there. `ValueError` for
-        frames of a wrong shape or not finite, and for what ``plan`` refuses.
+        Flattened frames, as the environments of whole shots show them, will do; for a model of
+        pictures (``SeeingModel``) they are (B, 4, h, w, C) or (4, h, w, C), bytes or from 0 to 1.
+        Where frames show a target, and the objective can be aimed (``aimed_at``), it is aimed
+        there. `ValueError` for frames of a wrong shape, type or range, and what ``plan`` refuses.
         """
         shown = getattr(self.objective, "shown", 0)
-        frames, single = batch_of_frames(observation, self.model.obs_size, shown=shown)
+        if self.picture is None:
+            frames, single = batch_of_frames(observation, self.model.obs_size, shown=shown)
+        else:
+            frames, single = batch_of_pictures(observation, self.picture)
         action = as_array(self.plan(frames, state).action).astype(np.float32)
         return (action[0] if single else action), None
 
@@ -160,7 +165,8 @@ class Planner(ABC, Generic[ConfigT]):
 
         Args:
             frames: (B, T, D), at least one episode, or with the target behind the D numbers of
-                each frame, as ``predict`` takes them. They become numbers of the type of the
+                each frame, as ``predict`` takes them, or pictures (B, 4, h, w, C) for a model of
+                these. They become numbers of the type of the
                 model's weights. Bytes are pictures, 0 to 255 meaning 0 to 1; all other numbers are
                 taken as they are.
             state: start from this state of the model instead of the frames.
@@ -212,7 +218,9 @@ class Planner(ABC, Generic[ConfigT]):
         return self.model.observe(seen)
 
     def _as_read(self, frames: NDArray[Any] | Tensor) -> Tensor:
-        """Frames of the model's own type, on its device."""
+        """Frames of the model's own type, on its device; pictures in rows of numbers."""
+        if self.picture is not None and np.ndim(frames) != 3:
+            frames = batch_of_pictures(frames, self.picture)[0].reshape(*np.shape(frames)[:2], -1)
         frames = as_frames(frames).to(self.device)
         if frames.shape[:1] == (0,):
             raise ValueError(

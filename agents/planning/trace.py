@@ -18,6 +18,7 @@ from jumpy_mbrl.agents.registry import model_for
 from jumpy_mbrl.arrays import as_array
 from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.envs.physics import advance, shoot
+from jumpy_mbrl.envs.pixels import PixelConfig, draw_pixels
 from jumpy_mbrl.envs.rules import plane_task
 from jumpy_mbrl.evaluation.tables import Tables, drawn_objective, play
 from jumpy_mbrl.models.base import State
@@ -70,7 +71,7 @@ class ShotRecord(PlanTrace):
 
 def trace_plan(
     agent: Agent,
-    frames: NDArray[np.float32],
+    frames: NDArray[Any],
     positions: Floats,
     velocities: Floats,
     config: TableConfig,
@@ -83,7 +84,7 @@ def trace_plan(
     Args:
         agent: who shoots. A planner's objective is replaced by the target of the table, which is
             shown to others that have ``reads_targets``.
-        frames: what it has seen, (4, 2N).
+        frames: what it has seen, (4, 2N); who sees pictures is shown those of these places.
         positions: the truth now, (N, 2), for an oracle alone.
         velocities: the truth now, (N, 2), in sides per time unit, for an oracle alone.
         config: the table, with the target of this shot.
@@ -105,6 +106,9 @@ def trace_plan(
         ensemble=[model_for(member, task) for member in agent.ensemble],
     )
     warn_of_other_world(planner.model, task, stacklevel=2)
+    if planner.picture is not None:
+        look = PixelConfig(planner.picture[0], planner.picture[2])
+        frames = draw_pixels(frames.reshape(len(frames), -1, 2), config.target, look, config.radius)
     state = _state(planner, frames, (positions, velocities), config)
     plan = planner.plan(frames[None], state if planner.oracle else None)
     way, ticks, _ = _imagine(planner, state, planner.objective, plan.action, 0.0)
@@ -135,7 +139,7 @@ def record_shot(
     outcome = play(table, action[None])
     success = bool(outcome.is_success[0])
     arrival = int(np.isfinite(outcome.paths[0, :, 0]).sum()) - 1 if success else 0
-    state = _state(agent, table.frames[0], (table.positions, table.velocities), config)
+    state = _state(agent, table.shown_to(agent)[0], (table.positions, table.velocities), config)
     shot = torch.as_tensor(action[None], device=agent.device)
     objective = drawn_objective(table) or agent.objective
     way, ticks, end = _imagine(agent, state, objective, shot, arrival)
@@ -152,7 +156,7 @@ def record_shot(
 @torch.no_grad()
 def _state(
     planner: Planner[Any],
-    frames: NDArray[np.float32],
+    frames: NDArray[Any],
     truth: tuple[Floats, Floats],
     config: TableConfig,
 ) -> State:

@@ -7,9 +7,10 @@
     python scripts/plan_eval.py --agents rnn --ensemble rnn runs/rnn-1/best rnn runs/rnn-2/best
 
 All agents see the same tables, and of each only the four frames before the shot; "simulator" alone
-is told the true state. All planners search alike, so that their times compare. Written to --out:
-results.json, results.csv, success.png and calibration.png. compare_tables.py makes one picture of
-several tables.
+is told the true state. With --obs pixels (64x64, colour) or pixels28 (28x28, grey) "jumpy-pixels"
+plays too, and is shown pictures; those that are shown coordinates nevertheless are marked so. All
+planners search alike, so that their times compare. Written to --out: results.json, results.csv,
+success.png and calibration.png. compare_tables.py makes one picture of several tables.
 """
 
 from __future__ import annotations
@@ -43,6 +44,9 @@ from jumpy_mbrl.processes import check_at_once
 ERRORS = (players.OtherWorldWarning,)
 FILES = ("results.json", "results.csv", "success.png", "calibration.png")
 _CONTACTS_SHOWN = (4, 7)
+_MARK = " (coordinates)"
+_SHOWN = {"coords": None, "pixels": "sprite-64-billiards2d", "pixels28": "sprite-28-billiards2d"}
+"""What environments show, and the shipped model that sees it."""
 _COLUMNS = """n successes success ms_per_shot ticks belief ci95_low ci95_high contested_n
 contested_successes contested_success contested_ci95_low contested_ci95_high training_frames
 checkpoint seed"""
@@ -76,6 +80,10 @@ class Args:
     """Let them take part in the search too, by the mean score of all."""
     trust: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Read policies that are not shipped, whose pickles can run anything."""
+    obs: str = "coords"
+    """What the environment shows: coords, pixels or pixels28."""
+    camera: str = "plain"
+    """What happens to the pictures: plain, noise-2, noise-5, dark, bright, blue-felt or 32."""
     protocol: str = "default"
     """How much planners search: default, or paper (one start, 20 gradient steps)."""
     device: str = "auto"
@@ -104,14 +112,23 @@ class Args:
         if self.workers < 1 or (self.workers > 1 and self.ray is None):
             raise ValueError(f"--workers must be at least 1, and needs --ray, got {self.workers}")
         check_at_once("--workers", self.workers)
-        checks.check_names("agent", self.agents, players.AGENTS)
-        checks.check_names("agent", self.weights, self.agents or players.AGENTS)
-        checks.check_names("agent", self.ensembles, self.agents or players.AGENTS)
+        checks.check_choice("--obs", self.obs, _SHOWN)
+        checks.check_choice("--camera", self.camera, evaluation.CAMERAS)
+        if self.obs == "coords" and self.camera != "plain":
+            raise ValueError(f"--camera needs --obs pixels, got {self.camera!r} and no pictures")
+        checks.check_names("agent", self.agents, self.known)
+        checks.check_names("agent", self.weights, self.agents or self.known)
+        checks.check_names("agent", self.ensembles, self.agents or self.known)
         checks.check_choice("protocol", self.protocol, players.PROTOCOLS)
         evaluation.find_variant(self.table, self.env)
         evaluation_table_seeds(self.seed, self.episodes)
         devices.resolve_device(self.device)
         self.search()
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """The agents that can be shown what the environment shows."""
+        return (*players.AGENTS, *(players.PIXEL_AGENTS if self.obs != "coords" else ()))
 
     @property
     def ensembles(self) -> dict[str, tuple[Path, ...]]:
@@ -131,7 +148,7 @@ class Args:
         )
 
     def loaders(self, names: Iterable[str]) -> dict[str, Callable[[], players.Agent]]:
-        """What makes each agent, for this task; can be pickled."""
+        """What makes each agent, by name or mark, for this task; can be pickled."""
         load = partial(
             players.load_agent,
             task=evaluation.find_variant(self.table, self.env).task,
@@ -140,11 +157,19 @@ class Args:
             seed=self.seed,
             trust=self.trust,
         )
-        folders, more = self.weights, self.ensembles
+        seeing = dict.fromkeys(players.PIXEL_AGENTS, _SHOWN[self.obs])
+        folders, more = {**seeing, **self.weights}, self.ensembles
         return {
-            name: partial(load, name, checkpoint=folders.get(name), ensemble=more.get(name, ()))
-            for name in names
+            self.marked(name): partial(
+                load, name, checkpoint=folders.get(name), ensemble=more.get(name, ())
+            )
+            for name in (name.removesuffix(_MARK) for name in names)
         }
+
+    def marked(self, name: str) -> str:
+        """The name of an agent, marked if it is shown coordinates where others see pictures."""
+        looks = name not in ("none", "random", *players.PIXEL_AGENTS)
+        return name + _MARK if looks and self.obs != "coords" else name
 
 
 def main(argv: Sequence[str]) -> int:
@@ -156,6 +181,7 @@ def main(argv: Sequence[str]) -> int:
         agents = load_agents(args)
         variant = evaluation.find_variant(args.table, args.env)
         tables = evaluation.make_tables(args.episodes, args.seed, variant)
+        tables = replace(tables, camera=args.camera)
         results = _evaluate(args, agents, tables)
         try:
             told = _write(args, agents, tables, results)
@@ -190,7 +216,7 @@ def load_agents(args: Args) -> dict[str, players.Agent]:
     """
     agents: dict[str, players.Agent] = {}
     problems: list[str] = []
-    for name, load in args.loaders(args.agents or players.AGENTS).items():
+    for name, load in args.loaders(args.agents or args.known).items():
         try:
             agents[name] = load()
             # What the report needs: not after all is played.
@@ -318,6 +344,7 @@ def _report(args: Args, results: Results) -> dict[str, Any]:
     named = "cpu" if place.type == "cpu" else f"cuda ({torch.cuda.get_device_name(place)})"
     return {
         **{name: getattr(args, name) for name in ("episodes", "seed", "env", "table", "protocol")},
+        **({"obs": args.obs, "camera": args.camera} if args.obs != "coords" else {}),
         "device": named,
         "threads": torch.get_num_threads(),
         "batch_size": args.batch_size,

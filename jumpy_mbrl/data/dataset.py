@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -31,6 +31,7 @@ from jumpy_mbrl.checks import check_choice, check_count, check_names, difference
 from jumpy_mbrl.data.seeds import Split, check_seed, check_split, data_rng
 from jumpy_mbrl.envs.config import Start, TableConfig, check_start
 from jumpy_mbrl.envs.physics import Backend, resolve_backend, simulate
+from jumpy_mbrl.envs.pixels import PRESETS, draw_pixels
 from jumpy_mbrl.envs.rules import line_task
 from jumpy_mbrl.envs.starts import sample_tables
 from jumpy_mbrl.envs.vector import Tables
@@ -68,6 +69,8 @@ class DatasetConfig:
             still clipped to `max_speed`, seldom felt). "place" is the game of `Billiards1D-v0`,
             dealt and played as there: two balls on a line, and an action uniform in [-1, 1]^2 at
             frame `lead_in` that puts ball A somewhere. Its table is `jumpy_mbrl.envs.LINE_CONFIG`.
+        pixels: a preset of `jumpy_mbrl.envs.pixels`, "default" or "paper": models that are trained
+            see pictures, drawn when they are needed; what is made and kept are positions.
     """
 
     table: TableConfig = field(default_factory=TableConfig)
@@ -76,6 +79,7 @@ class DatasetConfig:
     split: Split = "train"
     start: Start = "moving"
     shot: Shot = "uniform"
+    pixels: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.table, TableConfig):
@@ -86,6 +90,8 @@ class DatasetConfig:
         check_split(self.split)
         check_start(self.start)
         check_choice("shot", self.shot, SHOTS)
+        if self.pixels is not None:
+            check_choice("pixels", self.pixels, PRESETS)
         if self.on_line:
             line_task(config=self.table)
             if self.start != "moving":
@@ -112,7 +118,10 @@ class DatasetConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields as a dictionary that JSON can hold."""
-        return {**dataclasses.asdict(self), "table": self.table.to_dict()}
+        values = {**dataclasses.asdict(self), "table": self.table.to_dict()}
+        if self.pixels is None:  # As before there were any.
+            del values["pixels"]
+        return values
 
     def digest(self) -> str:
         """Returns 12 hexadecimal digits that stand for this config, for file names."""
@@ -197,6 +206,60 @@ class TrajectoryDataset:
             )
         check = partial(_check_arrays, config=config)
         return cls(**read_arrays(path, _ARRAYS, check), config=config)
+
+
+class DrawnFrames:
+    """Pictures (n, T, D) uint8 of positions (n, T, 2N), which are drawn when they are taken."""
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, places: NDArray[np.float32], config: DatasetConfig) -> None:
+        self._places, self._table = places, config.table
+        self._format = PRESETS[str(config.pixels)]
+        self.shape = (*places.shape[:2], math.prod(self._format.shape))
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, key: Any) -> NDArray[np.uint8]:
+        """Those at ``key``, which chooses sequences and perhaps frames."""
+        places, table = self._places[key], self._table
+        balls = places.reshape(-1, table.num_balls, 2)
+        drawn = draw_pixels(balls, table.target, self._format, table.radius)
+        return drawn.reshape(*places.shape[:-1], self.shape[2])
+
+
+@dataclass(frozen=True, eq=False)
+class DrawnDataset:
+    """Trajectories as pictures; see `TrajectoryDataset`.
+
+    Attributes:
+        trajectories: the positions.
+        config: the table, and the format of the pictures.
+    """
+
+    trajectories: TrajectoryDataset
+    config: DatasetConfig
+
+    @cached_property
+    def obs(self) -> Any:
+        """(n, T, D) uint8, `DrawnFrames`."""
+        return DrawnFrames(self.places, self.config)
+
+    @property
+    def places(self) -> NDArray[np.float32]:
+        """Positions (n, T, 2N)."""
+        return self.trajectories.obs
+
+    @property
+    def action(self) -> NDArray[np.float32]:
+        """(n, T, 2)."""
+        return self.trajectories.action
+
+    @property
+    def context_frames(self) -> int:
+        """How many frames are shown before the shot, its own included."""
+        return self.trajectories.context_frames
 
 
 def make_dataset(

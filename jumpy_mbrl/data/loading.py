@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from jumpy_mbrl.arrays import as_tensor
-from jumpy_mbrl.data.dataset import DatasetConfig, load_or_make
+from jumpy_mbrl.data.dataset import DatasetConfig, DrawnDataset, load_or_make
 from jumpy_mbrl.data.recording import Recording, RecordingConfig
 from jumpy_mbrl.data.tasks import TaskConfig, make_task
 
@@ -49,7 +50,9 @@ def load_data(config: DataConfig, folder: str | os.PathLike[str]) -> SequenceDat
         return make_task(config)
     if isinstance(config, RecordingConfig):
         return Recording.load(config.path, config.sha256)
-    return load_or_make(config, folder)
+    if config.pixels is None:
+        return load_or_make(config, folder)
+    return DrawnDataset(load_or_make(replace(config, pixels=None), folder), config)
 
 
 def lengths(data: SequenceData) -> NDArray[np.int64]:

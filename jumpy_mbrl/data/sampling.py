@@ -181,7 +181,8 @@ class StartSampler:
 
 
 class PictureEventSampler:
-    """Draws single pictures while a model learns to see, then events among the places it sees.
+    """Draws single pictures while a model learns to see, then events among the places it sees; or
+    the true places, where the data tell them.
 
     ``read`` gives the places (..., D) of what is in pictures (..., D), ``looking_steps`` is for how
     many updates the model learns to see, ``on_line`` whether it sees balls on a line.
@@ -201,27 +202,34 @@ class PictureEventSampler:
         self._events: EventSampler | None = None
 
     def sample(self, batch_size: int, generator: torch.Generator, step: int = 0) -> Batch:
-        """``pictures`` (B / 8, D), of which each teaches more than an event, or what
-        `EventSampler` draws."""
+        """``pictures`` (B / 8, D), of which each teaches more than an event, with the true
+        ``places`` in them if the data say so; or what `EventSampler` draws."""
         if step < self._looking_steps:
-            return {"pictures": self._pictures(max(batch_size // 8, 1), generator)}
+            return self._pictures(max(batch_size // 8, 1), generator)
         if self._events is None:
             self._events = EventSampler(self._seen(), self._device, self._on_line)
         return self._events.sample(batch_size, generator)
 
-    def _pictures(self, batch_size: int, generator: torch.Generator) -> Tensor:
+    def _pictures(self, batch_size: int, generator: torch.Generator) -> Batch:
         n, T = self._data.obs.shape[:2]
         rows = torch.randint(n, (batch_size,), generator=generator, device="cpu").numpy()
         frames = torch.randint(T, (batch_size,), generator=generator, device="cpu").numpy()
         frames = frames * lengths(self._data)[rows] // T
-        return as_frames(torch.from_numpy(self._data.obs[rows, frames]).to(self._device))
+        drawn = {"pictures": self._data.obs, "places": getattr(self._data, "places", None)}
+        return {
+            name: as_frames(torch.from_numpy(array[rows, frames]).to(self._device))
+            for name, array in drawn.items()
+            if array is not None
+        }
 
     @torch.no_grad()
     def _seen(self) -> SequenceData:
-        data = self._data
+        data, n = self._data, len(self._data.obs)
+        if hasattr(data, "places"):
+            return _Seen(data.places, data.action, data.context_frames, lengths(data))
         places = [
-            self._read(as_frames(torch.from_numpy(part).to(self._device))).cpu().numpy()
-            for part in np.array_split(data.obs, max(len(data.obs) // _READ_AT_ONCE, 1))
+            self._read(as_frames(torch.from_numpy(data.obs[part]).to(self._device))).cpu().numpy()
+            for part in np.array_split(np.arange(n), max(n // _READ_AT_ONCE, 1))
         ]
         return _Seen(np.concatenate(places), data.action, data.context_frames, lengths(data))
 

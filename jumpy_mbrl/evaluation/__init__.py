@@ -3,6 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from jumpy_mbrl.evaluation.cameras import CAMERAS
 from jumpy_mbrl.evaluation.given import Given, given_to, training_frames
 from jumpy_mbrl.evaluation.scoring import (
     BATCH_SIZE,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BATCH_SIZE",
+    "CAMERAS",
     "VARIANTS",
     "AgentResult",
     "CalibrationBin",

@@ -96,7 +96,11 @@ def _records(agent: Agent) -> list[Mapping[str, Any]]:
     """The records of an agent's models; an empty one for a model without a checkpoint."""
     source = getattr(agent, "checkpoint", None)
     own: Mapping[str, Any] = {} if source is None else pretrained_info(source)
-    return [own, *(member.record for member in getattr(agent, "ensemble", ()))]
+    members = [*getattr(agent, "ensemble", ())]
+    model: Any = getattr(agent, "model", None)
+    if hasattr(model, "eyes"):  # which learned apart from what imagines
+        members.append(model.model)
+    return [own, *(member.record for member in members)]
 
 
 def _frames(data: Mapping[str, Any]) -> int | None:

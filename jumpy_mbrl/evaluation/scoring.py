@@ -241,13 +241,15 @@ def batches(tables: HeldOut, batch_size: int) -> list[HeldOut]:
 def warm_up(agent: Agent, tables: HeldOut) -> None:
     """Lets a planner choose once, untimed."""
     if isinstance(agent, PlanningAgent):
-        _choose(agent, tables[:_WARM_UP])
+        first = tables[:_WARM_UP]
+        _choose(agent, first, first.shown_to(agent))
 
 
 def play_round(agent: Agent, tables: HeldOut) -> Round:
     """Lets an agent shoot on tables of one batch; errors are those of `evaluate_agent`."""
+    shown = tables.shown_to(agent)
     started = time.perf_counter()
-    actions, beliefs, ticks = _choose(agent, tables)
+    actions, beliefs, ticks = _choose(agent, tables, shown)
     seconds = (time.perf_counter() - started) / len(tables)
     return Round(actions, beliefs, ticks, play(tables, actions), seconds)
 
@@ -314,14 +316,14 @@ def by_count(
 _Choice = tuple[NDArray[np.float32], NDArray[np.float64] | None, NDArray[np.float64] | None]
 
 
-def _choose(agent: Agent, tables: HeldOut) -> _Choice:
+def _choose(agent: Agent, tables: HeldOut, shown: NDArray[Any]) -> _Choice:
     """Actions (B, 2), and for planners beliefs and ticks, (B,) each."""
     if isinstance(agent, PlanningAgent):
         state = true_state(agent, tables) if getattr(agent, "oracle", False) else None
-        plan = agent.plan(tables.frames.copy(), state, drawn_objective(tables))
+        plan = agent.plan(shown, state, drawn_objective(tables))
         belief, ticks = (as_array(part).astype(np.float64) for part in (plan.belief, plan.ticks))
         return as_array(plan.action).astype(np.float32), belief, ticks
-    answer: object = agent.predict(tables.observations.copy(), deterministic=True)
+    answer: object = agent.predict(shown, deterministic=True)
     who = type(agent).__name__
     if not isinstance(answer, tuple) or len(answer) != 2:
         told = type(answer).__name__

@@ -23,7 +23,9 @@ from jumpy_mbrl.checks import check_choice
 from jumpy_mbrl.data.seeds import evaluation_table_seeds, validation_table_seeds
 from jumpy_mbrl.envs import BILLIARDS_1D, BILLIARDS_2D, register_envs
 from jumpy_mbrl.envs.config import TableConfig
+from jumpy_mbrl.envs.pixels import PixelConfig, rasterizer
 from jumpy_mbrl.envs.rules import Task, line_task, plane_task
+from jumpy_mbrl.evaluation.cameras import photograph, recolour
 from jumpy_mbrl.objectives import Objective, objective_of
 
 
@@ -96,6 +98,7 @@ class HeldOut:
         velocities: true velocities then, (B, D) float64.
         targets: (B, 4) float64.
         variant: what is played.
+        camera: what happens to the pictures that agents are shown, one of ``CAMERAS``.
     """
 
     seed: int
@@ -105,6 +108,7 @@ class HeldOut:
     velocities: NDArray[np.float64]
     targets: NDArray[np.float64]
     variant: Variant
+    camera: str = "plain"
 
     def __len__(self) -> int:
         return len(self.reset_seeds)
@@ -123,6 +127,24 @@ class HeldOut:
     def frames(self) -> NDArray[np.float32]:
         """The balls in the context frames, (B, 4, D): what a world model is shown."""
         return self.observations[:, :, : self.positions.shape[1]]
+
+    def shown_to(self, agent: Any) -> NDArray[Any]:
+        """What an agent is shown: the ``observations``, without targets if it plans; or pictures of
+        the format that it says it sees, its ``picture``."""
+        picture = getattr(agent, "picture", None)
+        if picture is not None:
+            return self.pictures(picture)
+        return (self.frames if hasattr(agent, "plan") else self.observations).copy()
+
+    def pictures(self, picture: tuple[int, int, int]) -> NDArray[np.uint8]:
+        """The context frames as the camera shows them, (B, 4, *picture), of (h, w, C) each."""
+        B, T = self.frames.shape[:2]
+        painter = rasterizer(PixelConfig(picture[0], picture[2]), self.config.radius)
+        drawn = np.empty((B, T, *picture), np.uint8)
+        for rows, target, table in zip(self.frames, self.targets, drawn, strict=True):
+            felt = recolour(painter.background(tuple(target.tolist())), self.camera)
+            painter.draw(rows.tolist(), [felt] * T, table)
+        return photograph(drawn, self.camera, [*self.reset_seeds])
 
     @cached_property
     def idle_wins(self) -> NDArray[np.bool_]:

@@ -9,13 +9,14 @@ Prints, for each, the error and the mean jump that its config.json tells and tho
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import tyro
 
 from jumpy_mbrl import files, locks
-from jumpy_mbrl.data import dataset, tasks
+from jumpy_mbrl.data import dataset, loading, tasks
 from jumpy_mbrl.models import from_pretrained, pretrained_info, shipped_models
 from jumpy_mbrl.shipped import CONFIG, ShippedFolders
 from jumpy_mbrl.training import validate
@@ -57,10 +58,8 @@ def figures_of(name: str) -> dict[str, float]:
     """Figures of a shipped model on the sequences that chose its weights, by their names there."""
     with files.entries_of(f"{CONFIG} of {name}", "train it with train_world_model.py"):
         values = pretrained_info(name)["training"]["config"]["validation_data"]
-        if "task" in values:
-            task = tasks.TaskConfig.from_dict(values)
-        else:
-            shots = dataset.DatasetConfig.from_dict(values)
-    data = tasks.make_task(task) if "task" in values else dataset.make_dataset(shots)
-    figures = validate(from_pretrained(name), data)
+        kind = tasks.TaskConfig if "task" in values else dataset.DatasetConfig
+        config = kind.from_dict(values)
+    with tempfile.TemporaryDirectory() as folder:
+        figures = validate(from_pretrained(name), loading.load_data(config, folder))
     return {f"validation_{key}": value for key, value in figures.items()}

@@ -42,6 +42,7 @@ Opponent = Literal[
     "jumpy-space",
     "jumpy-entities",
     "jumpy-flat",
+    "jumpy-pixels",
     "jumpy-rnn",
     "jump-4",
     "ode-rnn",

@@ -2,7 +2,8 @@
 
 Shot tables (`Billiards2D-v0` with one shot): "rnn", "ode-rnn", "jump-4" (constant jumps of 4
 frames), "jumpy-rnn", "event-jump", "fold-jump"; the general model by what it knows: "flat-jump",
-"entities-jump", "space-jump".
+"entities-jump", "space-jump". Of pictures of such shots, as the environment draws them: "sprite-64"
+(64x64x3) and "sprite-28" (28x28, grey).
 
 Shots on a line (`Billiards1D-v0`): "line-rnn", "line-jumpy-rnn".
 
@@ -29,7 +30,7 @@ from typing import Any, NamedTuple
 from jumpy_mbrl.checks import check_choice
 from jumpy_mbrl.data.dataset import DatasetConfig
 from jumpy_mbrl.data.tasks import TASKS, TaskConfig
-from jumpy_mbrl.envs.config import LINE_CONFIG
+from jumpy_mbrl.envs.config import LINE_CONFIG, TableConfig
 from jumpy_mbrl.models.bodies.event_jump import EventJumpConfig
 from jumpy_mbrl.models.bodies.fold_jump import FoldJumpConfig
 from jumpy_mbrl.models.bodies.sprite_jump import SpriteJumpConfig
@@ -158,6 +159,21 @@ _LINE_JUMPY_RNN = replace(
         horizon=float(LINE_CONFIG.num_frames - LINE_CONFIG.context_frames),
     ),
 )
+
+
+def _sprites(pixels: str, **sizes: Any) -> TrainingConfig:
+    """Pictures as the environment draws them: cue ball, object ball, and one that is neither."""
+    table = TableConfig(num_balls=3)
+    return replace(
+        _EVENT_JUMP,
+        model=SpriteJumpConfig(num_balls=3, looking_steps=500, calibrated=True, **sizes),
+        train_data=DatasetConfig(table, 10_000, pixels=pixels),
+        validation_data=DatasetConfig(table, 50, split="validation", pixels=pixels),
+        steps=10_000,
+        batch_size=512,
+    )
+
+
 _TINY: dict[str, Any] = {
     "train_data": DatasetConfig(num_trajectories=64),
     "validation_data": DatasetConfig(num_trajectories=16, split="validation"),
@@ -282,6 +298,8 @@ PRESETS: dict[str, TrainingConfig] = {
     "space-jump": _SPACE,
     "entities-jump": _ENTITIES,
     "flat-jump": _FLAT,
+    "sprite-64": _sprites("default", size=64, channels=3),
+    "sprite-28": _sprites("paper"),
     "line-rnn": _LINE_RNN,
     "line-jumpy-rnn": _LINE_JUMPY_RNN,
     "rnn-tiny": replace(_RNN, **_TINY, model=RNNConfig(hidden_size=16, mlp_size=16)),

@@ -19,7 +19,8 @@ from torch import Tensor
 from jumpy_mbrl.data.loading import SequenceData
 from jumpy_mbrl.data.sampling import PictureEventSampler, Sampler
 from jumpy_mbrl.models.base import Imagined, State, WorldModel, check_frames
-from jumpy_mbrl.models.bodies.event_driven import EventState
+from jumpy_mbrl.models.bodies.calibrated_sprites import CalibratedSprites
+from jumpy_mbrl.models.bodies.event_driven import EventDrivenModel, EventState
 from jumpy_mbrl.models.bodies.fold_jump import FoldJump, FoldJumpConfig
 from jumpy_mbrl.models.bodies.sprites import Sprites
 from jumpy_mbrl.models.bodies.state_estimation import smooth
@@ -37,15 +38,20 @@ class SpriteJumpConfig(FoldJumpConfig):
         channels: C, 1 (grey) or 3 (colour).
         looking_steps: first updates of the weights, in which pictures teach the sprites. After
             them the sprites stay as they are, and events are learned.
+        calibrated: whether pictures are read as by ``CalibratedSprites``: faster, and in any light;
+            of bodies in the plane alone.
     """
 
     size: int = 28
     channels: int = 1
     looking_steps: int = 400
+    calibrated: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_sizes(self, ("size", "channels", "looking_steps"))
+        if self.calibrated and self.axes == 1:
+            raise ValueError("expected axes to be 2 with calibrated=True, got 1")
 
 
 class SpriteJump(WorldModel):
@@ -60,7 +66,10 @@ class SpriteJump(WorldModel):
         self.config = config
         inner = {field.name: getattr(config, field.name) for field in fields(FoldJumpConfig)}
         self.bodies = FoldJump(FoldJumpConfig(**inner))
-        self.sprites = Sprites(config.num_balls, config.size, config.channels, config.axes)
+        looks = config.num_balls, config.size, config.channels
+        self.sprites = (
+            CalibratedSprites(*looks) if config.calibrated else Sprites(*looks, config.axes)
+        )
         self.obs_size = config.size**2 * config.channels
         self.action_size = config.action_size
         self.axes = config.axes
@@ -79,11 +88,7 @@ class SpriteJump(WorldModel):
     def observe(self, obs: Tensor, action: Tensor | None = None) -> EventState:
         """See ``WorldModel.observe``; the motion is that which explains all places seen best."""
         check_frames(obs, self.obs_size, self.min_frames)
-        places = self.read(obs)
-        state = self.bodies.observe(places, action)
-        if action is None or not bool(action[:, :-1].any()):
-            state = smooth(self.bodies, places, state)
-        return replace(state, obs=obs[:, -1])
+        return replace(state_of(self.bodies, self.read(obs), action), obs=obs[:, -1])
 
     def read(self, obs: Tensor) -> Tensor:
         """Where the bodies are in pictures (..., D): (..., axes * N), in sides of the picture."""
@@ -146,11 +151,23 @@ class SpriteJump(WorldModel):
     # -- learning --------------------------------------------------------------------------
 
     def loss(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Squared error of redrawn ``pictures`` (B, D), or the loss of a batch of events."""
+        """Squared error of redrawn ``pictures`` (B, D), or the loss of a batch of events.
+
+        Pictures may come with the true ``places`` (B, axes * N), which need not be found then.
+        """
         if "pictures" not in batch:
             return self.bodies.loss(batch)
-        pictures = batch["pictures"]
-        with torch.no_grad():  # Where things are is found, not learned.
-            places = self.sprites.read(pictures)
+        pictures, places = batch["pictures"], batch.get("places")
+        if places is None:
+            with torch.no_grad():  # Where things are is found, not learned.
+                places = self.sprites.read(pictures)
         error = (self.sprites.draw(places) - pictures).square().mean()
         return error, {"redrawn": error}
+
+
+def state_of(bodies: EventDrivenModel, places: Tensor, action: Tensor | None = None) -> EventState:
+    """The state of bodies seen at places (B, T, axes * N), not exactly, by all frames at once."""
+    state = bodies.observe(places, action)
+    if action is None or not bool(action[:, :-1].any()):
+        state = smooth(bodies, places, state)
+    return state

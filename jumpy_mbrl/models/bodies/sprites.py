@@ -99,7 +99,7 @@ class Sprites(nn.Module):
         """How much of the pixels at a distance (..., n, P) the bodies numbered (n,) cover, and how
         fast that changes with the distance."""
         end = torch.ones_like(self.profile[:, :1])
-        table = torch.cat([end, self.profile, 0.0 * end], dim=1).flatten()
+        table = torch.cat([end, self._profile(), 0.0 * end], dim=1).flatten()
         place = (distance * _KNOTS_PER_SIDE).clamp_max(_KNOTS - 1.001)
         # A body that is nowhere is drawn as NaN; half precision rounds up to the last knot.
         knot = place.detach().nan_to_num().long().clamp_max(_KNOTS - 2)
@@ -107,6 +107,10 @@ class Sprites(nn.Module):
         here = table[index]
         rise = table[index + 1] - here
         return here + rise * (place - knot), rise * _KNOTS_PER_SIDE
+
+    def _profile(self) -> Tensor:
+        """Cover of each body at the distances between 0 and the farthest, (N, knots)."""
+        return self.profile
 
     def _contrast(self) -> Tensor:
         """Colour of each body against the background, (N, P, C)."""
