@@ -58,7 +58,7 @@ def save_success_figure(
 
 def _draw_bars(figure: Figure, results: Mapping[str, AgentResult], game: str | None) -> None:
     width = figure.get_figwidth()
-    axes = figure.add_axes((1.3 / width, 0.115, 4.5 / width, 0.725))
+    axes = figure.add_axes((1.5 / width, 0.115, 4.3 / width, 0.725))
     rows = np.arange(len(results))
     values = np.array([100.0 * result.success for result in results.values()])
     limits = 100.0 * np.array([result.ci95 for result in results.values()])
@@ -93,7 +93,7 @@ def _label_bar(axes: Axes, row: int, result: AgentResult) -> None:
 
 
 def _color(name: str, result: AgentResult) -> str:
-    if name == "jumpy":
+    if name.startswith("jumpy") and name != "jumpy-rnn":
         return style.OURS
     if result.checkpoint is None:
         return style.PALE if result.ticks is None else _ORACLE_BAR
@@ -158,10 +158,10 @@ def _draw_shot(axes: Axes, name: str, shot: ShotRecord) -> None:
             axes.plot(*way[:, ball].T, **look)
     axes.set(xlim=(0, 1), ylim=(0, 1), xticks=[], yticks=[], anchor="W")
     axes.spines[:].set_visible(False)
-    axes.set_title(name, loc="left", fontsize=12, weight="bold", pad=5)
+    axes.set_title(name, loc="left", fontsize=11, weight="bold", pad=5)
     color, verdict = (style.OURS, "in") if shot.is_success else (style.BAD, "missed")
-    believed = "" if shot.belief is None else f"believed {100 * shot.belief:.0f} %, "
-    axes.set_title(f"{believed}{verdict}", loc="right", fontsize=9.5, color=color, pad=5)
+    belief = "" if shot.belief is None else f"belief {100 * shot.belief:.0f} %, "
+    axes.set_title(f"{belief}{verdict}", loc="right", fontsize=8.5, color=color, pad=5)
 
 
 def _heading(figure: Figure, left: float, title: str, caption: str) -> None:
