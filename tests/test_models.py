@@ -583,13 +583,15 @@ def test_shipped_models_answer_in_half_precision(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", models.shipped_models())
-def test_shipped_models_may_be_cut_and_foresee_rows_alone(name: str) -> None:
+def test_shipped_models_may_be_cut_and_foresee_rows_alone(name: str, tmp_path: Path) -> None:
     model = models.from_pretrained(name).double()
     about: Any = model.record["data"]
     data: Any = (
         tasks.make_task(tasks.TaskConfig(about["task"], 3, split="evaluation"))
         if "task" in about
-        else dataset.make_dataset(dataset.DatasetConfig.from_dict({**about, "num_trajectories": 3}))
+        else loading.load_data(
+            dataset.DatasetConfig.from_dict({**about, "num_trajectories": 3}), tmp_path
+        )
     )
     frames = loading.as_frames(torch.from_numpy(data.obs[:, : data.context_frames])).double()
     with torch.no_grad():

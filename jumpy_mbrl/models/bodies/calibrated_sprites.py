@@ -109,7 +109,7 @@ class CalibratedSprites(Sprites):
     def _look(self, seen: Tensor, background: Tensor, colors: Tensor) -> Tensor:
         """Positions (B, N, 2) on the grid of coarse pictures (B, p, C): each of the colours
         (B, N, C), one after the other, where it covers most of what is left."""
-        places = _centres(_PLACES).to(seen)
+        places = _centres(_PLACES, seen.device).to(seen.dtype)
         templates = self._coarse_covers(places)
         length, rest, found = templates.norm(dim=1), seen - background, []
         for color in colors.split(1, dim=1):
@@ -145,7 +145,8 @@ class CalibratedSprites(Sprites):
 
     def _middle(self, seen: Tensor, positions: Tensor) -> Tensor:
         """The colours (B, N, C) of the middle of each body."""
-        offsets = torch.arange(2 * int(_MIDDLE * self.size) + 1) - int(_MIDDLE * self.size)
+        reach = int(_MIDDLE * self.size)
+        offsets = torch.arange(-reach, reach + 1, device=seen.device)
         row, column = torch.meshgrid(offsets, offsets, indexing="ij")
         near = row.square() + column.square() <= (_MIDDLE * self.size) ** 2
         at = self._pixel_of(positions).unsqueeze(2)
@@ -158,7 +159,8 @@ class CalibratedSprites(Sprites):
 
     def _gather(self, pictures: Tensor, at: Tensor) -> Tensor:
         """Of (B, P, C) the pixels at rows and columns (B, N, W, 2): (B, N, W, C)."""
-        index = (at[..., 0] * self.size + at[..., 1]).long()
+        row, column = at.long().unbind(dim=-1)  # Half precision cannot count pixels.
+        index = row * self.size + column
         rows = torch.arange(len(pictures), device=index.device).view(-1, 1, 1)
         return pictures[rows, index]
 
@@ -179,13 +181,14 @@ class CalibratedSprites(Sprites):
         y = 1.0 - (at[..., 0] + 0.5) / self.size
         centres = positions[:, None, :, None]
         offset = centres - torch.stack([x, y], dim=-1).unsqueeze(2)  # (B, patch, body, W, 2)
-        distance = (offset.square().sum(dim=-1) + 1e-12).sqrt()
+        tiny = max(1e-12, torch.finfo(seen.dtype).tiny)
+        distance = (offset.square().sum(dim=-1) + tiny).sqrt()
         cover, slope = self._cover(distance, self._bodies)
         drawn = behind * (1.0 - cover.sum(dim=2)).unsqueeze(-1) + cover.mT @ color.unsqueeze(1)
         miss = self._gather(seen, at) - drawn
         contrast = color.unsqueeze(2) - behind
         # Along one direction of colour: the normal equations are the same.
-        size = (contrast.square().sum(dim=-1) + 1e-12).sqrt()
+        size = (contrast.square().sum(dim=-1) + tiny).sqrt()
         own = torch.arange(self.num_bodies, device=seen.device)
         way = offset[:, own, own] * (slope[:, own, own] * size / distance[:, own, own]).unsqueeze(
             -1

@@ -167,8 +167,8 @@ class Sprites(nn.Module):
         return positions.to(pictures.dtype)
 
 
-def _centres(size: int) -> Tensor:
+def _centres(size: int, device: torch.device | None = None) -> Tensor:
     """Centres (size * size, 2) of pixels, x to the right and y upwards, row 0 at the top."""
-    along = (torch.arange(size, dtype=torch.float32) + 0.5) / size
+    along = (torch.arange(size, dtype=torch.float32, device=device) + 0.5) / size
     y, x = torch.meshgrid(1.0 - along, along, indexing="ij")
     return torch.stack([x, y], dim=-1).flatten(0, 1)
