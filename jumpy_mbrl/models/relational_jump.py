@@ -9,8 +9,8 @@ learned: walls, contacts, what an action does, curved flight.
 The latent of a body is where it would be on its line, and c. Both move linearly between ticks
 (2021 paper, eq. 6), and ``x(t) = p(t) + o min(t - tau, 1) + g(c(t)) - g(c(tau))``: what happens
 between a tick and the next frame is the offset o; g, a learned curve, is not there if c has no
-numbers. Ticks come at whole frames: a learned function of the bodies on their line tells at each
-whether the line ends there, as does a discrete-time hazard.
+numbers. Ticks come at whole frames: a learned hazard of the bodies on their line tells at each
+whether the line ends there.
 
 Letters: B batch, T frames, N bodies, d observed numbers of each, D = N d, A action size, L numbers
 of c, J frames ahead, M vectors, E scalars of a body.
@@ -60,8 +60,8 @@ class RelationalJumpConfig:
         event_size: width of the network that tells where lines end.
         window: how many of the last frames the state is read from, at least 2.
         horizon: longest jump in frames, also when it learns.
-        epsilon: squared error, as a share of the variance, up to which a line is accurate (2020
-            paper, eq. 7).
+        epsilon: squared error of the displacement from one frame to the next, as a share of the
+            variance, up to which a line goes on. (2020 paper, eq. 7: of the frame itself.)
         first_epsilon: what epsilon falls from while it learns, at least epsilon.
         chain: ticks in succession that are learned from each start.
         own_jumps: how often in training a tick reads where the last line ended, and not the frame.
