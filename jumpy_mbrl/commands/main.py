@@ -19,6 +19,7 @@ COMMANDS = {
     "reproduce": ("lab.reproduce.command", "the papers' tasks, measured again"),
     "study-learning": ("lab.learning.study", "success against experience"),
     "study-planner": ("lab.planner.study", "what the parts of planning are worth"),
+    "study-worlds": ("lab.worlds.study", "the general model in worlds that are not billiards"),
     "bench": ("lab.bench.command", "speed, beside what it is compared with"),
     "compare-tables": ("lab.compare_tables", "one picture of several results of plan-eval"),
     "make-pictures": ("lab.pictures", "the pictures of the documentation"),
@@ -31,7 +32,15 @@ COMMANDS = {
 """The module of each command, within the package, and what it does."""
 _OLDER_NAMES = {"train": "train_world_model", "train-policy": "train_sb3"}
 """Of scripts that are not called as their commands are."""
-_MANY_THREADS = ("plan-eval", "play", "reproduce", "study-learning", "study-planner", "make-videos")
+_MANY_THREADS = (
+    "plan-eval",
+    "play",
+    "reproduce",
+    "study-learning",
+    "study-planner",
+    "study-worlds",
+    "make-videos",
+)
 """What plans or trains while other programs may want the cores."""
 
 

@@ -122,6 +122,29 @@ class Recording:
     def __len__(self) -> int:
         return len(self.obs)
 
+    def cut(self, frames: int) -> Recording:
+        """Its episodes in pieces of at most so many frames, for models that are run through whole
+        sequences. Each begins with the last `context_frames` of the one before.
+
+        Actions come at the same frames of all pieces if they are held for a divisor of `frames`
+        less the context frames. `ValueError` for pieces that are no longer than those.
+        """
+        frames = check_count("frames", frames, self.context_frames + 1)
+        T, parts = self.obs.shape[1], []
+        for first in range(0, T - self.context_frames, frames - self.context_frames):
+            there = self.length - first > self.context_frames
+            span = slice(first, first + frames)
+            # The rest of a piece that is shorter: its last frame again, and zeros.
+            rest = ((0, 0), (0, max(0, first + frames - T)), (0, 0))
+            obs = np.pad(self.obs[there, span], rest, mode="edge")
+            action = np.pad(self.action[there, span], rest)
+            reward = np.pad(self.reward[there, first : first + frames - 1], rest[:2])
+            parts.append((obs, action, reward, (self.length[there] - first).clip(max=frames)))
+        obs, action, reward, length = (
+            np.concatenate(arrays) for arrays in zip(*parts, strict=True)
+        )
+        return Recording(obs, action, reward, self.context_frames, length)
+
     def save(self, path: str | os.PathLike[str]) -> RecordingConfig:
         """Writes `path` atomically, and tells how a training run finds it again.
 

@@ -394,7 +394,9 @@ class RelationalJump(PiecewiseLinearModel):
         now = self._line_of(state)
         parts = None if action is None else self._by_body(action)
         obs = state.obs.unflatten(1, (N, -1))
-        line = self._tick(obs, now.velocity, now.curve, now.turn, parts)
+        moving = self._moving(now.velocity, now.curve, now.turn)
+        velocity = torch.where(now.phase.unsqueeze(1) > 0.0, moving, now.velocity)
+        line = self._tick(obs, velocity, now.curve, now.turn, parts)
         return self._state(line, self._duration(line), state.obs)
 
     def decode(self, hidden: Tensor) -> Tensor:
@@ -479,6 +481,12 @@ class RelationalJump(PiecewiseLinearModel):
                 break
         return frames
 
+    def _moving(self, velocity: Tensor, curve: Tensor, turn: Tensor) -> Tensor:
+        """The displacement of the last frame (B, N, d) on a line that is at c = ``curve``."""
+        if not self.config.latent_size:
+            return velocity
+        return velocity + (self.bend(curve) - self.bend(curve - turn)) * self.pace
+
     # -- states ------------------------------------------------------------------------------
 
     def _scaled(self, obs: Tensor) -> Tensor:
@@ -562,8 +570,8 @@ class RelationalJump(PiecewiseLinearModel):
             frame = torch.minimum(frame + step, film.last.clamp_min(0))
             own = (u[:, 2] < config.own_jumps)[:, None, None]
             now = torch.where(own, path[film.rows, step - 1], film.obs[film.rows, frame])
-            velocity, turn = line.velocity, line.turn
-            curve = line.curve + turn * step[:, None, None]
+            turn, curve = line.turn, line.curve + line.turn * step[:, None, None]
+            velocity = self._moving(line.velocity, curve, turn)
         missed, judged, entropy, counts, jumps, failed = map(
             torch.stack, zip(*learned, strict=True)
         )

@@ -1,0 +1,1 @@
+"""Worlds that are not the billiards table, and how well the general model does in them."""

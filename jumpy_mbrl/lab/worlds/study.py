@@ -1,0 +1,277 @@
+"""Learns worlds that are not the billiards table, plans in them, and compares.
+
+    python scripts/study_worlds.py                                # all worlds, in about two hours
+    python scripts/study_worlds.py --worlds pendulum --agents jump rnn random
+
+For each world: episodes of random actions are recorded; our general model (RelationalJump) and an
+RNN learn from them; the same planner plans with each; a policy (SAC of Stable-Baselines3) learns
+from as many frames; all play the same new episodes, and so does who acts at random. Of one shot:
+"tried" is who tries 128 random shots in the world itself and keeps the best.
+
+Written to --out: worlds.json and worlds.md. Results of other worlds and agents that are there stay.
+What was trained stays in --runs-dir and is not trained again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+from gymnasium.vector import VectorEnv
+from numpy.typing import NDArray
+
+from jumpy_mbrl import from_pretrained
+from jumpy_mbrl.agents import GradientPlanner, RecedingHorizon
+from jumpy_mbrl.checks import check_names
+from jumpy_mbrl.data import Recording, record
+from jumpy_mbrl.data.recording import Policy
+from jumpy_mbrl.devices import cpu_threads
+from jumpy_mbrl.evaluation import wilson_interval
+from jumpy_mbrl.evaluation.sequences import score
+from jumpy_mbrl.lab import store
+from jumpy_mbrl.lab.worlds import sac
+from jumpy_mbrl.lab.worlds.worlds import WORLDS, World
+from jumpy_mbrl.models import ActionSequence, RNNConfig
+from jumpy_mbrl.models.base import WorldModel
+from jumpy_mbrl.training import TrainingConfig, train, training_seconds
+
+AGENTS = ("jump", "rnn", "sac", "random", "tried")
+_VALIDATION, _PLAYED = 10**6, 2 * 10**6
+"""Seeds of what is validated and of what is played, added to the study's own."""
+_TRIES = 128
+
+
+@dataclass(frozen=True)
+class Args:
+    """What to learn, and where to keep it."""
+
+    worlds: tuple[str, ...] = tuple(WORLDS)
+    """By name."""
+    agents: tuple[str, ...] = AGENTS
+    """Any of jump, rnn, sac, random, tried."""
+    out: Path = Path("results/worlds")
+    """Folder for the results."""
+    runs_dir: Path = Path("runs/worlds")
+    """Folder for recordings and what was trained."""
+    seed: int = 0
+    """Of recordings, trainings and searches."""
+    threads: int = 1
+    """CPU threads of torch."""
+    share: float = 1.0
+    """Of all that is recorded, trained and played, to try the whole path."""
+
+    def check(self) -> None:
+        """`ValueError` for settings that cannot be studied."""
+        check_names("world", self.worlds, WORLDS)
+        check_names("agent", self.agents, AGENTS)
+        if not 0.0 < self.share <= 1.0:
+            raise ValueError(f"expected --share above 0 and at most 1, got {self.share}")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Studies worlds and agents one by one, and writes the page."""
+    args = tyro.cli(Args, args=argv, description=__doc__)
+    args.check()
+    report = store.Report(args.out / "worlds.json", {"version": 1, "worlds": {}}, lambda _: None)
+    report.read()
+    with cpu_threads(args.threads):
+        for name in args.worlds:
+            world, folder = _scaled(WORLDS[name], args.share), args.runs_dir / name
+            for agent in args.agents:
+                if agent == "tried" and not world.is_shot:
+                    continue
+                entry = _study(world, agent, folder, args)
+                print(name, agent, entry, flush=True)
+                with report.update() as content:
+                    content["worlds"].setdefault(name, {})[agent] = entry
+    lines = page(report.read()["worlds"])
+    store.write_text(args.out / "worlds.md", "\n".join(lines) + "\n")
+    print("\n".join(lines))
+    return 0
+
+
+def _scaled(world: World, share: float) -> World:
+    counts = "steps", "rnn_steps", "episodes", "plays"
+    return replace(world, **{n: max(8, round(share * getattr(world, n))) for n in counts})
+
+
+def _study(world: World, agent: str, folder: Path, args: Args) -> dict[str, Any]:
+    """What an agent reaches in a world, as JSON can hold it."""
+    entry: dict[str, Any] = {"frames": world.episodes * world.frames}
+    env, seed, hold = world.make(world.plays), args.seed, world.hold
+    if agent == "tried":
+        entry, returns = {}, _best_of_tries(world, env, seed)
+    elif agent == "random":
+        entry, returns = {}, _returns(world, env, None, seed, hold)
+    elif agent == "sac":
+        policy, entry["training_seconds"] = sac.learn(world, folder / f"sac-{seed}", seed)
+        returns = _returns(world, env, policy, seed, hold if world.is_shot else 1)
+    else:
+        model, entry["training_seconds"] = _learn(world, agent, folder, args)
+        validation = Recording.load(folder / "validation.npz")
+        planner = planner_of(world, model, seed)
+        timed = _Timed(planner, world.context_frames)
+        returns = _returns(world, env, timed, seed, hold)
+        plan = planner.plan(validation.obs[:, : world.context_frames])
+        entry |= {
+            **score(model, validation).to_dict(),
+            "planned_ticks": float(plan.ticks.double().mean()),
+            "ms_per_decision": 1000.0 * timed.seconds / timed.decisions,
+            "weights": sum(part.numel() for part in model.parameters()),
+            "built_in": list(model.built_in),
+        }
+    env.close()
+    ends = _interval(world, returns)
+    return {
+        **entry,
+        "n": len(returns),
+        "seed": seed,
+        "mean_return": float(returns.mean()),
+        "ci95": ends,
+    }
+
+
+def _learn(world: World, agent: str, folder: Path, args: Args) -> tuple[WorldModel, float]:
+    """A model trained from recordings, and the seconds that it took."""
+    timing: dict[str, Any] = {"hold": world.hold, "context_frames": world.context_frames}
+    frames = world.context_frames + world.horizon
+    data = []
+    for name, count, seen, offset in (
+        ("train", world.episodes, world.frames, 0),
+        ("validation", max(8, world.episodes // 20), frames, _VALIDATION),
+    ):
+        path = folder / f"{name}.npz"
+        if not path.is_file():
+            env = world.make(count)
+            recording = record(env, count, seen, seed=args.seed + offset, **timing)
+            env.close()
+            (recording.cut(world.piece) if world.piece and name == "train" else recording).save(
+                path
+            )
+        data.append(Recording.load(path).save(path))
+    jump = world.jump
+    size, taken = jump.num_bodies * jump.body_size, jump.action_size
+    rnn = RNNConfig(obs_size=size, action_size=taken, burn_in=world.context_frames)
+    config = TrainingConfig(
+        model=jump if agent == "jump" else rnn,
+        train_data=data[0],
+        validation_data=data[1],
+        steps=world.steps if agent == "jump" else world.rnn_steps,
+        batch_size=512 if agent == "jump" else 256,
+        optimizer="muon",
+        learning_rate=5e-3,
+        schedule="cosine",
+        average=0.998,
+        precision="float32" if agent == "jump" else "bfloat16",
+        seed=args.seed,
+        threads=args.threads,
+    )
+    run = folder / f"{agent}-{args.seed}"
+    best = train(config, run, resume=run.exists(), progress=False)
+    return from_pretrained(best), training_seconds(run)
+
+
+def planner_of(world: World, model: WorldModel, seed: int) -> GradientPlanner:
+    """The same search for every model."""
+    actions = ActionSequence(model, range(0, world.horizon, world.hold))
+    return GradientPlanner(actions, world.objective, replace(world.search, seed=seed))
+
+
+class _Timed(RecedingHorizon):
+    """Knows how long it took to decide so often."""
+
+    seconds, decisions = 0.0, 0
+
+    def __call__(self, obs: NDArray[Any], action: NDArray[np.float32]) -> NDArray[np.float32]:
+        start = time.perf_counter()
+        chosen = super().__call__(obs, action)
+        self.seconds += time.perf_counter() - start
+        self.decisions += len(obs)
+        return chosen
+
+
+def _returns(
+    world: World, env: VectorEnv[Any, Any, Any], policy: Policy | None, seed: int, hold: int
+) -> NDArray[np.float64]:
+    """Of the episodes that all agents play."""
+    played = record(
+        env,
+        world.plays,
+        world.frames,
+        hold=hold,
+        context_frames=world.context_frames,
+        policy=policy,
+        seed=seed + _PLAYED,
+    )
+    returns: NDArray[np.float64] = played.reward.sum(axis=1)
+    return returns
+
+
+def _best_of_tries(world: World, env: VectorEnv[Any, Any, Any], seed: int) -> NDArray[np.float64]:
+    """Returns of the best of the same random shots, each played on all tables."""
+    rng = np.random.default_rng(seed)
+    best = np.full(world.plays, -np.inf)
+    for shot in rng.uniform(-1.0, 1.0, (_TRIES, 2)).astype(np.float32):
+
+        def same(obs: NDArray[Any], action: NDArray[np.float32]) -> NDArray[np.float32]:
+            return np.tile(shot, (len(obs), 1))  # noqa: B023
+
+        best = np.maximum(best, _returns(world, env, same, seed, world.hold))
+    return best
+
+
+def _interval(world: World, returns: NDArray[np.float64]) -> tuple[float, float]:
+    """95 % interval of the mean: Wilson's of a share, of returns that of a normal mean."""
+    n, mean = len(returns), float(returns.mean())
+    if world.is_shot:
+        return wilson_interval(round(float(returns.sum())), n)
+    error = 1.96 * float(returns.std(ddof=1)) / n**0.5
+    return mean - error, mean + error
+
+
+def page(worlds: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The results as Markdown."""
+    header = ["world", "agent", "return or success", "95 % interval", "n", "frames learned from"]
+    header += ["training, s", "sample MSE", "mean jump", "ticks of a plan", "ms a decision"]
+    rows = []
+    for name, agents in worlds.items():
+        share = store.percent if WORLDS[name].is_shot else "{:.1f}".format
+        for agent in AGENTS:
+            if entry := agents.get(agent):
+                low, high = map(share, entry["ci95"])
+                row = [
+                    name,
+                    agent,
+                    share(entry["mean_return"]),
+                    f"{low} to {high}",
+                    f"{entry['n']:,}",
+                ]
+                row += [_cell(entry, key, form) for key, form in _COLUMNS.items()]
+                rows.append(row)
+    about = [f"* **{name}**: {WORLDS[name].about}." for name in worlds]
+    return [
+        "# Worlds that are not the billiards table",
+        "",
+        *store.markdown(header, rows, 2),
+        "",
+        *about,
+    ]
+
+
+_COLUMNS = {
+    "frames": "{:,}",
+    "training_seconds": "{:,.0f}",
+    "sample_mse": "{:.2e}",
+    "mean_jump": "{:.2f}",
+    "planned_ticks": "{:.1f}",
+    "ms_per_decision": "{:.1f}",
+}
+
+
+def _cell(entry: Mapping[str, Any], key: str, form: str) -> str:
+    return form.format(entry[key]) if key in entry else "-"
