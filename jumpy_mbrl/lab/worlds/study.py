@@ -43,7 +43,7 @@ from jumpy_mbrl.training import TrainingConfig, train, training_seconds
 AGENTS = ("jump", "rnn", "sac", "random", "tried")
 _VALIDATION, _PLAYED = 10**6, 2 * 10**6
 """Seeds of what is validated and of what is played, added to the study's own."""
-_TRIES = 128
+_PLANNED, _TRIES = 100, 128
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def _study(world: World, agent: str, folder: Path, args: Args) -> dict[str, Any]
         planner = planner_of(world, model, seed)
         timed = _Timed(planner, world.context_frames)
         returns = _returns(world, env, timed, seed, hold)
-        plan = planner.plan(validation.obs[:, : world.context_frames])
+        plan = planner.plan(validation.obs[:_PLANNED, : world.context_frames])
         entry |= {
             **score(model, validation).to_dict(),
             "planned_ticks": float(plan.ticks.double().mean()),
@@ -239,10 +239,10 @@ def page(worlds: Mapping[str, Mapping[str, Any]]) -> list[str]:
     header = ["world", "agent", "return or success", "95 % interval", "n", "frames learned from"]
     header += ["training, s", "sample MSE", "mean jump", "ticks of a plan", "ms a decision"]
     rows = []
-    for name, agents in worlds.items():
+    for name in (name for name in WORLDS if name in worlds):
         share = store.percent if WORLDS[name].is_shot else "{:.1f}".format
         for agent in AGENTS:
-            if entry := agents.get(agent):
+            if entry := worlds[name].get(agent):
                 low, high = map(share, entry["ci95"])
                 row = [
                     name,
@@ -253,7 +253,7 @@ def page(worlds: Mapping[str, Mapping[str, Any]]) -> list[str]:
                 ]
                 row += [_cell(entry, key, form) for key, form in _COLUMNS.items()]
                 rows.append(row)
-    about = [f"* **{name}**: {WORLDS[name].about}." for name in worlds]
+    about = [f"* **{name}**: {world.about}." for name, world in WORLDS.items() if name in worlds]
     return [
         "# Worlds that are not the billiards table",
         "",

@@ -137,7 +137,9 @@ _LONG: dict[str, Any] = {
     "own_jumps": 0.5,
 }
 _CONTROL: dict[str, Any] = {"finalists": 0, "learning_rate": 0.1}
-_BUMPERS = (0.3, 0.35, 0.1), (0.7, 0.55, 0.15), (0.35, 0.75, 0.08)
+_BUMPERS = BallsConfig(
+    num_balls=1, goal=0, radius=0.05, bumpers=((0.35, 0.4, 0.1), (0.7, 0.6, 0.08))
+)
 
 WORLDS: dict[str, World] = {
     "restitution": _shot(
@@ -151,8 +153,8 @@ WORLDS: dict[str, World] = {
     "gravity": _shot("balls that fall, in a closed box", _balls(BallsConfig(gravity=1.0)), _CURVED),
     "bumpers": _shot(
         "one ball among round bumpers that are not observed",
-        _balls(BallsConfig(num_balls=1, goal=0, bumpers=_BUMPERS)),
-        RelationalJumpConfig(**_PLAIN),
+        _balls(_BUMPERS),
+        RelationalJumpConfig(**_PLAIN, passes=2),
     ),
     "pendulum": World(
         about="Gymnasium's Pendulum-v1",
