@@ -14,6 +14,7 @@ from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.envs.physics import simulate
 from jumpy_mbrl.lab.worlds import study
 from jumpy_mbrl.lab.worlds.balls import BallsConfig, BallsVectorEnv, advance
+from jumpy_mbrl.lab.worlds.page import AGENTS
 from jumpy_mbrl.lab.worlds.sac import ShotsVectorEnv
 from jumpy_mbrl.lab.worlds.worlds import WORLDS
 
@@ -167,7 +168,7 @@ def test_a_study_of_a_shot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     options = [f"--out={tmp_path / 'out'}", f"--runs-dir={tmp_path / 'runs'}", "--share=0.002"]
     assert study.main([*options, "--worlds", "bumpers"]) == 0
     found = json.loads((tmp_path / "out/worlds.json").read_text())["worlds"]["bumpers"]
-    assert set(found) == set(study.AGENTS)
+    assert set(found) == set(AGENTS)
     assert found["tried"]["mean_return"] >= found["random"]["mean_return"]
     assert found["rnn"]["planned_ticks"] == 41.0 > found["jump"]["planned_ticks"]
     assert all(found[agent]["frames"] == 40 * 45 for agent in ("jump", "rnn", "sac"))

@@ -486,7 +486,8 @@ class RelationalJump(PiecewiseLinearModel):
         """The displacement of the last frame (B, N, d) on a line that is at c = ``curve``."""
         if not self.config.latent_size:
             return velocity
-        return velocity + (self.bend(curve) - self.bend(curve - turn)) * self.pace
+        last: Tensor = velocity + (self.bend(curve) - self.bend(curve - turn)) * self.pace
+        return last
 
     # -- states ------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ What was trained stays in --runs-dir and is not trained again.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,12 +35,12 @@ from jumpy_mbrl.evaluation import wilson_interval
 from jumpy_mbrl.evaluation.sequences import score
 from jumpy_mbrl.lab import store
 from jumpy_mbrl.lab.worlds import sac
+from jumpy_mbrl.lab.worlds.page import AGENTS, page
 from jumpy_mbrl.lab.worlds.worlds import WORLDS, World
 from jumpy_mbrl.models import ActionSequence, RNNConfig
 from jumpy_mbrl.models.base import WorldModel
 from jumpy_mbrl.training import TrainingConfig, train, training_seconds
 
-AGENTS = ("jump", "rnn", "sac", "random", "tried")
 _VALIDATION, _PLAYED = 10**6, 2 * 10**6
 """Seeds of what is validated and of what is played, added to the study's own."""
 _PLANNED, _TRIES = 100, 128
@@ -232,46 +232,3 @@ def _interval(world: World, returns: NDArray[np.float64]) -> tuple[float, float]
         return wilson_interval(round(float(returns.sum())), n)
     error = 1.96 * float(returns.std(ddof=1)) / n**0.5
     return mean - error, mean + error
-
-
-def page(worlds: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The results as Markdown."""
-    header = ["world", "agent", "return or success", "95 % interval", "n", "frames learned from"]
-    header += ["training, s", "sample MSE", "mean jump", "ticks of a plan", "ms a decision"]
-    rows = []
-    for name in (name for name in WORLDS if name in worlds):
-        share = store.percent if WORLDS[name].is_shot else "{:.1f}".format
-        for agent in AGENTS:
-            if entry := worlds[name].get(agent):
-                low, high = map(share, entry["ci95"])
-                row = [
-                    name,
-                    agent,
-                    share(entry["mean_return"]),
-                    f"{low} to {high}",
-                    f"{entry['n']:,}",
-                ]
-                row += [_cell(entry, key, form) for key, form in _COLUMNS.items()]
-                rows.append(row)
-    about = [f"* **{name}**: {world.about}." for name, world in WORLDS.items() if name in worlds]
-    return [
-        "# Worlds that are not the billiards table",
-        "",
-        *store.markdown(header, rows, 2),
-        "",
-        *about,
-    ]
-
-
-_COLUMNS = {
-    "frames": "{:,}",
-    "training_seconds": "{:,.0f}",
-    "sample_mse": "{:.2e}",
-    "mean_jump": "{:.2f}",
-    "planned_ticks": "{:.1f}",
-    "ms_per_decision": "{:.1f}",
-}
-
-
-def _cell(entry: Mapping[str, Any], key: str, form: str) -> str:
-    return form.format(entry[key]) if key in entry else "-"

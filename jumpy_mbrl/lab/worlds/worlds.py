@@ -1,4 +1,4 @@
-"""The worlds of the study: what is recorded, how plans are scored, and who learns with which settings.
+"""The worlds of the study: what is recorded, what plans are scored by, and how all learn.
 
 Letters: B episodes, S candidates, K frames ahead, D observation size.
 """
