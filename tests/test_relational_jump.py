@@ -132,6 +132,26 @@ def test_where_nothing_happens_velocity_is_the_last_displacement() -> None:
     assert torch.equal(make().observe(film(frames=9).flatten(2)).hidden, seen_last_four(9))
 
 
+def test_the_next_tick_reads_how_bodies_move_at_the_end_of_a_curved_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = make()
+    state = model.tick(model.observe(film().flatten(2)))
+    last, end = (model.leap(state, torch.full((2,), t, dtype=torch.float64)) for t in (4.0, 5.0))
+    read = []
+
+    def tick(*parts: Any) -> Any:
+        read.append(parts)
+        return RelationalJump._tick(model, *parts)
+
+    monkeypatch.setattr(model, "_tick", tick)
+    model.tick(end)
+    obs, velocity = read[0][:2]
+    torch.testing.assert_close(obs, end.obs.unflatten(1, (3, 2)))
+    torch.testing.assert_close(velocity, (end.obs - last.obs).unflatten(1, (3, 2)))
+    assert not torch.allclose(velocity.flatten(1), state.velocity[:, :6], atol=1e-3)
+
+
 def seen_last_four(frames: int) -> Tensor:
     state: State = make().observe(film(frames=frames).flatten(2)[:, -4:])
     return state.hidden

@@ -58,7 +58,8 @@ class RelationalJumpConfig:
         latent_size: L; 0 where bodies move in straight lines.
         hidden_size: width of the networks of a tick.
         event_size: width of the network that tells where lines end.
-        window: how many of the last frames the state is read from, at least 2.
+        window: how many of the last frames the state is read from; 1 if a frame says all, and
+            what bodies do to one another does not look the same everywhere.
         horizon: longest jump in frames, also when it learns.
         epsilon: squared error of the displacement from one frame to the next, as a share of the
             variance, up to which a line goes on. (2020 paper, eq. 7: of the frame itself.)
@@ -92,7 +93,7 @@ class RelationalJumpConfig:
         sizes = "num_bodies", "body_size", "passes", "hidden_size", "event_size", "horizon", "chain"
         check_sizes(self, sizes)
         check_sizes(self, ("action_size", "latent_size"), low=0)
-        check_sizes(self, ("window",), low=2)
+        check_sizes(self, ("window",), low=2 if self.same_everywhere else 1)
         check_flag("same_everywhere", self.same_everywhere)
         object.__setattr__(self, "actors", tuple(self.actors))
         for actor in self.actors:
@@ -383,12 +384,13 @@ class RelationalJump(PiecewiseLinearModel):
         """Velocity, c and its change at the last of frames (B, W, N, d), by those and the actions
         (B, W, A) at all but the last: the last displacement, unless something happened."""
         now, before = frames[:, -1], frames[:, :-1].flip(1)
+        last = now - before[:, 0] if self.config.window > 1 else torch.zeros_like(now)
         moves = (now.unsqueeze(1) - before).transpose(1, 2) / self.pace
         taken = self._by_body(action[:, :-1].flatten(0, 1))
         taken = taken.unflatten(0, (len(frames), -1)).transpose(1, 2).flatten(2)
         latent, vectors = self.reader(self._scaled(now), moves, taken)
         curve, turn = latent.chunk(2, dim=2)
-        return now - before[:, 0] + vectors[:, :, 0] * self.pace, curve, turn
+        return last + vectors[:, :, 0] * self.pace, curve, turn
 
     def tick(self, state: State, action: Tensor | None = None) -> State:
         """See ``PiecewiseLinearModel.tick``; reads ``state.obs`` and the action, or none."""
