@@ -21,7 +21,7 @@ _HEADER = (
     "sample MSE",
     "mean jump",
     "ticks of a plan",
-    "ms a decision",
+    "CPU ms a decision",
 )
 _COLUMNS = {
     "frames": "{:,}",

@@ -173,7 +173,7 @@ def _learn(world: World, agent: str, folder: Path, args: Args) -> tuple[WorldMod
         train_data=data["train"],
         validation_data=data["validation"],
         steps=world.steps if agent == "jump" else world.rnn_steps,
-        batch_size=512 if agent == "jump" else 256,
+        batch_size=world.batch_size if agent == "jump" else 256,
         optimizer="muon",
         learning_rate=5e-3,
         schedule="cosine",
@@ -194,14 +194,14 @@ def planner_of(world: World, model: WorldModel, seed: int) -> GradientPlanner:
 
 
 class _Timed(RecedingHorizon):
-    """Knows how long it took to decide so often."""
+    """Knows how much time of the CPU it took to decide so often."""
 
     seconds, decisions = 0.0, 0
 
     def __call__(self, obs: NDArray[Any], action: NDArray[np.float32]) -> NDArray[np.float32]:
-        start = time.perf_counter()
+        start = time.process_time()
         chosen = super().__call__(obs, action)
-        self.seconds += time.perf_counter() - start
+        self.seconds += time.process_time() - start
         self.decisions += len(obs)
         return chosen
 

@@ -42,6 +42,7 @@ class World:
         objective: what plans are scored by.
         jump: our model.
         steps: updates of its weights.
+        batch_size: of our model's training.
         rnn_steps: updates of the RNN's.
         episodes: recorded, by random actions, to learn from.
         piece: frames of the pieces that episodes are cut into; None for whole ones.
@@ -65,6 +66,7 @@ class World:
     piece: int | None = None
     plays: int = 1000
     context_frames: int = 4
+    batch_size: int = 512
     search: PlannerConfig = field(default_factory=PlannerConfig)
     sac: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
@@ -133,10 +135,15 @@ _LONG: dict[str, Any] = {
     "action_size": 1,
     "window": 3,
     "latent_size": 8,
-    "chain": 5,
-    "own_jumps": 0.5,
+    "chain": 10,
+    "own_jumps": 0.75,
 }
-_CONTROL: dict[str, Any] = {"finalists": 0, "learning_rate": 0.1}
+_CONTROL: dict[str, Any] = {
+    "candidates": 64,
+    "refined": 4,
+    "finalists": 0,
+    "learning_rate": 0.1,
+}
 _BUMPERS = BallsConfig(
     num_balls=1, goal=0, radius=0.05, bumpers=((0.35, 0.4, 0.1), (0.7, 0.6, 0.08))
 )
@@ -169,8 +176,9 @@ WORLDS: dict[str, World] = {
         rnn_steps=3000,
         episodes=200,
         piece=43,
-        plays=50,
+        plays=25,
         context_frames=3,
+        batch_size=256,
         search=PlannerConfig(**_CONTROL, action_low=-2.0, action_high=2.0),
         sac={"learning_rate": 1e-3},
     ),
@@ -187,8 +195,9 @@ WORLDS: dict[str, World] = {
         rnn_steps=2000,
         episodes=125,
         piece=99,
-        plays=50,
+        plays=25,
         context_frames=3,
+        batch_size=256,
         search=PlannerConfig(**_CONTROL),
         sac={
             "learning_starts": 0,
