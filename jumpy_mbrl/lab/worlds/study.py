@@ -35,7 +35,7 @@ from jumpy_mbrl.evaluation import wilson_interval
 from jumpy_mbrl.evaluation.sequences import score
 from jumpy_mbrl.lab import store
 from jumpy_mbrl.lab.worlds import sac
-from jumpy_mbrl.lab.worlds.worlds import WORLDS, World
+from jumpy_mbrl.lab.worlds.worlds import WORLDS, World, installed
 from jumpy_mbrl.models import ActionSequence, RNNConfig
 from jumpy_mbrl.models.base import WorldModel
 from jumpy_mbrl.training import TrainingConfig, train, training_seconds
@@ -50,8 +50,8 @@ _TRIES = 128
 class Args:
     """What to learn, and where to keep it."""
 
-    worlds: tuple[str, ...] = tuple(WORLDS)
-    """By name."""
+    worlds: tuple[str, ...] = installed()
+    """By name; by default all whose packages are installed."""
     agents: tuple[str, ...] = AGENTS
     """Any of jump, rnn, sac, random, tried."""
     out: Path = Path("results/worlds")
