@@ -23,11 +23,11 @@ from torch import Tensor
 from jumpy_mbrl import from_pretrained
 from jumpy_mbrl.agents import FunctionObjective, GradientPlanner, PlannerConfig, RecedingHorizon
 from jumpy_mbrl.data import record
-from jumpy_mbrl.models import ActionSequence, LatentJumpConfig
+from jumpy_mbrl.models import ActionSequence, RelationalJumpConfig
 from jumpy_mbrl.training import TrainingConfig, train
 
 FRAMES = 201  # the reset, and the 200 steps after which the environment ends an episode
-CONTEXT_FRAMES = 2  # frames that the model reads: two tell which torque is at work
+CONTEXT_FRAMES = 3  # frames that the model reads: three tell which torque is at work
 MAX_SPEED = 8.0
 
 
@@ -39,7 +39,7 @@ class Args:
     """Where recordings and model are kept."""
     recorded: int = 200
     """Episodes to learn from."""
-    steps: int = 5000
+    steps: int = 2000
     """Updates of the weights."""
     hold: int = 4
     """Frames for which a torque holds."""
@@ -73,22 +73,25 @@ def main(args: Args) -> tuple[float, float]:
     unseen = record(make_env(50), 50, frames, seed=args.seed + 10**6, **timing)
 
     config = TrainingConfig(
-        model=LatentJumpConfig(
-            obs_size=3,
+        model=RelationalJumpConfig(
+            num_bodies=1,  # one plain vector
+            body_size=3,
+            same_everywhere=False,
             action_size=1,
+            latent_size=8,  # it does not move in straight lines
             window=CONTEXT_FRAMES,
-            hidden_size=64,
-            mlp_size=64,
-            mlp_layers=3,
             horizon=args.hold,
-            epsilon=1e-3,
+            chain=5,
+            own_jumps=0.5,
         ),
         train_data=seen.save(args.folder / "train.npz"),
         validation_data=unseen.save(args.folder / "validation.npz"),
         steps=args.steps,
-        batch_size=512,
-        learning_rate=3e-3,
+        batch_size=256,
+        optimizer="muon",
+        learning_rate=5e-3,
         schedule="cosine",
+        average=0.998,
         seed=args.seed,
     )
     run_dir = args.folder / "model"

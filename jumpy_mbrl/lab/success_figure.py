@@ -26,6 +26,8 @@ _HEIGHT = 7.6
 _BARS_WIDTH = 6.3
 _PANEL_WIDTH = 2.85
 _HEADING_WIDTH = 5.7
+_LONG = 16
+"""Letters of a name that would run into what stands to the right of it."""
 
 _IMAGINED: dict[str, Any] = {"color": "white", "linewidth": 1.4, "dashes": (3.2, 2.2)}
 _TICK: dict[str, Any] = {
@@ -67,7 +69,7 @@ def _draw_bars(figure: Figure, results: Mapping[str, AgentResult], game: str | N
     axes.errorbar(values, rows, **errors, elinewidth=1.4, capsize=4, capthick=1.4)
     for row, result in enumerate(results.values()):
         _label_bar(axes, row, result)
-    style.percent_axis(axes, list(results))
+    style.percent_axis(axes, [name.replace(" (", "\n(") for name in results])
     n = next(iter(results.values())).n
     caption = f"{n:,} held-out tables, played in the real environment; 95 % intervals"
     title = "Shots that reach the target" + (f": {game}" if game else "")
@@ -158,7 +160,8 @@ def _draw_shot(axes: Axes, name: str, shot: ShotRecord) -> None:
             axes.plot(*way[:, ball].T, **look)
     axes.set(xlim=(0, 1), ylim=(0, 1), xticks=[], yticks=[], anchor="W")
     axes.spines[:].set_visible(False)
-    axes.set_title(name, loc="left", fontsize=11, weight="bold", pad=5)
+    size = 11.0 if len(name) < _LONG else 8.5
+    axes.set_title(name, loc="left", fontsize=size, weight="bold", pad=5)
     color, verdict = (style.OURS, "in") if shot.is_success else (style.BAD, "missed")
     belief = "" if shot.belief is None else f"belief {100 * shot.belief:.0f} %, "
     axes.set_title(f"{belief}{verdict}", loc="right", fontsize=8.5, color=color, pad=5)

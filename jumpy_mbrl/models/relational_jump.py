@@ -126,7 +126,8 @@ class RelationalJumpConfig:
 
 def _features(inputs: int, hidden: int) -> list[nn.Module]:
     """Two layers; ReLU, as walls and contacts have edges."""
-    return [nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU()]
+    edges = nn.ReLU(inplace=True)
+    return [nn.Linear(inputs, hidden), edges, nn.Linear(hidden, hidden), edges]
 
 
 def _mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
@@ -303,7 +304,8 @@ class RelationalJump(PiecewiseLinearModel):
         self.further = nn.ModuleList(further)
         self.event = Law(config, 1, 2 * L, (1, 0), config.event_size, hazard=True)
         if L:
-            self.bend = _mlp(L, hidden // 2, config.body_size)
+            smooth = nn.Linear(L, hidden // 4), nn.SiLU(), nn.Linear(hidden // 4, hidden // 4)
+            self.bend = nn.Sequential(*smooth, nn.SiLU(), nn.Linear(hidden // 4, config.body_size))
         d = config.body_size
         self.register_buffer("center", torch.full((d,), 0.5))
         self.register_buffer("scale", torch.full((d,), 0.25))
@@ -402,11 +404,10 @@ class RelationalJump(PiecewiseLinearModel):
     def decode(self, hidden: Tensor) -> Tensor:
         N, d, L = self.config.num_bodies, self.config.body_size, self.config.latent_size
         phase = hidden[..., -1:]
-        parts = hidden[..., :-1].unflatten(-1, (N, 2 * d + 2 * L))
+        parts = hidden[..., :-1].unflatten(-1, (N, 2 * d + L))
         obs = parts[..., :d] + parts[..., d : 2 * d] * phase.unsqueeze(-1).clamp(max=1.0)
         if L:
-            first, now = parts[..., 2 * d :].chunk(2, dim=-1)
-            obs = obs + (self.bend(now) - self.bend(first)) * self.pace
+            obs = obs + self.bend(parts[..., 2 * d :]) * self.pace
         out: Tensor = obs.flatten(-2)
         return out
 
@@ -485,7 +486,8 @@ class RelationalJump(PiecewiseLinearModel):
         """The displacement of the last frame (B, N, d) on a line that is at c = ``curve``."""
         if not self.config.latent_size:
             return velocity
-        return velocity + (self.bend(curve) - self.bend(curve - turn)) * self.pace
+        last: Tensor = velocity + (self.bend(curve) - self.bend(curve - turn)) * self.pace
+        return last
 
     # -- states ------------------------------------------------------------------------------
 
@@ -509,9 +511,11 @@ class RelationalJump(PiecewiseLinearModel):
 
     def _state(self, line: _Line, remaining: Tensor, obs: Tensor) -> State:
         """A state at the beginning of a line."""
-        still = torch.zeros_like
-        parts = [line.place, line.offset, line.curve, line.curve]
-        rates = [line.velocity, still(line.offset), still(line.curve), line.turn]
+        place = line.place
+        if self.config.latent_size:
+            place = place - self.bend(line.curve) * self.pace
+        parts = [place, line.offset, line.curve]
+        rates = [line.velocity, torch.zeros_like(line.offset), line.turn]
         return State(
             hidden=torch.cat([torch.cat(parts, dim=2).flatten(1), line.phase], dim=1),
             velocity=torch.cat(
@@ -522,13 +526,13 @@ class RelationalJump(PiecewiseLinearModel):
         )
 
     def _line_of(self, state: State) -> _Line:
-        """The line that a state is on."""
+        """The line that a state is on; its place is less by g(c), as a state holds it."""
         N, d, L = self.config.num_bodies, self.config.body_size, self.config.latent_size
         hidden, rates = (
-            part[:, :-1].unflatten(1, (N, -1)).split([d, d, L, L], dim=2)
+            part[:, :-1].unflatten(1, (N, -1)).split([d, d, L], dim=2)
             for part in (state.hidden, state.velocity)
         )
-        return _Line(hidden[0], rates[0], hidden[1], hidden[3], rates[3], state.hidden[:, -1:])
+        return _Line(hidden[0], rates[0], hidden[1], hidden[2], rates[2], state.hidden[:, -1:])
 
     def parts(self) -> dict[str, Callable[..., Any]]:
         return {**super().parts(), "observe": self.observe}

@@ -68,16 +68,15 @@ class BallsConfig:
         return -math.expm1(-self.drag * self.dt) / self.drag if self.drag else self.dt
 
 
-class BallsVectorEnv(VectorEnv[Floats, Floats, Floats]):
+class BallsVectorEnv(VectorEnv[Any, Any, Any]):
     """n tables with one shot each, played at frame ``lead_in``; other actions count for nothing.
 
     Observations are the centres, (n, 2 N). The reward is 1 in the step in which the goal is first
     reached. Episodes go on to their last frame, and there are truncated.
     """
 
-    metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}
-
     def __init__(self, num_envs: int, config: BallsConfig | None = None) -> None:
+        self.metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}
         self.num_envs = num_envs
         self.config = BallsConfig() if config is None else config
         size = 2 * self.config.num_balls

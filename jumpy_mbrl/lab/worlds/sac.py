@@ -63,15 +63,16 @@ class ShotsVectorEnv(VectorEnv[Any, Any, Any]):
     """A world of one shot as episodes of one step: shown all context frames, it is told what the
     shot brings."""
 
-    metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
-
     def __init__(self, world: World, num_envs: int) -> None:
+        self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
         self._world, self._env, self.num_envs = world, world.make(num_envs), num_envs
-        size = world.context_frames * self._env.single_observation_space.shape[0]
+        seen: Any = self._env.single_observation_space.shape
+        size = world.context_frames * seen[0]
         self.single_observation_space = Box(0.0, 1.0, (size,), np.float32)
         self.single_action_space = self._env.single_action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
+        self._seen: Any = None
 
     def reset(self, *, seed: Any = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
         return self._begin(seed[0] if isinstance(seed, list) else seed), {}
@@ -95,7 +96,7 @@ class ShotsVectorEnv(VectorEnv[Any, Any, Any]):
 
     def _begin(self, seed: Any) -> Any:
         frames = [self._env.reset(seed=seed)[0]]
-        still = np.zeros(self.action_space.shape, np.float32)
+        still = np.zeros_like(self._env.action_space.sample())
         frames += [self._env.step(still)[0] for _ in range(self._world.context_frames - 1)]
         self._seen = np.concatenate(frames, axis=1).astype(np.float32)
         return self._seen

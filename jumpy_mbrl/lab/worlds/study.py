@@ -15,7 +15,7 @@ What was trained stays in --runs-dir and is not trained again.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,21 +29,24 @@ from jumpy_mbrl import from_pretrained
 from jumpy_mbrl.agents import GradientPlanner, RecedingHorizon
 from jumpy_mbrl.checks import check_names
 from jumpy_mbrl.data import Recording, record
-from jumpy_mbrl.data.recording import Policy
+from jumpy_mbrl.data.recording import Policy, RecordingConfig
 from jumpy_mbrl.devices import cpu_threads
 from jumpy_mbrl.evaluation import wilson_interval
 from jumpy_mbrl.evaluation.sequences import score
+from jumpy_mbrl.files import sha256_of
 from jumpy_mbrl.lab import store
 from jumpy_mbrl.lab.worlds import sac
+from jumpy_mbrl.lab.worlds.page import AGENTS, page
 from jumpy_mbrl.lab.worlds.worlds import WORLDS, World, installed
 from jumpy_mbrl.models import ActionSequence, RNNConfig
 from jumpy_mbrl.models.base import WorldModel
 from jumpy_mbrl.training import TrainingConfig, train, training_seconds
 
-AGENTS = ("jump", "rnn", "sac", "random", "tried")
-_VALIDATION, _PLAYED = 10**6, 2 * 10**6
-"""Seeds of what is validated and of what is played, added to the study's own."""
-_TRIES = 128
+_SEEDS = 0, 10**6, 3 * 10**6
+"""Of what is learned from, validated and scored, added to the study's own seed."""
+_PLAYED = 2 * 10**6
+"""The same of what is played."""
+_PLANNED, _TRIES = 100, 128
 
 
 @dataclass(frozen=True)
@@ -113,13 +116,13 @@ def _study(world: World, agent: str, folder: Path, args: Args) -> dict[str, Any]
         returns = _returns(world, env, policy, seed, hold if world.is_shot else 1)
     else:
         model, entry["training_seconds"] = _learn(world, agent, folder, args)
-        validation = Recording.load(folder / "validation.npz")
+        unseen = Recording.load(folder / "evaluation.npz")
         planner = planner_of(world, model, seed)
         timed = _Timed(planner, world.context_frames)
         returns = _returns(world, env, timed, seed, hold)
-        plan = planner.plan(validation.obs[:, : world.context_frames])
+        plan = planner.plan(unseen.obs[:_PLANNED, : world.context_frames])
         entry |= {
-            **score(model, validation).to_dict(),
+            **score(model, unseen).to_dict(),
             "planned_ticks": float(plan.ticks.double().mean()),
             "ms_per_decision": 1000.0 * timed.seconds / timed.decisions,
             "weights": sum(part.numel() for part in model.parameters()),
@@ -136,31 +139,39 @@ def _study(world: World, agent: str, folder: Path, args: Args) -> dict[str, Any]
     }
 
 
-def _learn(world: World, agent: str, folder: Path, args: Args) -> tuple[WorldModel, float]:
-    """A model trained from recordings, and the seconds that it took."""
+def _recorded(world: World, folder: Path, seed: int) -> dict[str, RecordingConfig]:
+    """Episodes of random actions by what they are for: to learn, to choose weights, to score."""
     timing: dict[str, Any] = {"hold": world.hold, "context_frames": world.context_frames}
-    frames = world.context_frames + world.horizon
-    data = []
-    for name, count, seen, offset in (
-        ("train", world.episodes, world.frames, 0),
-        ("validation", max(8, world.episodes // 20), frames, _VALIDATION),
-    ):
+    fewer, short = world.episodes // 20, world.context_frames + world.horizon
+    sizes = {
+        "train": (world.episodes, world.frames),
+        "validation": (max(50, fewer), short),
+        "evaluation": (max(200, fewer), short),
+    }
+    found = {}
+    for (name, (count, frames)), offset in zip(sizes.items(), _SEEDS, strict=True):
         path = folder / f"{name}.npz"
         if not path.is_file():
             env = world.make(count)
-            recording = record(env, count, seen, seed=args.seed + offset, **timing)
+            recording = record(env, count, frames, seed=seed + offset, **timing)
             env.close()
-            (recording.cut(world.piece) if world.piece and name == "train" else recording).save(
-                path
-            )
-        data.append(Recording.load(path).save(path))
+            if name == "train" and world.piece is not None:
+                recording = recording.cut(world.piece)
+            recording.save(path)
+        found[name] = RecordingConfig(str(path), sha256_of(path))
+    return found
+
+
+def _learn(world: World, agent: str, folder: Path, args: Args) -> tuple[WorldModel, float]:
+    """A model trained from recordings, and the seconds that it took."""
+    data = _recorded(world, folder, args.seed)
     jump = world.jump
     size, taken = jump.num_bodies * jump.body_size, jump.action_size
     rnn = RNNConfig(obs_size=size, action_size=taken, burn_in=world.context_frames)
     config = TrainingConfig(
         model=jump if agent == "jump" else rnn,
-        train_data=data[0],
-        validation_data=data[1],
+        train_data=data["train"],
+        validation_data=data["validation"],
         steps=world.steps if agent == "jump" else world.rnn_steps,
         batch_size=512 if agent == "jump" else 256,
         optimizer="muon",
@@ -232,46 +243,3 @@ def _interval(world: World, returns: NDArray[np.float64]) -> tuple[float, float]
         return wilson_interval(round(float(returns.sum())), n)
     error = 1.96 * float(returns.std(ddof=1)) / n**0.5
     return mean - error, mean + error
-
-
-def page(worlds: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The results as Markdown."""
-    header = ["world", "agent", "return or success", "95 % interval", "n", "frames learned from"]
-    header += ["training, s", "sample MSE", "mean jump", "ticks of a plan", "ms a decision"]
-    rows = []
-    for name, agents in worlds.items():
-        share = store.percent if WORLDS[name].is_shot else "{:.1f}".format
-        for agent in AGENTS:
-            if entry := agents.get(agent):
-                low, high = map(share, entry["ci95"])
-                row = [
-                    name,
-                    agent,
-                    share(entry["mean_return"]),
-                    f"{low} to {high}",
-                    f"{entry['n']:,}",
-                ]
-                row += [_cell(entry, key, form) for key, form in _COLUMNS.items()]
-                rows.append(row)
-    about = [f"* **{name}**: {WORLDS[name].about}." for name in worlds]
-    return [
-        "# Worlds that are not the billiards table",
-        "",
-        *store.markdown(header, rows, 2),
-        "",
-        *about,
-    ]
-
-
-_COLUMNS = {
-    "frames": "{:,}",
-    "training_seconds": "{:,.0f}",
-    "sample_mse": "{:.2e}",
-    "mean_jump": "{:.2f}",
-    "planned_ticks": "{:.1f}",
-    "ms_per_decision": "{:.1f}",
-}
-
-
-def _cell(entry: Mapping[str, Any], key: str, form: str) -> str:
-    return form.format(entry[key]) if key in entry else "-"

@@ -1,4 +1,4 @@
-"""The worlds of the study: what is recorded, how plans are scored, and who learns with which settings.
+"""The worlds of the study: what is recorded, what plans are scored by, and how all learn.
 
 Letters: B episodes, S candidates, K frames ahead, D observation size.
 """
@@ -109,9 +109,9 @@ def _sum_to_three(about: str, config: PoolConfig, jump: RelationalJumpConfig) ->
         hold=len(times) - 1,
         horizon=len(times) - 1,
         objective=FunctionObjective(sum_to_three, times),
-        rnn_steps=1500,
+        rnn_steps=800,
         plays=300,
-        search=PlannerConfig(candidates=512),
+        search=PlannerConfig(candidates=256),
         needs="pooltool",
     )
 
@@ -163,7 +163,9 @@ _LONG: dict[str, Any] = {
     "own_jumps": 0.5,
 }
 _CONTROL: dict[str, Any] = {"finalists": 0, "learning_rate": 0.1}
-_BUMPERS = (0.3, 0.35, 0.1), (0.7, 0.55, 0.15), (0.35, 0.75, 0.08)
+_BUMPERS = BallsConfig(
+    num_balls=1, goal=0, radius=0.05, bumpers=((0.35, 0.4, 0.1), (0.7, 0.6, 0.08))
+)
 
 WORLDS: dict[str, World] = {
     "restitution": _shot(
@@ -177,8 +179,8 @@ WORLDS: dict[str, World] = {
     "gravity": _shot("balls that fall, in a closed box", _balls(BallsConfig(gravity=1.0)), _CURVED),
     "bumpers": _shot(
         "one ball among round bumpers that are not observed",
-        _balls(BallsConfig(num_balls=1, goal=0, bumpers=_BUMPERS)),
-        RelationalJumpConfig(**_PLAIN),
+        _balls(_BUMPERS),
+        RelationalJumpConfig(**_PLAIN, passes=2),
     ),
     "pooltool": _sum_to_three("sum to three, in pooltool's physics", PoolConfig(), _CURVED),
     "pooltool-aimed": _sum_to_three(

@@ -1,0 +1,226 @@
+"""Worlds that are not the billiards table: their physics, pieces of recordings, and the study."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from jumpy_mbrl.data import Recording, record
+from jumpy_mbrl.envs.config import TableConfig
+from jumpy_mbrl.envs.physics import simulate
+from jumpy_mbrl.lab.worlds import study
+from jumpy_mbrl.lab.worlds.balls import BallsConfig, BallsVectorEnv, advance
+from jumpy_mbrl.lab.worlds.page import AGENTS
+from jumpy_mbrl.lab.worlds.sac import ShotsVectorEnv
+from jumpy_mbrl.lab.worlds.worlds import WORLDS
+
+BUMPER = BallsConfig(num_balls=1, goal=0, bumpers=((0.5, 0.5, 0.1),))
+
+
+def test_without_gravity_and_drag_it_is_the_billiards_table() -> None:
+    env = BallsVectorEnv(200, BallsConfig(num_balls=3))
+    env.reset(seed=0)
+    still = np.zeros((200, 2))
+    table = TableConfig(num_balls=3, num_frames=21)
+    truth = simulate(env.places, env.velocities, still, table)
+    seen = np.stack([env.step(still)[0] for _ in range(20)], axis=1)
+    np.testing.assert_allclose(seen, truth[:, 1:], atol=1e-6)
+
+
+def test_a_ball_falls_and_rises_again() -> None:
+    config = BallsConfig(num_balls=1, goal=0, gravity=2.0)
+    place, velocity = np.array([[[0.5, 0.35]]]), np.zeros((1, 1, 2))
+    heights = []
+    for _ in range(20):
+        place, velocity = advance(place, velocity, config)
+        heights.append(place[0, 0, 1])
+    t = 0.05 * np.arange(1, 21)  # It takes half a time unit to the floor, and as long back.
+    expected = np.where(t <= 0.5, 0.35 - t**2, 0.35 - (1.0 - t) ** 2)
+    np.testing.assert_allclose(heights, expected, atol=1e-12)
+    np.testing.assert_allclose(velocity, 0.0, atol=1e-7)
+
+
+def test_a_ceiling_stops_a_rise() -> None:
+    config = BallsConfig(num_balls=1, goal=0, gravity=1.0, dt=0.2)
+    place, velocity = advance(np.array([[[0.5, 0.8]]]), np.array([[[0.0, 1.0]]]), config)
+    meets = 1.0 - np.sqrt(1.0 - 0.2)
+    speed, rest = 1.0 - meets, 0.2 - meets
+    np.testing.assert_allclose(place[0, 0], [0.5, 0.9 - speed * rest - 0.5 * rest**2])
+    np.testing.assert_allclose(velocity[0, 0], [0.0, -speed - rest])
+
+
+def test_drag_slows_and_changes_no_path() -> None:
+    slow, free = BallsConfig(drag=0.5), BallsConfig()
+    env = BallsVectorEnv(50, slow)
+    env.reset(seed=3)
+    start, velocity = env.places, env.velocities
+    place, left = advance(start, velocity, slow)
+    there, v = advance(start, velocity, BallsConfig(dt=slow.frame_time))
+    assert slow.frame_time < free.dt
+    np.testing.assert_allclose(place, there, atol=1e-12)
+    np.testing.assert_allclose(left, v * np.exp(-0.025), atol=1e-12)
+
+
+def test_a_bumper_throws_back() -> None:
+    place, velocity = np.array([[[0.25, 0.5]]]), np.array([[[1.0, 0.0]]])
+    place, velocity = advance(place, velocity, BUMPER)
+    np.testing.assert_allclose(place, [[[0.3, 0.5]]])
+    place, velocity = advance(place, velocity, BUMPER)
+    np.testing.assert_allclose(velocity, [[[-1.0, 0.0]]], atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "config", [BallsConfig(gravity=1.0), BallsConfig(drag=0.3), BUMPER, BallsConfig(num_balls=4)]
+)
+def test_balls_stay_apart_in_their_room(config: BallsConfig) -> None:
+    env = BallsVectorEnv(300, config)
+    env.reset(seed=1)
+    energy = _energy(env)
+    for frame in range(44):
+        env.step(np.zeros((300, 2)))
+        assert env.places.min() >= config.radius - 1e-9
+        assert env.places.max() <= 1.0 - config.radius + 1e-9
+        between = np.linalg.norm(env.places[:, :, None] - env.places[:, None], axis=3)
+        apart = between[:, ~np.eye(config.num_balls, dtype=bool)]
+        assert apart.min(initial=1.0) >= 2.0 * config.radius - 1e-9
+        kept = np.exp(-2.0 * config.drag * 0.05 * (frame + 1))
+        np.testing.assert_allclose(_energy(env), energy * kept, rtol=1e-9)
+
+
+def _energy(env: BallsVectorEnv) -> Any:
+    kinetic = 0.5 * np.square(env.velocities).sum(axis=(1, 2))
+    return kinetic + env.config.gravity * env.places[..., 1].sum(axis=1)
+
+
+def test_the_shot_is_played_once_and_the_goal_pays_once() -> None:
+    env = BallsVectorEnv(500)
+    first = record(env, 500, 45, hold=41, context_frames=4, seed=5)
+    again = record(BallsVectorEnv(500), 500, 45, hold=1, context_frames=4, seed=5)
+    np.testing.assert_array_equal(first.obs[:, :4], again.obs[:, :4])
+    assert set(np.unique(first.reward)) == {0.0, 1.0}
+    won = first.reward.sum(axis=1)
+    assert set(won) == {0.0, 1.0}
+    x, y = first.obs[:, 4:, 2], first.obs[:, 4:, 3]
+    np.testing.assert_array_equal(won > 0, ((x >= 0.8) & (y <= 0.2)).any(axis=1))
+    # The second player chooses anew at every frame; only what it chose at the shot counts.
+    shot = first.action[:, 3]
+    rest = np.where(np.arange(45)[None, :, None] == 3, 0.0, first.action)
+    assert shot.any() and not rest.any()
+
+
+def test_an_episode_ends_and_another_one_begins() -> None:
+    env = BallsVectorEnv(2, BallsConfig(num_frames=6))
+    env.reset(seed=0)
+    ended = [env.step(np.zeros((2, 2)))[3].tolist() for _ in range(6)]
+    assert ended == [[False] * 2] * 4 + [[True] * 2, [False] * 2]
+    before = env.places.copy()
+    assert not np.array_equal(before, env.reset(seed=0)[0].reshape(before.shape))
+
+
+def test_what_is_not_exact_is_refused() -> None:
+    with pytest.raises(ValueError, match="gravity without drag"):
+        BallsConfig(gravity=1.0, drag=0.1)
+    with pytest.raises(ValueError, match="gravity without drag"):
+        BallsConfig(gravity=1.0, bumpers=((0.5, 0.5, 0.1),))
+
+
+# -- pieces of recordings ------------------------------------------------------------------------
+
+
+def _counted(n: int = 3, T: int = 13, lengths: Any = None) -> Recording:
+    obs = np.arange(n * T, dtype=np.float32).reshape(n, T, 1)
+    action, reward = obs + 1.0, obs[:, :-1, 0].astype(np.float64)
+    for row, length in enumerate(lengths or ()):
+        action[row, length:], reward[row, length - 1 :] = 0.0, 0.0
+    return Recording(obs, action, reward, 3, lengths and np.array(lengths))
+
+
+def test_pieces_overlap_by_the_context_frames() -> None:
+    pieces = _counted(1).cut(7)
+    assert pieces.context_frames == 3
+    assert pieces.length.tolist() == [7, 7, 5]
+    assert pieces.obs[..., 0].tolist()[:2] == [list(range(7)), list(range(4, 11))]
+    assert pieces.obs[2, :, 0].tolist() == [8, 9, 10, 11, 12, 12, 12]
+    assert pieces.action[2, :, 0].tolist() == [9, 10, 11, 12, 13, 0, 0]
+    assert pieces.reward[2].tolist() == [8, 9, 10, 11, 0, 0]
+
+
+def test_pieces_of_episodes_that_end_early() -> None:
+    pieces = _counted(3, 13, [13, 8, 3]).cut(7)
+    # The second episode's rest, of four frames, is one too; the third is nothing but context.
+    assert sorted(pieces.length.tolist()) == [4, 5, 7, 7, 7]
+    assert len(_counted().cut(13)) == 3
+
+
+def test_pieces_that_predict_nothing_are_refused() -> None:
+    with pytest.raises(ValueError, match="frames"):
+        _counted().cut(3)
+
+
+# -- the study -----------------------------------------------------------------------------------
+
+
+def test_a_study_of_a_shot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = [f"--out={tmp_path / 'out'}", f"--runs-dir={tmp_path / 'runs'}", "--share=0.002"]
+    assert study.main([*options, "--worlds", "bumpers"]) == 0
+    found = json.loads((tmp_path / "out/worlds.json").read_text())["worlds"]["bumpers"]
+    assert set(found) == set(AGENTS)
+    assert found["tried"]["mean_return"] >= found["random"]["mean_return"]
+    assert found["rnn"]["planned_ticks"] == 41.0 > found["jump"]["planned_ticks"]
+    assert all(found[agent]["frames"] == 40 * 45 for agent in ("jump", "rnn", "sac"))
+    # What is trained is not trained again, and other results stay.
+    assert study.main([*options, "--worlds", "bumpers", "--agents", "jump", "sac"]) == 0
+    again = json.loads((tmp_path / "out/worlds.json").read_text())["worlds"]["bumpers"]
+    for agent in ("jump", "sac"):
+        assert again[agent]["mean_return"] == found[agent]["mean_return"]
+    page = (tmp_path / "out/worlds.md").read_text()
+    assert page in capsys.readouterr().out + "\n"
+    assert page.count("| bumpers |") == 5
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--worlds", "moon"], "moon"),
+        (["--agents", "me"], "me"),
+        (["--share", "0"], "--share"),
+    ],
+)
+def test_a_study_of_nothing_is_refused(
+    options: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        study.main(options)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_every_world_can_be_recorded(name: str) -> None:
+    world = WORLDS[name]
+    env = world.make(4)
+    timing: dict[str, Any] = {"hold": world.hold, "context_frames": world.context_frames}
+    seen = record(env, 4, world.context_frames + world.horizon, seed=0, **timing)
+    env.close()
+    jump = world.jump
+    assert seen.obs.shape[2] == jump.num_bodies * jump.body_size
+    assert seen.action.shape[2] == jump.action_size
+    assert abs(seen.obs).max() <= 1.5
+    assert len(world.objective.times) == world.horizon
+
+
+def test_a_shot_as_one_step() -> None:
+    env = ShotsVectorEnv(WORLDS["bumpers"], 3)
+    seen, _ = env.reset(seed=[7, 8, 9])
+    assert seen.shape == (3, 8)
+    played = record(WORLDS["bumpers"].make(3), 3, 45, hold=41, context_frames=4, seed=7)
+    np.testing.assert_array_equal(seen, played.obs[:, :4].reshape(3, 8))
+    new, reward, terminated, truncated, infos = env.step(played.action[:, 3])
+    np.testing.assert_array_equal(reward, played.reward.sum(axis=1))
+    assert terminated.all() and not truncated.any()
+    np.testing.assert_array_equal(infos["final_obs"], seen)
+    assert not np.array_equal(new, seen)
