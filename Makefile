@@ -20,7 +20,7 @@ AGENTS ?= none random ppo sac rnn jumpy-rnn jumpy simulator
 python := $(VENV)/bin/python
 # Newer than pyproject.toml and constraints.txt once everything they ask for is installed.
 stamp := $(VENV)/.installed
-# The same for what only tests need: "video", "onnx", "ray" and "torchrl" are large.
+# The same for what only tests need: "video", "onnx", "pool", "ray" and "torchrl" are large.
 test_stamp := $(VENV)/.installed-for-tests
 docs_stamp := $(VENV)/.installed-for-docs
 lowest_stamp := $(LOWEST)/.installed
@@ -74,7 +74,7 @@ $(stamp): pyproject.toml constraints.txt
 $(test_stamp): $(stamp)
 	@echo "==> Installing what only the tests need"
 	$(python) -m pip install -qq --disable-pip-version-check -c constraints.txt \
-		--no-build-isolation --editable '.[fast,viz,video,hub,onnx,ray,torchrl,dev]'
+		--no-build-isolation --editable '.[fast,viz,video,hub,onnx,pool,ray,torchrl,dev]'
 	@touch $(test_stamp)
 
 $(docs_stamp): $(stamp)

@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -200,6 +201,18 @@ def test_two_starts_in_three_are_where_something_happens() -> None:
         ValueError, match="expected sequences of more than 20 frames, the model's w"
     ):
         StartSampler(data, window=20)
+
+
+def test_bodies_that_lie_still_do_not_make_slowing_down_an_event() -> None:
+    """The first of three points slows down evenly, and is turned round at frame 20 of 40."""
+    time = torch.arange(40.0)
+    way = 0.02 * time - 2e-4 * time.square()
+    obs = torch.full((50, 40, 6), 0.5)
+    obs[:, :, 0] = torch.where(time > 20.0, 2.0 * way[20] - way, way)
+    nothing: Any = np.zeros((50, 40, 0), np.float32)
+    data = Recording(obs.numpy(), nothing, np.zeros((50, 39)), 4)
+    batch = StartSampler(data, bodies=3).sample(300, torch.Generator().manual_seed(0))
+    assert (batch["start"][:100] - 19).abs().max() <= 2
 
 
 @pytest.mark.parametrize("config", [SMALL, ENTITIES], ids=["space", "entities"])

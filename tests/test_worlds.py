@@ -202,6 +202,8 @@ def test_a_study_of_nothing_is_refused(
 @pytest.mark.parametrize("name", WORLDS)
 def test_every_world_can_be_recorded(name: str) -> None:
     world = WORLDS[name]
+    if world.needs is not None:
+        pytest.importorskip(world.needs)
     env = world.make(4)
     timing: dict[str, Any] = {"hold": world.hold, "context_frames": world.context_frames}
     seen = record(env, 4, world.context_frames + world.horizon, seed=0, **timing)
@@ -210,7 +212,7 @@ def test_every_world_can_be_recorded(name: str) -> None:
     assert seen.obs.shape[2] == jump.num_bodies * jump.body_size
     assert seen.action.shape[2] == jump.action_size
     assert abs(seen.obs).max() <= 1.5
-    assert len(world.objective.times) == world.horizon
+    assert world.objective.times[-1] == world.horizon
 
 
 def test_a_shot_as_one_step() -> None:

@@ -171,7 +171,9 @@ class StartSampler:
         kink = obs.diff(n=2, dim=1).abs().amax(dim=3)
         T = obs.shape[1]
         real = torch.arange(2, T) < self._length.unsqueeze(1)
-        usual = float(kink[real].flatten()[:1_000_000].median())
+        bent = kink[real].flatten()[:1_000_000]
+        bent = bent[bent > 0.0]  # What lies still does not say what is usual.
+        usual = float(bent.median()) if len(bent) else 0.0
         large = (kink > max(10.0 * usual, _ROUNDING)) & real.unsqueeze(2)
         large &= (self._length > self._first + 1)[:, None, None]
         large[:, : self._first - 1] = False

@@ -37,7 +37,7 @@ from jumpy_mbrl.files import sha256_of
 from jumpy_mbrl.lab import store
 from jumpy_mbrl.lab.worlds import sac
 from jumpy_mbrl.lab.worlds.page import AGENTS, page
-from jumpy_mbrl.lab.worlds.worlds import WORLDS, World
+from jumpy_mbrl.lab.worlds.worlds import WORLDS, World, installed
 from jumpy_mbrl.models import ActionSequence, RNNConfig
 from jumpy_mbrl.models.base import WorldModel
 from jumpy_mbrl.training import TrainingConfig, train, training_seconds
@@ -53,8 +53,8 @@ _PLANNED, _TRIES = 100, 128
 class Args:
     """What to learn, and where to keep it."""
 
-    worlds: tuple[str, ...] = tuple(WORLDS)
-    """By name."""
+    worlds: tuple[str, ...] = installed()
+    """By name; by default all whose packages are installed."""
     agents: tuple[str, ...] = AGENTS
     """Any of jump, rnn, sac, random, tried."""
     out: Path = Path("results/worlds")
@@ -108,7 +108,9 @@ def _study(world: World, agent: str, folder: Path, args: Args) -> dict[str, Any]
     entry: dict[str, Any] = {"frames": world.episodes * world.frames}
     env, seed, hold = world.make(world.plays), args.seed, world.hold
     if agent == "tried":
-        entry, returns = {}, _best_of_tries(world, env, seed)
+        begin = time.perf_counter()
+        returns = _best_of_tries(world, env, seed)
+        entry = {"ms_per_decision": 1000.0 * (time.perf_counter() - begin) / world.plays}
     elif agent == "random":
         entry, returns = {}, _returns(world, env, None, seed, hold)
     elif agent == "sac":

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from types import MappingProxyType
 from typing import Any
 
@@ -22,6 +23,7 @@ from jumpy_mbrl.agents import PlannerConfig
 from jumpy_mbrl.envs import BILLIARDS_2D
 from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.lab.worlds.balls import BallsConfig, BallsVectorEnv
+from jumpy_mbrl.lab.worlds.pool import PoolConfig, PoolVectorEnv, sum_to_three, times_of
 from jumpy_mbrl.models.relational_jump import RelationalJumpConfig
 from jumpy_mbrl.objectives import FunctionObjective, Objective, ReachRegion
 
@@ -51,6 +53,7 @@ class World:
         search: of the planner.
         sac: settings of SAC by SB3's names, those of rl-zoo3; the rest are SB3's own.
         env_id: of a single environment that SAC plays; None for a game of one shot.
+        needs: a package that it is made of, and that may be missing.
     """
 
     about: str
@@ -71,6 +74,7 @@ class World:
     sac: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
     env_id: str | None = None
+    needs: str | None = None
 
     @property
     def is_shot(self) -> bool:
@@ -90,6 +94,28 @@ def _gym(name: str) -> Make:
 
 def _balls(config: BallsConfig) -> Make:
     return lambda count: BallsVectorEnv(count, config)
+
+
+def _pool(config: PoolConfig) -> Make:
+    return lambda count: PoolVectorEnv(count, config)
+
+
+def _sum_to_three(about: str, config: PoolConfig, jump: RelationalJumpConfig) -> World:
+    """A game of pooltool's; the search is wider, as few shots hit the other ball."""
+    times = times_of(config)
+    return _shot(
+        about,
+        _pool(config),
+        jump,
+        frames=config.num_frames,
+        hold=len(times) - 1,
+        horizon=len(times) - 1,
+        objective=FunctionObjective(sum_to_three, times),
+        rnn_steps=400,
+        plays=300,
+        search=PlannerConfig(candidates=256),
+        needs="pooltool",
+    )
 
 
 def _billiards(config: TableConfig) -> Make:
@@ -163,6 +189,12 @@ WORLDS: dict[str, World] = {
         _balls(_BUMPERS),
         RelationalJumpConfig(**_PLAIN, passes=2),
     ),
+    "pooltool": _sum_to_three("sum to three, in pooltool's physics", PoolConfig(), _CURVED),
+    "pooltool-aimed": _sum_to_three(
+        "the same, where actions are speed and cut, as in LightZero",
+        PoolConfig(aimed=True),
+        RelationalJumpConfig(**_PLAIN, body_size=4, passes=2, latent_size=4),
+    ),
     "pendulum": World(
         about="Gymnasium's Pendulum-v1",
         make=_gym("Pendulum-v1"),
@@ -214,3 +246,8 @@ WORLDS: dict[str, World] = {
     ),
 }
 """By name."""
+
+
+def installed() -> tuple[str, ...]:
+    """The worlds whose packages are there."""
+    return tuple(name for name, w in WORLDS.items() if w.needs is None or find_spec(w.needs))
