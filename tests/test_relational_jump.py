@@ -153,6 +153,18 @@ def test_the_next_tick_reads_how_bodies_move_at_the_end_of_a_curved_line(
     assert not torch.allclose(velocity.flatten(1), state.velocity[:, :6], atol=1e-3)
 
 
+def test_a_risk_that_was_ruled_out_can_still_be_learned() -> None:
+    model = make(replace(SMALL, latent_size=0))
+    last: Any = model.event.pair[-1]
+    with torch.no_grad():
+        last.bias.fill_(-200.0)
+    line = model._line_of(model.tick(model.observe(film().flatten(2))))
+    places = film()[:, -1:]
+    hazard = model._hazard(line, places, torch.ones(2, 1, dtype=torch.float64))
+    (slope,) = torch.autograd.grad(hazard.sum(), last.bias)
+    assert 1e-9 < float(slope) < 1e-4  # of softplus alone it is 1e-87
+
+
 def seen_last_four(frames: int) -> Tensor:
     state: State = make().observe(film(frames=frames).flatten(2)[:, -4:])
     return state.hidden

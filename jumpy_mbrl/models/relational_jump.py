@@ -235,8 +235,13 @@ class Law(nn.Module):
 
     def _split(self, out: Tensor, S: int, size: int) -> tuple[Tensor, Tensor]:
         V = self.outputs[1]
-        scalars = F.softplus(out[..., :S]) if self.hazard else out[..., :S]
+        scalars = F.softplus(_floored(out[..., :S])) if self.hazard else out[..., :S]
         return scalars, out[..., S:].unflatten(-1, (V, size))
+
+
+def _floored(out: Tensor) -> Tensor:
+    """Falls ever more slowly below -6, so that a risk that was ruled out can still be learned."""
+    return torch.where(out < -6.0, -6.0 - torch.log1p((-6.0 - out).clamp_min(0.0)), out)
 
 
 def _others(count: int, device: torch.device) -> tuple[Tensor, Tensor]:

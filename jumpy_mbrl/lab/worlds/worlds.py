@@ -111,7 +111,7 @@ def _sum_to_three(about: str, config: PoolConfig, jump: RelationalJumpConfig) ->
         hold=len(times) - 1,
         horizon=len(times) - 1,
         objective=FunctionObjective(sum_to_three, times),
-        rnn_steps=400,
+        rnn_steps=2000,
         plays=300,
         search=PlannerConfig(candidates=256),
         needs="pooltool",
