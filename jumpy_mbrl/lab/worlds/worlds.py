@@ -157,13 +157,7 @@ def _shot(about: str, make: Make, jump: RelationalJumpConfig, **settings: Any) -
 _SPACE = RelationalJumpConfig(passes=2)
 _CURVED = RelationalJumpConfig(passes=2, latent_size=4)
 _PLAIN: dict[str, Any] = {"num_bodies": 1, "same_everywhere": False}
-_LONG: dict[str, Any] = {
-    "action_size": 1,
-    "window": 3,
-    "latent_size": 8,
-    "chain": 10,
-    "own_jumps": 0.75,
-}
+_HELD: dict[str, Any] = {"action_size": 1, "window": 3, "latent_size": 8}
 _CONTROL: dict[str, Any] = {
     "candidates": 64,
     "refined": 4,
@@ -203,7 +197,9 @@ WORLDS: dict[str, World] = {
         hold=4,
         horizon=40,
         objective=FunctionObjective(_upright, range(1, 41)),
-        jump=RelationalJumpConfig(**_PLAIN, **_LONG, body_size=3, horizon=4),
+        jump=RelationalJumpConfig(
+            **_PLAIN, **_HELD, body_size=3, horizon=4, chain=10, own_jumps=0.75
+        ),
         steps=6000,
         rnn_steps=3000,
         episodes=200,
@@ -222,7 +218,9 @@ WORLDS: dict[str, World] = {
         hold=8,
         horizon=160,
         objective=FunctionObjective(_uphill, range(1, 161)),
-        jump=RelationalJumpConfig(**_PLAIN, **_LONG, body_size=2, horizon=8),
+        jump=RelationalJumpConfig(
+            **_PLAIN, **_HELD, body_size=2, horizon=8, chain=5, own_jumps=0.5, certainty=0.95
+        ),
         steps=3000,
         rnn_steps=2000,
         episodes=125,
