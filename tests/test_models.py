@@ -323,7 +323,7 @@ def test_settings_that_cannot_be_are_refused() -> None:
             ):
                 none = field.name == "action_size" or name.startswith("relational")
                 low = 0 if none and field.name in ("action_size", "latent_size") else 1
-                low += name.startswith("relational") and field.name == "window"
+                low += name == "relational-jump" and field.name == "window"
                 for value in (low - 1, 2.5, True):
                     words = integers.format(field.name, low, value)
                     if field.name == "action_size" and not name.startswith("relational"):

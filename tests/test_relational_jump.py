@@ -252,3 +252,12 @@ def test_the_presets_are_the_tiers() -> None:
     tiers: list[Any] = [preset(name).model for name in ("flat-jump", "entities-jump", "space-jump")]
     assert [model.num_bodies for model in tiers] == [1, 2, 2]
     assert [model.same_everywhere for model in tiers] == [False, False, True]
+
+
+def test_one_frame_may_say_all() -> None:
+    model = make(replace(FLAT, window=1, latent_size=0))
+    frame = film()[:, :1].flatten(2)
+    state = model.observe(frame)
+    assert model.min_frames == 1 and not state.remaining.any()
+    torch.testing.assert_close(state.obs, frame[:, 0])
+    assert model.imagine(state, [1.0, 5.0]).obs.isfinite().all()
