@@ -99,17 +99,10 @@ def _energy(env: BallsVectorEnv) -> Any:
 def test_the_shot_is_played_once_and_the_goal_pays_once() -> None:
     env = BallsVectorEnv(500)
     first = record(env, 500, 45, hold=41, context_frames=4, seed=5)
-    again = record(BallsVectorEnv(500), 500, 45, hold=1, context_frames=4, seed=5)
-    np.testing.assert_array_equal(first.obs[:, :4], again.obs[:, :4])
-    assert set(np.unique(first.reward)) == {0.0, 1.0}
     won = first.reward.sum(axis=1)
     assert set(won) == {0.0, 1.0}
     x, y = first.obs[:, 4:, 2], first.obs[:, 4:, 3]
     np.testing.assert_array_equal(won > 0, ((x >= 0.8) & (y <= 0.2)).any(axis=1))
-    # The second player chooses anew at every frame; only what it chose at the shot counts.
-    shot = first.action[:, 3]
-    rest = np.where(np.arange(45)[None, :, None] == 3, 0.0, first.action)
-    assert shot.any() and not rest.any()
 
 
 def test_an_episode_ends_and_another_one_begins() -> None:
@@ -117,8 +110,6 @@ def test_an_episode_ends_and_another_one_begins() -> None:
     env.reset(seed=0)
     ended = [env.step(np.zeros((2, 2)))[3].tolist() for _ in range(6)]
     assert ended == [[False] * 2] * 4 + [[True] * 2, [False] * 2]
-    before = env.places.copy()
-    assert not np.array_equal(before, env.reset(seed=0)[0].reshape(before.shape))
 
 
 def test_what_is_not_exact_is_refused() -> None:
@@ -126,6 +117,15 @@ def test_what_is_not_exact_is_refused() -> None:
         BallsConfig(gravity=1.0, drag=0.1)
     with pytest.raises(ValueError, match="gravity without drag"):
         BallsConfig(gravity=1.0, bumpers=((0.5, 0.5, 0.1),))
+    wrong: dict[str, Any] = {"gravity": -1.0, "drag": -0.1, "radius": 0.0, "num_balls": 1}
+    for name, value in wrong.items():
+        with pytest.raises(ValueError, match=name):
+            BallsConfig(**{name: value})
+    env = BallsVectorEnv(2, BallsConfig(lead_in=0))
+    env.reset(seed=0)
+    for shot in (np.full((2, 2), np.nan), np.zeros(2)):
+        with pytest.raises(ValueError, match=r"finite actions \(2, 2\)"):
+            env.step(shot)
 
 
 # -- pieces of recordings ------------------------------------------------------------------------

@@ -17,6 +17,8 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
+from jumpy_mbrl.checks import check_count, check_number
+
 Floats = NDArray[np.float64]
 _MOST_EVENTS = 10_000
 
@@ -25,7 +27,7 @@ _MOST_EVENTS = 10_000
 class BallsConfig:
     """A square room of side 1, equal balls in it, and what acts on them. All contacts are elastic.
 
-    `ValueError` for gravity together with drag or bumpers, which is not simulated exactly.
+    `ValueError` for impossible values, or gravity with drag or bumpers, which is not exact here.
 
     Attributes:
         num_balls: N; ball 0 is shot.
@@ -56,6 +58,11 @@ class BallsConfig:
     max_impulse: float = 1.2
 
     def __post_init__(self) -> None:
+        check_count("goal", self.goal, 0)
+        check_count("num_balls", self.num_balls, self.goal + 1)
+        check_number("radius", self.radius, 0.0, 0.5, open_low=True)
+        check_number("gravity", self.gravity, 0.0)
+        check_number("drag", self.drag, 0.0)
         if self.gravity and (self.drag or self.bumpers):
             raise ValueError(
                 "expected gravity without drag and bumpers: balls then move in parabolas, got "
@@ -79,8 +86,7 @@ class BallsVectorEnv(VectorEnv[Any, Any, Any]):
         self.metadata = {"autoreset_mode": AutoresetMode.NEXT_STEP}
         self.num_envs = num_envs
         self.config = BallsConfig() if config is None else config
-        size = 2 * self.config.num_balls
-        self.single_observation_space = Box(0.0, 1.0, (size,), np.float64)
+        self.single_observation_space = Box(0.0, 1.0, (2 * self.config.num_balls,), np.float64)
         self.single_action_space = Box(-1.0, 1.0, (2,), np.float64)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
@@ -92,9 +98,8 @@ class BallsVectorEnv(VectorEnv[Any, Any, Any]):
         """Places balls apart from each other and from bumpers, with velocities at random."""
         super().reset(seed=seed)
         self._frame, self._won = 0, np.zeros(self.num_envs, dtype=bool)
-        config, n = self.config, self.num_envs
-        self.places = np.empty((n, config.num_balls, 2))
-        waiting = np.arange(n)
+        config, waiting = self.config, np.arange(self.num_envs)
+        self.places = np.empty((self.num_envs, config.num_balls, 2))
         while len(waiting):
             shape = len(waiting), config.num_balls, 2
             self.places[waiting] = self.np_random.uniform(config.radius, 1 - config.radius, shape)
@@ -111,7 +116,10 @@ class BallsVectorEnv(VectorEnv[Any, Any, Any]):
         if self._frame == config.num_frames - 1:
             return self.reset()[0], np.zeros(self.num_envs), none, none.copy(), {}
         if self._frame == config.lead_in:
-            self.velocities[:, 0] += config.max_impulse * np.asarray(actions)
+            shot = np.asarray(actions, dtype=np.float64)
+            if shot.shape != (self.num_envs, 2) or not np.isfinite(shot).all():
+                raise ValueError(f"expected finite actions ({self.num_envs}, 2), got {actions}")
+            self.velocities[:, 0] += config.max_impulse * shot.clip(-1.0, 1.0)
         self.places, self.velocities = advance(self.places, self.velocities, config)
         self._frame += 1
         low, high = np.reshape(config.target, (2, 2)).T

@@ -99,8 +99,8 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _scaled(world: World, share: float) -> World:
-    counts = "steps", "rnn_steps", "episodes", "plays"
-    return replace(world, **{n: max(8, round(share * getattr(world, n))) for n in counts})
+    names = "steps", "rnn_steps", "episodes", "plays"
+    return replace(world, **{n: max(8, round(share * getattr(world, n))) for n in names})
 
 
 def _study(world: World, agent: str, folder: Path, args: Args) -> dict[str, Any]:

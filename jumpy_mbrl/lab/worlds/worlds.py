@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.util import find_spec
 from types import MappingProxyType
 from typing import Any
@@ -72,7 +73,6 @@ class World:
     batch_size: int = 512
     search: PlannerConfig = field(default_factory=PlannerConfig)
     sac: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
-
     env_id: str | None = None
     needs: str | None = None
 
@@ -92,20 +92,12 @@ def _gym(name: str) -> Make:
     return make
 
 
-def _balls(config: BallsConfig) -> Make:
-    return lambda count: BallsVectorEnv(count, config)
-
-
-def _pool(config: PoolConfig) -> Make:
-    return lambda count: PoolVectorEnv(count, config)
-
-
 def _sum_to_three(about: str, config: PoolConfig, jump: RelationalJumpConfig) -> World:
     """A game of pooltool's; the search is wider, as few shots hit the other ball."""
     times = times_of(config)
     return _shot(
         about,
-        _pool(config),
+        partial(PoolVectorEnv, config=config),
         jump,
         frames=config.num_frames,
         hold=len(times) - 1,
@@ -116,10 +108,6 @@ def _sum_to_three(about: str, config: PoolConfig, jump: RelationalJumpConfig) ->
         search=PlannerConfig(candidates=256),
         needs="pooltool",
     )
-
-
-def _billiards(config: TableConfig) -> Make:
-    return lambda count: gym.make_vec(BILLIARDS_2D, count, config=config)
 
 
 def _upright(obs: Tensor) -> Tensor:
@@ -170,17 +158,23 @@ _BUMPERS = BallsConfig(
 
 WORLDS: dict[str, World] = {
     "restitution": _shot(
-        "Billiards2D-v0 with restitution 0.8", _billiards(TableConfig(restitution=0.8)), _SPACE
+        "Billiards2D-v0 with restitution 0.8",
+        partial(gym.make_vec, BILLIARDS_2D, config=TableConfig(restitution=0.8)),
+        _SPACE,
     ),
     "drag": _shot(
         "balls that lose 30 % of their speed per time unit",
-        _balls(BallsConfig(drag=-math.log(0.7))),
+        partial(BallsVectorEnv, config=BallsConfig(drag=-math.log(0.7))),
         _CURVED,
     ),
-    "gravity": _shot("balls that fall, in a closed box", _balls(BallsConfig(gravity=1.0)), _CURVED),
+    "gravity": _shot(
+        "balls that fall, in a closed box",
+        partial(BallsVectorEnv, config=BallsConfig(gravity=1.0)),
+        _CURVED,
+    ),
     "bumpers": _shot(
         "one ball among round bumpers that are not observed",
-        _balls(_BUMPERS),
+        partial(BallsVectorEnv, config=_BUMPERS),
         RelationalJumpConfig(**_PLAIN, passes=2),
     ),
     "pooltool": _sum_to_three("sum to three, in pooltool's physics", PoolConfig(), _CURVED),
