@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +162,17 @@ def test_pieces_that_predict_nothing_are_refused() -> None:
         _counted().cut(3)
 
 
+def test_recordings_one_after_the_other(tmp_path: Path) -> None:
+    both = Recording.cat([_counted(1), _counted(2, lengths=[13, 8])])
+    assert both.length.tolist() == [13, 13, 8] and both.context_frames == 3
+    np.testing.assert_array_equal(both.obs[1:], _counted(2).obs)
+    both.save(tmp_path / "both.npz")
+    np.testing.assert_array_equal(Recording.load(tmp_path / "both.npz").action, both.action)
+    for other in ([], [_counted(), _counted(T=12)]):
+        with pytest.raises(ValueError, match="recordings of the same frames"):
+            Recording.cat(other)
+
+
 # -- the study -----------------------------------------------------------------------------------
 
 
@@ -180,6 +192,30 @@ def test_a_study_of_a_shot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     page = (tmp_path / "out/worlds.md").read_text()
     assert page in capsys.readouterr().out + "\n"
     assert page.count("| bumpers |") == 5
+
+
+def test_what_plans_see_is_learned_from_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = WORLDS["pendulum"]
+    few: dict[str, Any] = {
+        "episodes": 10,
+        "planned": 9,
+        "plays": 8,
+        "steps": 4,
+        "piece": 13,
+        "frames": 23,
+    }
+    small = replace(world, **few, jump=replace(world.jump, hidden_size=8, event_size=8))
+    monkeypatch.setitem(WORLDS, "pendulum", small)
+    options = [f"--out={tmp_path / 'out'}", f"--runs-dir={tmp_path}"]
+    assert study.main([*options, "--worlds", "pendulum", "--agents", "jump"]) == 0
+    first, both = (Recording.load(tmp_path / f"pendulum/{n}.npz") for n in ("train", "jump-0"))
+    assert (len(first.obs), len(both.obs)) == (20, 38)
+    np.testing.assert_array_equal(both.obs[:20], first.obs)
+    assert not np.isin(both.action[20:], first.action[first.action != 0.0]).any()
+    found = json.loads((tmp_path / "out/worlds.json").read_text())["worlds"]["pendulum"]["jump"]
+    assert found["frames"] == 19 * 23
 
 
 @pytest.mark.parametrize(
