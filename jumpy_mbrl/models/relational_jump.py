@@ -52,7 +52,8 @@ class RelationalJumpConfig:
         action_size: A, 0 for a world without actions. Equal parts of an action act on ``actors``.
         actors: numbers of the bodies that are acted on, from 0 on.
         same_everywhere: whether the d numbers are coordinates in space, and what bodies do to one
-            another looks the same after shifts, turns and mirrorings. Needs N > 1.
+            another looks the same after shifts, turns and mirrorings: equal and opposite pushes, at
+            every common speed. Needs N > 1.
         passes: how many laws a tick applies, one after the other, so that as many things can happen
             between two frames.
         latent_size: L; 0 where bodies move in straight lines.
