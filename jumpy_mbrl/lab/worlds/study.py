@@ -174,7 +174,8 @@ def _learn(world: World, agent: str, folder: Path, args: Args) -> tuple[WorldMod
     data, run = _recorded(world, folder, args.seed), folder / f"{agent}-{args.seed}"
     if not world.planned:
         return _trained(world, agent, data, run, args)
-    first, seconds = _trained(world, agent, data, run.with_name(f"{run.name}-first"), args)
+    halves = replace(world, steps=world.steps // 2, rnn_steps=world.rnn_steps // 2)
+    first, seconds = _trained(halves, agent, data, run.with_name(f"{run.name}-first"), args)
     path = folder / f"{run.name}.npz"
     if not path.is_file():
         env, policy = (
