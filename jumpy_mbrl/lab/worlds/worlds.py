@@ -48,8 +48,8 @@ class World:
         batch_size: of our model's training.
         rnn_steps: updates of the RNN's.
         episodes: recorded, by random actions, to learn from.
-        planned: further ones, played by plans in a model that has learned from those for half of the
-            updates.
+        planned: further ones, played by plans in a model that has learned from those for half of
+            the updates.
         piece: frames of the pieces that episodes are cut into; None for whole ones.
         plays: episodes played by each agent.
         context_frames: shown before the first action.
