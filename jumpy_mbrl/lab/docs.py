@@ -20,6 +20,7 @@ from jumpy_mbrl.lab.learning import curves
 from jumpy_mbrl.lab.reproduce import table
 from jumpy_mbrl.lab.store import markdown, percent, percents, write_text
 from jumpy_mbrl.lab.worlds import page as worlds_page
+from jumpy_mbrl.lab.worlds import simb
 from jumpy_mbrl.locks import take_turns
 
 Found = dict[str, Any]
@@ -130,6 +131,11 @@ def ladder_table(report: Found, results: str) -> list[str]:
 def worlds_table(report: Found, results: str) -> list[str]:
     """What the study of other worlds wrote."""
     return [f"From `{results}`:", "", *worlds_page.table(report["worlds"])]
+
+
+def simb_table(report: Found, results: str) -> list[str]:
+    """What the study of SimB wrote."""
+    return [f"From `{results}`:", "", *simb.table(report["models"])]
 
 
 def _plan_command(report: Found, names: list[str]) -> str:
@@ -247,6 +253,7 @@ TABLES = (
     Table("moved", "docs/planning.md", "results/tables/random_target/results.json", plan_table),
     Table("ladder", "docs/world_models.md", "results/plan_eval/results.json", ladder_table),
     Table("worlds", "docs/your_own_environment.md", "results/worlds/worlds.json", worlds_table),
+    Table("simb", "docs/your_own_environment.md", "results/worlds/simb.json", simb_table),
     Table("learning", "docs/reproducing.md", "results/learning/learning.json", learning_table),
     Table("inside", "docs/plugging_in.md", "results/inside/learning.json", learning_table),
     Table("tasks", "README.md", "results/tasks/table1.json", task_table),

@@ -24,7 +24,7 @@ Letters: n films, B windows, T frames, N balls.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,7 @@ SHOWN, AHEAD = 4, 40
 _WALLS = RADIUS, SIDE - 1.0 - RADIUS
 _PAIRS = (1, 0), (2, 0), (2, 1)
 _SPEEDS, _DIRECTIONS = (2.0, 3.0, 4.0, 5.0, 6.0), 12
+_PLAIN = "straight lines"
 _PUBLISHED = {"RPIN": (2.55, 25.77)}
 """The paper's, from pictures and boxes."""
 _MODELS: dict[str, dict[str, Any]] = {
@@ -95,14 +96,14 @@ def main(argv: Sequence[str]) -> int:
     rows: dict[str, Any] = {}
     with cpu_threads(args.threads):
         films, unseen = (make_films(count, [args.seed, part]) for part in range(2))
-        rows["straight lines"] = errors(_straight, unseen)
+        rows[_PLAIN] = errors(_straight, unseen)
         for name in args.models:
             model, seconds = _learned(name, films, args)
             rows[name] = {"training_seconds": seconds, "built_in": list(model.built_in)}
             rows[name] |= errors(imagination(model), unseen)
             print(name, rows[name], flush=True)
     write_json(args.out / "simb.json", {"version": 1, "films": count, "models": rows})
-    lines = page(rows)
+    lines = ["# SimB", "", *table(rows)]
     store.write_text(args.out / "simb.md", "\n".join(lines) + "\n")
     print("\n".join(lines))
     return 0
@@ -229,18 +230,17 @@ def _recording(films: NDArray[np.float32]) -> Recording:
     return whole.cut(SHOWN + AHEAD)
 
 
-def page(rows: dict[str, Any]) -> list[str]:
-    """The table in Markdown."""
+def table(rows: Mapping[str, Any]) -> list[str]:
+    """The results in Markdown."""
     header = "model", "reads", "error of frames 1 to 20", "21 to 40", "training, s"
     cells = []
-    for name, row in rows.items():
+    for name in (name for name in (_PLAIN, *_MODELS) if name in rows):
+        row = rows[name]
         ends = (f"{row[part]:.3g} ± {row[f'{part}_se']:.2g}" for part in ("first", "second"))
         seconds = f"{row['training_seconds']:,.0f}" if "training_seconds" in row else "-"
         cells.append([name, "centres", *ends, seconds])
     published = ([k, "pictures and boxes", *map(str, v), "-"] for k, v in _PUBLISHED.items())
     return [
-        "# SimB",
-        "",
         *store.markdown(header, [*cells, *published], 2),
         "",
         "Squared distance in sides of the square, times 1,000, of windows of 4 frames shown; ± one "
