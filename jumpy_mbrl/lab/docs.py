@@ -22,6 +22,7 @@ from jumpy_mbrl.lab.store import markdown, percent, percents, write_text
 from jumpy_mbrl.lab.worlds import page as worlds_page
 from jumpy_mbrl.lab.worlds import simb
 from jumpy_mbrl.locks import take_turns
+from jumpy_mbrl.models import pretrained_info
 
 Found = dict[str, Any]
 
@@ -35,6 +36,8 @@ _GIVEN = (
 )
 _LADDER = "jumpy-rnn", "jumpy-flat", "jumpy-entities", "jumpy-space", "jumpy"
 """From what knows nothing to what knows most."""
+_FORESEEN = {"validation_mse": ".2g", "validation_mean_jump": ".2f"}
+"""What a shipped model tells of itself."""
 
 
 @dataclass(frozen=True)
@@ -116,15 +119,19 @@ def plan_table(report: Found, results: str) -> list[str]:
 
 def ladder_table(report: Found, results: str) -> list[str]:
     """What plan_eval wrote of the agents that plan with jumpy models, by what these know."""
-    agents = {name: report["agents"][name] for name in _LADDER if name in report["agents"]}
-    rows = (
-        [*_won_row(name, figures), _given_row(name, figures)[-1]]
-        for name, figures in agents.items()
-    )
+    rows = []
+    for name in (name for name in _LADDER if name in report["agents"]):
+        figures, checkpoint = report["agents"][name], AGENTS[name].checkpoint
+        metrics = pretrained_info(checkpoint)["metrics"] if checkpoint else {}
+        foreseen = (
+            f"{metrics[key]:{form}}" if key in metrics else "-" for key, form in _FORESEEN.items()
+        )
+        rows.append([*_won_row(name, figures), *foreseen, _given_row(name, figures)[-1]])
     return [
-        f"From `{results}`, of which the README has the command:",
+        f"From `{results}`, of which the README has the command; error (MSE) and mean jump, in "
+        "frames, of validation shots (`python scripts/score_shipped.py`):",
         "",
-        *markdown([*_WON, "built in"], rows),
+        *markdown([*_WON, "error", "mean jump", "built in"], rows),
     ]
 
 
