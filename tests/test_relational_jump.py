@@ -270,6 +270,23 @@ def test_it_learns_walls(config: RelationalJumpConfig) -> None:
     assert after["mse"] < 0.8 * before["mse"] and after["mean_jump"] > 2.0, (before, after)
 
 
+def test_ticks_after_a_line_that_led_far_off_teach_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At frame 5 a point is elsewhere, and then goes back and forth."""
+    with torch.random.fork_rng(devices=[]):
+        model = RelationalJump(replace(SMALL, num_bodies=2, action_size=0, chain=3))
+    obs = (0.01 * torch.arange(12.0)).view(1, -1, 1).repeat(2, 1, 4)
+    obs[:, 5::2, 0] += 0.9
+    obs[1, 7:, 0] = 0.3
+    batch = {"obs": obs, "action": obs[..., :0], "length": torch.tensor([12, 12])}
+    batch |= {"start": torch.tensor([3, 3]), "u": torch.full((2, 12), 0.9)}
+    one, other = ({name: part[b : b + 1] for name, part in batch.items()} for b in range(2))
+    assert torch.equal(model.loss(one)[0], model.loss(other)[0])
+    monkeypatch.setattr("jumpy_mbrl.models.relational_jump._LOST", 1e9)
+    assert not torch.equal(model.loss(one)[0], model.loss(other)[0])
+
+
 def test_the_presets_are_the_tiers() -> None:
     tiers: list[Any] = [preset(name).model for name in ("flat-jump", "entities-jump", "space-jump")]
     assert [model.num_bodies for model in tiers] == [1, 2, 2]

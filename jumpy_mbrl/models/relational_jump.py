@@ -38,6 +38,8 @@ from jumpy_mbrl.models.recurrent import frame_actions
 
 _TINY = 1e-12
 _MODES = 2
+_LOST = 10.0
+"""Squared error at which a line has led far off, in epsilons."""
 _AT_ONCE = 4
 """Frames of a line that are asked together whether it ends there."""
 
@@ -558,7 +560,9 @@ class RelationalJump(PiecewiseLinearModel):
 
         A line ends where the bodies no longer move on as it does: where the displacement to the
         next frame has a squared error above epsilon. It ends at an action too. It is judged at all
-        frames up to its end and at the next one, which it misses: by that, curved lines grow.
+        frames up to its end and at the next one, which it misses: by that, curved lines grow. Once
+        a line has led far off, the ticks after it teach no more: what was real says nothing of
+        where they are.
 
         ``batch`` comes from ``jumpy_mbrl.data.sampling.StartSampler``; by ``progress``, from 0 at
         the first step of training to 1, epsilon falls.
@@ -570,38 +574,49 @@ class RelationalJump(PiecewiseLinearModel):
         shown = film.rows.unsqueeze(1), frame.unsqueeze(1) + ago
         velocity, curve, turn = self._read(film.obs[shown], film.action[shown])
         now = film.obs[film.rows, frame]
-        learned = []
+        learned, lost = [], torch.zeros_like(film.rows, dtype=torch.bool)
         for u in batch["u"].unflatten(1, (config.chain, 4)).unbind(dim=1):
             line = self._tick(
                 now, velocity, curve, turn, self._by_body(film.action[film.rows, frame])
             )
-            lesson, jump, path = self._judge(now, line, film, frame, epsilon, u[:, 0])
+            lesson, jump, path = self._judge(now, line, film, frame, epsilon, u[:, 0], lost)
             learned.append(lesson)
             early = torch.where(u[:, 1] < config.early_ticks, (u[:, 3] * jump).long() + 1, jump)
             step = torch.minimum(early, jump).clamp_min(1)
             frame = torch.minimum(frame + step, film.last.clamp_min(0))
-            own = (u[:, 2] < config.own_jumps)[:, None, None]
-            now = torch.where(own, path[film.rows, step - 1], film.obs[film.rows, frame])
+            own, now = path[film.rows, step - 1], film.obs[film.rows, frame]
+            missed = ((own.detach() - now) / self.scale).square().mean(dim=2).amax(dim=1)
+            lost = lost | (missed > _LOST * epsilon)
+            now = torch.where((u[:, 2] < config.own_jumps)[:, None, None], own, now)
             turn, curve = line.turn, line.curve + line.turn * step[:, None, None]
             velocity = self._moving(line.velocity, curve, turn)
-        missed, judged, entropy, counts, jumps, failed = map(
+        errors, judged, entropy, counts, jumps, failed = map(
             torch.stack, zip(*learned, strict=True)
         )
-        accuracy = (missed * judged).sum() / judged.sum().clamp_min(1)
+        accuracy = (errors * judged).sum() / judged.sum().clamp_min(1)
         event = (entropy * counts).sum() / counts.sum().clamp_min(1)
         mean_jump = (jumps * failed).sum() / failed.sum().clamp_min(1)
         log = {"accuracy": accuracy, "event": event, "mean_jump": mean_jump}
         return accuracy + event, {name: value.detach() for name, value in log.items()}
 
     def _judge(
-        self, now: Tensor, line: _Line, film: _Film, frame: Tensor, epsilon: float, u: Tensor
+        self,
+        now: Tensor,
+        line: _Line,
+        film: _Film,
+        frame: Tensor,
+        epsilon: float,
+        u: Tensor,
+        lost: Tensor,
     ) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
-        """What is learned from lines that begin at ``now`` (B, N, d), at ``frame`` (B,); how many
-        frames they hold, (B,); and where they lead, (B, J, N, d)."""
+        """What is learned from lines that begin at ``now`` (B, N, d), at ``frame`` (B,), where they
+        are not ``lost`` (B,); how many frames they hold, (B,); and where they lead,
+        (B, J, N, d)."""
         ahead = torch.arange(1, self.config.horizon + 1, device=frame.device)
         imagined = self._along(line, ahead.to(line.place))
         path = imagined[0]
         real, known = film.after(frame, ahead)
+        known = known & ~lost.unsqueeze(1)
         missed = ((path - real) / self.scale).square().mean(dim=3).amax(dim=2)
         begin = now.unsqueeze(1)
         moves, mine = (torch.cat([begin, to], dim=1).diff(dim=1) for to in (real, path.detach()))

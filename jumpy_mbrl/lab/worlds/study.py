@@ -149,7 +149,7 @@ def _recorded(world: World, folder: Path, seed: int) -> dict[str, RecordingConfi
     sizes = {
         "train": (world.episodes, world.frames),
         "validation": (max(50, fewer), short),
-        "evaluation": (max(200, fewer), short),
+        "evaluation": (max(1000, fewer), short),
     }
     found = {}
     for (name, (count, frames)), offset in zip(sizes.items(), _SEEDS, strict=True):
