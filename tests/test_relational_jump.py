@@ -80,6 +80,29 @@ def test_what_bodies_do_to_one_another_looks_the_same_everywhere(tier: str) -> N
     assert not torch.allclose(wanted - 0.3, frames[:, -1:] @ turn, atol=1e-3), "something happens"
 
 
+def test_two_bodies_push_each_other_equally_and_oppositely() -> None:
+    model = make()
+    for law in (model.update, *model.further):
+        for part in (law.alone.value, law.alone.skip):
+            for weight in part.parameters():
+                nn.init.zeros_(weight)
+    state = model.observe(film().flatten(2))
+    before, after = (model._line_of(s).velocity for s in (state, model.tick(state)))
+    torch.testing.assert_close(after.sum(dim=1), before.sum(dim=1))
+    assert not torch.allclose(after, before, atol=1e-4), "something happens"
+
+
+def test_the_risk_of_a_curved_line_is_that_of_how_bodies_move_there() -> None:
+    model = make()
+    line = model._line_of(model.tick(model.observe(film().flatten(2))))
+    ahead = torch.arange(1.0, 6.0).double()
+    obs, moves, curve = model._along(line, ahead)
+    torch.testing.assert_close(moves[:, 1:], obs.diff(dim=1))
+    later = model._along(line, ahead[2:])
+    for part, wanted in zip(later, (obs, moves, curve), strict=True):
+        torch.testing.assert_close(part, wanted[:, 2:])
+
+
 @pytest.mark.parametrize("config", [SMALL, ENTITIES])
 def test_other_bodies_count_one_by_one(config: RelationalJumpConfig) -> None:
     """A third body that is far away changes little if two alone were learned from."""
@@ -159,8 +182,7 @@ def test_a_risk_that_was_ruled_out_can_still_be_learned() -> None:
     with torch.no_grad():
         last.bias.fill_(-200.0)
     line = model._line_of(model.tick(model.observe(film().flatten(2))))
-    places = film()[:, -1:]
-    hazard = model._hazard(line, places, torch.ones(2, 1, dtype=torch.float64))
+    hazard = model._hazard(*model._along(line, torch.ones(1, dtype=torch.float64)), line.turn)
     (slope,) = torch.autograd.grad(hazard.sum(), last.bias)
     assert 1e-9 < float(slope) < 1e-4  # of softplus alone it is 1e-87
 
@@ -246,6 +268,23 @@ def test_it_learns_walls(config: RelationalJumpConfig) -> None:
         optimizer.step(0.01 * (1.0 - step / 150))
     after = validate(model, data)
     assert after["mse"] < 0.8 * before["mse"] and after["mean_jump"] > 2.0, (before, after)
+
+
+def test_ticks_after_a_line_that_led_far_off_teach_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At frame 5 a point is elsewhere, and then goes back and forth."""
+    with torch.random.fork_rng(devices=[]):
+        model = RelationalJump(replace(SMALL, num_bodies=2, action_size=0, chain=3))
+    obs = (0.01 * torch.arange(12.0)).view(1, -1, 1).repeat(2, 1, 4)
+    obs[:, 5::2, 0] += 0.9
+    obs[1, 7:, 0] = 0.3
+    batch = {"obs": obs, "action": obs[..., :0], "length": torch.tensor([12, 12])}
+    batch |= {"start": torch.tensor([3, 3]), "u": torch.full((2, 12), 0.9)}
+    one, other = ({name: part[b : b + 1] for name, part in batch.items()} for b in range(2))
+    assert torch.equal(model.loss(one)[0], model.loss(other)[0])
+    monkeypatch.setattr("jumpy_mbrl.models.relational_jump._LOST", 1e9)
+    assert not torch.equal(model.loss(one)[0], model.loss(other)[0])
 
 
 def test_the_presets_are_the_tiers() -> None:

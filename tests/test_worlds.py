@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from jumpy_mbrl.data import Recording, record
 from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.envs.physics import simulate
-from jumpy_mbrl.lab.worlds import study
+from jumpy_mbrl.lab.worlds import simb, study
 from jumpy_mbrl.lab.worlds.balls import BallsConfig, BallsVectorEnv, advance
 from jumpy_mbrl.lab.worlds.page import AGENTS
 from jumpy_mbrl.lab.worlds.sac import ShotsVectorEnv
@@ -161,6 +162,17 @@ def test_pieces_that_predict_nothing_are_refused() -> None:
         _counted().cut(3)
 
 
+def test_recordings_one_after_the_other(tmp_path: Path) -> None:
+    both = Recording.cat([_counted(1), _counted(2, lengths=[13, 8])])
+    assert both.length.tolist() == [13, 13, 8] and both.context_frames == 3
+    np.testing.assert_array_equal(both.obs[1:], _counted(2).obs)
+    both.save(tmp_path / "both.npz")
+    np.testing.assert_array_equal(Recording.load(tmp_path / "both.npz").action, both.action)
+    for other in ([], [_counted(), _counted(T=12)]):
+        with pytest.raises(ValueError, match="recordings of the same frames"):
+            Recording.cat(other)
+
+
 # -- the study -----------------------------------------------------------------------------------
 
 
@@ -180,6 +192,30 @@ def test_a_study_of_a_shot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     page = (tmp_path / "out/worlds.md").read_text()
     assert page in capsys.readouterr().out + "\n"
     assert page.count("| bumpers |") == 5
+
+
+def test_what_plans_see_is_learned_from_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = WORLDS["pendulum"]
+    few: dict[str, Any] = {
+        "episodes": 10,
+        "planned": 9,
+        "plays": 8,
+        "steps": 4,
+        "piece": 13,
+        "frames": 23,
+    }
+    small = replace(world, **few, jump=replace(world.jump, hidden_size=8, event_size=8))
+    monkeypatch.setitem(WORLDS, "pendulum", small)
+    options = [f"--out={tmp_path / 'out'}", f"--runs-dir={tmp_path}"]
+    assert study.main([*options, "--worlds", "pendulum", "--agents", "jump"]) == 0
+    first, both = (Recording.load(tmp_path / f"pendulum/{n}.npz") for n in ("train", "jump-0"))
+    assert (len(first.obs), len(both.obs)) == (20, 38)
+    np.testing.assert_array_equal(both.obs[:20], first.obs)
+    assert not np.isin(both.action[20:], first.action[first.action != 0.0]).any()
+    found = json.loads((tmp_path / "out/worlds.json").read_text())["worlds"]["pendulum"]["jump"]
+    assert found["frames"] == 19 * 23
 
 
 @pytest.mark.parametrize(
@@ -226,3 +262,60 @@ def test_a_shot_as_one_step() -> None:
     assert terminated.all() and not truncated.any()
     np.testing.assert_array_equal(infos["final_obs"], seen)
     assert not np.array_equal(new, seen)
+
+
+# -- SimB ----------------------------------------------------------------------------------------
+
+
+def test_simb_exchanges_what_is_along_the_line_between_two_balls() -> None:
+    """The first ball goes right, one pixel a step; overlap begins after it has gone 7 of 10."""
+    place = np.array([[[10.0, 30.0], [20.5, 30.0], [40.0, 50.0]]])
+    velocity = np.array([[[5.0, 0.0], [0.0, 0.0], [0.0, 0.0]]])
+    film = simb.films_of(place, velocity)[0]
+    np.testing.assert_allclose(film[1, :2, 0], [15.0, 20.5])
+    np.testing.assert_allclose(film[2, :2, 0], [17.0, 23.5])
+    # A wall is at 63; at 61.5 the ball is beyond it, and turns round.
+    np.testing.assert_allclose(film[9:13, 1, 0], [58.5, 59.5, 54.5, 49.5])
+    np.testing.assert_array_equal(film[:, 2], np.broadcast_to([40.0, 50.0], (100, 2)))
+
+
+def test_films_of_simb() -> None:
+    films = simb.make_films(300, [0, 0]) * simb.SIDE
+    assert films.shape == (300, 100, 3, 2) and films.dtype == np.float32
+    np.testing.assert_array_equal(films, simb.make_films(300, [0, 0]) * simb.SIDE)
+    first = np.linalg.norm(np.diff(films[:, :2], axis=1)[:, 0], axis=2)
+    assert (first > 0).sum(axis=1).min() == 1
+    assert 0.75 < films.min() < 2.0 and 61.0 < films.max() < 62.25  # 63 - 2, and 1.2 beyond.
+    moving = np.linalg.norm(np.diff(films, axis=1), axis=3) > 1e-3
+    # The published program: 0.52 of balls move, of 40 films.
+    assert abs(moving.mean() - 0.52) < 0.03
+
+
+def test_errors_of_simb_count_squared_distances_in_both_halves() -> None:
+    films = simb.make_films(3, [0, 1])
+
+    def imagine(shown: Any) -> Any:
+        assert shown.shape == (171, 4, 3, 2)
+        windows = np.lib.stride_tricks.sliding_window_view(films, 44, axis=1)
+        later = np.moveaxis(windows, -1, 2).reshape(171, 44, 3, 2)[:, 4:].copy()
+        later[:, :20, :, 0] += 0.1
+        later[:, 20:, 2] += 0.3
+        return later
+
+    found = simb.errors(imagine, films)
+    assert found["first"] == pytest.approx(10.0, rel=1e-4)
+    assert found["second"] == pytest.approx(60.0, rel=1e-4)
+    assert found["first_se"] == pytest.approx(0.0, abs=1e-4)
+
+
+def test_a_study_of_simb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = [f"--out={tmp_path / 'out'}", f"--runs-dir={tmp_path / 'runs'}", "--share=0.003"]
+    assert simb.main(options) == 0
+    found = json.loads((tmp_path / "out/simb.json").read_text())["models"]
+    assert set(found) == {"straight lines", "RelationalJump", "RNN"}
+    assert all(0.0 < row["first"] < row["second"] for row in found.values())
+    page = (tmp_path / "out/simb.md").read_text()
+    assert page in capsys.readouterr().out + "\n" and "| RPIN | pictures and boxes | 2.55 |" in page
+    for wrong in (["--models", "me"], ["--share", "2"]):
+        with pytest.raises(ValueError, match=wrong[1]):
+            simb.main(wrong)

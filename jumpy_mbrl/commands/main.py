@@ -20,6 +20,7 @@ COMMANDS = {
     "study-learning": ("lab.learning.study", "success against experience"),
     "study-planner": ("lab.planner.study", "what the parts of planning are worth"),
     "study-worlds": ("lab.worlds.study", "the general model in worlds that are not billiards"),
+    "study-simb": ("lab.worlds.simb", "the general model predicts RPIN's simulated billiards"),
     "bench": ("lab.bench.command", "speed, beside what it is compared with"),
     "compare-tables": ("lab.compare_tables", "one picture of several results of plan-eval"),
     "make-pictures": ("lab.pictures", "the pictures of the documentation"),
@@ -39,6 +40,7 @@ _MANY_THREADS = (
     "study-learning",
     "study-planner",
     "study-worlds",
+    "study-simb",
     "make-videos",
 )
 """What plans or trains while other programs may want the cores."""

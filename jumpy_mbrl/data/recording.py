@@ -16,7 +16,7 @@ from __future__ import annotations
 import dataclasses
 import operator
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, SupportsIndex
 
@@ -144,6 +144,25 @@ class Recording:
             np.concatenate(arrays) for arrays in zip(*parts, strict=True)
         )
         return Recording(obs, action, reward, self.context_frames, length)
+
+    @classmethod
+    def cat(cls, recordings: Sequence[Recording]) -> Recording:
+        """The episodes of several, one after the other, such as of random actions and of plans.
+
+        `ValueError` for none, or for others than of the same frames, sizes and types.
+        """
+        kinds = {
+            (r.obs.shape[1:], str(r.obs.dtype), r.action.shape[2], r.context_frames)
+            for r in recordings
+        }
+        if len(kinds) != 1:
+            raise ValueError(
+                "expected recordings of the same frames (T, D), type, action size and "
+                f"context_frames, got {sorted(kinds)}; cut makes pieces of one length"
+            )
+        parts = zip(*((r.obs, r.action, r.reward, r.length) for r in recordings), strict=True)
+        obs, action, reward, length = (np.concatenate(arrays) for arrays in parts)
+        return cls(obs, action, reward, recordings[0].context_frames, length)
 
     def save(self, path: str | os.PathLike[str]) -> RecordingConfig:
         """Writes `path` atomically, and tells how a training run finds it again.

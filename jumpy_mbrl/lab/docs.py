@@ -20,7 +20,9 @@ from jumpy_mbrl.lab.learning import curves
 from jumpy_mbrl.lab.reproduce import table
 from jumpy_mbrl.lab.store import markdown, percent, percents, write_text
 from jumpy_mbrl.lab.worlds import page as worlds_page
+from jumpy_mbrl.lab.worlds import simb
 from jumpy_mbrl.locks import take_turns
+from jumpy_mbrl.models import pretrained_info
 
 Found = dict[str, Any]
 
@@ -34,6 +36,8 @@ _GIVEN = (
 )
 _LADDER = "jumpy-rnn", "jumpy-flat", "jumpy-entities", "jumpy-space", "jumpy"
 """From what knows nothing to what knows most."""
+_FORESEEN = {"validation_mse": ".2g", "validation_mean_jump": ".2f"}
+"""What a shipped model tells of itself."""
 
 
 @dataclass(frozen=True)
@@ -115,21 +119,30 @@ def plan_table(report: Found, results: str) -> list[str]:
 
 def ladder_table(report: Found, results: str) -> list[str]:
     """What plan_eval wrote of the agents that plan with jumpy models, by what these know."""
-    agents = {name: report["agents"][name] for name in _LADDER if name in report["agents"]}
-    rows = (
-        [*_won_row(name, figures), _given_row(name, figures)[-1]]
-        for name, figures in agents.items()
-    )
+    rows = []
+    for name in (name for name in _LADDER if name in report["agents"]):
+        figures, checkpoint = report["agents"][name], AGENTS[name].checkpoint
+        metrics = pretrained_info(checkpoint)["metrics"] if checkpoint else {}
+        foreseen = (
+            f"{metrics[key]:{form}}" if key in metrics else "-" for key, form in _FORESEEN.items()
+        )
+        rows.append([*_won_row(name, figures), *foreseen, _given_row(name, figures)[-1]])
     return [
-        f"From `{results}`, of which the README has the command:",
+        f"From `{results}`, of which the README has the command; error (MSE) and mean jump, in "
+        "frames, of validation shots (`python scripts/score_shipped.py`):",
         "",
-        *markdown([*_WON, "built in"], rows),
+        *markdown([*_WON, "error", "mean jump", "built in"], rows),
     ]
 
 
 def worlds_table(report: Found, results: str) -> list[str]:
     """What the study of other worlds wrote."""
     return [f"From `{results}`:", "", *worlds_page.table(report["worlds"])]
+
+
+def simb_table(report: Found, results: str) -> list[str]:
+    """What the study of SimB wrote."""
+    return [f"From `{results}`:", "", *simb.table(report["models"])]
 
 
 def _plan_command(report: Found, names: list[str]) -> str:
@@ -247,6 +260,7 @@ TABLES = (
     Table("moved", "docs/planning.md", "results/tables/random_target/results.json", plan_table),
     Table("ladder", "docs/world_models.md", "results/plan_eval/results.json", ladder_table),
     Table("worlds", "docs/your_own_environment.md", "results/worlds/worlds.json", worlds_table),
+    Table("simb", "docs/your_own_environment.md", "results/worlds/simb.json", simb_table),
     Table("learning", "docs/reproducing.md", "results/learning/learning.json", learning_table),
     Table("inside", "docs/plugging_in.md", "results/inside/learning.json", learning_table),
     Table("tasks", "README.md", "results/tasks/table1.json", task_table),

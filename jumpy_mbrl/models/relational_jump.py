@@ -38,6 +38,8 @@ from jumpy_mbrl.models.recurrent import frame_actions
 
 _TINY = 1e-12
 _MODES = 2
+_LOST = 10.0
+"""Squared error at which a line has led far off, in epsilons."""
 _AT_ONCE = 4
 """Frames of a line that are asked together whether it ends there."""
 
@@ -52,7 +54,8 @@ class RelationalJumpConfig:
         action_size: A, 0 for a world without actions. Equal parts of an action act on ``actors``.
         actors: numbers of the bodies that are acted on, from 0 on.
         same_everywhere: whether the d numbers are coordinates in space, and what bodies do to one
-            another looks the same after shifts, turns and mirrorings. Needs N > 1.
+            another looks the same after shifts, turns and mirrorings: equal and opposite pushes, at
+            every common speed. Needs N > 1.
         passes: how many laws a tick applies, one after the other, so that as many things can happen
             between two frames.
         latent_size: L; 0 where bodies move in straight lines.
@@ -158,8 +161,8 @@ class _Gated(nn.Module):
 class Law(nn.Module):
     """What happens to each body, by itself and because of the others: scalars and vectors.
 
-    Reads where bodies are, (B, N, d), M vectors of each, (B, N, M, d), and E scalars, (B, N, E), of
-    which others are not told the last ``private``.
+    Reads where bodies are, (B, N, d), M vectors of each, (B, N, M, d), and E scalars, (B, N, E),
+    which two bodies do not know of one another where what they do looks the same everywhere.
     Gives S scalars (B, N, S) and V vectors (B, N, V, d). ``hazard``: the scalars are positive, as
     those of competing risks, and no vectors are asked for.
     """
@@ -171,12 +174,10 @@ class Law(nn.Module):
         scalars: int,
         outputs: tuple[int, int],
         hidden: int,
-        private: int = 0,
         hazard: bool = False,
     ) -> None:
         super().__init__()
         self.body_size, self.outputs, self.hazard = config.body_size, outputs, hazard
-        self.public = scalars - private
         self.relative = config.same_everywhere
         d, (S, V) = config.body_size, outputs
         own, out = d + vectors * d + scalars, S + V * d
@@ -186,7 +187,7 @@ class Law(nn.Module):
             self.alone = network(own, hidden, out)
         if self.relative:
             seen = vectors + 1
-            features = seen + seen * (seen - 1) // 2 + 1 + 2 * self.public
+            features = seen + seen * (seen - 1) // 2 + 1
             # What it remembers of others would bend lines along axes that are not theirs.
             self.told = S if hazard else 0
             self.pair = network(features, hidden, self.told + V * seen)
@@ -206,21 +207,20 @@ class Law(nn.Module):
         single = self._split(self.alone(own), self.outputs[0], self.body_size)
         if not self.relative or N == 1:
             return single
-        first, second = _others(N, own.device)
-        between = moving[:, second] - moving[:, first]
+        # Both of a pair see the same, so it is asked once: pushes are equal and opposite.
+        first, second = torch.triu_indices(N, N, offset=1, device=own.device)
+        between = moving.index_select(1, second) - moving.index_select(1, first)
         tiny = max(_TINY, torch.finfo(between.dtype).tiny)
         lengths = (between.square().sum(dim=-1) + tiny).sqrt()
-        public = scalars[..., : self.public]
-        features = [lengths, _angles(between, lengths), public[:, first], public[:, second]]
-        out = self.pair(torch.cat(features, dim=-1))
+        out = self.pair(torch.cat([lengths, _angles(between, lengths)], dim=-1))
         found, weights = self._split(out, self.told, moving.shape[2])
         # The offset as it is, so that forces may vanish with it; of others the direction.
         units = torch.cat([between[:, :, :1], between[:, :, 1:] / lengths[:, :, 1:, None]], dim=2)
-        pushed = (weights @ units).unflatten(1, (N, N - 1)).sum(dim=2)
-        single_scalars, single_vectors = single
+        pushed = weights @ units
+        scalars, vectors = single
         if self.told:
-            single_scalars = single_scalars + found.unflatten(1, (N, N - 1)).sum(dim=2)
-        return single_scalars, single_vectors + pushed
+            scalars = scalars.index_add(1, first, found).index_add(1, second, found)
+        return scalars, vectors.index_add(1, first, pushed).index_add(1, second, -pushed)
 
     def _messages(self, own: Tensor, moving: Tensor) -> Tensor:
         """What each body is told by all others, (B, N, hidden)."""
@@ -266,7 +266,7 @@ def _angles(between: Tensor, lengths: Tensor) -> Tensor:
 class _Line(NamedTuple):
     """What bodies are on: ``hidden`` is that of a state, part by part."""
 
-    place: Tensor  # (B, N, d) where it would have begun
+    place: Tensor  # (B, N, d) where it would have begun, less g(c)
     velocity: Tensor  # (B, N, d) per frame
     offset: Tensor  # (B, N, d)
     curve: Tensor  # (B, N, L) c
@@ -281,6 +281,7 @@ def _known(config: RelationalJumpConfig) -> tuple[str, ...]:
     if config.same_everywhere:
         known += (
             "what bodies do to one another looks the same after shifts, turns and mirrorings",
+            "two bodies push each other equally and oppositely, at every common speed",
         )
     return known
 
@@ -301,7 +302,7 @@ class RelationalJump(PiecewiseLinearModel):
         L, hidden = config.latent_size, config.hidden_size
         past = config.window - 1
         taken = past * config.part_size
-        self.reader = Law(config, past, taken, (2 * L, 1), hidden, private=taken)
+        self.reader = Law(config, past, taken, (2 * L, 1), hidden)
         if config.action_size:
             inputs = 2 * config.body_size + 2 * L + config.part_size
             self.act = _Gated(inputs, hidden // 2, config.body_size + 2 * L)
@@ -411,10 +412,8 @@ class RelationalJump(PiecewiseLinearModel):
     def decode(self, hidden: Tensor) -> Tensor:
         N, d, L = self.config.num_bodies, self.config.body_size, self.config.latent_size
         phase = hidden[..., -1:]
-        parts = hidden[..., :-1].unflatten(-1, (N, 2 * d + L))
-        obs = parts[..., :d] + parts[..., d : 2 * d] * phase.unsqueeze(-1).clamp(max=1.0)
-        if L:
-            obs = obs + self.bend(parts[..., 2 * d :]) * self.pace
+        place, offset, curve = hidden[..., :-1].unflatten(-1, (N, -1)).split([d, d, L], dim=-1)
+        obs = place + offset * phase.unsqueeze(-1).clamp(max=1.0) + self._bent(curve)
         out: Tensor = obs.flatten(-2)
         return out
 
@@ -442,32 +441,32 @@ class RelationalJump(PiecewiseLinearModel):
             velocity, offset, latent = velocity + faster, offset + later, latent + change
             moving = torch.stack([velocity, offset], dim=2) / self.pace
         curve, turn = latent.chunk(2, dim=2)
-        return _Line(obs, velocity, offset, curve, turn, obs.new_zeros(len(obs), 1))
+        place = obs - self._bent(curve)
+        return _Line(place, velocity, offset, curve, turn, obs.new_zeros(len(obs), 1))
 
-    def _along(self, line: _Line, ahead: Tensor) -> Tensor:
-        """Observations (B, J, N, d), ``ahead`` (J,) whole frames after the tick."""
-        j = ahead.view(1, -1, 1, 1)
+    def _along(self, line: _Line, ahead: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """``ahead`` (J,) successive whole frames after the tick: observations (B, J, N, d), the
+        displacements of the frames that end there, and c, (B, J, N, L)."""
+        since = torch.cat([ahead[:1] - 1, ahead]).view(1, -1, 1, 1)
         begin = (line.place + line.offset).unsqueeze(1)
-        obs = begin + line.velocity.unsqueeze(1) * j
+        velocity = line.velocity.unsqueeze(1)
+        curve = line.curve.unsqueeze(1) + line.turn.unsqueeze(1) * since
+        obs, moves = begin + velocity * since[:, 1:], velocity.expand(-1, len(ahead), -1, -1)
         if self.config.latent_size:
-            first = line.curve.unsqueeze(1)
-            bent = self.bend(first + line.turn.unsqueeze(1) * j) - self.bend(first)
-            obs = obs + bent * self.pace
-        return obs
+            bent = self._bent(curve)
+            obs, moves = obs + bent[:, 1:], moves + bent.diff(dim=1)
+        return obs, moves, curve[:, 1:]
 
-    def _hazard(self, line: _Line, obs: Tensor, ahead: Tensor) -> Tensor:
-        """Hazards (B, J) of the line's end at places (B, J, N, d), ``ahead`` (B, J) frames on: it
-        ends there with probability 1 - exp(-hazard)."""
-        J = obs.shape[1]
-        velocity = line.velocity.unsqueeze(1).expand_as(obs)
-        turn = line.turn.unsqueeze(1).expand(-1, J, -1, -1)
-        curve = line.curve.unsqueeze(1) + turn * ahead[..., None, None]
+    def _hazard(self, obs: Tensor, moves: Tensor, curve: Tensor, turn: Tensor) -> Tensor:
+        """Hazards (B, J) of a line's end where ``_along`` leads, c changing by ``turn`` (B, N, L) a
+        frame: it ends there with probability 1 - exp(-hazard)."""
+        turn = turn.unsqueeze(1).expand_as(curve)
         hazards, _ = self.event(
             self._scaled(obs).flatten(0, 1),
-            (velocity / self.pace).flatten(0, 1).unsqueeze(2),
+            (moves / self.pace).flatten(0, 1).unsqueeze(2),
             torch.cat([curve, turn], dim=3).flatten(0, 1),
         )
-        out: Tensor = hazards.sum(dim=(1, 2)).unflatten(0, (-1, J))
+        out: Tensor = hazards.sum(dim=(1, 2)).unflatten(0, obs.shape[:2])
         return out
 
     def _duration(self, line: _Line) -> Tensor:
@@ -475,26 +474,33 @@ class RelationalJump(PiecewiseLinearModel):
         bound = -math.log1p(-self.config.certainty)
         frames = torch.full_like(line.phase[:, 0], float(self.config.horizon))
         rows = torch.arange(len(frames), device=frames.device)
+        some = _Line(*(part.detach() for part in line))
         for begin in range(1, self.config.horizon, _AT_ONCE):
             last = min(begin + _AT_ONCE, self.config.horizon)
             ahead = torch.arange(begin, last, device=frames.device).to(frames.dtype)
-            some = _Line(*(part.detach()[rows] for part in line))
-            hazard = self._hazard(some, self._along(some, ahead), ahead.expand(len(rows), -1))
-            over = hazard > bound
-            ended = over.any(dim=1)
+            over = self._hazard(*self._along(some, ahead), some.turn) > bound
             first = ahead[over.to(torch.uint8).argmax(dim=1)]
-            frames = frames.index_copy(0, rows[ended], first[ended])
-            rows = rows[~ended]
-            if not len(rows):
+            ended = over.any(dim=1)
+            frames = frames.index_copy(0, rows, torch.where(ended, first, frames[rows]))
+            going = (~ended).nonzero()[:, 0]
+            if not len(going) or last == self.config.horizon:
                 break
+            rows, some = rows[going], _Line(*(part[going] for part in some))
         return frames
+
+    def _bent(self, curve: Tensor) -> Tensor:
+        """g (..., d) at c = ``curve`` (..., L)."""
+        if not self.config.latent_size:
+            return torch.zeros((), dtype=curve.dtype, device=curve.device)
+        out: Tensor = self.bend(curve) * self.pace
+        return out
 
     def _moving(self, velocity: Tensor, curve: Tensor, turn: Tensor) -> Tensor:
         """The displacement of the last frame (B, N, d) on a line that is at c = ``curve``."""
         if not self.config.latent_size:
             return velocity
-        last: Tensor = velocity + (self.bend(curve) - self.bend(curve - turn)) * self.pace
-        return last
+        before, now = self._bent(torch.stack([curve - turn, curve])).unbind()
+        return velocity + now - before
 
     # -- states ------------------------------------------------------------------------------
 
@@ -513,15 +519,12 @@ class RelationalJump(PiecewiseLinearModel):
     def _due(self, obs: Tensor, velocity: Tensor, curve: Tensor, turn: Tensor) -> State:
         """The state at ``obs`` (B, N, d), where a tick is due."""
         offset, phase = torch.zeros_like(obs), obs.new_zeros(len(obs), 1)
-        line = _Line(obs, velocity, offset, curve, turn, phase)
+        line = _Line(obs - self._bent(curve), velocity, offset, curve, turn, phase)
         return self._state(line, phase[:, 0], obs.flatten(1))
 
     def _state(self, line: _Line, remaining: Tensor, obs: Tensor) -> State:
         """A state at the beginning of a line."""
-        place = line.place
-        if self.config.latent_size:
-            place = place - self.bend(line.curve) * self.pace
-        parts = [place, line.offset, line.curve]
+        parts = [line.place, line.offset, line.curve]
         rates = [line.velocity, torch.zeros_like(line.offset), line.turn]
         return State(
             hidden=torch.cat([torch.cat(parts, dim=2).flatten(1), line.phase], dim=1),
@@ -533,7 +536,7 @@ class RelationalJump(PiecewiseLinearModel):
         )
 
     def _line_of(self, state: State) -> _Line:
-        """The line that a state is on; its place is less by g(c), as a state holds it."""
+        """The line that a state is on."""
         N, d, L = self.config.num_bodies, self.config.body_size, self.config.latent_size
         hidden, rates = (
             part[:, :-1].unflatten(1, (N, -1)).split([d, d, L], dim=2)
@@ -557,7 +560,9 @@ class RelationalJump(PiecewiseLinearModel):
 
         A line ends where the bodies no longer move on as it does: where the displacement to the
         next frame has a squared error above epsilon. It ends at an action too. It is judged at all
-        frames up to its end and at the next one, which it misses: by that, curved lines grow.
+        frames up to its end and at the next one, which it misses: by that, curved lines grow. Once
+        a line has led far off, the ticks after it teach no more: what was real says nothing of
+        where they are.
 
         ``batch`` comes from ``jumpy_mbrl.data.sampling.StartSampler``; by ``progress``, from 0 at
         the first step of training to 1, epsilon falls.
@@ -569,39 +574,51 @@ class RelationalJump(PiecewiseLinearModel):
         shown = film.rows.unsqueeze(1), frame.unsqueeze(1) + ago
         velocity, curve, turn = self._read(film.obs[shown], film.action[shown])
         now = film.obs[film.rows, frame]
-        learned = []
+        learned, lost = [], torch.zeros_like(film.rows, dtype=torch.bool)
         for u in batch["u"].unflatten(1, (config.chain, 4)).unbind(dim=1):
             line = self._tick(
                 now, velocity, curve, turn, self._by_body(film.action[film.rows, frame])
             )
-            lesson, jump, path = self._judge(line, film, frame, epsilon, u[:, 0])
+            lesson, jump, path = self._judge(now, line, film, frame, epsilon, u[:, 0], lost)
             learned.append(lesson)
             early = torch.where(u[:, 1] < config.early_ticks, (u[:, 3] * jump).long() + 1, jump)
             step = torch.minimum(early, jump).clamp_min(1)
             frame = torch.minimum(frame + step, film.last.clamp_min(0))
-            own = (u[:, 2] < config.own_jumps)[:, None, None]
-            now = torch.where(own, path[film.rows, step - 1], film.obs[film.rows, frame])
+            own, now = path[film.rows, step - 1], film.obs[film.rows, frame]
+            missed = ((own.detach() - now) / self.scale).square().mean(dim=2).amax(dim=1)
+            lost = lost | (missed > _LOST * epsilon)
+            now = torch.where((u[:, 2] < config.own_jumps)[:, None, None], own, now)
             turn, curve = line.turn, line.curve + line.turn * step[:, None, None]
             velocity = self._moving(line.velocity, curve, turn)
-        missed, judged, entropy, counts, jumps, failed = map(
+        errors, judged, entropy, counts, jumps, failed = map(
             torch.stack, zip(*learned, strict=True)
         )
-        accuracy = (missed * judged).sum() / judged.sum().clamp_min(1)
+        accuracy = (errors * judged).sum() / judged.sum().clamp_min(1)
         event = (entropy * counts).sum() / counts.sum().clamp_min(1)
         mean_jump = (jumps * failed).sum() / failed.sum().clamp_min(1)
         log = {"accuracy": accuracy, "event": event, "mean_jump": mean_jump}
         return accuracy + event, {name: value.detach() for name, value in log.items()}
 
     def _judge(
-        self, line: _Line, film: _Film, frame: Tensor, epsilon: float, u: Tensor
+        self,
+        now: Tensor,
+        line: _Line,
+        film: _Film,
+        frame: Tensor,
+        epsilon: float,
+        u: Tensor,
+        lost: Tensor,
     ) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
-        """What is learned from lines that begin at ``frame`` (B,); how many frames they hold, (B,);
-        and where they lead, (B, J, N, d)."""
+        """What is learned from lines that begin at ``now`` (B, N, d), at ``frame`` (B,), where they
+        are not ``lost`` (B,); how many frames they hold, (B,); and where they lead,
+        (B, J, N, d)."""
         ahead = torch.arange(1, self.config.horizon + 1, device=frame.device)
-        path = self._along(line, ahead.to(line.place))
+        imagined = self._along(line, ahead.to(line.place))
+        path = imagined[0]
         real, known = film.after(frame, ahead)
+        known = known & ~lost.unsqueeze(1)
         missed = ((path - real) / self.scale).square().mean(dim=3).amax(dim=2)
-        begin = line.place.unsqueeze(1)
+        begin = now.unsqueeze(1)
         moves, mine = (torch.cat([begin, to], dim=1).diff(dim=1) for to in (real, path.detach()))
         surprise = ((mine - moves) / self.scale).square().mean(dim=3).amax(dim=2)
         holds = (surprise < epsilon) & known
@@ -614,9 +631,9 @@ class RelationalJump(PiecewiseLinearModel):
         earlier = (jump - 2).clamp_min(0)
         asked = torch.stack([jump, jump - 1, 1 + (u * earlier).long()], dim=1)
         counts = torch.stack([failed.long(), (jump > 1).long(), earlier], dim=1) * known[:, :1]
-        places = path.detach()[film.rows[:, None], (asked - 1).clamp_min(0)]
-        frozen = _Line(*(part.detach() for part in line))
-        hazard = self._hazard(frozen, places, asked.to(places)).clamp_min(1e-6)
+        there = film.rows[:, None], (asked - 1).clamp_min(0)
+        places, last, curve = (part.detach()[there] for part in imagined)
+        hazard = self._hazard(places, last, curve, line.turn.detach()).clamp_min(1e-6)
         entropy = torch.cat([-(-torch.expm1(-hazard[:, :1])).log(), hazard[:, 1:]], dim=1)
         return (missed, judged, entropy, counts, jump, failed), jump, path
 

@@ -34,9 +34,9 @@ def learn(world: World, folder: Path, seed: int) -> tuple[Policy, float]:
         folder.mkdir(parents=True, exist_ok=True)
         env: Any
         if world.env_id is None:
-            env, steps = SB3VecEnv(ShotsVectorEnv(world, _TABLES)), world.episodes
+            env, steps = SB3VecEnv(ShotsVectorEnv(world, _TABLES)), world.learned
         else:
-            env, steps = _single(world.env_id), world.episodes * world.frames
+            env, steps = _single(world.env_id), world.learned * world.frames
         begin = time.perf_counter()
         model = SAC("MlpPolicy", env, seed=seed, device="cpu", **world.sac)
         model.learn(steps)

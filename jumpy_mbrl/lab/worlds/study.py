@@ -44,9 +44,9 @@ from jumpy_mbrl.training import TrainingConfig, train, training_seconds
 
 _SEEDS = 0, 10**6, 3 * 10**6
 """Of what is learned from, validated and scored, added to the study's own seed."""
-_PLAYED = 2 * 10**6
-"""The same of what is played."""
-_PLANNED, _TRIES = 100, 128
+_PLAYED, _PLANNED = 2 * 10**6, 4 * 10**6
+"""The same of what is played, and of what is learned from plans."""
+_TIMED, _TRIES = 100, 128
 
 
 @dataclass(frozen=True)
@@ -99,13 +99,14 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _scaled(world: World, share: float) -> World:
-    names = "steps", "rnn_steps", "episodes", "plays"
-    return replace(world, **{n: max(8, round(share * getattr(world, n))) for n in names})
+    names = "steps", "rnn_steps", "episodes", "planned", "plays"
+    sizes = {name: getattr(world, name) for name in names}
+    return replace(world, **{n: max(8, round(share * size)) for n, size in sizes.items() if size})
 
 
 def _study(world: World, agent: str, folder: Path, args: Args) -> dict[str, Any]:
     """What an agent reaches in a world, as JSON can hold it."""
-    entry: dict[str, Any] = {"frames": world.episodes * world.frames}
+    entry: dict[str, Any] = {"frames": world.learned * world.frames}
     env, seed, hold = world.make(world.plays), args.seed, world.hold
     if agent == "tried":
         begin = time.process_time()
@@ -122,7 +123,7 @@ def _study(world: World, agent: str, folder: Path, args: Args) -> dict[str, Any]
         planner = planner_of(world, model, seed)
         timed = _Timed(planner, world.context_frames)
         returns = _returns(world, env, timed, seed, hold)
-        plan = planner.plan(unseen.obs[:_PLANNED, : world.context_frames])
+        plan = planner.plan(unseen.obs[:_TIMED, : world.context_frames])
         entry |= {
             **score(model, unseen).to_dict(),
             "planned_ticks": float(plan.ticks.double().mean()),
@@ -144,11 +145,11 @@ def _study(world: World, agent: str, folder: Path, args: Args) -> dict[str, Any]
 def _recorded(world: World, folder: Path, seed: int) -> dict[str, RecordingConfig]:
     """Episodes of random actions by what they are for: to learn, to choose weights, to score."""
     timing: dict[str, Any] = {"hold": world.hold, "context_frames": world.context_frames}
-    fewer, short = world.episodes // 20, world.context_frames + world.horizon
+    fewer, short = world.learned // 20, world.context_frames + world.horizon
     sizes = {
         "train": (world.episodes, world.frames),
         "validation": (max(50, fewer), short),
-        "evaluation": (max(200, fewer), short),
+        "evaluation": (max(1000, fewer), short),
     }
     found = {}
     for (name, (count, frames)), offset in zip(sizes.items(), _SEEDS, strict=True):
@@ -157,16 +158,41 @@ def _recorded(world: World, folder: Path, seed: int) -> dict[str, RecordingConfi
             env = world.make(count)
             recording = record(env, count, frames, seed=seed + offset, **timing)
             env.close()
-            if name == "train" and world.piece is not None:
-                recording = recording.cut(world.piece)
+            if name == "train":
+                recording = _pieces(world, recording)
             recording.save(path)
         found[name] = RecordingConfig(str(path), sha256_of(path))
     return found
 
 
+def _pieces(world: World, recording: Recording) -> Recording:
+    return recording if world.piece is None else recording.cut(world.piece)
+
+
 def _learn(world: World, agent: str, folder: Path, args: Args) -> tuple[WorldModel, float]:
     """A model trained from recordings, and the seconds that it took."""
-    data = _recorded(world, folder, args.seed)
+    data, run = _recorded(world, folder, args.seed), folder / f"{agent}-{args.seed}"
+    if not world.planned:
+        return _trained(world, agent, data, run, args)
+    halves = replace(world, steps=world.steps // 2, rnn_steps=world.rnn_steps // 2)
+    first, seconds = _trained(halves, agent, data, run.with_name(f"{run.name}-first"), args)
+    path = folder / f"{run.name}.npz"
+    if not path.is_file():
+        env, policy = (
+            world.make(world.planned),
+            RecedingHorizon(planner_of(world, first, args.seed), world.context_frames),
+        )
+        planned = _play(world, env, world.planned, policy, args.seed + _PLANNED, world.hold)
+        env.close()
+        Recording.cat([Recording.load(data["train"].path), _pieces(world, planned)]).save(path)
+    data["train"] = RecordingConfig(str(path), sha256_of(path))
+    model, more = _trained(world, agent, data, run, args)
+    return model, seconds + more
+
+
+def _trained(
+    world: World, agent: str, data: dict[str, RecordingConfig], run: Path, args: Args
+) -> tuple[WorldModel, float]:
     jump = world.jump
     size, taken = jump.num_bodies * jump.body_size, jump.action_size
     rnn = RNNConfig(obs_size=size, action_size=taken, burn_in=world.context_frames)
@@ -184,7 +210,6 @@ def _learn(world: World, agent: str, folder: Path, args: Args) -> tuple[WorldMod
         seed=args.seed,
         threads=args.threads,
     )
-    run = folder / f"{agent}-{args.seed}"
     best = train(config, run, resume=run.exists(), progress=False)
     return from_pretrained(best), training_seconds(run)
 
@@ -212,17 +237,21 @@ def _returns(
     world: World, env: VectorEnv[Any, Any, Any], policy: Policy | None, seed: int, hold: int
 ) -> NDArray[np.float64]:
     """Of the episodes that all agents play."""
-    played = record(
-        env,
-        world.plays,
-        world.frames,
-        hold=hold,
-        context_frames=world.context_frames,
-        policy=policy,
-        seed=seed + _PLAYED,
-    )
+    played = _play(world, env, world.plays, policy, seed + _PLAYED, hold)
     returns: NDArray[np.float64] = played.reward.sum(axis=1)
     return returns
+
+
+def _play(
+    world: World,
+    env: VectorEnv[Any, Any, Any],
+    count: int,
+    policy: Policy | None,
+    seed: int,
+    hold: int,
+) -> Recording:
+    timing: dict[str, Any] = {"hold": hold, "context_frames": world.context_frames}
+    return record(env, count, world.frames, policy=policy, seed=seed, **timing)
 
 
 def _best_of_tries(world: World, env: VectorEnv[Any, Any, Any], seed: int) -> NDArray[np.float64]:

@@ -48,6 +48,8 @@ class World:
         batch_size: of our model's training.
         rnn_steps: updates of the RNN's.
         episodes: recorded, by random actions, to learn from.
+        planned: further ones, played by plans in a model that has learned from those for half of
+            the updates.
         piece: frames of the pieces that episodes are cut into; None for whole ones.
         plays: episodes played by each agent.
         context_frames: shown before the first action.
@@ -67,6 +69,7 @@ class World:
     steps: int
     rnn_steps: int
     episodes: int
+    planned: int = 0
     piece: int | None = None
     plays: int = 1000
     context_frames: int = 4
@@ -75,6 +78,11 @@ class World:
     sac: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     env_id: str | None = None
     needs: str | None = None
+
+    @property
+    def learned(self) -> int:
+        """Episodes that each agent learns from."""
+        return self.episodes + self.planned
 
     @property
     def is_shot(self) -> bool:
@@ -192,13 +200,14 @@ WORLDS: dict[str, World] = {
         horizon=40,
         objective=FunctionObjective(_upright, range(1, 41)),
         jump=RelationalJumpConfig(
-            **_PLAIN, **_HELD, body_size=3, horizon=4, chain=10, own_jumps=0.75
+            **_PLAIN, **_HELD, body_size=3, horizon=4, chain=10, own_jumps=0.75, certainty=0.95
         ),
         steps=6000,
         rnn_steps=3000,
-        episodes=200,
+        episodes=100,
+        planned=100,
         piece=43,
-        plays=25,
+        plays=100,
         context_frames=3,
         batch_size=256,
         search=PlannerConfig(**_CONTROL, action_low=-2.0, action_high=2.0),
@@ -213,13 +222,14 @@ WORLDS: dict[str, World] = {
         horizon=160,
         objective=FunctionObjective(_uphill, range(1, 161)),
         jump=RelationalJumpConfig(
-            **_PLAIN, **_HELD, body_size=2, horizon=8, chain=5, own_jumps=0.5, certainty=0.95
+            **_PLAIN, **_HELD, body_size=2, horizon=8, chain=10, own_jumps=0.75, certainty=0.95
         ),
-        steps=3000,
+        steps=6000,
         rnn_steps=2000,
-        episodes=125,
+        episodes=65,
+        planned=60,
         piece=99,
-        plays=25,
+        plays=50,
         context_frames=3,
         batch_size=256,
         search=PlannerConfig(**_CONTROL),
