@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -461,16 +459,3 @@ def test_it_runs_until_the_window_is_closed_and_prints_the_score(
     assert all(seconds >= 0.004 for seconds in turns[2:])
     assert not pygame.display.get_init()
     assert capsys.readouterr().out == "you: 0 of 0\nagent: 0 of 0\n"
-
-
-def test_the_command_line_helps_and_refuses() -> None:
-    def run(*argv: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, str(SCRIPT), *argv]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60)
-
-    helped = run("--help")
-    assert helped.returncode == 0
-    assert "right drag" in helped.stdout and "--num-balls" in helped.stdout
-    refused = run("--num-balls", "1")
-    assert refused.returncode == 2
-    assert refused.stderr.startswith("play: expected num_balls to be at least 2")
