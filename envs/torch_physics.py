@@ -137,7 +137,7 @@ def simulate(
     pieces: list[Pieces] = []
 
     def record(tables: Tensor, remaining: Tensor, *moving: Tensor) -> None:
-        start = (length[tables] - remaining).masked_fill(remaining.detach() <= 0, torch.inf)
+        start = length[tables] - remaining
         content = torch.cat([part.flatten(0, 1) for part in moving]).T
         if pieces:
             pieces[0].add(tables, start, content)

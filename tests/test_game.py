@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -14,11 +13,11 @@ import pygame
 import pytest
 
 from jumpy_mbrl.agents import NoShot, PlannerConfig, load_agent
+from jumpy_mbrl.commands import main
 from jumpy_mbrl.envs.rendering import Window, draw_view
 from jumpy_mbrl.play import app
 from jumpy_mbrl.play.game import FULL_PULL, TARGETS, Game, Phase, Score
 
-SCRIPT = Path(__file__).parent.parent / "scripts" / "play.py"
 TICK = 1 / 60
 SHOT = (0.5, 0.5)
 
@@ -459,3 +458,13 @@ def test_it_runs_until_the_window_is_closed_and_prints_the_score(
     assert all(seconds >= 0.004 for seconds in turns[2:])
     assert not pygame.display.get_init()
     assert capsys.readouterr().out == "you: 0 of 0\nagent: 0 of 0\n"
+
+
+def test_a_missing_display_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pygame.display.quit()
+    monkeypatch.setenv("SDL_VIDEODRIVER", "none such")
+    assert main.run("play", []) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("play: ") and error.count("\n") == 1

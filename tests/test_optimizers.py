@@ -115,6 +115,15 @@ def test_every_iteration_is_fitted_to_the_elites_of_the_last() -> None:
     assert len(score.asked) == 3
 
 
+def test_minimum_std_keeps_the_search_alive() -> None:
+    spreads = []
+    for minimum_std in (0.0, 0.2):
+        score = Score()
+        search(score, CEMConfig(iterations=8, minimum_std=minimum_std))
+        spreads.append(float(score.asked[7].std(dim=0).mean()))
+    assert spreads[0] < 0.01 and spreads[1] == pytest.approx(0.2, abs=0.02)
+
+
 @pytest.mark.parametrize("finalists", [0, 8])
 def test_the_best_of_all_iterations_are_kept(finalists: int) -> None:
     score = Score()
