@@ -59,6 +59,7 @@ def test_a_line_that_was_there_before_the_first_tick_counts() -> None:
     whole = Imagined(torch.zeros(4, 1, 2), times, make_state())
     assert whole.ticks.tolist() == [3, 2, 0, 1]
     assert whole.lines().tolist() == [3, 3, 1, 1]
+    assert whole.durations.tolist() == [[2.0, 3.0], [1.5, inf], [inf, inf], [inf, inf]]
     assert replace(whole, tick_times=times + 7.0).lines(7.0).tolist() == [3, 3, 1, 1]
     assert replace(whole, tick_times=times[:, :0]).lines().tolist() == [1, 1, 1, 1]
 

@@ -89,6 +89,11 @@ class Imagined:
         """Number of ticks of each rollout, (B,) int64."""
         return self.tick_times.isfinite().sum(dim=1)
 
+    @property
+    def durations(self) -> Tensor:
+        """Frames from each tick to the next one, (B, M - 1); ``inf`` after the last tick."""
+        return self.tick_times.diff(dim=1).nan_to_num(nan=torch.inf, posinf=torch.inf)
+
     def lines(self, now: float = 0.0) -> Tensor:
         """Number of lines of each rollout that began at ``now``, (B,) int64.
 
