@@ -172,10 +172,9 @@ class Layout:
 
 
 class Trail:
-    """Where balls have been lately, in the last `duration` frames."""
+    """Where balls have been lately, in the last few frames."""
 
-    def __init__(self, duration: float = TRAIL_FRAMES) -> None:
-        self.duration = duration
+    def __init__(self) -> None:
         self._moments: deque[tuple[float, list[float]]] = deque()
 
     def clear(self) -> None:
@@ -185,7 +184,7 @@ class Trail:
     def add(self, time: float, x: Sequence[float]) -> None:
         """Notes flat positions at a time, in frames, later than all before."""
         self._moments.append((time, list(x)))
-        while self._moments[0][0] < time - self.duration:
+        while self._moments[0][0] < time - TRAIL_FRAMES:
             self._moments.popleft()
 
     def lines(self) -> list[NDArray[np.float64]]:

@@ -23,10 +23,13 @@ An argument of another shape, dtype or range than is said is a `ValueError`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from jumpy_mbrl.envs.physics import SLOW_CONTACT, SLOW_RESTITUTION
+from jumpy_mbrl.pieces import Pieces
 
 __all__ = ["DEFAULT_MAX_EVENTS", "advance", "next_event", "resolve", "simulate"]
 
@@ -131,9 +134,21 @@ def simulate(
     _check(positions, velocities, radius, restitution)
     times = _check_times(times, positions)
     length = times.detach().max().expand(positions.shape[0])
-    track = _Track(length)
-    _run(positions, velocities, length, radius, restitution, max_events, track)
-    return track.read(times, positions.shape[1])
+    pieces: list[Pieces] = []
+
+    def record(tables: Tensor, remaining: Tensor, *moving: Tensor) -> None:
+        start = length[tables] - remaining
+        content = torch.cat([part.flatten(0, 1) for part in moving]).T
+        if pieces:
+            pieces[0].add(tables, start, content)
+        else:
+            pieces.append(Pieces(start, content))
+
+    _run(positions, velocities, length, radius, restitution, max_events, record)
+    numbers, elapsed = pieces[0].find(times)
+    piece = torch.cat(pieces[0].contents).index_select(0, numbers.flatten())
+    before, after = piece.view(*numbers.shape, 2, *positions.shape[1:]).unbind(2)
+    return torch.addcmul(before, after, elapsed[..., None, None]), after
 
 
 def _run(
@@ -143,16 +158,19 @@ def _run(
     radius: float,
     restitution: float,
     max_events: int,
-    track: _Track | None = None,
+    record: Callable[..., None] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Plays every table for its remaining (B,) time, one event each a round."""
+    """Plays every table for its remaining (B,) time, one event each a round.
+
+    Before each `record` is given the numbers of the tables, the time that remains, positions and
+    velocities."""
     positions, velocities = _tables_last(positions), _tables_last(velocities)
     rest = _rest(velocities)
     tables = torch.arange(len(remaining), device=remaining.device)
     finished: list[tuple[Tensor, Tensor, Tensor]] = []
     for _ in range(max_events + 1):
-        if track is not None:
-            track.add(tables, remaining, positions, velocities)
+        if record is not None:
+            record(tables, remaining, positions, velocities)
         time, event = _next_event(positions, velocities, radius, rest)
         step = torch.minimum(time, remaining.clamp(min=0))
         positions = torch.addcmul(positions, velocities, step)
@@ -180,43 +198,6 @@ def _run(
         positions = torch.cat([part[1] for part in finished], -1)[..., order]
         velocities = torch.cat([part[2] for part in finished], -1)[..., order]
     return _tables_first(positions), _tables_first(velocities)
-
-
-class _Track:
-    """The straight pieces of every table's motion, to be read at any time."""
-
-    def __init__(self, length: Tensor) -> None:
-        self.length = length
-        self.tables: list[Tensor] = []  # a round: tables (b,) in play
-        self.starts: list[Tensor] = []  # a round: time (b,) since the beginning, inf if ended
-        self.pieces: list[Tensor] = []  # a round: (b, 1 + 4N) start, positions, velocities
-
-    def add(self, tables: Tensor, remaining: Tensor, positions: Tensor, velocities: Tensor) -> None:
-        start = self.length[tables] - remaining
-        self.tables.append(tables)
-        self.starts.append(start.detach().masked_fill(remaining.detach() <= 0, torch.inf))
-        parts = (start.unsqueeze(0), positions.flatten(0, 1), velocities.flatten(0, 1))
-        self.pieces.append(torch.cat(parts).T)
-
-    def read(self, times: Tensor, balls: int) -> tuple[Tensor, Tensor]:
-        """Positions and velocities (B, K, N, 2) at `times` (K,)."""
-        batch, rounds = len(self.length), len(self.tables)
-        starts = self.length.new_full((rounds, batch), torch.inf)
-        numbers = torch.zeros((rounds, batch), dtype=torch.int64, device=times.device)
-        first = 0
-        for i, (tables, start) in enumerate(zip(self.tables, self.starts, strict=True)):
-            starts[i, tables] = start
-            numbers[i, tables] = torch.arange(first, first + len(tables), device=times.device)
-            first += len(tables)
-        asked = times.detach().expand(batch, -1).contiguous()
-        current = torch.searchsorted(starts.T.contiguous(), asked) - 1
-        number = numbers.T.gather(1, current.clamp(min=0)).flatten()
-        piece = torch.cat(self.pieces).index_select(0, number)
-        start, positions = piece[:, :1], piece[:, 1 : 1 + 2 * balls]
-        velocities = piece[:, 1 + 2 * balls :]
-        positions = torch.addcmul(positions, velocities, times.repeat(batch).unsqueeze(1) - start)
-        shape = (batch, len(times), balls, 2)
-        return positions.reshape(shape), velocities.reshape(shape)
 
 
 def _next_event(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -67,6 +68,31 @@ def check_number(
     ):
         raise ValueError(f"expected {name} to be a number in {span}, got {value!r}")
     return float(value)
+
+
+def check_fields(
+    config: Any,
+    least: Mapping[str, int] = MappingProxyType({}),
+    spans: Mapping[str, tuple[float, float]] = MappingProxyType({}),
+    positive: Collection[str] = (),
+    free: Collection[str] = (),
+) -> None:
+    """`ValueError` for the first field of a dataclass that cannot be, but for those that are free.
+
+    A `Literal` has to be one of its choices, an `int` at least 1 or what `least` says, and a
+    `float` not negative, or in its span; its lower end is refused too if it has to be positive.
+    """
+    for name, kind in get_type_hints(type(config)).items():
+        value = getattr(config, name)
+        if name in free:
+            continue
+        if get_origin(kind) is Literal:
+            check_choice(name, value, get_args(kind))
+        elif kind is int:
+            check_count(name, value, least.get(name, 1))
+        elif kind is float:
+            low, high = spans.get(name, (0.0, math.inf))
+            check_number(name, value, low, high, open_low=name in positive)
 
 
 def differences(expected: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:

@@ -22,7 +22,6 @@ from stable_baselines3 import A2C, PPO, SAC
 import jumpy_mbrl
 from jumpy_mbrl import agents, evaluation
 from jumpy_mbrl.adapters.sb3 import make_vec_env
-from jumpy_mbrl.agents import model_free
 from jumpy_mbrl.agents.baselines import features, policies
 from jumpy_mbrl.agents.baselines.policies import load_policy, policy_info, save_policy
 from jumpy_mbrl.agents.registry import AgentEntry
@@ -114,12 +113,6 @@ def test_policies_name_no_machine_and_no_insides_of_a_version_of_numpy(saved: Pa
                 pickled = pickletools.genops(base64.b64decode(entry[":serialized:"]))
                 texts = {argument for _, argument, _ in pickled if isinstance(argument, str)}
                 assert not {text for text in texts if text.startswith("numpy.")}
-
-
-def test_pickles_inside_saved_policies_find_what_they_name() -> None:
-    for name in ("MotionFeatures", "RelativeFeatures"):
-        assert getattr(model_free, name) is getattr(features, name)
-    assert model_free.load_policy is load_policy
 
 
 def test_a_loaded_policy_trains_on_any_number_of_tables(saved: Path) -> None:

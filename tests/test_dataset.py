@@ -6,11 +6,7 @@ import importlib.util
 import io
 import json
 import math
-import os
 import re
-import signal
-import subprocess
-import sys
 import time
 import zipfile
 from collections.abc import Callable
@@ -427,27 +423,6 @@ def test_what_cannot_be_saved_leaves_nothing(
     with pytest.raises(OSError, match="No space left"):
         small.save(tmp_path / "data.npz")
     assert not list(tmp_path.iterdir())
-
-
-def test_a_killed_writer_leaves_no_file_under_the_final_name(tmp_path: Path) -> None:
-    program = (
-        "import sys, time\n"
-        "from jumpy_mbrl.files import atomic_write\n"
-        "with atomic_write(sys.argv[1]) as temporary:\n"
-        "    temporary.write_text('half')\n"
-        "    print('writing', flush=True)\n"
-        "    time.sleep(60)\n"
-    )
-    path = tmp_path / "data.npz"
-    with subprocess.Popen(
-        [sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "writing\n"
-        os.kill(process.pid, signal.SIGKILL)
-    assert not path.exists()
-    with pytest.raises(FileNotFoundError, match=r"no .*data.npz"):
-        TrajectoryDataset.load(path)
 
 
 # -- the command line ----------------------------------------------------------------------------

@@ -181,14 +181,6 @@ def test_play_agrees_with_the_physics(tables: HeldOut) -> None:
     assert outcomes.ball_hits.any()
 
 
-def test_where_the_last_frame_counts_no_other_does() -> None:
-    outcomes = play(make_tables(40, 902, find_variant("last_frame")), random_shots(40))
-    x, y = outcomes.paths[:, :, 2:].transpose(2, 0, 1)
-    inside = (x >= 0.8) & (y <= 0.2)
-    np.testing.assert_array_equal(outcomes.is_success, inside[:, -1])
-    assert outcomes.is_success.sum() < inside[:, 1:].any(axis=1).sum()
-
-
 @pytest.mark.parametrize("shape", [(39, 2), (40, 3), (40,)])
 def test_play_refuses_other_shapes(tables: HeldOut, shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"actions of shape \(40, 2\), got"):
@@ -273,11 +265,6 @@ def test_time_is_that_of_the_choice_alone(tables: HeldOut, monkeypatch: pytest.M
     assert evaluate_agent(NoShot(), tables).ms_per_shot < 2.0  # the play took 5 ms a table
     slow = Watched(random_shots(40), seconds=0.004)
     assert evaluate_agent(slow, tables, batch_size=20).ms_per_shot >= 4.0
-
-
-def test_random_agent_does_not_depend_on_batches(tables: HeldOut) -> None:
-    whole, parts = (evaluate_agent(RandomShot(3), tables, batch_size=size) for size in (40, 7))
-    np.testing.assert_array_equal(whole.actions, parts.actions)
 
 
 def test_planners_are_warmed_up_and_report_beliefs_and_ticks(tables: HeldOut) -> None:

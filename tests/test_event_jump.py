@@ -60,26 +60,10 @@ def hand_set(num_balls: int = 2) -> EventJump:
     return model
 
 
-def bounce(start: Tensor, velocity: Tensor, time: float) -> Tensor:
-    """The position after free motion folded between the walls, in closed form."""
-    free = start + velocity * time - 0.1
-    period = torch.remainder(free, 1.6)
-    return 0.1 + torch.where(period > 0.8, 1.6 - period, period)
-
-
 def a_state(model: EventJump) -> tuple[Tensor, Tensor, EventState]:
     positions = torch.tensor([[0.3, 0.7, 0.6, 0.2], [0.5, 0.5, 0.2, 0.85]]).double()
     velocities = torch.tensor([[0.061, -0.033, 0.0, 0.09], [-0.02, 0.07, 0.05, 0.05]]).double()
     return positions, velocities, model.state_from(positions, velocities)
-
-
-def test_a_hand_set_model_bounces_as_known_in_closed_form() -> None:
-    model = hand_set()
-    positions, velocities, state = a_state(model)
-    times = [0.0, 0.5, 3.25, 10.0, 41.0]
-    imagined = model.imagine(state, times)
-    for k, time in enumerate(times):
-        torch.testing.assert_close(imagined.obs[:, k], bounce(positions, velocities, time))
 
 
 def test_ticks_are_exactly_the_events() -> None:
@@ -91,19 +75,6 @@ def test_ticks_are_exactly_the_events() -> None:
     expected = torch.tensor([[4.0, 12.0, 20.0, 28.0]]).double()
     torch.testing.assert_close(imagined.tick_times, expected)
     assert imagined.ticks.tolist() == [4]
-
-
-def test_an_action_cuts_a_jump_short_at_any_time() -> None:
-    model = hand_set(1)
-    state = model.state_from(
-        torch.tensor([[0.2, 0.5]]).double(), torch.tensor([[0.02, 0.0]]).double()
-    )
-    action = torch.tensor([[0.0, 1.0]]).double()
-    imagined = model.imagine(state, [2.0, 4.5], action.unsqueeze(1), action_times=[2.5])
-    torch.testing.assert_close(
-        imagined.obs[0], torch.tensor([[0.24, 0.5], [0.29, 0.5 + 2 * 0.05]]).double()
-    )
-    assert imagined.tick_times.tolist() == [[2.5]]
 
 
 def test_only_the_cue_ball_is_shot() -> None:
@@ -355,18 +326,6 @@ def test_walls_cost_no_tick() -> None:
     assert folded.ticks.sum() < 0.5 * ticked.ticks.sum()
     alone = velocities.abs().amax(dim=1) < 0.02  # slow balls that hardly meet
     assert (folded.ticks[alone] <= ticked.ticks[alone]).all()
-
-
-def test_a_ball_by_itself_bounces_to_and_fro() -> None:
-    model = TruePairs(num_balls=1, horizon=1000.0)
-    state = model.state_from(
-        torch.tensor([[0.5, 0.5]]).double(), torch.tensor([[0.1, 0.0]]).double()
-    )
-    times = [0.0, 4.0, 8.0, 12.0, 16.0, 20.5]
-    with torch.no_grad():
-        x = model.imagine(state, times).obs[0, :, 0]
-    expected = torch.tensor([0.5, 0.9, 0.5, 0.1, 0.5, 0.85]).double()
-    torch.testing.assert_close(x, expected)
 
 
 def test_velocities_are_those_that_are_seen() -> None:

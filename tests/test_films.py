@@ -20,13 +20,11 @@ from jumpy_mbrl.agents import load_agent
 from jumpy_mbrl.commands import main
 from jumpy_mbrl.data.seeds import EVALUATION_SEEDS_FROM
 from jumpy_mbrl.envs.config import TableConfig
-from jumpy_mbrl.envs.physics import advance, shoot
 from jumpy_mbrl.envs.pixels import TAN
 from jumpy_mbrl.lab import films, make_videos
 from jumpy_mbrl.lab.films import Film
 from jumpy_mbrl.lab.rollouts import Shot, imagined_rollout, real_rollout, watch_shot
 from jumpy_mbrl.models import RNN, RNNConfig, WorldModel, from_pretrained
-from jumpy_mbrl.models.bodies.simulator import SimulatorModel
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "world_models.md"
@@ -125,17 +123,6 @@ def test_the_truth_is_what_the_environment_plays(shot: Shot) -> None:
         assert min(abs(wall), abs(pair)) < 1e-9
 
 
-def test_the_truth_between_two_frames_is_exact(shot: Shot) -> None:
-    real = real_rollout(shot, np.array([3.0, 6.3, 19.75]))
-    x, v = shot.positions.ravel().tolist(), shot.velocities.ravel().tolist()
-    ax, ay = shot.action.tolist()
-    shoot(v, ax, ay, shot.config.max_impulse, shot.config.max_speed)
-    np.testing.assert_allclose(real.way[0], shot.positions)
-    for frames, way in ((3.3, real.way[1]), (13.45, real.way[2])):
-        advance(x, v, frames * shot.config.dt, shot.config.radius)
-        np.testing.assert_allclose(way.ravel(), x, atol=1e-9)
-
-
 def test_balls_at_rest_have_no_collisions() -> None:
     still, frames = np.zeros((1, 2)), np.full((4, 2), 0.5, dtype=np.float32)
     action, config = np.zeros(2, dtype=np.float32), TableConfig(num_balls=1)
@@ -155,30 +142,6 @@ def test_models_are_shown_the_frames_and_the_shot(shot: Shot, name: str) -> None
     assert found.ticks[0] == 3.0
     assert found.marks.shape == (len(found.ticks), 2, 2)
     assert found.way.dtype == found.ticks.dtype == np.float64
-
-
-def test_more_times_show_the_same_future(shot: Shot, models: dict[str, WorldModel]) -> None:
-    coarse = imagined_rollout(models["jumpy"], shot, WHOLE)
-    fine = imagined_rollout(models["jumpy"], shot, 3.0 + np.arange(4101) / 100.0)
-    np.testing.assert_allclose(fine.way[::100], coarse.way, atol=1e-5)
-    np.testing.assert_allclose(fine.ticks, coarse.ticks, atol=1e-4)
-    # Between two frames balls move on: nothing is held. Marks lie on the way.
-    assert np.abs(np.diff(fine.way[::10], axis=0)).max(axis=(1, 2)).min() > 1e-3
-    for tick, mark in zip(fine.ticks, fine.marks, strict=True):
-        np.testing.assert_allclose(mark, fine.way[np.abs(fine.times - tick).argmin()], atol=0.002)
-
-
-def test_a_perfect_model_imagines_what_happens(shot: Shot) -> None:
-    class Fitting(SimulatorModel):
-        """With a parameter, as `sample` looks at where a model's parameters are."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.unused = torch.nn.Parameter(torch.zeros(()))
-
-    real, found = real_rollout(shot, WHOLE), imagined_rollout(Fitting(), shot, WHOLE)
-    np.testing.assert_allclose(found.way, real.way, atol=1e-3)
-    np.testing.assert_allclose(found.ticks[1:], real.ticks, atol=1e-2)
 
 
 def test_three_balls(models: dict[str, Any]) -> None:

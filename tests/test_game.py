@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -16,11 +13,11 @@ import pygame
 import pytest
 
 from jumpy_mbrl.agents import NoShot, PlannerConfig, load_agent
+from jumpy_mbrl.commands import main
 from jumpy_mbrl.envs.rendering import Window, draw_view
 from jumpy_mbrl.play import app
 from jumpy_mbrl.play.game import FULL_PULL, TARGETS, Game, Phase, Score
 
-SCRIPT = Path(__file__).parent.parent / "scripts" / "play.py"
 TICK = 1 / 60
 SHOT = (0.5, 0.5)
 
@@ -463,14 +460,11 @@ def test_it_runs_until_the_window_is_closed_and_prints_the_score(
     assert capsys.readouterr().out == "you: 0 of 0\nagent: 0 of 0\n"
 
 
-def test_the_command_line_helps_and_refuses() -> None:
-    def run(*argv: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, str(SCRIPT), *argv]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60)
-
-    helped = run("--help")
-    assert helped.returncode == 0
-    assert "right drag" in helped.stdout and "--num-balls" in helped.stdout
-    refused = run("--num-balls", "1")
-    assert refused.returncode == 2
-    assert refused.stderr.startswith("play: expected num_balls to be at least 2")
+def test_a_missing_display_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pygame.display.quit()
+    monkeypatch.setenv("SDL_VIDEODRIVER", "none such")
+    assert main.run("play", []) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("play: ") and error.count("\n") == 1

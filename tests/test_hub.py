@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import pickle
 import shutil
 import sys
 from pathlib import Path
@@ -108,19 +107,6 @@ def test_shipped_models_are_found_by_name() -> None:
     assert HubModel(hub.model).data == hub.data == models.pretrained_info("rnn-billiards2d")["data"]
 
 
-def test_a_folder_called_as_a_shipped_model_is_found_by_its_path(
-    model: WorldModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    name = "jumpy-rnn-billiards2d"
-    assert isinstance(load(Path(name)).model, JumpyRNN)
-    models.save_pretrained(model, name, **RECORD)
-    assert isinstance(load(name).model, JumpyRNN)
-    hub = load(Path(name))
-    assert_same(hub.model, model)
-    assert hub.metrics == RECORD["metrics"]
-
-
 def test_the_card_tells_how_to_load_and_is_not_written_over(
     model: WorldModel, tmp_path: Path
 ) -> None:
@@ -145,11 +131,6 @@ def test_a_folder_stays_as_it_was_unless_all_can_be_written(
     with pytest.raises(ValueError, match=r"to be free or to hold format 'jumpy-mbrl world model'"):
         HubModel(model).save_pretrained(tmp_path)
     assert (tmp_path / "config.json").read_text() == '{"architectures": ["Other"]}'
-    (tmp_path / "config.json").unlink()
-    (tmp_path / "config.json").symlink_to("elsewhere.json")
-    HubModel(model).save_pretrained(tmp_path)
-    assert (tmp_path / "config.json").is_symlink()
-    assert_same(load(tmp_path).model, model)
 
 
 def test_a_model_of_no_registered_kind_is_refused_before_anything_is_pushed() -> None:
@@ -250,17 +231,11 @@ def test_what_the_hub_answers_is_told(tmp_path: Path, monkeypatch: pytest.Monkey
         load("me/nothing", cache_dir=tmp_path)
 
 
-def test_a_repository_that_lacks_a_file_or_is_tampered_with(saved: Path, tmp_path: Path) -> None:
+def test_a_repository_that_lacks_a_file_is_refused(saved: Path, tmp_path: Path) -> None:
     for missing, other in (FILES, FILES[::-1]):
         cached(saved, tmp_path / missing, files=[other])
         with pytest.raises(ValueError, match=r"with config\.json and model\.safetensors, got 'me/"):
             load("me/billiards", cache_dir=tmp_path / missing)
-    weights = bytearray((saved / "model.safetensors").read_bytes())
-    weights[-1] ^= 1
-    (saved / "model.safetensors").write_bytes(weights)
-    cached(saved, tmp_path / "cache")
-    with pytest.raises(ValueError, match=r"SHA-256 .* got .*; the two do not belong together"):
-        load("me/billiards", cache_dir=tmp_path / "cache")
 
 
 @pytest.mark.parametrize(
@@ -280,28 +255,6 @@ def test_a_foreign_config_is_refused_before_weights_are_fetched(
     cached(saved, tmp_path / "cache", files=["config.json"])
     with pytest.raises(ValueError, match=message):
         load("me/billiards", cache_dir=tmp_path / "cache")
-
-
-class Bomb:
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.mkdir, (str(self.path),)
-
-
-def test_nothing_in_a_repository_is_executed(saved: Path, tmp_path: Path) -> None:
-    weights, harm = saved / "model.safetensors", tmp_path / "harm"
-    weights.write_bytes(pickle.dumps(Bomb(harm)))
-    config = json.loads((saved / "config.json").read_text())
-    config["weights_sha256"] = sha256_of(weights)
-    (saved / "config.json").write_text(json.dumps(config))
-    cached(saved, tmp_path / "cache")
-    with pytest.raises(ValueError, match=r"expected safetensors in .*damaged or truncated"):
-        load("me/billiards", cache_dir=tmp_path / "cache")
-    assert not harm.exists()
-    pickle.loads(weights.read_bytes())
-    assert harm.exists()  # a loader of pickles would have done it
 
 
 def test_the_extra_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:

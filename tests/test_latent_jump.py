@@ -120,17 +120,6 @@ def test_center_and_scale_change_what_the_networks_see_and_nothing_else() -> Non
     torch.testing.assert_close(hidden, torch.tensor([[0.125, 3.0]]).double(), atol=1e-12, rtol=0)
 
 
-def test_an_action_cuts_a_jump_short_at_any_time() -> None:
-    model = by_hand(duration=6)
-    imagined = model.imagine(
-        model.observe(seen(0.0, 0.1)), [2.0, 2.5, 4.5, 10.0], seen(0.4)[:, :1], action_times=[2.5]
-    )
-    # The tick reads how far the frame at 2.5 is from where it was a frame ago, at 1.5.
-    expected = [0.3, 0.35, 0.35 + 2 * 0.5, 0.35 + 7.5 * 0.5]
-    assert imagined.obs.flatten().tolist() == pytest.approx(expected, abs=1e-12)
-    assert imagined.tick_times.tolist() == [[0.0, 2.5, 8.5]]
-
-
 def test_a_line_is_the_decoded_straight_latent_from_the_last_frame_on() -> None:
     model = ends_at(make_model(), 6)
     obs = frames()
@@ -367,6 +356,3 @@ def test_it_learns_lines() -> None:
     # Frames are 0.1 apart, heights up to 1; standing still would cost 0.68.
     assert figures["mse"] < 2e-5
     assert figures["mean_jump"] > 15
-
-
-# -- saving and refusals ---------------------------------------------------------------------

@@ -20,7 +20,6 @@ from jumpy_mbrl.agents.baselines import presets
 from jumpy_mbrl.agents.baselines.presets import POLICY_PRESETS, PolicyConfig
 from jumpy_mbrl.agents.baselines.train import CurvePoint, train_policy
 from jumpy_mbrl.commands import main
-from jumpy_mbrl.data.seeds import validation_table_seeds
 from jumpy_mbrl.evaluation import make_tables, wilson_interval
 from jumpy_mbrl.lab.learning import curves, figure, points, study
 from jumpy_mbrl.lab.learning.curves import MeanPoint
@@ -182,14 +181,6 @@ def test_a_policy_wins_what_its_curve_says(preset: PolicyConfig, tmp_path: Path)
     result = evaluation.evaluate_agent(agent, tables)
     np.testing.assert_array_equal(result.actions, agent.predict(tables.frames)[0])
     assert result.n == 6 and result.training_frames is not None
-
-
-def test_validation_tables_are_others() -> None:
-    tables = make_tables(3, split="validation")
-    assert tables.reset_seeds == validation_table_seeds(0, 3)
-    assert not set(tables.reset_seeds) & set(make_tables(3).reset_seeds)
-    with pytest.raises(ValueError, match="unknown split of tables 'valid'"):
-        make_tables(3, split="valid")
 
 
 # -- seeds put together --------------------------------------------------------------------------

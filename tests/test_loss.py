@@ -1,4 +1,4 @@
-"""A run's loss: in bfloat16, compiled, and of sequences that end early."""
+"""A run's loss: in bfloat16, and compiled."""
 
 from __future__ import annotations
 
@@ -29,9 +29,6 @@ RUN = TrainingConfig(
     device="cpu",
     threads=1,
 )
-
-
-# -- sequences that end early ------------------------------------------------------------------
 
 
 # -- bfloat16 ----------------------------------------------------------------------------------
@@ -185,6 +182,3 @@ def test_a_run_may_be_compiled_from_any_step_on(
     train(replace(RUN, compile=True), begun, resume=True, progress=False)
     assert calls == ["_probe", *["loss"] * 4]
     assert Checkpoint.load(begun / "checkpoint.safetensors").step == 6
-
-
-# -- which frames count ----------------------------------------------------------------------------

@@ -8,7 +8,6 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 from stable_baselines3 import PPO
@@ -274,24 +273,6 @@ def test_untrained_models_stay_in_the_observation_space(kind: type[RNN], step_by
         assert obs in env.observation_space
         obs, rewards = env.step(actions_of(rng, 5))[:2]
         assert np.isfinite(rewards).all()
-
-
-def test_same_step_resets_and_masks() -> None:
-    env = WorldModelVectorEnv(SimulatorModel(), 4, "shot", autoreset_mode="SameStep")
-    first, _ = env.reset(seed=0)
-    obs, _, terminated, _, info = env.step(nothing(4))
-    assert terminated.all() and info["final_obs"][0].shape == (16,)
-    final = info["final_info"]
-    np.testing.assert_array_equal(final["frames_played"] < 41, final["is_success"])
-    assert (info["frames_played"] == 3).all()
-    masked, _ = env.reset(seed=0, options={"reset_mask": np.array([True, False, False, True])})
-    np.testing.assert_array_equal(masked[[0, 3]], first[[0, 3]])
-    np.testing.assert_array_equal(masked[[1, 2]], obs[[1, 2]])
-    manual = WorldModelVectorEnv(SimulatorModel(), 2, "shot", autoreset_mode="Disabled")
-    for prepare in (lambda: None, lambda: (manual.reset(seed=0), manual.step(nothing(2)))):
-        prepare()
-        with pytest.raises(ResetNeeded):
-            manual.step(nothing(2))
 
 
 def test_rewards_of_ones_own() -> None:

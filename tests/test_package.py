@@ -29,15 +29,15 @@ def run(program: str) -> str:
     return done.stdout.strip()
 
 
-def test_making_and_playing_loads_nothing_heavy() -> None:
+def test_making_playing_and_drawing_loads_nothing_heavy() -> None:
     printed = run(
         "import sys, gymnasium as gym\n"
         "before = set(sys.modules)\n"
         "import jumpy_mbrl\n"
-        "env = gym.make('Billiards2D-v0')\n"
+        "env = gym.make('Billiards2D-v0', obs_type='dict')\n"
         "env.reset(seed=0)\n"
         "env.step(env.action_space.sample())\n"
-        "heavy = {'torch', 'pygame', 'numba', 'stable_baselines3', 'matplotlib', 'scipy'}\n"
+        "heavy = {'torch', 'pygame', 'numba', 'stable_baselines3', 'matplotlib', 'scipy', 'PIL'}\n"
         "print(sorted(heavy & (set(sys.modules) - before)))\n"
     )
     assert printed == "[]"

@@ -130,14 +130,6 @@ def test_the_whole_path(tmp_path: Path, capsys: Output) -> None:
     assert "shots" in printed.err  # the progress bar
 
 
-def test_same_seed_same_results(tmp_path: Path) -> None:
-    for name, seed in (("first", "3"), ("second", "3"), ("other", "4")):
-        assert run(tmp_path / name, "--seed", seed, names=ALL, episodes=6) == 0
-    first, second, other = (report_of(tmp_path / n) for n in ("first", "second", "other"))
-    assert without_times(first) == without_times(second)
-    assert without_times(other["agents"]) != without_times(first["agents"])
-
-
 def test_other_searches(tmp_path: Path) -> None:
     assert run(tmp_path, "--protocol", "paper", names="simulator") == 0
     report = report_of(tmp_path)
@@ -188,21 +180,6 @@ def test_who_plays(tmp_path: Path) -> None:
 
 
 # -- weights of one's own --------------------------------------------------------------------------
-
-
-def test_weights_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also those in a folder that is called as a shipped model."""
-    monkeypatch.chdir(tmp_path)
-    name = str(AGENTS["jumpy"].checkpoint)
-    own = models.from_pretrained("jumpy-billiards2d")
-    models.save_pretrained(own, name, data=LEARNED)
-    assert run(tmp_path / "own", "--weights", "jumpy", name, names="jumpy") == 0
-    mine = report_of(tmp_path / "own")["agents"]["jumpy"]
-    assert (mine["checkpoint"], mine["training_frames"]) == (f"./{name}", 450)
-    monkeypatch.chdir("/")
-    assert run(tmp_path / "shipped", names="jumpy") == 0
-    shipped = report_of(tmp_path / "shipped")["agents"]["jumpy"]
-    assert mine["ticks"] > 2.0 * shipped["ticks"], "bounces are ticks of this model alone"
 
 
 def test_further_models_are_a_named_option(tmp_path: Path, capsys: Output) -> None:

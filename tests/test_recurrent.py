@@ -158,18 +158,6 @@ def test_velocity_is_the_slope_of_the_latent_of_an_ode_rnn() -> None:
     assert now.velocity.abs().max() > 0.1
 
 
-def test_two_half_frames_of_an_ode_rnn_equal_one() -> None:
-    """Although a single Euler step over a frame is far from two over its halves."""
-    model, (obs, action) = made(replace(SMALL_ODE, solver="euler")), noise()
-    state = model.observe(obs, action)
-    half = model.imagine(state, [0.5], action[:, -1])
-    one, whole = model.imagine(half.state, [0.5]), model.imagine(state, [1.0], action[:, -1])
-    torch.testing.assert_close(one.obs, whole.obs)
-    torch.testing.assert_close(one.state.hidden, whole.state.hidden)
-    assert half.state.remaining.tolist() == [0.5] * 3 and not one.state.remaining.any()
-    assert (half.ticks.tolist(), one.ticks.tolist()) == ([1] * 3, [0] * 3)
-
-
 def out_of_phase(model: ODERNN) -> ODEState:
     """Three rows that tick now, in 0.7 and in 0.45 frames."""
     state = model.observe(*noise())
@@ -197,23 +185,6 @@ def test_rows_of_an_ode_rnn_at_different_phases_are_as_if_alone(solver: str) -> 
         second = model.imagine(first.state, [2.5 - cut])
         torch.testing.assert_close(second.obs, together.obs[:, -1:], rtol=1e-6, atol=1e-8)
         assert torch.equal(first.ticks + second.ticks, together.ticks)
-
-
-def test_an_action_between_frames_makes_an_ode_rnn_tick_there() -> None:
-    model, (obs, action) = made(SMALL_ODE), noise()
-    state = model.observe(obs, action)
-    imagined = model.imagine(state, [1.0, 1.5, 2.5, 3.0], action[:, :1], action_times=[1.5])
-    assert imagined.tick_times.tolist() == [[0.0, 1.0, 1.5, 2.5]] * 3
-    assert imagined.state.remaining.tolist() == [0.5] * 3
-    cut = model.imagine(state, [1.0, 1.5]).state
-    # A tick reads the latent and the observation it finds; a state of these two tells it nothing
-    # of the curve that led there.
-    found = replace(model.initial_state(3), hidden=cut.hidden, obs=cut.obs)
-    after = model.imagine(found, [1.0, 1.5], action[:, 0])
-    torch.testing.assert_close(imagined.obs[:, 2:], after.obs)
-    late = model.imagine(out_of_phase(model), [2.25], action[:, 0])
-    assert late.tick_times.tolist() == [[0.0, 1.0, 2.0]] * 3
-    assert late.state.remaining.tolist() == [0.75] * 3
 
 
 @pytest.mark.parametrize(("weight", "burn_in"), [(1.0, 1), (3.0, 1), (1.0, 2), (3.0, 3)])

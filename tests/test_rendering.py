@@ -21,7 +21,7 @@ from jumpy_mbrl.envs import rendering
 from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.envs.pixels import BLUE, FELT, GREY, TAN, TARGET
 from jumpy_mbrl.envs.rendering import draw_table, draw_view
-from jumpy_mbrl.envs.scene import TRAIL_FRAMES, Arrow, Layout, Path, Scene, Trail, View
+from jumpy_mbrl.envs.scene import TRAIL_FRAMES, Arrow, Layout, Path, Scene, View
 
 CORNER = (0.8, 1.0, 0.0, 0.2)
 LONE = np.array([[0.5, 0.5]])
@@ -373,18 +373,6 @@ def test_everything_lies_inside_the_picture_and_back(size: tuple[int, int], has_
     assert layout.top + layout.side + layout.rail <= layout.score_row < size[1]
     if has_hint:
         assert layout.score_row < layout.hint_row < size[1]
-
-
-def test_a_trail_forgets_what_is_too_old() -> None:
-    trail = Trail(duration=2.0)
-    assert trail.lines() == []
-    for frame in range(5):
-        trail.add(frame, [0.1 * frame, 0.0, 0.0, 0.2 * frame])
-    first, second = trail.lines()
-    np.testing.assert_allclose(first, [[0.2, 0.0], [0.3, 0.0], [0.4, 0.0]])
-    np.testing.assert_allclose(second, [[0.0, 0.4], [0.0, 0.6], [0.0, 0.8]])
-    trail.clear()
-    assert trail.lines() == []
 
 
 def test_a_trail_reaches_the_wall_that_the_ball_met_between_two_frames() -> None:

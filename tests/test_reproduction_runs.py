@@ -133,23 +133,6 @@ def test_a_run_that_diverges_is_reported(
     assert result["entry"]["config"]["steps"] == 4
 
 
-@pytest.mark.parametrize("steps", [2, 4])
-def test_another_run_in_the_folder_is_reported(tmp_path: Path, steps: int) -> None:
-    run(tmp_path)
-    entry = run(tmp_path, steps=steps, learning_rate=0.5)["entry"]
-    assert "made with other settings (learning_rate=0.5 instead of 0.001" in entry["error"]
-
-
-def test_the_number_of_threads_is_given_back(tmp_path: Path) -> None:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        run(tmp_path)
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)
-
-
 def test_no_folder_of_this_machine_gets_into_the_record() -> None:
     data = TaskConfig("weather", 5, csv="/home/me/jena.csv")
     held_out = replace(data, split="validation")

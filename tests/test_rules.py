@@ -450,11 +450,3 @@ def test_human_mode_shows_every_frame(monkeypatch: pytest.MonkeyPatch) -> None:
     env.step(np.array([0.0, 1.0], dtype=np.float32))
     assert len(shown) == 21
     env.close()
-
-
-@each_form
-def test_sb3_ppo_trains_on_shots(name: str) -> None:
-    sb3 = pytest.importorskip("stable_baselines3")
-    model = sb3.PPO("MlpPolicy", gym.make(name), n_steps=32, batch_size=32, seed=0)
-    model.learn(64)
-    assert model.num_timesteps == 64

@@ -83,19 +83,7 @@ def test_workers_of_torchrun_end_with_it(
     assert parents == ([os.getppid()] if workers > 1 else [])
 
 
-@pytest.mark.parametrize(
-    ("options", "code", "words"),
-    [
-        ("--stepz 3", 2, ["--stepz"]),
-        ("--help", 0, ["--preset", "--run-dir", "--resume", "--device", "--model.epsilon"]),
-        ("--help", 0, ["eq. 7"]),
-    ],
-)
-def test_unknown_options_and_help(
-    options: str, code: int, words: list[str], script: ModuleType, places: list[str], capsys: Any
-) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main.run("train", [*options.split(), *places])
-    assert stop.value.code == code
-    printed = "".join(capsys.readouterr())
-    assert all(word in printed for word in words)
+def test_help_tells_what_settings_mean(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main.run("train", ["--help"])
+    assert "eq. 7" in capsys.readouterr().out

@@ -74,9 +74,7 @@ RUNS = {
     "rnn in bfloat16": replace(RUN, precision="bfloat16"),
     "rnn by muon, averaged": AVERAGED,
     "jumpy-rnn": replace(RUN, model=JumpyRNNConfig(hidden_size=8, mlp_size=8, epsilon=0.05)),
-    "event-jump": replace(
-        presets.PRESETS["event-jump-tiny"], steps=23, checkpoint_interval=5, threads=1
-    ),
+    "event-jump": replace(EVENTS, steps=23, checkpoint_interval=5, threads=1),
     "latent-jump": on_task(LatentJumpConfig(2, 0, 1, 4, 8, noise=0.01), "circles"),
 }
 

@@ -287,20 +287,6 @@ def test_the_stand_in_is_like_the_measured_weather(years: Weather) -> None:
     assert np.mean(against) < -0.2
 
 
-def test_summers_and_afternoons_are_warm(years: Weather) -> None:
-    temperature = years.values[:, 0]
-    month = years.time.astype("datetime64[s]").astype("datetime64[M]").astype(int) % 12
-    monthly = np.array([temperature[month == number].mean() for number in range(12)])
-    assert monthly.argmin() in (11, 0, 1)
-    assert 14 < monthly.max() - monthly.min() < 24
-    hour = (years.time % DAY) // 3600
-    for chosen, low, high in ((5, 8.0, 12.0), (11, 2.0, 6.0)):
-        inside = month == chosen
-        hourly = [temperature[inside & (hour == number)].mean() for number in range(24)]
-        assert np.argmax(hourly) in (14, 15)
-        assert low < np.ptp(hourly) < high
-
-
 def test_the_generator_alone_decides() -> None:
     first, again, other = synthetic(3, 5), synthetic(3, 5), synthetic(3, 6)
     np.testing.assert_array_equal(first.values, again.values)

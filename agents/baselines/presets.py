@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
 from jumpy_mbrl import checks
 from jumpy_mbrl.data.seeds import training_table_seeds, validation_table_seeds
@@ -47,7 +47,7 @@ class PPOConfig:
     log_std_init: float = -0.7
 
     def __post_init__(self) -> None:
-        _check(self)
+        checks.check_fields(self, _LEAST, _SPANS, _POSITIVE)
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class SACConfig:
     n_steps: int = 1
 
     def __post_init__(self) -> None:
-        _check(self)
+        checks.check_fields(self, _LEAST, _SPANS, _POSITIVE)
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class PolicyConfig:
     threads: int = 0
 
     def __post_init__(self) -> None:
-        _check(self)
+        checks.check_fields(self, _LEAST, _SPANS, _POSITIVE)
         if not self.net or min(self.net) < 1:
             raise ValueError(f"net must be sizes of at least 1, got {self.net}")
         if self.motion and self.obs_type != "coords":
@@ -202,19 +202,6 @@ class PolicyConfig:
 def folder_name(path: str) -> str:
     """The last part of a path, which says the same on every machine; a name stays what it is."""
     return Path(path).resolve().name
-
-
-def _check(config: PPOConfig | SACConfig | PolicyConfig) -> None:
-    """Refuses by name a choice that is unknown, and a number outside its span."""
-    for name, kind in get_type_hints(type(config)).items():
-        value = getattr(config, name)
-        if get_origin(kind) is Literal:
-            checks.check_choice(name, value, get_args(kind))
-        elif kind is int:
-            checks.check_count(name, value, _LEAST.get(name, 1))
-        elif kind is float:
-            low, high = _SPANS.get(name, (0.0, math.inf))
-            checks.check_number(name, value, low, high, open_low=name in _POSITIVE)
 
 
 def completed(settings: Mapping[str, Any]) -> dict[str, Any]:

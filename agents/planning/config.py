@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jumpy_mbrl.checks import check_count, check_number
+from jumpy_mbrl.checks import check_fields
 from jumpy_mbrl.objectives import Bound
 from jumpy_mbrl.processes import check_at_once
 
@@ -46,10 +46,9 @@ class SearchConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_count("rollouts_at_once", self.rollouts_at_once)
-        check_count("finalists", self.finalists, low=0)
-        check_count("perturbations", self.perturbations, low=0)
-        check_number("action_noise", self.action_noise, 0.0)
+        least = dict.fromkeys(("finalists", "perturbations", "gradient_steps"), 0)
+        positive, free = ("learning_rate", "initial_std"), ("momentum", "seed", "threads")
+        check_fields(self, least, {}, positive, free)
         check_at_once("threads", self.threads)
         if self.finalists and not self.perturbations:
             raise ValueError(
@@ -83,10 +82,6 @@ class PlannerConfig(SearchConfig):
     skip_certain: bool = False
 
     def __post_init__(self) -> None:
-        check_count("candidates", self.candidates)
-        check_count("refined", self.refined)
-        check_count("gradient_steps", self.gradient_steps, low=0)
-        check_number("learning_rate", self.learning_rate, 0.0, open_low=True)
         super().__post_init__()
         if self.skip_certain and not self.finalists:
             raise ValueError("skip_certain needs a robust selection; set finalists > 0")
@@ -120,11 +115,6 @@ class CEMConfig(SearchConfig):
     momentum: float = 0.1
 
     def __post_init__(self) -> None:
-        check_count("population", self.population)
-        check_count("elites", self.elites)
-        check_count("iterations", self.iterations)
-        check_number("initial_std", self.initial_std, 0.0, open_low=True)
-        check_number("minimum_std", self.minimum_std, 0.0)
         super().__post_init__()
         if self.elites > self.population:
             raise ValueError(

@@ -20,7 +20,7 @@ from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.envs.physics import advance, shoot
 from jumpy_mbrl.envs.pixels import PixelConfig, draw_pixels
 from jumpy_mbrl.envs.rules import plane_task
-from jumpy_mbrl.evaluation.tables import Tables, drawn_objective, play
+from jumpy_mbrl.evaluation.tables import Tables, drawn_objective, play, true_state
 from jumpy_mbrl.models.base import State
 from jumpy_mbrl.models.world import warn_of_other_world
 from jumpy_mbrl.objectives import Objective, objective_of
@@ -163,10 +163,8 @@ def _state(
     """The state that a planner starts from: for an oracle the true positions and velocities."""
     if not planner.oracle:
         return planner.observe(frames[None])
-    model: Any = planner.model
-    moving = (truth[0], truth[1] * config.dt)
-    like: Any = {"dtype": torch.float32, "device": planner.device}
-    state: State = model.state_from(*(torch.as_tensor(x.reshape(1, -1), **like) for x in moving))
+    positions, velocities = (part.reshape(1, -1) for part in truth)
+    state: State = true_state(planner, positions, velocities, config.dt)
     return state
 
 

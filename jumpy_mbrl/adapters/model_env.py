@@ -193,8 +193,6 @@ class WorldModelVectorEnv(BilliardsVectorEnv, GymVectorEnv):
                 if frame:
                     self._tables.play(np.zeros((self.num_envs, 2)), rows)
                 self._film[rows, frame] = self._tables.x[rows]
-        self._rewards[rows] = 0.0
-        self._successes[rows] = False
         self._stops[rows] = self.step_by == "frame"
         self._stops[rows, -1] = True
         first = 0 if self.step_by == "frame" else lead_in

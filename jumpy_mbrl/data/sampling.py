@@ -66,12 +66,7 @@ class WindowSampler:
     def __init__(
         self, dataset: SequenceData, device: torch.device | None = None, window: int = 4
     ) -> None:
-        length = torch.from_numpy(lengths(dataset))
-        if int(length.max()) <= window:
-            raise ValueError(
-                f"expected sequences of more than {window} frames, the model's window, got "
-                f"{int(length.max())}; take a smaller window"
-            )
+        length = _lengths_beyond(window, dataset)
         self._moments = (length - window).clamp_min(0)
         self._is_padded = bool((length < dataset.obs.shape[1]).any())
         self._obs = torch.from_numpy(dataset.obs).to(device)
@@ -124,13 +119,8 @@ class StartSampler:
         bodies: int = 1,
         draws: int = 1,
     ) -> None:
-        self._length = torch.from_numpy(lengths(dataset))
+        self._length = _lengths_beyond(window, dataset)
         self._rows = (self._length > window).nonzero().squeeze(1)
-        if not len(self._rows):
-            raise ValueError(
-                f"expected sequences of more than {window} frames, the model's window, got "
-                f"{int(self._length.max())}; take a smaller window"
-            )
         self._obs = torch.from_numpy(dataset.obs).to(device)
         self._action = torch.from_numpy(dataset.action).to(device)
         self._first, self._draws, self._device = window - 1, draws, device
@@ -243,6 +233,17 @@ class _Seen(NamedTuple):
     action: NDArray[np.float32]
     context_frames: int
     length: NDArray[np.int64]
+
+
+def _lengths_beyond(window: int, dataset: SequenceData) -> Tensor:
+    """The lengths (n,) of sequences; `ValueError` if all end within the window."""
+    length = torch.from_numpy(lengths(dataset))
+    if int(length.max()) <= window:
+        raise ValueError(
+            f"expected sequences of more than {window} frames, the model's window, got "
+            f"{int(length.max())}; take a smaller window"
+        )
+    return length
 
 
 def _next_action(action: Tensor, last: Tensor) -> Tensor:

@@ -319,7 +319,8 @@ _Choice = tuple[NDArray[np.float32], NDArray[np.float64] | None, NDArray[np.floa
 def _choose(agent: Agent, tables: HeldOut, shown: NDArray[Any]) -> _Choice:
     """Actions (B, 2), and for planners beliefs and ticks, (B,) each."""
     if isinstance(agent, PlanningAgent):
-        state = true_state(agent, tables) if getattr(agent, "oracle", False) else None
+        truth = tables.positions, tables.velocities, tables.config.dt
+        state = true_state(agent, *truth) if getattr(agent, "oracle", False) else None
         plan = agent.plan(shown, state, drawn_objective(tables))
         belief, ticks = (as_array(part).astype(np.float64) for part in (plan.belief, plan.ticks))
         return as_array(plan.action).astype(np.float32), belief, ticks

@@ -233,12 +233,11 @@ def play(tables: HeldOut, actions: NDArray[np.floating[Any]]) -> Outcomes:
     return Outcomes(is_success, hits[0], hits[1], paths)
 
 
-def true_state(agent: Any, tables: HeldOut) -> Any:
-    """The true state in the form of the agent's model: velocities per frame."""
-    velocities = tables.velocities * tables.config.dt
+def true_state(agent: Any, positions: NDArray[Any], velocities: NDArray[Any], dt: float) -> Any:
+    """The true state (B, D) in the form of the agent's model: velocities per frame."""
     return agent.model.state_from(
-        torch.as_tensor(tables.positions, dtype=torch.float32, device=agent.device),
-        torch.as_tensor(velocities, dtype=torch.float32, device=agent.device),
+        torch.as_tensor(positions, dtype=torch.float32, device=agent.device),
+        torch.as_tensor(velocities * dt, dtype=torch.float32, device=agent.device),
     )
 
 

@@ -26,6 +26,7 @@ from jumpy_mbrl.envs import BILLIARDS_2D
 from jumpy_mbrl.evaluation import VARIANTS
 from jumpy_mbrl.files import entries_of
 from jumpy_mbrl.lab import style
+from jumpy_mbrl.lab.store import span
 
 Figures = Mapping[str, Mapping[str, Any]]
 """Of each agent by name, as results.json holds them."""
@@ -108,8 +109,7 @@ def save_tables_figure(results: Mapping[str, Figures], path: str | os.PathLike[s
         for index, (name, figures) in enumerate(agents.items()):
             place = row + (index - 0.5 * (len(agents) - 1)) / (len(names) + _GAP)
             points[name].append((place, figures["success"], *figures["ci95"]))
-    counts = [figures["n"] for agents in results.values() for figures in agents.values()]
-    n = " to ".join(f"{count:,}" for count in dict.fromkeys((min(counts), max(counts))))
+    n = span(figures["n"] for agents in results.values() for figures in agents.values())
     caption = f"{n} held-out tables of each kind, played in the real environment; 95 % intervals"
     height = 1.95 + _POINT_HEIGHT * (len(names) + _GAP) * len(results)
     with style.new_figure(path, (_WIDTH, height)) as figure:

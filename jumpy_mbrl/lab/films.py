@@ -24,6 +24,7 @@ from jumpy_mbrl.checks import check_choice, check_count
 from jumpy_mbrl.envs import rendering, scene
 from jumpy_mbrl.envs.pixels import Color
 from jumpy_mbrl.envs.rendering import FAINT, ROOM, TEXT, YELLOW, Canvas, Point
+from jumpy_mbrl.envs.rules import on_target
 from jumpy_mbrl.envs.video import save_gif
 from jumpy_mbrl.files import atomic_write
 from jumpy_mbrl.lab.rollouts import Rollout, Shot, imagined_rollout, real_rollout
@@ -258,8 +259,7 @@ def _has_arrived(shot: Shot, rollout: Rollout, k: int) -> bool:
     times = rollout.times[: k + 1]
     frames = rollout.way[: k + 1][(times % 1.0 == 0.0) & (times > shot.now)]
     x, y = frames[:, min(1, frames.shape[1] - 1)].T
-    x_low, x_high, y_low, y_high = shot.config.target
-    return bool(((x >= x_low) & (x <= x_high) & (y >= y_low) & (y <= y_high)).any())
+    return bool(on_target(x, y, shot.config.target).any())
 
 
 def _dots(places: Doubles, colors: Sequence[Color], radius: float) -> list[scene.Path]:

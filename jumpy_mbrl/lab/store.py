@@ -78,6 +78,12 @@ def markdown(
     return [first, rule, *others]
 
 
+def span(numbers: Iterable[int]) -> str:
+    """(300, 1000, 700) as "300 to 1,000", and numbers that are all alike as one."""
+    ends = sorted(set(numbers))
+    return " to ".join(f"{number:,}" for number in dict.fromkeys((ends[0], ends[-1])))
+
+
 def percent(share: float) -> str:
     """0.5 as "50.0 %"."""
     return f"{100.0 * share:.1f} %"

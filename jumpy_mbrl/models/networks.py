@@ -74,9 +74,6 @@ def _exact(layer: nn.Linear, inputs: Tensor) -> Tensor:
         return nn.functional.linear(inputs, layer.weight, layer.bias)
     with torch.autocast(kind, enabled=False):
         return nn.functional.linear(inputs.to(layer.weight.dtype), layer.weight, layer.bias)
-    with torch.autocast(inputs.device.type, enabled=False):
-        out = layer(inputs.to(layer.weight.dtype))
-    return out
 
 
 def _factors(factors: tuple[float, ...]) -> Tensor | None:

@@ -19,7 +19,6 @@ beside it in full.
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -35,6 +34,7 @@ from jumpy_mbrl.envs.config import Start
 from jumpy_mbrl.envs.rendering import Window
 from jumpy_mbrl.play.game import Game
 
+ERRORS = (pygame.error,)
 HINT = "pull back and let go   A agent   R again   N new   T target (or right drag)   Q quit"
 LEFT, RIGHT = 1, 3
 Opponent = Literal[
@@ -135,11 +135,6 @@ def play(args: Args) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit code (2 after a one-line error)."""
-    args = tyro.cli(Args, args=argv, description=__doc__)
-    try:
-        play(args)
-    except (ValueError, pygame.error) as error:
-        print(f"play: {error}", file=sys.stderr)
-        return 2
+    """Runs the command line; returns the exit code."""
+    play(tyro.cli(Args, args=argv, description=__doc__))
     return 0

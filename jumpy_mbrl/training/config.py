@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from jumpy_mbrl import checks
 from jumpy_mbrl.data.dataset import DatasetConfig
@@ -19,11 +19,6 @@ Schedule = Literal["exponential", "cosine"]
 Precision = Literal["float32", "bfloat16"]
 
 _FREE_ON_RESUME = ("device", "threads", "compile")
-_CHOICES = {
-    "optimizer": get_args(OptimizerName),
-    "schedule": get_args(Schedule),
-    "precision": get_args(Precision),
-}
 
 
 @dataclass(frozen=True)
@@ -89,21 +84,13 @@ class TrainingConfig:
     compile: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "decay_every"):
-            checks.check_count(name, getattr(self, name))
-        for name in ("validation_interval", "checkpoint_interval"):
-            checks.check_count(name, getattr(self, name))
-        for name in ("patience", "seed", "threads"):
-            checks.check_count(name, getattr(self, name), 0)
-        for name in ("learning_rate", "decay", "grad_clip"):
-            checks.check_number(name, getattr(self, name), 0.0, open_low=True)
-        checks.check_number("weight_decay", self.weight_decay, 0.0)
-        if checks.check_number("average", self.average, 0.0, 1.0) == 1.0:
+        least = {"patience": 0, "seed": 0, "threads": 0}
+        positive = ("learning_rate", "decay", "grad_clip")
+        checks.check_fields(self, least, {"average": (0.0, 1.0)}, positive)
+        if self.average == 1.0:
             raise ValueError(
                 "expected average to be below 1, got 1.0, which keeps the first weights"
             )
-        for name, known in _CHOICES.items():
-            checks.check_choice(name, getattr(self, name), known)
         name = model_name(self.model)
         kind = MODELS[name].model
         if self.precision not in kind.precisions:

@@ -54,7 +54,7 @@ def _single_environments(clock: Clock) -> Iterator[Row]:
     yield ratio_row(label, rates[CARTPOLE] / rates["coords"], CARTPOLE, at_most=1.5)
 
 
-def _stepper(env: Any, steps: int = 500) -> Work:
+def _stepper(env: Any) -> Work:
     """Steps an environment, resetting it whenever an episode ends."""
     env.reset(seed=0)
     env.action_space.seed(0)
@@ -62,13 +62,13 @@ def _stepper(env: Any, steps: int = 500) -> Work:
 
     def work() -> int:
         elapsed = 0
-        for step in range(steps):
+        for step in range(500):
             _, _, terminated, truncated, _ = env.step(actions[step % 64])
             elapsed += 1
             if terminated or truncated or elapsed == 44:
                 env.reset()
                 elapsed = 0
-        return steps
+        return 500
 
     return work
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from jumpy_mbrl.lab import style
 from jumpy_mbrl.lab.learning.curves import PLANNER, Curve
+from jumpy_mbrl.lab.store import span
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -153,13 +154,8 @@ def mark_logarithmically(axes: Axes, label: str, marks: Sequence[Marks]) -> None
 def _caption(curves: Sequence[Curve], rivals: bool) -> str:
     points = [point for curve in curves for point in (*curve.by_frames, *curve.by_time)]
     seeds = [point.seeds for point in points]
-    trained = "one seed" if max(seeds) == 1 else f"means of {_range(seeds)} seeds"
+    trained = "one seed" if max(seeds) == 1 else f"means of {span(seeds)} seeds"
     bands = "" if max(seeds) == 1 else ", in bands from the worst to the best"
     if rivals:
         bands = ", in bands of 95 % intervals; each point is a training of its own"
-    return f"{_range([point.n for point in points])} held-out tables; {trained}{bands}"
-
-
-def _range(numbers: Sequence[int]) -> str:
-    ends = dict.fromkeys((min(numbers), max(numbers)))
-    return " to ".join(f"{number:,}" for number in ends)
+    return f"{span(point.n for point in points)} held-out tables; {trained}{bands}"

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from jumpy_mbrl.data.tasks import TASKS
 from jumpy_mbrl.lab import style
 from jumpy_mbrl.lab.reproduce import table
+from jumpy_mbrl.lab.store import span
 from jumpy_mbrl.training.presets import NETWORKS, SETTINGS, network_of
 
 if TYPE_CHECKING:
@@ -273,7 +274,7 @@ def save_capacity_figure(models: Mapping[str, Found], path: Path, quick: bool = 
         for name, entries in models.items():
             scored = _scored(entries)
             if scored:
-                steps = table.span(sorted({entry["steps"] for entry in scored.values()}))
+                steps = span(entry["steps"] for entry in scored.values())
                 look: Any = {"color": _color(name), "marker": "o"}
                 look["label"] = f"{name}, {steps} steps"
                 tests = [entry["test"] for entry in scored.values()]

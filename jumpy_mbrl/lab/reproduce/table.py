@@ -8,7 +8,7 @@ from typing import Any
 
 from jumpy_mbrl.data.tasks import TASKS
 from jumpy_mbrl.evaluation.sequences import ONE_STEP_FRAMES
-from jumpy_mbrl.lab.store import markdown
+from jumpy_mbrl.lab.store import markdown, span
 from jumpy_mbrl.training.presets import NETWORKS, SETTINGS, TASK_MODELS
 
 Found = Mapping[str, Any]
@@ -136,7 +136,7 @@ def summary(tasks: Tasks) -> list[str]:
     for task, entries in found.items():
         papers = PAPERS.get(task, {})
         good = [run for runs in entries.values() for run in succeeded(runs)]
-        seeds = sorted({len(succeeded(entries[name])) for name in models if name in entries})
+        seeds = [len(succeeded(entries[name])) for name in models if name in entries]
         row = [task, *(_papers_figures(papers.get(name)) for name in ("rnn", "jumpy-rnn"))]
         row += [_number(good[0]["mean_sequence_mse"]) if good else "-"]
         row += [_brief(task, entries.get(name)) for name in models]
@@ -194,7 +194,7 @@ def _full_cells(runs: Sequence[Found]) -> Iterator[str]:
     yield _spread(_test(runs, "mean_jump"), ".3g")
     yield f"{first['weights']:,}"
     precision = first["config"].get("precision", "float32")  # Older runs had no other.
-    seen = span(sorted({run["steps"] * run["config"]["batch_size"] for run in runs}))
+    seen = span(run["steps"] * run["config"]["batch_size"] for run in runs)
     yield seen if precision == "float32" else f"{seen} in {precision}"
     yield f"{first['training_frames']:,}"
     seconds = [run["training_seconds"] for run in runs]
@@ -238,11 +238,6 @@ def _spread(values: Sequence[float], form: str = ".2e") -> str:
     mean, *ends = (_number(value, form) for value in (_mean(values), min(values), max(values)))
     several = len(values) > 1 and not math.isnan(_mean(values))
     return f"{mean} ({' to '.join(ends)})" if several else mean
-
-
-def span(values: Sequence[int]) -> str:
-    """Of ascending numbers the only one, or the first to the last."""
-    return " to ".join(f"{value:,}" for value in values[:: max(len(values) - 1, 1)])
 
 
 def _number(value: float, form: str = ".2e") -> str:
