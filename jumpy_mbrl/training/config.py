@@ -42,6 +42,8 @@ class TrainingConfig:
         weight_decay: decoupled from the gradient.
         schedule: "exponential": the rate is multiplied by `decay` every `decay_every` steps;
             "cosine": it falls to zero at the last step along half a cosine.
+        restart: step at which the cosine, at zero, begins again (Loshchilov and Hutter 2017), for
+            models that learn one thing after the other; 0 for never.
         decay: factor of the exponential schedule. (Paper: 0.9.)
         decay_every: steps between two such factors. (Paper: 1000.)
         average: how much of the average of the weights each step keeps, in [0, 1), and the first
@@ -75,6 +77,7 @@ class TrainingConfig:
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
     schedule: Schedule = "exponential"
+    restart: int = 0
     decay: float = 0.9
     decay_every: int = 1000
     average: float = 0.0
@@ -93,7 +96,7 @@ class TrainingConfig:
             checks.check_count(name, getattr(self, name))
         for name in ("validation_interval", "checkpoint_interval"):
             checks.check_count(name, getattr(self, name))
-        for name in ("patience", "seed", "threads"):
+        for name in ("patience", "restart", "seed", "threads"):
             checks.check_count(name, getattr(self, name), 0)
         for name in ("learning_rate", "decay", "grad_clip"):
             checks.check_number(name, getattr(self, name), 0.0, open_low=True)
@@ -126,7 +129,9 @@ class TrainingConfig:
     def learning_rate_at(self, step: int) -> float:
         """The learning rate of the update number ``step``, from 0 on."""
         if self.schedule == "cosine":
-            return self.learning_rate * 0.5 * (1.0 + math.cos(math.pi * step / self.steps))
+            begin, end = (0, self.restart) if step < self.restart else (self.restart, self.steps)
+            done = (step - begin) / max(end - begin, 1)
+            return self.learning_rate * 0.5 * (1.0 + math.cos(math.pi * done))
         return self.learning_rate * self.decay ** (step // self.decay_every)
 
     def has_ended(self, step: int, history: Sequence[Mapping[str, float]]) -> bool:
