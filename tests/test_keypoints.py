@@ -90,14 +90,15 @@ def test_gradients_flow_from_the_plan_to_the_pictures(shipped: SeenPlaces) -> No
 
 def test_pictures_alone_teach_keypoints(tmp_path: Path) -> None:
     run: Any = preset("keypoint-jump")
-    config = replace(SMALL, looking_steps=480, labelled=60)
+    config = replace(SMALL, looking_steps=240, labelled=60)
     run = replace(
         run,
         model=config,
         train_data=replace(run.train_data, num_trajectories=100, pixels="paper"),
         validation_data=replace(run.validation_data, num_trajectories=2, pixels="paper"),
-        steps=482,
-        restart=480,
+        steps=242,
+        restart=240,
+        batch_size=256,
         device="cpu",
     )
     best = train(run, tmp_path / "run", data_dir=tmp_path, progress=False)
@@ -106,7 +107,7 @@ def test_pictures_alone_teach_keypoints(tmp_path: Path) -> None:
     held_out = tables(20)
     pictures = torch.from_numpy(held_out.pictures((28, 28, 1))).flatten(2) / 255.0
     missed = SeenPlaces(model).observe(pictures).obs - torch.from_numpy(held_out.positions)
-    assert missed.abs().median() < 5e-3
+    assert missed.abs().median() < 1e-2
 
 
 def test_true_places_teach_nothing_but_the_head(tmp_path: Path) -> None:
@@ -139,8 +140,7 @@ def test_the_keypoint_that_follows_actions_is_the_actor() -> None:
     obs = speed.cumsum(axis=1).reshape(50, 8, 6).astype(np.float32)
     seen = Seen(obs, action, 4, np.full(50, 8))
     model = KeypointJump(replace(SMALL, num_bodies=3))
-    matrix, told = rng.normal(size=(6, 6)), obs[:20, 0]
-    told = told @ matrix + 0.3
+    told = obs[:20, 0] @ rng.normal(size=(6, 6)) + 0.3
     settled = model.settle(seen, told)
     assert model.order.tolist() == [2, 0, 1]
     np.testing.assert_array_equal(settled.obs[..., :2], obs[..., 4:])
@@ -177,11 +177,10 @@ def test_a_killed_run_ends_with_the_same_bytes(
     whole = train(run, tmp_path / "whole", data_dir=tmp_path, progress=False)
     loss = KeypointJump.loss
     for last in (2, 4):
-        left = [last if last == 2 else 2]
+        left = iter(range(2))
 
-        def dying(self: KeypointJump, batch: dict[str, Tensor], left: list[int] = left) -> object:
-            left[0] -= 1
-            if left[0] < 0:
+        def dying(self: KeypointJump, batch: dict[str, Tensor], left: Any = left) -> object:
+            if next(left, None) is None:
                 raise KeyboardInterrupt
             return loss(self, batch)
 
@@ -198,7 +197,7 @@ def test_a_killed_run_ends_with_the_same_bytes(
 
 
 def test_it_plans_from_pictures() -> None:
-    player = agents.load_agent("jumpy-keypoints", config=QUICK)
+    player: Any = agents.load_agent("jumpy-keypoints", config=QUICK)
     held_out = tables(16)
     result = evaluation.evaluate_agent(player, held_out)
     assert result.training_frames == 45 * 30_000

@@ -45,7 +45,9 @@ CONFIGS: dict[str, Any] = {
     "event-jump on a line": models.EventJumpConfig(axes=1, hidden_size=8),
     "fold-jump": models.FoldJumpConfig(hidden_size=8),
     "sprite-jump": models.SpriteJumpConfig(hidden_size=8, size=12),
-    "keypoint-jump": models.KeypointJumpConfig(hidden_size=8, event_size=8, horizon=6, size=12),
+    "keypoint-jump": models.KeypointJumpConfig(
+        hidden_size=8, event_size=8, horizon=6, size=6, channels=1, width=3
+    ),
 }
 PICTURED = "sprite-jump", "keypoint-jump"
 KINDS = tuple(CONFIGS)
@@ -78,6 +80,8 @@ def make(name: str) -> WorldModel:
             for name, weight in getattr(model, "bodies", model).named_parameters():
                 if "alone" in name or "pair" in name or name.startswith("act"):
                     nn.init.normal_(weight, std=0.04)
+        if isinstance(model, models.KeypointJump):
+            nn.init.normal_(model.eyes.paint)
         if isinstance(model, models.EventJump) and not isinstance(model, models.FoldJump):
             model.single_level.skip.weight.copy_(torch.tensor([[-1.0, 0.1]]))
             model.single_level.skip.bias.fill_(0.4)
@@ -325,12 +329,13 @@ def test_settings_that_cannot_be_are_refused() -> None:
             if field.name.endswith(("_size", "_steps", "_layers", "_folds")) or field.name in (
                 *("burn_in", "context_frames", "window", "num_balls", "size", "channels"),
             ):
-                none = field.name == "action_size" or name.startswith(("relational", "keypoint"))
+                general = name.startswith(("relational", "keypoint"))
+                none = field.name == "action_size" or general
                 low = 0 if none and field.name in ("action_size", "latent_size") else 1
-                low += name == "relational-jump" and field.name == "window"
+                low += name in ("relational-jump", "keypoint-jump") and field.name == "window"
                 for value in (low - 1, 2.5, True):
                     words = integers.format(field.name, low, value)
-                    if field.name == "action_size" and not name.startswith("relational"):
+                    if field.name == "action_size" and not general:
                         words = "action_size to be"
                     cases.append((name, {field.name: value}, words))
     scales = ((1.0, 2.0, 3.0), ()), ((1.0, 0.0, 1.0, 1.0), (math.inf,), (math.nan,))

@@ -83,7 +83,7 @@ class Keypoints(nn.Module):
             nn.Conv2d(width, width, 3, padding=1, padding_mode="replicate"),
             nn.ReLU(),
             nn.Conv2d(width, count, 1),
-        ).to(memory_format=torch.channels_last)
+        )
         self.painter = nn.Sequential(
             nn.Linear(2, _PAINTER), nn.SiLU(), nn.Linear(_PAINTER, _PAINTER), nn.SiLU()
         )
