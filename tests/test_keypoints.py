@@ -22,7 +22,7 @@ from jumpy_mbrl.training.presets import preset
 
 SHIPPED = "keypoints-billiards2d"
 SMALL = KeypointJumpConfig(
-    size=28, channels=1, hidden_size=8, event_size=8, looking_steps=3, labelled=9
+    hidden_size=8, event_size=8, size=28, channels=1, looking_steps=3, labelled=9
 )
 QUICK = agents.PlannerConfig(
     candidates=16, refined=2, gradient_steps=2, finalists=2, perturbations=4
@@ -42,10 +42,6 @@ def shipped() -> SeenPlaces:
     model = from_pretrained(SHIPPED)
     assert isinstance(model, KeypointJump)
     return SeenPlaces(model)
-
-
-def drawn(folder: Path, count: int = 12) -> Any:
-    return load_data(data.DatasetConfig(num_trajectories=count, pixels="paper"), folder)
 
 
 # -- what is seen --------------------------------------------------------------------------------
@@ -71,10 +67,8 @@ def test_it_paints_what_it_imagines(shipped: SeenPlaces) -> None:
         imagined = model.imagine(model.observe(pictures), [0.0, 0.5, 3.0])
     assert imagined.obs.shape == (8, 3, 64 * 64 * 3)
     torch.testing.assert_close(imagined.obs[:, 0], pictures[:, -1])
-    painted = model.decode(model.observe(pictures).hidden)
-    still = model.eyes.background.flatten()
-    now = pictures[:, -1]
-    assert (painted - now).square().mean() < 0.2 * (still - now).square().mean()
+    missed = model.decode(model.observe(pictures).hidden) - pictures[:, -1]
+    assert missed.square().mean() < 1e-4
 
 
 def test_gradients_flow_from_the_plan_to_the_pictures(shipped: SeenPlaces) -> None:
@@ -90,10 +84,9 @@ def test_gradients_flow_from_the_plan_to_the_pictures(shipped: SeenPlaces) -> No
 
 def test_pictures_alone_teach_keypoints(tmp_path: Path) -> None:
     run: Any = preset("keypoint-jump")
-    config = replace(SMALL, looking_steps=240, labelled=60)
     run = replace(
         run,
-        model=config,
+        model=replace(SMALL, looking_steps=240, labelled=60),
         train_data=replace(run.train_data, num_trajectories=100, pixels="paper"),
         validation_data=replace(run.validation_data, num_trajectories=2, pixels="paper"),
         steps=242,
@@ -101,9 +94,7 @@ def test_pictures_alone_teach_keypoints(tmp_path: Path) -> None:
         batch_size=256,
         device="cpu",
     )
-    best = train(run, tmp_path / "run", data_dir=tmp_path, progress=False)
-    model = from_pretrained(best)
-    assert isinstance(model, KeypointJump)
+    model: Any = from_pretrained(train(run, tmp_path / "run", data_dir=tmp_path, progress=False))
     held_out = tables(20)
     pictures = torch.from_numpy(held_out.pictures((28, 28, 1))).flatten(2) / 255.0
     missed = SeenPlaces(model).observe(pictures).obs - torch.from_numpy(held_out.positions)
@@ -111,7 +102,7 @@ def test_pictures_alone_teach_keypoints(tmp_path: Path) -> None:
 
 
 def test_true_places_teach_nothing_but_the_head(tmp_path: Path) -> None:
-    film = drawn(tmp_path)
+    film: Any = load_data(data.DatasetConfig(num_trajectories=12, pixels="paper"), tmp_path)
 
     class Lying:
         obs, action, context_frames = film.obs, film.action, 4
@@ -189,8 +180,8 @@ def test_a_killed_run_ends_with_the_same_bytes(
             train(run, tmp_path / "part", data_dir=tmp_path, progress=False, resume=last > 2)
     monkeypatch.setattr(KeypointJump, "loss", loss)
     best = train(run, tmp_path / "part", data_dir=tmp_path, progress=False, resume=True)
-    name = "model.safetensors"
-    assert (best / name).read_bytes() == (whole / name).read_bytes()
+    first, again = ((folder / "model.safetensors").read_bytes() for folder in (whole, best))
+    assert first == again
 
 
 # -- the agent -----------------------------------------------------------------------------------

@@ -42,8 +42,6 @@ class TrainingConfig:
         weight_decay: decoupled from the gradient.
         schedule: "exponential": the rate is multiplied by `decay` every `decay_every` steps;
             "cosine": it falls to zero at the last step along half a cosine.
-        restart: step at which the cosine, at zero, begins again (Loshchilov and Hutter 2017), for
-            models that learn one thing after the other; 0 for never.
         decay: factor of the exponential schedule. (Paper: 0.9.)
         decay_every: steps between two such factors. (Paper: 1000.)
         average: how much of the average of the weights each step keeps, in [0, 1), and the first
@@ -64,6 +62,8 @@ class TrainingConfig:
             CPU the steps of the LatentJump, and of the RNN on pictures, become somewhat shorter,
             those of the ODE-RNN longer; ``scripts/bench.py train`` measures these. Measure others
             before a long run. Not for the JumpyRNN, whose loop over lines depends on the data.
+        restart: step at which the cosine, at zero, begins again (Loshchilov and Hutter 2017), for
+            models that learn one thing after the other; 0 for never.
     """
 
     model: ModelConfig
@@ -77,7 +77,6 @@ class TrainingConfig:
     learning_rate: float = 1e-3
     weight_decay: float = 0.0
     schedule: Schedule = "exponential"
-    restart: int = 0
     decay: float = 0.9
     decay_every: int = 1000
     average: float = 0.0
@@ -90,6 +89,7 @@ class TrainingConfig:
     threads: int = 0
     precision: Precision = "float32"
     compile: bool = False
+    restart: int = 0
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "decay_every"):
