@@ -1,4 +1,4 @@
-"""KeypointJump: a jumpy model of pictures that finds keypoints by itself, of which none is a ball.
+"""KeypointJump: a jumpy model of pictures that finds keypoints by itself and knows of no balls.
 
 A convolutional network turns a picture into K maps, of which each has its centre at a keypoint
 (Jakab et al. 2018, "Unsupervised Learning of Object Landmarks through Conditional Image
@@ -7,7 +7,7 @@ come to lie on what moves, always at the same point of it. A ``RelationalJump`` 
 move. Its state is read, and its future painted, in pictures; places of balls, which objectives ask
 for, are read from the keypoints by a linear head that some labelled pictures teach.
 
-Letters: B batch, T frames, K keypoints, P pixels, C channels, D = P * C.
+Letters: B batch, T frames, K keypoints, K' query times, P pixels, C channels, D = P * C.
 """
 
 from __future__ import annotations
@@ -123,7 +123,11 @@ class Keypoints(nn.Module):
 
 
 class KeypointJump(WorldModel):
-    """Learned keypoints around a ``RelationalJump``."""
+    """Learned keypoints around a ``RelationalJump``.
+
+    Observes pictures (B, T, D) of numbers from 0 to 1, rows from the top, channels last and red
+    first (`ValueError` if blue comes first), and imagines such. `SeenPlaces` imagines places.
+    """
 
     batch_kind = "picture-starts"
     precisions = ("float32",)
@@ -174,7 +178,7 @@ class KeypointJump(WorldModel):
         """The keypoints of sequences in their final order, by which actions act on the actors.
 
         Takes units from them, and, where they are told, the head from places (n, 2K) of balls in
-        the first frames of the first n sequences.
+        the first frames of the first n sequences; `ValueError` if these are other than K balls.
         """
         order = torch.tensor(_actors_first(seen, self.config))
         self.order.copy_(self.order[order.to(self.order.device)])
