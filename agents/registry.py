@@ -17,6 +17,7 @@ from jumpy_mbrl.models.bodies.placement import LineSimulator, PlacementModel
 from jumpy_mbrl.models.bodies.seeing import SeeingModel
 from jumpy_mbrl.models.bodies.simulator import SimulatorModel
 from jumpy_mbrl.models.bodies.sprite_jump import SpriteJump
+from jumpy_mbrl.models.keypoint_jump import KeypointJump, SeenPlaces
 from jumpy_mbrl.models.pretrained import from_pretrained, pretrained_text
 from jumpy_mbrl.models.world import learned_a_line, warn_of_other_world
 from jumpy_mbrl.objectives import objective_of
@@ -72,7 +73,10 @@ AGENTS: dict[str, AgentEntry] = {
 PIXEL_AGENTS: dict[str, AgentEntry] = {
     "jumpy-pixels": AgentEntry(
         "plans with our best jumpy model, and sees pictures alone", "sprite-64-billiards2d"
-    )
+    ),
+    "jumpy-keypoints": AgentEntry(
+        "plans with keypoints that it found in pictures by itself", "keypoints-billiards2d"
+    ),
 }
 """Every agent that is shown pictures, as ``obs_type="pixels"`` does."""
 _IMAGINES = "fold-billiards2d"
@@ -152,7 +156,7 @@ def load_agent(
             f"agent {name!r} has no model of balls on a line; of the agents that learn, {able} have"
         )
     models = [model_for(from_pretrained(part, device=place), task) for part in (source, *ensemble)]
-    if isinstance(models[0], SeeingModel) != (name in PIXEL_AGENTS):
+    if isinstance(models[0], SeeingModel | SeenPlaces) != (name in PIXEL_AGENTS):
         raise ValueError(
             f"agent {name!r} is shown {'pictures' if name in PIXEL_AGENTS else 'coordinates'}, but "
             f"its checkpoint {pretrained_text(source)!r} is a model of the other"
@@ -178,7 +182,8 @@ def _simulator(task: Task) -> WorldModel:
 def model_for(model: WorldModel, task: Task) -> WorldModel:
     """The model with the balls and the action of the task.
 
-    A ``SpriteJump`` becomes one that is shown pictures and imagines places (``SeeingModel``).
+    A ``SpriteJump`` becomes one that is shown pictures and imagines places (``SeeingModel``), a
+    ``KeypointJump`` likewise (``SeenPlaces``).
     On a line, a model that has learned the action is taken as it is; to one that has only ever
     watched, the action is given (`PlacementModel`).
 
@@ -198,12 +203,15 @@ def model_for(model: WorldModel, task: Task) -> WorldModel:
     balls = task.config.num_balls
     if isinstance(model, SpriteJump):
         return SeeingModel(model, balls, from_pretrained(_IMAGINES, like_of(model).device))
-    if model.obs_size == 2 * balls:
+    if isinstance(model, KeypointJump):
+        model = SeenPlaces(model)
+    known = model.num_balls if isinstance(model, SeenPlaces) else model.obs_size // 2
+    if known == balls:
         return model
     for_balls = getattr(model, "for_balls", None)
     if for_balls is None:
         raise OtherGameError(
-            f"expected {model.obs_size // 2} balls, which the {type(model).__name__} was made for, "
+            f"expected {known} balls, which the {type(model).__name__} was made for, "
             f"got {balls}; take an agent whose model can be carried over to other tables, such as "
             f"'jumpy', or 'simulator'"
         )

@@ -45,7 +45,11 @@ CONFIGS: dict[str, Any] = {
     "event-jump on a line": models.EventJumpConfig(axes=1, hidden_size=8),
     "fold-jump": models.FoldJumpConfig(hidden_size=8),
     "sprite-jump": models.SpriteJumpConfig(hidden_size=8, size=12),
+    "keypoint-jump": models.KeypointJumpConfig(
+        hidden_size=8, event_size=8, horizon=6, size=6, channels=1, width=3
+    ),
 }
+PICTURED = "sprite-jump", "keypoint-jump"
 KINDS = tuple(CONFIGS)
 NO_WEIGHTS: dict[str, Callable[[], WorldModel]] = {
     "simulator": SimulatorModel,
@@ -72,10 +76,12 @@ def make(name: str) -> WorldModel:
             for network in (model.encoder, model.decoder):
                 nn.init.normal_(network.last.weight, std=0.4)
             model.hazard.last.weight.mul_(8.0)
-        if isinstance(model, models.RelationalJump):
-            for name, weight in model.named_parameters():
+        if isinstance(model, models.RelationalJump | models.KeypointJump):
+            for name, weight in getattr(model, "bodies", model).named_parameters():
                 if "alone" in name or "pair" in name or name.startswith("act"):
                     nn.init.normal_(weight, std=0.04)
+        if isinstance(model, models.KeypointJump):
+            nn.init.normal_(model.eyes.paint)
         if isinstance(model, models.EventJump) and not isinstance(model, models.FoldJump):
             model.single_level.skip.weight.copy_(torch.tensor([[-1.0, 0.1]]))
             model.single_level.skip.bias.fill_(0.4)
@@ -90,9 +96,11 @@ def model(request: pytest.FixtureRequest) -> WorldModel:
 
 def film(model: WorldModel, length: int = 5) -> Tensor:
     """Frames (3, length, D) of slow balls."""
-    size = 4 if isinstance(model, models.SpriteJump) else model.obs_size
+    size = min(4, model.obs_size)
     ages = torch.arange(length).view(1, -1, 1)
     places = (START.unsqueeze(1) + MOVE.unsqueeze(1) * ages)[..., -size:].double()
+    if isinstance(model, models.KeypointJump):
+        return model.eyes.draw(places.view(-1, 2, 2)).view(3, length, -1).detach()
     return model.sprites.draw(places).detach() if isinstance(model, models.SpriteJump) else places
 
 
@@ -321,12 +329,13 @@ def test_settings_that_cannot_be_are_refused() -> None:
             if field.name.endswith(("_size", "_steps", "_layers", "_folds")) or field.name in (
                 *("burn_in", "context_frames", "window", "num_balls", "size", "channels"),
             ):
-                none = field.name == "action_size" or name.startswith("relational")
+                general = name.startswith(("relational", "keypoint"))
+                none = field.name == "action_size" or general
                 low = 0 if none and field.name in ("action_size", "latent_size") else 1
-                low += name == "relational-jump" and field.name == "window"
+                low += name in ("relational-jump", "keypoint-jump") and field.name == "window"
                 for value in (low - 1, 2.5, True):
                     words = integers.format(field.name, low, value)
-                    if field.name == "action_size" and not name.startswith("relational"):
+                    if field.name == "action_size" and not general:
                         words = "action_size to be"
                     cases.append((name, {field.name: value}, words))
     scales = ((1.0, 2.0, 3.0), ()), ((1.0, 0.0, 1.0, 1.0), (math.inf,), (math.nan,))
@@ -417,7 +426,7 @@ def differentiated(
 
 def learner(name: str) -> WorldModel:
     """A model as it begins to learn; wide, so that half its digits are of little account."""
-    wide = {"hidden_size": 16, "mlp_size": 16, "size": 28}
+    wide = {"hidden_size": 16, "mlp_size": 16, "size": 28, "channels": 1}
     config = CONFIGS[name]
     if name.startswith("event-jump on"):
         config = replace(config, axes=2)
@@ -430,14 +439,14 @@ def learner(name: str) -> WorldModel:
 @pytest.mark.parametrize("name", KINDS)
 def test_its_loss_teaches_all_weights_in_every_precision(name: str, sequences: Any) -> None:
     model = learner(name)
-    data = sequences[name == "sprite-jump"]
+    data = sequences[name in PICTURED]
     loss, log, gradient = differentiated(model, data)
     again = differentiated(model, data)
     assert torch.equal(loss, again[0]) and torch.equal(gradient, again[2])
     assert loss.shape == () and loss.dtype == torch.float32 and bool(loss.isfinite())
     assert bool(gradient.isfinite().all()) and float(gradient.norm()) > 0.0
     assert all(value.shape == () and not value.requires_grad for value in log.values())
-    if name != "sprite-jump":  # which learns to see first
+    if name not in PICTURED:  # which learn to see first
         taught = [bool(w.grad.any()) for w in model.parameters() if w.grad is not None]
         assert sum(taught) >= 0.3 * len(list(model.parameters()))
     assert "float32" in model.precisions
@@ -450,7 +459,7 @@ def test_its_loss_teaches_all_weights_in_every_precision(name: str, sequences: A
         assert not torch.is_autocast_enabled("cpu")
 
 
-@pytest.mark.parametrize("name", KINDS[:-1])
+@pytest.mark.parametrize("name", KINDS[:-2])
 def test_what_is_beyond_the_end_of_a_sequence_teaches_nothing(name: str, sequences: Any) -> None:
     data, rng = sequences[0], np.random.default_rng(0)
     length = np.append(rng.integers(6, 44, 299), 45)
@@ -528,7 +537,8 @@ def test_models_say_what_they_know_unlearned() -> None:
 
 def test_other_numbers_of_balls(model: WorldModel) -> None:
     bodies = getattr(getattr(model, "config", None), "num_bodies", 1)
-    if bodies == 1 and not isinstance(model, models.EventJump):
+    pictured = isinstance(model, models.KeypointJump)
+    if pictured or (bodies == 1 and not isinstance(model, models.EventJump)):
         assert model.for_balls is None
         return
     assert model.for_balls is not None

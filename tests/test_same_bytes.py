@@ -68,9 +68,14 @@ PICTURES = data.TaskConfig("pixel-billiards1d", 24)
 SMALL = {"obs_size": 4, "action_size": 2, "hidden_size": 8, "mlp_size": 8, "noise": 0.01}
 SMALL |= {"burn_in": 4, "action_weight": 3.0, "rollout_weight": 0.5, "rollout_start": 9}
 SMALL |= {"epsilon": 0.02, "forced_jumps": 0.1}
+GENERAL: Found = {"hidden_size": 8, "event_size": 8, "passes": 2}
+GENERALS = {
+    "relational-jump": models.RelationalJumpConfig(**GENERAL),
+    "keypoint-jump": models.KeypointJumpConfig(**GENERAL, size=28, channels=1),
+}
 MADE = {
-    name: models.RelationalJumpConfig(hidden_size=8, event_size=8, passes=2)
-    if name == "relational-jump"
+    name: GENERALS[name]
+    if name in GENERALS
     else kind.config(**{f.name: SMALL[f.name] for f in fields(kind.config) if f.name in SMALL})
     for name, kind in models.MODELS.items()
 }
@@ -111,7 +116,7 @@ def losses(folder: Path) -> Found:
     seeing = models.from_pretrained("jumpy-pixel-billiards1d-task")
     for name, config in {**MADE, "seeing": None}.items():
         model = loop._first_weights(training.TrainingConfig(config)) if config else seeing
-        sequences = loading.load_data(PICTURES if name[0] == "s" else PLANE, folder)
+        sequences = loading.load_data(PICTURES if name[0] in "sk" else PLANE, folder)
         sampler = model.sampler(sequences)
         batch = sampler.sample(16, torch.Generator().manual_seed(5), 0 if config else 400)
         loss, log = model.loss(batch)

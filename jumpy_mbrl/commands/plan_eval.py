@@ -8,9 +8,10 @@
 
 All agents see the same tables, and of each only the four frames before the shot; "simulator" alone
 is told the true state. With --obs pixels (64x64, colour) or pixels28 (28x28, grey) "jumpy-pixels"
-plays too, and is shown pictures; those that are shown coordinates nevertheless are marked so. All
-planners search alike, so that their times compare. Written to --out: results.json, results.csv,
-success.png and calibration.png. compare_tables.py makes one picture of several tables.
+plays too, and is shown pictures, and with pixels "jumpy-keypoints"; those that are shown
+coordinates nevertheless are marked so. All planners search alike, so that their times compare.
+Written to --out: results.json, results.csv, success.png and calibration.png. compare_tables.py
+makes one picture of several tables.
 """
 
 from __future__ import annotations
@@ -45,8 +46,12 @@ ERRORS = (players.OtherWorldWarning,)
 FILES = ("results.json", "results.csv", "success.png", "calibration.png")
 _CONTACTS_SHOWN = (4, 7)
 _MARK = " (coordinates)"
-_SHOWN = {"coords": None, "pixels": "sprite-64-billiards2d", "pixels28": "sprite-28-billiards2d"}
-"""What environments show, and the shipped model that sees it."""
+_SHOWN: dict[str, dict[str, str]] = {
+    "coords": {},
+    "pixels": {name: str(entry.checkpoint) for name, entry in players.PIXEL_AGENTS.items()},
+    "pixels28": {"jumpy-pixels": "sprite-28-billiards2d"},
+}
+"""What environments show, and the agents that see it with the shipped model of each."""
 _COLUMNS = """n successes success ms_per_shot ticks belief ci95_low ci95_high contested_n
 contested_successes contested_success contested_ci95_low contested_ci95_high training_frames
 checkpoint seed"""
@@ -128,7 +133,7 @@ class Args:
     @property
     def known(self) -> tuple[str, ...]:
         """The agents that can be shown what the environment shows."""
-        return (*players.AGENTS, *(players.PIXEL_AGENTS if self.obs != "coords" else ()))
+        return (*players.AGENTS, *_SHOWN[self.obs])
 
     @property
     def ensembles(self) -> dict[str, tuple[Path, ...]]:
@@ -157,8 +162,7 @@ class Args:
             seed=self.seed,
             trust=self.trust,
         )
-        seeing = dict.fromkeys(players.PIXEL_AGENTS, _SHOWN[self.obs])
-        folders, more = {**seeing, **self.weights}, self.ensembles
+        folders, more = {**_SHOWN[self.obs], **self.weights}, self.ensembles
         return {
             self.marked(name): partial(
                 load, name, checkpoint=folders.get(name), ensemble=more.get(name, ())

@@ -21,6 +21,8 @@ _PLAIN: Any = {"dtype": torch.float32, "device": "cpu"}
 
 _ROUNDING = 1e-4
 """Second differences below this are none."""
+_PIXELS = 512
+"""Of each picture that are painted while keypoints are learned."""
 _READ_AT_ONCE = 100
 """Sequences of pictures that are read together."""
 
@@ -177,7 +179,8 @@ class PictureEventSampler:
     the true places, where the data tell them.
 
     ``read`` gives the places (..., D) of what is in pictures (..., D), ``looking_steps`` is for how
-    many updates the model learns to see, ``on_line`` whether it sees balls on a line.
+    many updates the model learns to see, ``on_line`` whether it sees balls on a line, ``told``
+    whether true places are taken.
     """
 
     def __init__(
@@ -188,8 +191,9 @@ class PictureEventSampler:
         read: Callable[[Tensor], Tensor],
         looking_steps: int,
         on_line: bool,
+        told: bool = True,
     ) -> None:
-        self._data, self._device, self._on_line = dataset, device, on_line
+        self._data, self._device, self._on_line, self._told = dataset, device, on_line, told
         self._read, self._looking_steps = read, looking_steps
         self._events: EventSampler | None = None
 
@@ -207,26 +211,67 @@ class PictureEventSampler:
         rows = torch.randint(n, (batch_size,), generator=generator, device="cpu").numpy()
         frames = torch.randint(T, (batch_size,), generator=generator, device="cpu").numpy()
         frames = frames * lengths(self._data)[rows] // T
-        drawn = {"pictures": self._data.obs, "places": getattr(self._data, "places", None)}
+        drawn = {"pictures": self._data.obs, "places": self._places}
         return {
             name: as_frames(torch.from_numpy(array[rows, frames]).to(self._device))
             for name, array in drawn.items()
             if array is not None
         }
 
+    @property
+    def _places(self) -> Any:
+        return getattr(self._data, "places", None) if self._told else None
+
     @torch.no_grad()
-    def _seen(self) -> SequenceData:
+    def _seen(self) -> Seen:
         data, n = self._data, len(self._data.obs)
-        if hasattr(data, "places"):
-            return _Seen(data.places, data.action, data.context_frames, lengths(data))
+        if self._places is not None:
+            return Seen(self._places, data.action, data.context_frames, lengths(data))
         places = [
             self._read(as_frames(torch.from_numpy(data.obs[part]).to(self._device))).cpu().numpy()
             for part in np.array_split(np.arange(n), max(n // _READ_AT_ONCE, 1))
         ]
-        return _Seen(np.concatenate(places), data.action, data.context_frames, lengths(data))
+        return Seen(np.concatenate(places), data.action, data.context_frames, lengths(data))
 
 
-class _Seen(NamedTuple):
+class KeypointSampler(PictureEventSampler):
+    """Draws single pictures while a model learns to see, then starts in sequences of what it sees.
+
+    ``pixels`` is how many a picture has. ``settle`` is given what is seen in all sequences, once,
+    and says from what is drawn then. True places are not looked at.
+    """
+
+    def __init__(
+        self,
+        dataset: SequenceData,
+        device: torch.device | None = None,
+        *,
+        read: Callable[[Tensor], Tensor],
+        pixels: int,
+        looking_steps: int,
+        settle: Callable[[Seen], StartSampler],
+    ) -> None:
+        super().__init__(
+            dataset, device, read=read, looking_steps=looking_steps, on_line=False, told=False
+        )
+        self._pixels, self._settle = pixels, settle
+        self._starts: StartSampler | None = None
+
+    def sample(self, batch_size: int, generator: torch.Generator, step: int = 0) -> Batch:
+        """``pictures`` (B / 8, D), the numbers of some ``pixels`` of each, and how much of looking
+        is over, ``looked`` (B / 8,) from 0 to 1; or what `StartSampler` draws."""
+        if step < self._looking_steps:
+            batch = self._pictures(max(batch_size // 8, 1), generator)
+            rows = len(batch["pictures"])
+            pixels = torch.randint(self._pixels, (rows, _PIXELS), generator=generator, device="cpu")
+            looked = torch.full((rows,), step / self._looking_steps)
+            return {**batch, "pixels": pixels.to(self._device), "looked": looked.to(self._device)}
+        if self._starts is None:
+            self._starts = self._settle(self._seen())
+        return self._starts.sample(batch_size, generator)
+
+
+class Seen(NamedTuple):
     """Sequences of places, as `SequenceData`."""
 
     obs: NDArray[np.float32]

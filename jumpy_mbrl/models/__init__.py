@@ -6,6 +6,7 @@ from jumpy_mbrl.models.bodies.event_jump import EventJump, EventJumpConfig
 from jumpy_mbrl.models.bodies.fold_jump import FoldJump, FoldJumpConfig
 from jumpy_mbrl.models.bodies.sprite_jump import SpriteJump, SpriteJumpConfig
 from jumpy_mbrl.models.jumpy_rnn import JumpyRNN, JumpyRNNConfig
+from jumpy_mbrl.models.keypoint_jump import KeypointJump, KeypointJumpConfig
 from jumpy_mbrl.models.latent_jump import LatentJump, LatentJumpConfig
 from jumpy_mbrl.models.ode_rnn import ODERNN, ODERNNConfig
 from jumpy_mbrl.models.pretrained import (
@@ -31,6 +32,8 @@ __all__ = [
     "Imagined",
     "JumpyRNN",
     "JumpyRNNConfig",
+    "KeypointJump",
+    "KeypointJumpConfig",
     "LatentJump",
     "LatentJumpConfig",
     "LossConfig",

@@ -14,6 +14,7 @@ from jumpy_mbrl.models.bodies.event_jump import EventJump, EventJumpConfig
 from jumpy_mbrl.models.bodies.fold_jump import FoldJump, FoldJumpConfig
 from jumpy_mbrl.models.bodies.sprite_jump import SpriteJump, SpriteJumpConfig
 from jumpy_mbrl.models.jumpy_rnn import JumpyRNN, JumpyRNNConfig
+from jumpy_mbrl.models.keypoint_jump import KeypointJump, KeypointJumpConfig
 from jumpy_mbrl.models.latent_jump import LatentJump, LatentJumpConfig
 from jumpy_mbrl.models.ode_rnn import ODERNN, ODERNNConfig
 from jumpy_mbrl.models.relational_jump import RelationalJump, RelationalJumpConfig
@@ -28,6 +29,7 @@ ModelConfig = (
     | EventJumpConfig
     | FoldJumpConfig
     | SpriteJumpConfig
+    | KeypointJumpConfig
 )
 
 
@@ -47,6 +49,7 @@ MODELS: dict[str, ModelEntry] = {
     "latent-jump": ModelEntry(LatentJump, LatentJumpConfig),
     "relational-jump": ModelEntry(RelationalJump, RelationalJumpConfig),
     "sprite-jump": ModelEntry(SpriteJump, SpriteJumpConfig),
+    "keypoint-jump": ModelEntry(KeypointJump, KeypointJumpConfig),
 }
 """Every kind by the name that presets and saved models use."""
 

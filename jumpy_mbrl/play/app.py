@@ -43,6 +43,7 @@ Opponent = Literal[
     "jumpy-entities",
     "jumpy-flat",
     "jumpy-pixels",
+    "jumpy-keypoints",
     "jumpy-rnn",
     "jump-4",
     "ode-rnn",

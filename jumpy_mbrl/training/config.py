@@ -57,6 +57,8 @@ class TrainingConfig:
             CPU the steps of the LatentJump, and of the RNN on pictures, become somewhat shorter,
             those of the ODE-RNN longer; ``scripts/bench.py train`` measures these. Measure others
             before a long run. Not for the JumpyRNN, whose loop over lines depends on the data.
+        restart: step at which the cosine, at zero, begins again (Loshchilov and Hutter 2017), for
+            models that learn one thing after the other; 0 for never.
     """
 
     model: ModelConfig
@@ -82,9 +84,10 @@ class TrainingConfig:
     threads: int = 0
     precision: Precision = "float32"
     compile: bool = False
+    restart: int = 0
 
     def __post_init__(self) -> None:
-        least = {"patience": 0, "seed": 0, "threads": 0}
+        least = {"patience": 0, "restart": 0, "seed": 0, "threads": 0}
         positive = ("learning_rate", "decay", "grad_clip")
         checks.check_fields(self, least, {"average": (0.0, 1.0)}, positive)
         if self.average == 1.0:
@@ -113,7 +116,9 @@ class TrainingConfig:
     def learning_rate_at(self, step: int) -> float:
         """The learning rate of the update number ``step``, from 0 on."""
         if self.schedule == "cosine":
-            return self.learning_rate * 0.5 * (1.0 + math.cos(math.pi * step / self.steps))
+            begin, end = (0, self.restart) if step < self.restart else (self.restart, self.steps)
+            done = (step - begin) / max(end - begin, 1)
+            return self.learning_rate * 0.5 * (1.0 + math.cos(math.pi * done))
         return self.learning_rate * self.decay ** (step // self.decay_every)
 
     def has_ended(self, step: int, history: Sequence[Mapping[str, float]]) -> bool:

@@ -3,7 +3,7 @@
 Shot tables (`Billiards2D-v0` with one shot): "rnn", "ode-rnn", "jump-4" (constant jumps of 4
 frames), "jumpy-rnn", "event-jump", "fold-jump"; the general model by what it knows: "flat-jump",
 "entities-jump", "space-jump". Of pictures of such shots, as the environment draws them: "sprite-64"
-(64x64x3) and "sprite-28" (28x28, grey).
+(64x64x3) and "sprite-28" (28x28, grey), and "keypoint-jump" (64x64x3), which nobody tells of balls.
 
 Shots on a line (`Billiards1D-v0`): "line-rnn", "line-jumpy-rnn".
 
@@ -35,6 +35,7 @@ from jumpy_mbrl.models.bodies.event_jump import EventJumpConfig
 from jumpy_mbrl.models.bodies.fold_jump import FoldJumpConfig
 from jumpy_mbrl.models.bodies.sprite_jump import SpriteJumpConfig
 from jumpy_mbrl.models.jumpy_rnn import JumpyRNNConfig
+from jumpy_mbrl.models.keypoint_jump import KeypointJumpConfig
 from jumpy_mbrl.models.latent_jump import LatentJumpConfig
 from jumpy_mbrl.models.ode_rnn import ODERNNConfig
 from jumpy_mbrl.models.relational_jump import RelationalJumpConfig
@@ -142,6 +143,15 @@ _FLAT = replace(
         num_bodies=1, body_size=4, same_everywhere=False, hidden_size=256, event_size=128
     ),
     steps=20_000,
+)
+_KEYPOINTS = replace(
+    _SPACE,
+    model=KeypointJumpConfig(passes=2),
+    train_data=DatasetConfig(num_trajectories=30_000, pixels="default"),
+    validation_data=DatasetConfig(num_trajectories=50, split="validation", pixels="default"),
+    steps=12_000,
+    restart=2000,
+    validation_interval=1000,
 )
 _LINE_DATA: dict[str, Any] = {
     "train_data": DatasetConfig(LINE_CONFIG, 100_000, shot="place"),
@@ -300,6 +310,7 @@ PRESETS: dict[str, TrainingConfig] = {
     "flat-jump": _FLAT,
     "sprite-64": _sprites("default", size=64, channels=3),
     "sprite-28": _sprites("paper"),
+    "keypoint-jump": _KEYPOINTS,
     "line-rnn": _LINE_RNN,
     "line-jumpy-rnn": _LINE_JUMPY_RNN,
     "rnn-tiny": replace(_RNN, **_TINY, model=RNNConfig(hidden_size=16, mlp_size=16)),
