@@ -20,11 +20,18 @@ from jumpy_mbrl.agents import load_agent
 from jumpy_mbrl.commands import main
 from jumpy_mbrl.data.seeds import EVALUATION_SEEDS_FROM
 from jumpy_mbrl.envs.config import TableConfig
-from jumpy_mbrl.envs.pixels import TAN
+from jumpy_mbrl.envs.pixels import TAN, draw_pixels
 from jumpy_mbrl.lab import films, make_videos
 from jumpy_mbrl.lab.films import Film
 from jumpy_mbrl.lab.rollouts import Shot, imagined_rollout, real_rollout, watch_shot
-from jumpy_mbrl.models import RNN, RNNConfig, WorldModel, from_pretrained
+from jumpy_mbrl.models import (
+    RNN,
+    KeypointJump,
+    KeypointJumpConfig,
+    RNNConfig,
+    WorldModel,
+    from_pretrained,
+)
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "world_models.md"
@@ -372,19 +379,21 @@ def make(*options: str) -> int:
     return main.run("make-videos", options)
 
 
-def test_both_videos_are_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_videos_are_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "new" / "folder"
     assert make("--out", str(out), *SMALL) == 0
     printed = capsys.readouterr().out
-    assert {path.name for path in out.iterdir()} == {"interpolation.gif", "three_panels.gif"}
+    assert {path.name for path in out.iterdir()} == set(make_videos.Args().videos)
     delays, widths = {}, {}
     for path in out.iterdir():
         assert f"{path}: {path.stat().st_size:,} bytes" in printed
         with Image.open(path) as image:
             image.seek(image.n_frames - 2)
             delays[path.stem], widths[path.stem] = image.info["duration"], image.width
-    assert delays == {"interpolation": 40, "three_panels": 80}  # 10 pictures in 0.4 s
+    # 10 pictures in 0.4 s
+    assert delays == {"interpolation": 40, "three_panels": 80, "keypoints": 80}
     assert 320 < widths["interpolation"] < 360 and 480 < widths["three_panels"] < 520
+    assert widths["keypoints"] == 2 * (2 * 64 + 4)
 
 
 def test_videos_are_the_same_each_time_and_other_seeds_are_other_tables(tmp_path: Path) -> None:
@@ -418,6 +427,28 @@ def test_the_last_model_is_the_interpolated_one_and_the_agent_shoots(
     none, first, second = (given[1].action for given in seen[1:])
     assert not none.any() and first.all()
     np.testing.assert_array_equal(first, second)
+
+
+def test_a_film_of_keypoints_is_what_the_environment_shows_beside_what_is_painted(
+    shot: Shot,
+) -> None:
+    model: Any = from_pretrained("keypoints-billiards2d")
+    pictures = list(films.film_keypoints(model, shot, frames=4, rate=2, size=192).pictures)
+    assert len(pictures) == 3 * 2 + 4 * 2 + 1 + 20
+    frames, _ = played(shot)
+    for k, picture in enumerate(pictures[:15]):
+        assert picture.shape == (192, 2 * 196, 3)
+        real, painted = (picture[::3, first : first + 192 : 3] for first in (0, 196))
+        wanted = draw_pixels(frames[k // 2], shot.config.target)
+        np.testing.assert_array_equal(real, wanted)
+        apart = np.abs(painted.astype(int) - wanted.astype(int)).mean()
+        assert k % 2 or apart < 4.0, "what is imagined looks like what happens"
+        for x, y in frames[k // 2].reshape(-1, 2):
+            row, column = round(192 * (1.0 - y)), 196 + round(192 * x)
+            around = picture[row - 4 : row + 4, column - 4 : column + 4]
+            assert k % 2 or (around == 255).all(axis=2).any()
+    with pytest.raises(ValueError, match="a model of 2 keypoints, got 3"):
+        films.film_keypoints(KeypointJump(KeypointJumpConfig(num_bodies=3)), shot)
 
 
 # -- the page --------------------------------------------------------------------------------------

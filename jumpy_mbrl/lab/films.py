@@ -18,17 +18,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from jumpy_mbrl.checks import check_choice, check_count
 from jumpy_mbrl.envs import rendering, scene
-from jumpy_mbrl.envs.pixels import Color
+from jumpy_mbrl.envs.pixels import Color, PixelConfig, draw_pixels
 from jumpy_mbrl.envs.rendering import FAINT, ROOM, TEXT, YELLOW, Canvas, Point
 from jumpy_mbrl.envs.rules import on_target
 from jumpy_mbrl.envs.video import save_gif
 from jumpy_mbrl.files import atomic_write
 from jumpy_mbrl.lab.rollouts import Rollout, Shot, imagined_rollout, real_rollout
 from jumpy_mbrl.models.base import WorldModel
+from jumpy_mbrl.models.keypoint_jump import KeypointJump
 
 # Before the import, which prints a greeting otherwise.
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
@@ -157,6 +159,51 @@ def film_panels(
     strips = [(each, truth.ticks) for each in ticks]
     sheet = _Sheet(("simulator", *models), strips, times[-1], size)
     return _film(shot, sheet, times, boards, rate / _FAST)
+
+
+def film_keypoints(
+    model: KeypointJump, shot: Shot, frames: int = 41, rate: int = 2, size: int = SIZE
+) -> Film:
+    """What the environment shows, beside the pictures that a model paints, with its keypoints.
+
+    The model is shown the pictures up to the shot, whose keypoints it finds. Then it paints `rate`
+    pictures a frame, for `frames` frames, of the future that it imagines. A picture is about `size`
+    wide. `ValueError` for a model of other pictures or balls, or impossible numbers.
+    """
+    config, table = model.config, shot.config
+    times = _times(shot, frames, rate, size)
+    look = PixelConfig(size=config.size, channels=config.channels)
+    balls = shot.frames.shape[1] // 2
+    if balls != config.num_bodies:
+        raise ValueError(f"expected a model of {balls} keypoints, got {config.num_bodies}")
+    shown = shot.frames.astype(np.float64).reshape(-1, balls, 2)
+    way = np.concatenate([shown[:-1], real_rollout(shot, times).way[::rate]])
+    real = draw_pixels(way, table.target, look, table.radius)
+    seen = torch.from_numpy(real[: len(shown)]).flatten(1).unsqueeze(0) / 255.0
+    with torch.no_grad():
+        state, action = model.observe(seen), torch.from_numpy(shot.action).unsqueeze(0)
+        ahead = torch.from_numpy(times - shot.now).float()
+        found = model.imagine_keypoints(state, ahead, float(ahead[-1]), action).obs
+        keypoints = torch.cat([model.read(seen)[:, :-1].repeat_interleave(rate, dim=1), found], 1)
+        painted = model.paint(found)
+    drawn = (255.0 * painted[0].clamp(0.0, 1.0)).round().byte().numpy().reshape(-1, *look.shape)
+    drawn = np.concatenate([real[: shot.now].repeat(rate, axis=0), drawn])
+    marks = keypoints[0].unflatten(1, (-1, 2)).numpy()
+
+    def pictures() -> Iterator[Picture]:
+        scale = max(1, round(size / config.size))
+        for k, (picture, points) in enumerate(zip(drawn, marks, strict=True)):
+            two = [p.repeat(scale, 0).repeat(scale, 1) for p in (real[k // rate], picture)]
+            for x, y in scale * config.size * points:
+                row, column = round(scale * config.size - y), round(x)
+                two[1][max(0, row - 2) : row + 2, max(0, column - 2) : column + 2] = _TICK
+            sheet = np.concatenate([np.pad(p, ((0, 0), (0, 4), (0, 0))) for p in two], axis=1)
+            yield np.broadcast_to(sheet, (*sheet.shape[:2], 3))
+        yield from itertools.repeat(
+            np.broadcast_to(sheet, (*sheet.shape[:2], 3)), round(_END * rate / _FAST)
+        )
+
+    return Film(pictures(), rate / _FAST)
 
 
 def _times(shot: Shot, frames: int, rate: int, size: int) -> Doubles:

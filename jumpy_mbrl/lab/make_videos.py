@@ -6,7 +6,8 @@
 
 A video's name says what it shows, and its ending (.gif or .mp4) how it is written. "interpolation"
 is the last of --models, asked --rate times a frame, beside the simulator at its own frames.
-"three_panels" is the simulator beside all of --models, each with its ticks.
+"three_panels" is the simulator beside all of --models, each with its ticks. "keypoints" are the
+pictures that the environment shows beside those that the shipped model of keypoints imagines.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import tyro
 
@@ -24,8 +26,8 @@ from jumpy_mbrl.lab import films, rollouts
 from jumpy_mbrl.models import WorldModel, from_pretrained
 
 SEED = 23
-INTERPOLATION, PANELS = "interpolation", "three_panels"
-FRAMES = {INTERPOLATION: 20, PANELS: 41}
+INTERPOLATION, PANELS, KEYPOINTS = "interpolation", "three_panels", "keypoints"
+FRAMES = {INTERPOLATION: 20, PANELS: 41, KEYPOINTS: 41}
 """How many frames after the shot each video shows, by its name."""
 
 
@@ -33,8 +35,8 @@ FRAMES = {INTERPOLATION: 20, PANELS: 41}
 class Args:
     """What to show, and where to write it."""
 
-    videos: tyro.conf.Positional[tuple[str, ...]] = (f"{INTERPOLATION}.gif", f"{PANELS}.gif")
-    """Names of the files: interpolation or three_panels, with the ending .gif or .mp4."""
+    videos: tyro.conf.Positional[tuple[str, ...]] = tuple(f"{name}.gif" for name in FRAMES)
+    """Names of the files: interpolation, three_panels or keypoints, ending in .gif or .mp4."""
     out: Path = Path("docs/videos")
     """The folder to write to; it is made if need be."""
     seed: int = SEED
@@ -48,7 +50,7 @@ class Args:
     size: int = films.SIZE
     """Width of a table, in pixels, at least 160."""
     frames: int | None = None
-    """Frames after the shot; by default 20 for "interpolation" and 41 for "three_panels"."""
+    """Frames after the shot; by default 20 for "interpolation" and 41 for the others."""
 
     def check(self) -> None:
         """`ValueError` for settings that no video can have."""
@@ -106,5 +108,8 @@ def make_film(
     frames = FRAMES[video] if args.frames is None else args.frames
     if video == PANELS:
         return films.film_panels(models, shot, frames, size=args.size)
+    if video == KEYPOINTS:
+        seeing: Any = from_pretrained("keypoints-billiards2d", device="cpu")
+        return films.film_keypoints(seeing, shot, frames, size=args.size)
     name, model = list(models.items())[-1]
     return films.film_interpolation(model, shot, name, frames, args.rate, args.size)

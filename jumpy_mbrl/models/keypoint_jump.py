@@ -216,11 +216,11 @@ class KeypointJump(WorldModel):
     def tick(self, state: State, action: Tensor | None = None) -> State:
         """See ``PiecewiseLinearModel.tick``."""
         ticked = self.bodies.tick(self._told(state), action)
-        return replace(ticked, obs=self._draw(ticked.obs))
+        return replace(ticked, obs=self.paint(ticked.obs))
 
     def decode(self, hidden: Tensor) -> Tensor:
         """Latents (..., H) to pictures (..., D)."""
-        return self._draw(self.bodies.decode(hidden))
+        return self.paint(self.bodies.decode(hidden))
 
     def imagine_keypoints(
         self, state: State, times: Tensor, end: float, action: Tensor | None
@@ -231,13 +231,14 @@ class KeypointJump(WorldModel):
     def rollout(self, state: State, times: Tensor, end: float, action: Tensor | None) -> Imagined:
         """See ``WorldModel.rollout``."""
         found = self.imagine_keypoints(state, times, end, action)
-        last = replace(found.state, obs=self._draw(found.state.obs))
-        return replace(found, obs=self._draw(found.obs), state=last)
+        last = replace(found.state, obs=self.paint(found.state.obs))
+        return replace(found, obs=self.paint(found.obs), state=last)
 
     def _told(self, state: State) -> State:
         return replace(state, obs=self.bodies.decode(state.hidden))
 
-    def _draw(self, keypoints: Tensor) -> Tensor:
+    def paint(self, keypoints: Tensor) -> Tensor:
+        """Pictures (..., D) of keypoints (..., 2K)."""
         found = keypoints.unflatten(-1, (-1, 2))[..., self.order.argsort(), :]
         drawn = self.eyes.draw(found.flatten(0, -3))
         return drawn.view(*keypoints.shape[:-1], self.obs_size)
