@@ -48,6 +48,17 @@ def shipped() -> SeenPlaces:
 
 
 @torch.no_grad()
+def test_keypoints_in_any_order_are_painted_as_what_they_were() -> None:
+    model = KeypointJump(replace(SMALL, num_bodies=3))
+    for part in model.eyes.parameters():
+        torch.nn.init.normal_(part, generator=torch.Generator().manual_seed(part.numel()))
+    keypoints = torch.rand(2, 3, 2, generator=torch.Generator().manual_seed(0))
+    model.order.copy_(torch.tensor([1, 2, 0]))
+    found = keypoints[:, model.order].flatten(1)
+    torch.testing.assert_close(model.paint(found), model.eyes.draw(keypoints))
+
+
+@torch.no_grad()
 def test_keypoints_lie_on_balls_and_move_as_they_do(shipped: SeenPlaces) -> None:
     held_out = tables(40)
     state = shipped.observe(shown(held_out))

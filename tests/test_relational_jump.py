@@ -92,6 +92,22 @@ def test_two_bodies_push_each_other_equally_and_oppositely() -> None:
     assert not torch.allclose(after, before, atol=1e-4), "something happens"
 
 
+def test_the_risk_of_a_pair_is_that_of_both_bodies() -> None:
+    law, numbers = make(SMALL).event, film(frames=2)
+    read = numbers[:, 0], numbers[:, 1].unsqueeze(2), torch.zeros(2, 3, 4, dtype=torch.float64)
+
+    def risks(bodies: list[int]) -> Tensor:
+        found: Tensor = law(*(part[:, bodies] for part in read))[0]
+        return found.squeeze(2)
+
+    alone = torch.cat([risks([body]) for body in range(3)], dim=1)
+    one, two, three = (risks(pair) - alone[:, pair] for pair in ([0, 1], [0, 2], [1, 2]))
+    assert bool((one > 0.0).all())
+    torch.testing.assert_close(one[:, 0], one[:, 1])
+    both = torch.stack([one[:, 0] + two[:, 0], one[:, 1] + three[:, 0], two[:, 1] + three[:, 1]], 1)
+    torch.testing.assert_close(risks([0, 1, 2]) - alone, both)
+
+
 def test_the_risk_of_a_curved_line_is_that_of_how_bodies_move_there() -> None:
     model = make()
     line = model._line_of(model.tick(model.observe(film().flatten(2))))

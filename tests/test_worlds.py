@@ -279,6 +279,14 @@ def test_simb_exchanges_what_is_along_the_line_between_two_balls() -> None:
     np.testing.assert_array_equal(film[:, 2], np.broadcast_to([40.0, 50.0], (100, 2)))
 
 
+def test_simb_lets_a_pair_meet_once_a_frame() -> None:
+    """Two balls that overlap all the time turn at the first of five steps, and so each frame."""
+    place = np.array([[[30.0, 30.0], [32.0, 30.0], [50.0, 50.0]]])
+    velocity = np.array([[[0.5, 0.0], [-0.5, 0.0], [0.0, 0.0]]])
+    film = simb.films_of(place, velocity)[0]
+    np.testing.assert_allclose(film[:3, :2, 0], [[30.0, 32.0], [29.7, 32.3], [30.0, 32.0]])
+
+
 def test_films_of_simb() -> None:
     films = simb.make_films(300, [0, 0]) * simb.SIDE
     assert films.shape == (300, 100, 3, 2) and films.dtype == np.float32
