@@ -729,6 +729,8 @@ def both(train_data: Any, validation_data: Any) -> dict[str, Any]:
         ({"seed": -1}, "seed to be an integer of at least 0, got -1"),
         ({"optimizer": "moun"}, "unknown optimizer 'moun'.*did you mean 'muon'"),
         ({"average": 1.0}, r"average to be below 1, got 1\.0"),
+        ({"restart": 2}, "restart=0, or a cosine schedule of more than 2 steps .*'exponential'"),
+        ({"restart": 9, "schedule": "cosine", "steps": 9}, "more than 9 steps to begin again"),
         ({"average": math.nan}, r"average to be a number in \[0, 1\], got nan"),
         ({"patience": -1}, "patience to be an integer of at least 0, got -1"),
         ({"schedule": "cosin"}, "unknown schedule 'cosin'.*did you mean 'cosine'"),

@@ -323,7 +323,13 @@ def test_a_study_of_simb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert set(found) == {"straight lines", "RelationalJump", "RNN"}
     assert all(0.0 < row["first"] < row["second"] for row in found.values())
     page = (tmp_path / "out/simb.md").read_text()
-    assert page in capsys.readouterr().out + "\n" and "| RPIN | pictures and boxes | 2.55 |" in page
+    assert (
+        page in capsys.readouterr().out + "\n"
+        and "| RPIN | pictures and boxes | 1,000 | 2.55 |" in page
+    )
+    # Results of a model that is not asked for stay.
+    assert simb.main([*options, "--models", "RNN"]) == 0
+    assert json.loads((tmp_path / "out/simb.json").read_text())["models"] == found
     for wrong in (["--models", "me"], ["--share", "2"]):
         with pytest.raises(ValueError, match=wrong[1]):
             simb.main(wrong)

@@ -94,6 +94,11 @@ class TrainingConfig:
             raise ValueError(
                 "expected average to be below 1, got 1.0, which keeps the first weights"
             )
+        if self.restart and (self.schedule != "cosine" or self.restart >= self.steps):
+            raise ValueError(
+                f"expected restart=0, or a cosine schedule of more than {self.restart} steps to "
+                f"begin again, got schedule={self.schedule!r}, steps={self.steps}"
+            )
         name = model_name(self.model)
         kind = MODELS[name].model
         if self.precision not in kind.precisions:

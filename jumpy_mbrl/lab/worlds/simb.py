@@ -16,7 +16,8 @@ RPIN reads pictures, and the boxes of the balls in the frames shown; our models 
 centres in those. All learn from films that are flipped both ways. "straight lines" goes on as the
 last two frames do.
 
-Written to --out: simb.json and simb.md. What was trained stays in --runs-dir.
+Written to --out: simb.json and simb.md. Results of other models that are there stay. What was
+trained stays in --runs-dir.
 
 Letters: n films, B windows, T frames, N balls.
 """
@@ -38,7 +39,7 @@ from jumpy_mbrl import from_pretrained
 from jumpy_mbrl.checks import check_names
 from jumpy_mbrl.data import Recording
 from jumpy_mbrl.devices import cpu_threads
-from jumpy_mbrl.files import write_json
+from jumpy_mbrl.files import check_writable
 from jumpy_mbrl.lab import store
 from jumpy_mbrl.models import RNNConfig
 from jumpy_mbrl.models.base import WorldModel
@@ -93,6 +94,9 @@ def main(argv: Sequence[str]) -> int:
     if not 0.0 < args.share <= 1.0:
         raise ValueError(f"expected --share above 0 and at most 1, got {args.share}")
     count = max(8, round(1000 * args.share))
+    report = store.Report(args.out / "simb.json", {"version": 1, "models": {}}, lambda _: None)
+    report.read()
+    check_writable(report.path, args.out / "simb.md")
     rows: dict[str, Any] = {}
     with cpu_threads(args.threads):
         films, unseen = (make_films(count, [args.seed, part]) for part in range(2))
@@ -102,8 +106,9 @@ def main(argv: Sequence[str]) -> int:
             rows[name] = {"training_seconds": seconds, "built_in": list(model.built_in)}
             rows[name] |= errors(imagination(model), unseen)
             print(name, rows[name], flush=True)
-    write_json(args.out / "simb.json", {"version": 1, "films": count, "models": rows})
-    lines = ["# SimB", "", *table(rows)]
+    with report.update() as content:
+        content["models"] |= rows
+        lines = ["# SimB", "", *table(content["models"])]
     store.write_text(args.out / "simb.md", "\n".join(lines) + "\n")
     print("\n".join(lines))
     return 0
@@ -169,7 +174,7 @@ def errors(
     of_film = 1000.0 * np.concatenate(parts)
     mean, spread = of_film.mean(axis=0), of_film.std(axis=0, ddof=1) / math.sqrt(len(of_film))
     names = "first", "second", "first_se", "second_se"
-    return dict(zip(names, map(float, (*mean, *spread)), strict=True))
+    return {"n": len(of_film)} | dict(zip(names, map(float, (*mean, *spread)), strict=True))
 
 
 def _straight(shown: NDArray[np.float32]) -> NDArray[Any]:
@@ -232,14 +237,16 @@ def _recording(films: NDArray[np.float32]) -> Recording:
 
 def table(rows: Mapping[str, Any]) -> list[str]:
     """The results in Markdown."""
-    header = "model", "reads", "error of frames 1 to 20", "21 to 40", "training, s"
+    header = "model", "reads", "films", "error of frames 1 to 20", "21 to 40", "training, s"
     cells = []
     for name in (name for name in (_PLAIN, *_MODELS) if name in rows):
         row = rows[name]
         ends = (f"{row[part]:.3g} ± {row[f'{part}_se']:.2g}" for part in ("first", "second"))
         seconds = f"{row['training_seconds']:,.0f}" if "training_seconds" in row else "-"
-        cells.append([name, "centres", *ends, seconds])
-    published = ([k, "pictures and boxes", *map(str, v), "-"] for k, v in _PUBLISHED.items())
+        cells.append([name, "centres", f"{row['n']:,}", *ends, seconds])
+    published = (
+        [k, "pictures and boxes", "1,000", *map(str, v), "-"] for k, v in _PUBLISHED.items()
+    )
     return [
         *store.markdown(header, [*cells, *published], 2),
         "",
