@@ -125,7 +125,7 @@ def test_true_places_teach_nothing_but_the_head(tmp_path: Path) -> None:
         model = KeypointJump(SMALL)
         sampler, generator = model.sampler(told), torch.Generator().manual_seed(0)
         batches = [sampler.sample(16, generator, step) for step in (0, 3)]
-        assert batches[0].keys() == {"pictures", "pixels", "looked"}
+        assert batches[0].keys() == {"pictures", "spoilt", "pixels", "looked"}
         assert batches[1].keys() == {"obs", "action", "length", "start", "u"}
         found.append([model.loss(batch)[0] for batch in batches])
         kept = {key: value for key, value in model.state_dict().items() if key != "head"}

@@ -21,6 +21,7 @@ COMMANDS = {
     "study-planner": ("lab.planner.study", "what the parts of planning are worth"),
     "study-worlds": ("lab.worlds.study", "the general model in worlds that are not billiards"),
     "study-simb": ("lab.worlds.simb", "the general model predicts RPIN's simulated billiards"),
+    "study-pixels": ("lab.pixel_study", "what is won and seen from pictures"),
     "bench": ("lab.bench.command", "speed, beside what it is compared with"),
     "compare-tables": ("lab.compare_tables", "one picture of several results of plan-eval"),
     "make-pictures": ("lab.pictures", "the pictures of the documentation"),
@@ -41,6 +42,7 @@ _MANY_THREADS = (
     "study-planner",
     "study-worlds",
     "study-simb",
+    "study-pixels",
     "make-videos",
 )
 """What plans or trains while other programs may want the cores."""

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from jumpy_mbrl.data.augmentation import spoilt
 from jumpy_mbrl.data.events import EventSampler
 from jumpy_mbrl.data.loading import Batch, SequenceData, as_frames, lengths
 
@@ -237,8 +238,8 @@ class PictureEventSampler:
 class KeypointSampler(PictureEventSampler):
     """Draws single pictures while a model learns to see, then starts in sequences of what it sees.
 
-    ``pixels`` is how many a picture has. ``settle`` is given what is seen in all sequences, once,
-    and says from what is drawn then. True places are not looked at.
+    ``size`` is the pictures' height and width, in pixels. ``settle`` is given what is seen in all
+    sequences, once, and says from what is drawn then. True places are not looked at.
     """
 
     def __init__(
@@ -247,24 +248,26 @@ class KeypointSampler(PictureEventSampler):
         device: torch.device | None = None,
         *,
         read: Callable[[Tensor], Tensor],
-        pixels: int,
+        size: int,
         looking_steps: int,
         settle: Callable[[Seen], StartSampler],
     ) -> None:
         super().__init__(
             dataset, device, read=read, looking_steps=looking_steps, on_line=False, told=False
         )
-        self._pixels, self._settle = pixels, settle
+        self._size, self._settle = size, settle
         self._starts: StartSampler | None = None
 
     def sample(self, batch_size: int, generator: torch.Generator, step: int = 0) -> Batch:
-        """``pictures`` (B / 8, D), the numbers of some ``pixels`` of each, and how much of looking
-        is over, ``looked`` (B / 8,) from 0 to 1; or what `StartSampler` draws."""
+        """``pictures`` (B / 8, D), the same ``spoilt``, the numbers of some ``pixels`` of each, and
+        how much of looking is over, ``looked`` (B / 8,) from 0 to 1; or what `StartSampler` draws.
+        """
         if step < self._looking_steps:
             batch = self._pictures(max(batch_size // 8, 1), generator)
-            rows = len(batch["pictures"])
-            pixels = torch.randint(self._pixels, (rows, _PIXELS), generator=generator, device="cpu")
+            rows, most = len(batch["pictures"]), self._size**2
+            pixels = torch.randint(most, (rows, _PIXELS), generator=generator, device="cpu")
             looked = torch.full((rows,), step / self._looking_steps)
+            batch["spoilt"] = spoilt(batch["pictures"], self._size, generator)
             return {**batch, "pixels": pixels.to(self._device), "looked": looked.to(self._device)}
         if self._starts is None:
             self._starts = self._settle(self._seen())

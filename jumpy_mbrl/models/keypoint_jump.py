@@ -33,6 +33,10 @@ _ATTENTION = 1e-3
 """Weight of looking for what is not painted yet."""
 _JOINING = 0.25
 """Share of the steps of looking in which keypoints join one by one."""
+_SAMPLED = 5
+"""One pixel in so many says which colour most have; prime to the usual sizes."""
+_FLAT = 1e-4
+"""Least mean square of the contrast of a picture."""
 _SWAPPED = 0.05
 """How near the mean colour's channels are to the background's, if red and blue changed places."""
 
@@ -96,9 +100,12 @@ class Keypoints(nn.Module):
         self.pixels: Tensor
 
     def attend(self, pictures: Tensor) -> Tensor:
-        """Maps (B, K, P), each of sum 1, of pictures (B, D)."""
-        square = pictures.view(-1, self.size, self.size, self.channels).permute(0, 3, 1, 2)
-        maps = nn.functional.softplus(self.maps(4.0 * square - 2.0).flatten(2))
+        """Maps (B, K, P), each of sum 1, of pictures (B, D), in whatever light."""
+        seen = pictures.unflatten(1, (-1, self.channels))
+        seen = seen - seen.detach()[:, ::_SAMPLED].median(dim=1, keepdim=True).values
+        contrast = seen.square().mean(dim=(1, 2), keepdim=True).clamp_min(_FLAT).sqrt()
+        square = (seen / contrast).mT.unflatten(2, (self.size, self.size))
+        maps = nn.functional.softplus(self.maps(square).flatten(2))
         return maps / maps.sum(dim=2, keepdim=True)
 
     def read(self, pictures: Tensor) -> Tensor:
@@ -164,9 +171,9 @@ class KeypointJump(WorldModel):
         def settle(seen: Seen) -> StartSampler:
             return self.bodies.sampler(self.settle(seen, told), device)
 
-        pixels, steps = self.config.size**2, self.config.looking_steps
+        size, steps = self.config.size, self.config.looking_steps
         return KeypointSampler(
-            data, device, read=self.read, pixels=pixels, looking_steps=steps, settle=settle
+            data, device, read=self.read, size=size, looking_steps=steps, settle=settle
         )
 
     def read(self, obs: Tensor) -> Tensor:
@@ -262,7 +269,8 @@ class KeypointJump(WorldModel):
 
         Keypoints join one by one: first as a map, which is drawn to pixels where the painting so
         far is wrong, then as paint. From there on the error of painting alone teaches, at the
-        ``pixels`` (B, p) that were drawn by lot. ``looked`` (B,) is how much of looking is over.
+        ``pixels`` (B, p) that were drawn by lot. Keypoints are found in the same pictures
+        ``spoilt`` (B, D). ``looked`` (B,) is how much of looking is over.
         """
         if "pictures" not in batch:
             return self.bodies.loss(batch)
@@ -270,7 +278,7 @@ class KeypointJump(WorldModel):
         pictures = batch["pictures"]
         rows = torch.arange(len(at), device=at.device).unsqueeze(1)
         wanted = pictures.unflatten(1, (-1, eyes.channels))[rows, at]
-        maps = eyes.attend(pictures)
+        maps = eyes.attend(batch["spoilt"])
         joined = min(K, int(float(batch["looked"][0]) / _JOINING * K))
         missed = (eyes.color(maps @ eyes.pixels, at, joined) - wanted).square()
         loss = error = missed.mean()

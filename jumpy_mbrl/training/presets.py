@@ -53,8 +53,9 @@ TASK_MODELS = (
         for settings in (SETTINGS if network in ("rnn", "jumpy-rnn") else SETTINGS[1:])
     ),
     "ours",
+    "keypoints",
 )
-"""Every model of a task."""
+"""Every model of a task; "keypoints" of pictures alone."""
 
 
 class _ByTask(NamedTuple):
@@ -280,8 +281,16 @@ def _our_run(task: str, csv: str | None = None) -> TrainingConfig:
     )
 
 
+def _keypoint_run(task: str) -> TrainingConfig:
+    """The run of a model of pictures that nobody tells of balls."""
+    pictures = {name: about for name, about in TASKS.items() if about.source == "pixels"}
+    size = round(pictures[check_choice("task of pictures", task, pictures)].obs_size ** 0.5)
+    sizes: dict[str, Any] = {"size": size, "channels": 1, "action_size": 0}
+    return replace(_KEYPOINTS, model=KeypointJumpConfig(passes=2, **sizes), **_task_data(task))
+
+
 def network_of(model: str) -> tuple[str, str]:
-    """The network, or "ours", and which of `SETTINGS` a model of `TASK_MODELS` has."""
+    """The network, "ours" or "keypoints", and which of `SETTINGS` a model of `TASK_MODELS` has."""
     network = model
     for settings in SETTINGS:
         network = network.removesuffix(settings)
@@ -291,10 +300,13 @@ def network_of(model: str) -> tuple[str, str]:
 def task_preset(task: str, model: str, csv: str | None = None) -> TrainingConfig:
     """The run of one of `TASK_MODELS` on one of the papers' tasks; "weather" needs its file `csv`.
 
-    `ValueError` for an unknown task or model, or weather without its file.
+    `ValueError` for an unknown task or model, keypoints where there are no pictures, or weather
+    without its file.
     """
     check_choice("task", task, TASKS)
     check_choice("model", model, TASK_MODELS)
+    if model == "keypoints":
+        return _keypoint_run(task)
     return _our_run(task, csv) if model == "ours" else _network_run(task, model, csv)
 
 

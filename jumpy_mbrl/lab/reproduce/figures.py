@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Found = Mapping[str, Any]
 
-SHOWN = ("rnn", "jumpy-rnn", "ours")
+SHOWN = ("rnn", "jumpy-rnn", "ours", "keypoints")
 """Whose samples are drawn, as far as there are any; without these, those of all models."""
 SHOWN_ON_WEATHER = ("rnn", "jump-2", "jumpy-rnn", "ours")
 """The same on weather, where the papers' figure 7 has constant jumps too."""
@@ -40,6 +40,7 @@ _COLORS = {
     "jump-8": "#8a6425",
     "jumpy-rnn": "#3b76af",
     "ours": "#2f7d5e",
+    "keypoints": "#8fb84e",
 }
 _FORCED = "#a3adb3"
 _SIDE = 28
@@ -64,7 +65,7 @@ def save_task_figures(report: Found, samples: Found, capacity: Found, out: Path)
             save_samples_figure(task, drawn, paths[-1], report["quick"])
         if good:
             paths.append(out / f"jumps-{task}.png")
-            shown = {name: good[name] for name in _by_best_settings(good, (*NETWORKS, "ours"))}
+            shown = {name: good[name] for name in _by_best_settings(good, (*NETWORKS, *SHOWN[-2:]))}
             save_jumps_figure(task, shown, paths[-1], report["quick"])
     if any(map(_scored, capacity["models"].values())):
         paths.append(out / "capacity.png")
