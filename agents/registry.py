@@ -25,12 +25,21 @@ from jumpy_mbrl.objectives import objective_of
 
 @dataclass(frozen=True)
 class AgentEntry:
-    """An agent in a line, and the shipped model or policy that it plays with, if any."""
+    """An agent in a line, and the shipped model or policy that it plays with, if any.
+
+    Attributes:
+        description: what it does.
+        checkpoint: its model; of a `SpriteJump` only what it sees is taken.
+        line_checkpoint: its model on a line.
+        policy: its policy of Stable-Baselines3.
+        imagines: the model that plans where a `SpriteJump` sees.
+    """
 
     description: str
     checkpoint: str | None = None
     line_checkpoint: str | None = None
     policy: str | None = None
+    imagines: str = "fold-billiards2d"
 
 
 AGENTS: dict[str, AgentEntry] = {
@@ -74,13 +83,21 @@ PIXEL_AGENTS: dict[str, AgentEntry] = {
     "jumpy-pixels": AgentEntry(
         "plans with our best jumpy model, and sees pictures alone", "sprite-64-billiards2d"
     ),
+    "rnn-pixels": AgentEntry(
+        "plans with the RNN, and sees pictures as jumpy-pixels does",
+        "sprite-64-billiards2d",
+        imagines="rnn-billiards2d",
+    ),
+    "jumpy-rnn-pixels": AgentEntry(
+        "plans with the papers' jumpy RNN, and sees pictures as jumpy-pixels does",
+        "sprite-64-billiards2d",
+        imagines="jumpy-rnn-billiards2d",
+    ),
     "jumpy-keypoints": AgentEntry(
         "plans with keypoints that it found in pictures by itself", "keypoints-billiards2d"
     ),
 }
 """Every agent that is shown pictures, as ``obs_type="pixels"`` does."""
-_IMAGINES = "fold-billiards2d"
-"""What a model that sees pictures plans with."""
 
 
 def load_agent(
@@ -137,7 +154,9 @@ def load_agent(
     if entry.policy is not None:
         from jumpy_mbrl.agents.model_free import policy_agent  # Only here: SB3 is slow to load.
 
-        return policy_agent(checkpoint or entry.policy, task, trust=trust)
+        player = policy_agent(checkpoint or entry.policy, task, trust=trust)
+        _check_sees(name, player, player.checkpoint)
+        return player
     if checkpoint is not None and entry.checkpoint is None:
         raise ValueError(
             f"agent {name!r} has no learned model, got checkpoint={os.fspath(checkpoint)!r}"
@@ -155,12 +174,9 @@ def load_agent(
         raise OtherGameError(
             f"agent {name!r} has no model of balls on a line; of the agents that learn, {able} have"
         )
-    models = [model_for(from_pretrained(part, device=place), task) for part in (source, *ensemble)]
-    if isinstance(models[0], SeeingModel | SeenPlaces) != (name in PIXEL_AGENTS):
-        raise ValueError(
-            f"agent {name!r} is shown {'pictures' if name in PIXEL_AGENTS else 'coordinates'}, but "
-            f"its checkpoint {pretrained_text(source)!r} is a model of the other"
-        )
+    parts = (from_pretrained(part, device=place) for part in (source, *ensemble))
+    models = [model_for(part, task, entry.imagines) for part in parts]
+    _check_sees(name, models[0], pretrained_text(source))
     for model in models:
         warn_of_other_world(model, task, stacklevel=2, agent=name)
     return GradientPlanner(
@@ -173,17 +189,26 @@ def load_agent(
     )
 
 
+def _check_sees(name: str, player: object, source: str | None) -> None:
+    """`ValueError` unless a model or policy sees pictures as the agent's name says, or not."""
+    if (getattr(player, "picture", None) is not None) != (name in PIXEL_AGENTS):
+        raise ValueError(
+            f"agent {name!r} is shown {'pictures' if name in PIXEL_AGENTS else 'coordinates'}, but "
+            f"its checkpoint {source!r} has learned from the other"
+        )
+
+
 def _simulator(task: Task) -> WorldModel:
     if task.line:
         return PlacementModel(LineSimulator(task.config), task.config)
     return SimulatorModel(task.config)
 
 
-def model_for(model: WorldModel, task: Task) -> WorldModel:
+def model_for(model: WorldModel, task: Task, imagines: str = AgentEntry.imagines) -> WorldModel:
     """The model with the balls and the action of the task.
 
-    A ``SpriteJump`` becomes one that is shown pictures and imagines places (``SeeingModel``), a
-    ``KeypointJump`` likewise (``SeenPlaces``).
+    A ``SpriteJump`` becomes one that is shown pictures, and the shipped model ``imagines`` places
+    from there (``SeeingModel``); a ``KeypointJump`` does so itself (``SeenPlaces``).
     On a line, a model that has learned the action is taken as it is; to one that has only ever
     watched, the action is given (`PlacementModel`).
 
@@ -202,10 +227,12 @@ def model_for(model: WorldModel, task: Task) -> WorldModel:
         )
     balls = task.config.num_balls
     if isinstance(model, SpriteJump):
-        return SeeingModel(model, balls, from_pretrained(_IMAGINES, like_of(model).device))
+        planning = from_pretrained(imagines, like_of(model).device)
+        return SeeingModel(model, balls, model_for(planning, task))
     if isinstance(model, KeypointJump):
         model = SeenPlaces(model)
-    known = model.num_balls if isinstance(model, SeenPlaces) else model.obs_size // 2
+    sees = isinstance(model, SeeingModel | SeenPlaces)
+    known = model.num_balls if sees else model.obs_size // 2
     if known == balls:
         return model
     for_balls = getattr(model, "for_balls", None)

@@ -39,6 +39,8 @@ SHIPPED = Path(jumpy_mbrl.__file__).parent / "policies"
 class Recorder:
     """A policy that keeps what it is shown, and shoots too hard."""
 
+    observation_space = Box(0, 255, (64, 64, 12), np.uint8)
+
     def predict(self, observation: Any, deterministic: bool) -> tuple[Any, None]:
         assert deterministic
         self.shown = observation
@@ -265,10 +267,30 @@ def test_policies_of_pixels_are_shown_pictures(table: str) -> None:
     variant = evaluation.find_variant(table)
     tables = evaluation.make_tables(3, variant=variant)
     agent, policy = agent_of(PIXELS, **variant.arguments)
-    agent.predict(tables.observations)
+    assert agent.picture == (64, 64, 3) and not agent.reads_targets
+    pictures = tables.shown_to(agent)
+    actions, state = agent.predict(pictures, state="kept")
+    assert actions.shape == (3, 2) and (actions == 1.0).all() and state == "kept"
     wanted = real(tables, obs_type="pixels", **variant.arguments)
     assert policy.shown.shape == wanted.shape and policy.shown.dtype == np.uint8
     assert np.abs(policy.shown.astype(int) - wanted).max() <= 1  # places were float32
+    as_bytes = policy.shown
+    assert agent.predict(pictures[1] / 255.0)[0].shape == (2,)
+    np.testing.assert_array_equal(policy.shown, as_bytes[1:2])
+
+
+def test_pictures_of_any_format_are_as_the_policy_learned_them() -> None:
+    for shape in ((28, 28, 4), (4, 28, 28)):  # SB3 puts channels first.
+        policy = Recorder()
+        policy.observation_space = Box(0, 255, shape, np.uint8)
+        agent = policies.PolicyAgent(policy, PIXELS)
+        assert agent.picture == (28, 28, 1)
+        agent.predict(np.zeros((2, 4, 28, 28), np.uint8))
+        assert policy.shown.shape == (2, 28, 28, 4)
+    for wrong in ((28, 28, 3), (16,)):
+        policy.observation_space = Box(0, 255, wrong, np.uint8)
+        with pytest.raises(ValueError, match=r"a policy of 4 pictures, stacked .*, got .* Box\("):
+            policies.PolicyAgent(policy, PIXELS)
 
 
 @pytest.mark.parametrize(
@@ -289,9 +311,13 @@ def test_games_that_a_policy_cannot_play(training: Any, task: Any, message: str)
 def test_frames_that_a_policy_cannot_read() -> None:
     with pytest.raises(ValueError, match="4 numbers a frame, or 8 with the target, got 6"):
         agent_of(COORDS)[0].predict(np.full((2, 4, 6), 0.5, dtype=np.float32))
-    for training in (TARGETS, PIXELS):  # They look at targets, and would be shown a wrong one.
-        with pytest.raises(ValueError, match=r"none was shown: give frames with .*, 4 \+ 4"):
-            agent_of(training, random_target=True)[0].predict(evaluation.make_tables(2).frames)
+    frames = evaluation.make_tables(2).frames
+    with pytest.raises(ValueError, match=r"none was shown: give frames with .*, 4 \+ 4"):
+        agent_of(TARGETS, random_target=True)[0].predict(frames)
+    with pytest.raises(ValueError, match=r"shape \('B', 4, 64, 64, 3\) .*, got \(2, 4, 4\)"):
+        agent_of(PIXELS)[0].predict(frames)
+    with pytest.raises(ValueError, match=r"floats must lie between 0 and 1, got 2.0 to 2.0"):
+        agent_of(PIXELS)[0].predict(np.full((4, 64, 64, 3), 2.0))
 
 
 def space(size: int) -> Box:
@@ -376,6 +402,28 @@ def test_a_policy_of_ones_own_is_an_agent_if_trusted(
     mine = policies.policy_agent(Path("sac-billiards2d"), trust=True)
     assert (mine.checkpoint, mine.training_frames) == ("./sac-billiards2d", 1440)
     assert policies.policy_agent("sac-billiards2d").checkpoint == "sac-billiards2d"
+
+
+def test_a_policy_of_pixels_is_an_agent_that_is_shown_pictures(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env = make_vec_env(SHOT, 4, obs_type="pixels", seed=0)
+    model = PPO("CnnPolicy", env, n_steps=1, batch_size=4, n_epochs=1, seed=0).learn(4)
+    folder = save_policy(model, tmp_path / "seeing", training=PIXELS)
+    monkeypatch.setitem(agents.PIXEL_AGENTS, "ppo-pixels", AgentEntry("", policy=str(folder)))
+    agent = agents.load_agent("ppo-pixels", trust=True)
+    tables = evaluation.make_tables(6)
+    result = evaluation.evaluate_agent(agent, tables)
+    wanted = model.predict(real(tables, obs_type="pixels"), deterministic=True)[0]
+    np.testing.assert_allclose(result.actions, wanted.clip(-1, 1), atol=1e-3)
+    assert result.given.weights and result.given.built_in == ()
+    for task in (line_task(), plane_task(random_target=True), plane_task(3)):
+        with pytest.raises(agents.OtherGameError, match=r"one corner|2 balls"):
+            agents.load_agent("ppo-pixels", task=task, trust=True)
+    with pytest.raises(ValueError, match=r"'ppo-pixels' is shown pictures, but its .*tiny'"):
+        agents.load_agent("ppo-pixels", checkpoint=saved, trust=True)
+    with pytest.raises(ValueError, match=r"'ppo' is shown coordinates, but its .*seeing'"):
+        agents.load_agent("ppo", checkpoint=folder, trust=True)
 
 
 @pytest.mark.parametrize("name", ["ppo", "sac"])

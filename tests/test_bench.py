@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 import torch
 
+from jumpy_mbrl.agents import PlannerConfig, load_agent
 from jumpy_mbrl.agents.baselines.presets import policy_preset
 from jumpy_mbrl.commands.main import run
 from jumpy_mbrl.data.events import EventSampler, EventTable
 from jumpy_mbrl.data.recording import Recording
 from jumpy_mbrl.data.tasks import TaskConfig, TaskDataset, make_task
-from jumpy_mbrl.lab.bench import clock, envs, policies, train
+from jumpy_mbrl.lab.bench import clock, envs, pictures, policies, train
 from jumpy_mbrl.models.bodies.event_jump import EventJumpConfig
 from jumpy_mbrl.models.registry import make_model
 
@@ -109,6 +110,9 @@ def test_rows_say_whether_the_target_is_met() -> None:
     assert clock.format_row(row).endswith("1.50x other        at least 100: NO")
     assert clock.make_row("speed", 100.0, "steps/s", at_least=100.0).ok is True
     assert clock.make_row("speed", 1.0, "steps/s").ok is None
+    slow = clock.make_row("time", 5.5, "ms", anchor=("other", 5.0), at_most=5.0)
+    assert (slow.ratio, slow.target, slow.ok) == (1.1, "at most 5", False)
+    assert clock.make_row("time", 5.0, "ms", at_most=5.0).ok is True
     row = clock.ratio_row("cost", 1.25, anchor="other", at_most=1.5)
     assert (row.value, row.ratio, row.unit, row.ok) == (1.25, 1.25, "x", True)
     assert clock.format_row(row).endswith("at most 1.5: yes")
@@ -250,3 +254,22 @@ def test_policies(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     learn = policies._learner(config)
     assert learn() == learn() == 8 * 4, "a policy learns from every shot"
     assert policies._player(config)() == 8
+
+
+def test_pictures(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures, "TABLES", 3)
+    monkeypatch.setattr(pictures, "PLANNED", 2)
+    quick = PlannerConfig(candidates=4, refined=1, gradient_steps=1, finalists=1, perturbations=1)
+    monkeypatch.setattr(pictures, "load_agent", partial(load_agent, config=quick))
+    rows = bench("pictures")
+    assert [row["name"] for row in rows] == [
+        "reading four pictures, 64x64x3, sprite-64-billiards2d",
+        "reading four pictures, 28x28x1, sprite-28-billiards2d",
+        "reading four pictures, 64x64x3, keypoints-billiards2d",
+        *(f"shot, {name}" for name in pictures.AGENTS),
+        "jumpy-pixels: time of a shot over jumpy's",
+    ]
+    assert {row["target"] for row in rows[:3]} == {"at most 5"}
+    assert {row["anchor"] for row in rows[4:]} == {"jumpy"}
+    assert rows[-1]["value"] == pytest.approx(rows[4]["ratio"])
+    assert (rows[-1]["unit"], rows[-1]["target"]) == ("x", "at most 2")

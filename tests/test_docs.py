@@ -13,7 +13,7 @@ import pytest
 import torch
 import tyro
 
-from jumpy_mbrl.agents import AGENTS
+from jumpy_mbrl.agents import AGENTS, PIXEL_AGENTS
 from jumpy_mbrl.agents.baselines.presets import POLICY_PRESETS
 from jumpy_mbrl.data.tasks import TASKS
 from jumpy_mbrl.envs import BILLIARDS_2D
@@ -152,6 +152,9 @@ def test_planning_names_every_agent_and_table() -> None:
     text = read("planning.md")
     for name, agent in AGENTS.items():
         assert f"| `{name}` | {agent.description} |" in text
+    plain = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", text)
+    for name, agent in PIXEL_AGENTS.items():
+        assert f"| `{name}` | {agent.description} |" in plain
     assert set(VARIANTS[BILLIARDS_2D]) <= set(re.findall(r"`(\w+)`", text))
 
 

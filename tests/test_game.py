@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from typing import Any
+from typing import Any, get_args
 
 import gymnasium as gym
 import numpy as np
 import pygame
 import pytest
 
-from jumpy_mbrl.agents import NoShot, PlannerConfig, load_agent
+from jumpy_mbrl.agents import AGENTS, PIXEL_AGENTS, NoShot, PlannerConfig, load_agent
 from jumpy_mbrl.commands import main
 from jumpy_mbrl.envs.rendering import Window, draw_view
 from jumpy_mbrl.play import app
@@ -318,6 +318,25 @@ def test_what_the_jumpy_agent_imagines_is_shown_beside_what_happens() -> None:
             for point in imagined[::8]:
                 assert np.hypot(*(way - point).T).min() < 0.05
         assert game.success and draw_view(game.view("help")).shape == (632, 560, 3)
+
+
+@pytest.mark.parametrize("name", PIXEL_AGENTS)
+def test_agents_that_see_pictures_shoot_from_what_is_on_the_screen(name: str) -> None:
+    quick = PlannerConfig(candidates=4, refined=1, gradient_steps=1, finalists=1, perturbations=1)
+    with closing(Game(lambda: load_agent(name, config=quick, device="cpu"), seed=3)) as game:
+        game.next_target()
+        game.ask_agent()
+        until(game, Phase.THINK)
+        start = positions(game)
+        until(game, Phase.AIM, Phase.ROLL)
+        assert (game.phase, game.problem) == (Phase.ROLL, "")
+        assert game._trace is not None
+        for point in game._trace.imagined[:1]:
+            np.testing.assert_allclose(point, start, atol=0.03)  # It reads them beside this target.
+
+
+def test_every_agent_can_be_played_against() -> None:
+    assert {*get_args(app.Opponent)} == {*AGENTS, *PIXEL_AGENTS}
 
 
 @pytest.mark.parametrize("speed", [5.0, 1000.0])

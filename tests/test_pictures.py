@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from jumpy_mbrl import agents, data, evaluation
+from jumpy_mbrl.agents.registry import model_for
 from jumpy_mbrl.commands import main
 from jumpy_mbrl.data.loading import load_data
 from jumpy_mbrl.envs.rules import Task, line_task, plane_task
@@ -26,6 +27,7 @@ QUICK = agents.PlannerConfig(
     candidates=16, refined=2, gradient_steps=2, finalists=2, perturbations=4
 )
 MODELS = {"pixels": "sprite-64-billiards2d", "pixels28": "sprite-28-billiards2d"}
+RIVALS = {"rnn-pixels": "rnn-billiards2d", "jumpy-rnn-pixels": "jumpy-rnn-billiards2d"}
 SHAPES = {"pixels": (64, 64, 3), "pixels28": (28, 28, 1)}
 
 
@@ -45,8 +47,8 @@ def shown(held_out: evaluation.HeldOut, picture: tuple[int, int, int] = (64, 64,
     return pictures.flatten(2) / 255.0
 
 
-def agent(obs: str = "pixels", **arguments: Any) -> Any:
-    return agents.load_agent("jumpy-pixels", checkpoint=MODELS[obs], config=QUICK, **arguments)
+def agent(obs: str = "pixels", name: str = "jumpy-pixels", **arguments: Any) -> Any:
+    return agents.load_agent(name, checkpoint=MODELS[obs], config=QUICK, **arguments)
 
 
 # -- what is seen --------------------------------------------------------------------------------
@@ -70,7 +72,8 @@ def test_positions_and_velocities_are_read(obs: str, variant: str) -> None:
     model = SeeingModel(eyes(obs), held_out.config.num_balls)
     state = model.observe(shown(held_out, model.picture))
     position = (state.obs - torch.from_numpy(held_out.positions)).abs()
-    velocity = model.velocities_of(state) - torch.from_numpy(held_out.velocities * 0.05)
+    inner: Any = model.model
+    velocity = inner.velocities_of(state) - torch.from_numpy(held_out.velocities * 0.05)
     if variant == "five_balls":  # Three of them look alike: which is which is not to be told.
         told = [*range(4)]
         position, velocity = position[:, told], velocity[:, told]
@@ -112,9 +115,10 @@ def test_bodies_that_look_alike_keep_their_order() -> None:
 # -- the agent -----------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("name", ["jumpy-pixels", *RIVALS])
 @pytest.mark.parametrize("obs", MODELS)
-def test_it_shoots_from_pictures(obs: str) -> None:
-    player, pictures = agent(obs), tables(6).pictures(SHAPES[obs])
+def test_it_shoots_from_pictures(obs: str, name: str) -> None:
+    player, pictures = agent(obs, name), tables(6).pictures(SHAPES[obs])
     actions, state = player.predict(pictures)
     assert actions.shape == (6, 2) and actions.dtype == np.float32 and state is None
     single, _ = player.predict(pictures[2])
@@ -130,6 +134,25 @@ def test_it_plays_where_it_is_shown_pictures() -> None:
     assert result.success >= 0.7 and result.beliefs is not None
     record = evaluation.record_shot(agent(), tables(1), result.actions[0])
     assert record.imagined.shape == record.real.shape
+
+
+@pytest.mark.parametrize(("name", "model"), RIVALS.items())
+def test_rivals_are_given_the_places_that_were_read_and_nothing_else(name: str, model: str) -> None:
+    player, rival, held_out = agent(name=name), from_pretrained(model), tables(12)
+    pictures, action = shown(held_out), torch.full((12, 2), 0.3)
+    with torch.no_grad():
+        places = player.model.sprites.read(pictures.flatten(0, 1)).view(12, 4, 4)
+        wanted = rival.imagine(rival.observe(places), [4.0, 9.0], action)
+        found = player.model.imagine(player.model.observe(pictures), [4.0, 9.0], action)
+    assert torch.equal(found.obs, wanted.obs) and torch.equal(found.ticks, wanted.ticks)
+    result = evaluation.evaluate_agent(player, held_out)
+    assert result.training_frames == 45 * (10_000 + 100_000), "of eyes and rival"
+    assert result.given.built_in == ("pictures of round bodies on a background",)
+    assert result.checkpoint == MODELS["pixels"] and result.beliefs is not None
+    with pytest.raises(agents.OtherGameError, match=r"2 balls, which the \w*RNN was made for"):
+        agent(name=name, task=plane_task(3))
+    with pytest.raises(agents.OtherGameError, match="which the SeeingModel was made for, got 3"):
+        model_for(player.model, plane_task(3))
 
 
 PICTURES = np.zeros((2, 4, 64, 64, 3), np.uint8)
@@ -174,8 +197,14 @@ def test_agents_are_not_given_models_of_other_observations() -> None:
         SeeingModel(SpriteJump(SpriteJumpConfig()))
     with pytest.raises(ValueError, match="at most 6 balls, got calibrated=True and 7 balls"):
         SeeingModel(eyes(), 7)
-    with pytest.raises(ValueError, match=r"EventJump or FoldJump of balls in the plane .* got RNN"):
-        SeeingModel(eyes(), 2, from_pretrained("rnn-billiards2d"))
+    for name, words in (
+        ("rnn-billiards2d", "a model of 3 balls in the plane, 6 .*, got RNN of 4; 'fold"),
+        ("rnn-billiards1d", "a model of 3 balls .*, got RNN of 2 on a line; 'fold"),
+        ("jumpy-billiards1d-task", "a model of 3 balls .*, got FoldJump of 3 on a line"),
+        (MODELS["pixels28"], "a model of 3 balls .*, got SpriteJump of 784;"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            SeeingModel(eyes(), 3, from_pretrained(name))
     with pytest.raises(ValueError, match="axes to be 2 with calibrated=True, got 1"):
         SpriteJumpConfig(axes=1, calibrated=True)
 
@@ -232,11 +261,12 @@ def test_who_is_shown_coordinates_is_marked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(agents.PROTOCOLS, "default", QUICK)
-    names = ("--agents", "none", "jumpy-pixels", "jumpy")
+    names = ("--agents", "none", "jumpy-pixels", "rnn-pixels", "jumpy")
     report = plan_eval(tmp_path / "a", "--obs", "pixels28", "--camera", "noise-2", *names)
-    assert list(report["agents"]) == ["none", "jumpy-pixels", "jumpy (coordinates)"]
+    assert list(report["agents"]) == [*names[1:4], "jumpy (coordinates)"]
     assert (report["obs"], report["camera"]) == ("pixels28", "noise-2")
-    assert report["agents"]["jumpy-pixels"]["checkpoint"] == MODELS["pixels28"]
+    for name in names[2:4]:
+        assert report["agents"][name]["checkpoint"] == MODELS["pixels28"]
     assert "jumpy (coordinates)" in capsys.readouterr().out
     plain = plan_eval(tmp_path / "b", "--agents", "jumpy")
     assert "obs" not in plain, "as before there were pictures"
@@ -249,6 +279,7 @@ def test_who_is_shown_coordinates_is_marked(
     ("options", "words"),
     [
         (("--agents", "jumpy-pixels"), "jumpy-pixels"),
+        (("--obs", "pixels28", "--agents", "jumpy-keypoints"), "jumpy-keypoints"),
         (("--obs", "picture"), "--obs"),
         (("--obs", "pixels", "--camera", "blurred"), "--camera"),
         (("--camera", "dark"), "--camera needs --obs pixels, got 'dark'"),

@@ -8,6 +8,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from gymnasium.spaces import Box
 
 from jumpy_mbrl.agents import NoShot, PlannerConfig, load_agent
 from jumpy_mbrl.agents.model_free import PolicyAgent
@@ -77,12 +78,17 @@ def test_an_agent_without_a_model_has_only_an_action() -> None:
     assert trace.imagined.shape == trace.ticks.shape == (0, 3, 2) and trace.belief is None
 
 
-def test_a_policy_that_reads_targets_is_shown_that_of_the_table() -> None:
-    class Recorder:
-        def predict(self, observation: Any, deterministic: bool) -> tuple[Any, None]:
-            self.shown = observation
-            return np.zeros((len(observation), 2), dtype=np.float32), None
+class Recorder:
+    """A policy that keeps what it is shown."""
 
+    observation_space = Box(0, 255, (64, 64, 12), np.uint8)
+
+    def predict(self, observation: Any, deterministic: bool) -> tuple[Any, None]:
+        self.shown = observation
+        return np.zeros((len(observation), 2), dtype=np.float32), None
+
+
+def test_a_policy_that_reads_targets_is_shown_that_of_the_table() -> None:
     table = Table(target=(0.0, 0.25, 0.5, 1.0))
     for random_target, size in ((True, 8), (False, 4)):
         policy = Recorder()
@@ -90,6 +96,14 @@ def test_a_policy_that_reads_targets_is_shown_that_of_the_table() -> None:
         shown = policy.shown.reshape(4, size)
         np.testing.assert_array_equal(shown[:, :4], table.frames)
         np.testing.assert_array_equal(shown[:, 4:], [table.config.target[: size - 4]] * 4)
+
+
+def test_a_policy_of_pixels_is_shown_pictures_of_the_table() -> None:
+    table, policy = Table(target=(0.0, 0.25, 0.5, 1.0)), Recorder()
+    table.trace(PolicyAgent(policy, {"obs_type": "pixels", "random_target": False}))
+    env = gym.make("Billiards2DShot-v0", config=table.config, obs_type="pixels")
+    wanted, _ = env.reset(seed=0)
+    assert np.abs(policy.shown[0].astype(int) - wanted).max() <= 1  # places were float32
 
 
 def test_an_action_may_be_a_tensor_with_a_graph() -> None:

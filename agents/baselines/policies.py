@@ -26,6 +26,7 @@ import stable_baselines3
 import torch
 from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.preprocessing import is_image_space_channels_first
 from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
@@ -59,18 +60,23 @@ class PolicyAgent:
     A policy that was not shown targets, as numbers or in pictures, goes on aiming at the one that
     it was trained on, wherever the target of the game is.
 
-    `ValueError` for a policy that is told velocities, which agents are not, `OtherGameError` for
-    another game than that of the policy; an `OtherWorldWarning` for a table with other physics,
-    faster starts or, for a policy that was not shown targets, a target elsewhere than it learned.
+    `ValueError` for a policy that is told velocities, which agents are not, or of pixels that are
+    not four stacked pictures; `OtherGameError` for another game than that of the policy; an
+    `OtherWorldWarning` for a table with other physics, faster starts or, for a policy that was not
+    shown targets, a target elsewhere than it learned.
 
     Args:
-        policy: anything with SB3's ``predict``.
+        policy: anything with SB3's ``predict``, and its ``observation_space`` if it sees pixels.
         training: what it was trained on: ``obs_type`` and ``random_target``, and, if known,
             ``start`` and ``table``, settings of a `TableConfig`.
         task: what it is to play; by default `Billiards2D-v0` as it is.
         checkpoint: name or folder of the policy, for the record.
         training_frames: frames of experience that it learned from, likewise.
         training_seconds: how long it learned, likewise.
+
+    Attributes:
+        picture: height, width and channels of the pictures it is shown; None if it is shown none.
+        reads_targets: whether it is shown the target in numbers.
     """
 
     def __init__(
@@ -111,8 +117,8 @@ class PolicyAgent:
         self.built_in = tuple(word for name, word in _BUILT_IN.items() if training.get(name))
         self._policy = policy
         self._target = None if task.random_target else np.array(task.config.target, np.float32)
-        self._painting = plane_task(obs_type="pixels") if shown == "pixels" else None
-        self.reads_targets = bool(training["random_target"]) or self._painting is not None
+        self.picture = _picture_of(policy) if shown == "pixels" else None
+        self.reads_targets = bool(training["random_target"]) and self.picture is None
 
     def predict(
         self,
@@ -123,13 +129,19 @@ class PolicyAgent:
     ) -> tuple[NDArray[np.float32], Any]:
         """See ``Agent.predict``; frames may be flat, and hold the target in four numbers more.
 
-        `ValueError` for observations of another shape, NaN or infinity, or without the target where
-        the policy is shown targets and each episode has its own.
+        A policy of pixels takes pictures (B, 4, h, w, C) or (4, h, w, C), bytes or numbers from 0
+        to 1. `ValueError` for observations of another shape, range or type, NaN or infinity, or
+        without the target where the policy is shown targets and each episode has its own.
         """
-        sizes = (FRAME_SIZE, FRAME_SIZE + 4)
-        frames, single = base.batch_of_frames(observation, likely_sizes=sizes)
+        if self.picture is None:
+            sizes = (FRAME_SIZE, FRAME_SIZE + 4)
+            frames, single = base.batch_of_frames(observation, likely_sizes=sizes)
+            shown = self._as_trained(frames)
+        else:
+            pictures, single = base.batch_of_pictures(observation, self.picture)
+            shown = _stacked(pictures)
         with plain_defaults():
-            answer = self._policy.predict(self._as_trained(frames), deterministic=deterministic)
+            answer = self._policy.predict(shown, deterministic=deterministic)
         actions = np.clip(as_array(answer[0]), -1.0, 1.0).astype(np.float32)
         return (actions[0] if single else actions), state
 
@@ -147,14 +159,29 @@ class PolicyAgent:
                     f"the target, {FRAME_SIZE} + 4 numbers each, as random_target=True shows them"
                 )
             targets = np.broadcast_to(self._target, (B, T, 4))
-        if self._painting is None:
-            return np.concatenate([balls, targets], axis=-1).reshape(B, -1)
-        task, target = self._painting, targets[:, 0].astype(float)
-        grounds = [task.painter.background(tuple(each)) for each in target.tolist()]
-        zero = np.zeros(B, dtype=np.int64)  # The frame's number is not painted.
-        places = balls.astype(float).swapaxes(0, 1)
-        pictures: Any = task.stack([task.observe(x, x, target, zero, grounds) for x in places])
-        return pictures  # type: ignore[no-any-return]
+        return np.concatenate([balls, targets], axis=-1).reshape(B, -1)
+
+
+def _picture_of(policy: Any) -> tuple[int, int, int]:
+    """Height, width and channels of each of the pictures that a policy sees stacked."""
+    space = policy.observation_space
+    shape = space.shape
+    if len(shape) == 3 and is_image_space_channels_first(space):
+        shape = *shape[1:], shape[0]
+    if len(shape) != 3 or shape[2] % base.CONTEXT_FRAMES:
+        raise ValueError(
+            f"expected a policy of {base.CONTEXT_FRAMES} pictures, stacked channel after channel, "
+            f"got the observation space {space}"
+        )
+    height, width, channels = shape
+    return height, width, channels // base.CONTEXT_FRAMES
+
+
+def _stacked(pictures: NDArray[Any]) -> NDArray[np.uint8]:
+    """Pictures (B, 4, h, w, C) as the environment stacks them, bytes (B, h, w, 4 * C)."""
+    if pictures.dtype != np.uint8:
+        pictures = np.rint(255.0 * pictures).astype(np.uint8)
+    return np.concatenate([*pictures.swapaxes(0, 1)], axis=-1)
 
 
 def _warn_of_other_world(training: Mapping[str, Any], task: Task, name: str) -> None:

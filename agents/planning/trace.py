@@ -83,12 +83,16 @@ def trace_plan(
 
     Args:
         agent: who shoots. A planner's objective is replaced by the target of the table, which is
-            shown to others that have ``reads_targets``.
+            shown to others that have ``reads_targets`` or see pictures.
         frames: what it has seen, (4, 2N); who sees pictures is shown those of these places.
         positions: the truth now, (N, 2), for an oracle alone.
         velocities: the truth now, (N, 2), in sides per time unit, for an oracle alone.
         config: the table, with the target of this shot.
     """
+    picture = getattr(agent, "picture", None)
+    if picture is not None:
+        look = PixelConfig(picture[0], picture[2])
+        frames = draw_pixels(frames.reshape(len(frames), -1, 2), config.target, look, config.radius)
     if not isinstance(agent, Planner):
         if getattr(agent, "reads_targets", False):
             target = np.tile(np.array(config.target, np.float32), (len(frames), 1))
@@ -106,9 +110,6 @@ def trace_plan(
         ensemble=[model_for(member, task) for member in agent.ensemble],
     )
     warn_of_other_world(planner.model, task, stacklevel=2)
-    if planner.picture is not None:
-        look = PixelConfig(planner.picture[0], planner.picture[2])
-        frames = draw_pixels(frames.reshape(len(frames), -1, 2), config.target, look, config.radius)
     state = _state(planner, frames, (positions, velocities), config)
     plan = planner.plan(frames[None], state if planner.oracle else None)
     way, ticks, _ = _imagine(planner, state, planner.objective, plan.action, 0.0)

@@ -7,9 +7,10 @@
     python scripts/plan_eval.py --agents rnn --ensemble rnn runs/rnn-1/best rnn runs/rnn-2/best
 
 All agents see the same tables, and of each only the four frames before the shot; "simulator" alone
-is told the true state. With --obs pixels (64x64, colour) or pixels28 (28x28, grey) "jumpy-pixels"
-plays too, and is shown pictures, and with pixels "jumpy-keypoints"; those that are shown
-coordinates nevertheless are marked so. All planners search alike, so that their times compare.
+is told the true state. With --obs pixels (64x64, colour) "jumpy-pixels", "rnn-pixels",
+"jumpy-rnn-pixels" and "jumpy-keypoints" play too, and are shown pictures, and with pixels28 (28x28,
+grey) the first three; those that are shown coordinates nevertheless are marked so. All planners
+search alike, so that their times compare.
 Written to --out: results.json, results.csv, success.png and calibration.png. compare_tables.py
 makes one picture of several tables.
 """
@@ -46,10 +47,15 @@ ERRORS = (players.OtherWorldWarning,)
 FILES = ("results.json", "results.csv", "success.png", "calibration.png")
 _CONTACTS_SHOWN = (4, 7)
 _MARK = " (coordinates)"
+_PIXEL_AGENTS = players.PIXEL_AGENTS.items()
 _SHOWN: dict[str, dict[str, str]] = {
     "coords": {},
-    "pixels": {name: str(entry.checkpoint) for name, entry in players.PIXEL_AGENTS.items()},
-    "pixels28": {"jumpy-pixels": "sprite-28-billiards2d"},
+    "pixels": {name: str(one.checkpoint or one.policy) for name, one in _PIXEL_AGENTS},
+    "pixels28": {
+        name: "sprite-28-billiards2d"
+        for name, one in _PIXEL_AGENTS
+        if one.checkpoint == "sprite-64-billiards2d"
+    },
 }
 """What environments show, and the agents that see it with the shipped model of each."""
 _COLUMNS = """n successes success ms_per_shot ticks belief ci95_low ci95_high contested_n
@@ -77,7 +83,7 @@ class Args:
     jumpy-rnn, jumpy-flat, jumpy-entities, jumpy-space, jumpy, simulator."""
     weights: dict[str, Path] = field(default_factory=dict)
     """Folders to play with in place of what is shipped: an agent's name and its folder, and so on.
-    It may be any model, or, for ppo and sac, any policy."""
+    It may be any model, or, for ppo and sac, any policy, that sees what the agent is shown."""
     ensemble: tuple[tuple[str, Path], ...] = ()
     """Further models for a planner's robust selection: its name and a model, and so on. Their
     time is in the milliseconds a shot."""

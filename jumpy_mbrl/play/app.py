@@ -44,6 +44,8 @@ Opponent = Literal[
     "jumpy-flat",
     "jumpy-pixels",
     "jumpy-keypoints",
+    "jumpy-rnn-pixels",
+    "rnn-pixels",
     "jumpy-rnn",
     "jump-4",
     "ode-rnn",

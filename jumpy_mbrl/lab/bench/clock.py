@@ -42,12 +42,16 @@ def make_row(
     unit: str,
     anchor: tuple[str, float] | None = None,
     at_least: float | None = None,
+    at_most: float | None = None,
 ) -> Row:
-    """A row beside the name and the figure of its anchor, which should be ``at_least`` so much."""
+    """A row beside the name and the figure of its anchor; it should be ``at_least`` so much, or
+    ``at_most``."""
     beside, ratio = (anchor[0], value / anchor[1]) if anchor else (None, None)
-    if at_least is None:
-        return Row(name, value, unit, beside, ratio)
-    return Row(name, value, unit, beside, ratio, f"at least {at_least:,.0f}", value >= at_least)
+    if at_least is not None:
+        return Row(name, value, unit, beside, ratio, f"at least {at_least:,.0f}", value >= at_least)
+    if at_most is not None:
+        return Row(name, value, unit, beside, ratio, f"at most {at_most:g}", value <= at_most)
+    return Row(name, value, unit, beside, ratio)
 
 
 def make_rows(
@@ -60,9 +64,7 @@ def make_rows(
 
 def ratio_row(name: str, ratio: float, anchor: str, at_most: float | None = None) -> Row:
     """A row whose figure is itself the ratio to its anchor, which ``at_most`` may limit."""
-    if at_most is None:
-        return Row(name, ratio, "x", anchor, ratio)
-    return Row(name, ratio, "x", anchor, ratio, f"at most {at_most:g}", ratio <= at_most)
+    return make_row(name, ratio, "x", (anchor, 1.0), at_most=at_most)
 
 
 def format_row(row: Row) -> str:

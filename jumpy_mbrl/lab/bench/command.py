@@ -3,6 +3,7 @@
     python scripts/bench.py envs
     python scripts/bench.py train
     python scripts/bench.py policies
+    python scripts/bench.py pictures
     python scripts/bench.py envs --json runs/bench.json
 
 What a row compares is measured in the same run, on one core, in turn with its anchor. The best of
@@ -20,12 +21,13 @@ import torch
 import tyro
 
 from jumpy_mbrl import files
-from jumpy_mbrl.lab.bench import clock, envs, policies, train
+from jumpy_mbrl.lab.bench import clock, envs, pictures, policies, train
 
 BENCHES = {
     "envs": envs.bench_envs,
     "train": train.bench_train,
     "policies": policies.bench_policies,
+    "pictures": pictures.bench_pictures,
 }
 
 
@@ -33,9 +35,10 @@ BENCHES = {
 class Args:
     """What to measure."""
 
-    what: tyro.conf.Positional[Literal["envs", "train", "policies"]]
+    what: tyro.conf.Positional[Literal["envs", "train", "policies", "pictures"]]
     """envs: the environments, the dataset maker and the torch engine. train: training steps of the
-    world models, and their predictions. policies: PPO on real tables and inside world models."""
+    world models, and their predictions. policies: PPO on real tables and inside world models.
+    pictures: reading them, and shots from them."""
     json: Path | None = None
     """Write the rows to this file too, which may be a pipe or /dev/stdout."""
     rounds: int = clock.ROUNDS

@@ -59,7 +59,7 @@ class SpriteJump(WorldModel):
 
     batch_kind = "picture-events"
     precisions = ("float32",)  # It solves linear equations to see.
-    built_in = (*FoldJump.built_in, "pictures of round bodies on a background")
+    built_in = (*FoldJump.built_in, *Sprites.built_in)
 
     def __init__(self, config: SpriteJumpConfig) -> None:
         super().__init__()

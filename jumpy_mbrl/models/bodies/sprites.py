@@ -44,6 +44,8 @@ class Sprites(nn.Module):
         axes: 2, or 1 for bodies on a vertical line, at one x that is learned too.
     """
 
+    built_in = ("pictures of round bodies on a background",)
+
     def __init__(self, num_bodies: int, size: int, channels: int = 1, axes: int = 2) -> None:
         super().__init__()
         self.num_bodies = num_bodies
