@@ -14,7 +14,13 @@ from jumpy_mbrl.data.dataset import DatasetConfig, make_dataset
 from jumpy_mbrl.data.tasks import TaskConfig, make_task
 from jumpy_mbrl.envs import torch_physics
 from jumpy_mbrl.envs.config import TableConfig
-from jumpy_mbrl.models import EventJump, EventJumpConfig, FoldJump, FoldJumpConfig
+from jumpy_mbrl.models import (
+    EventJump,
+    EventJumpConfig,
+    FoldJump,
+    FoldJumpConfig,
+    from_pretrained,
+)
 from jumpy_mbrl.models.bodies.event_driven import EventState
 from jumpy_mbrl.models.bodies.simulator import SimulatorModel
 from jumpy_mbrl.training import validate
@@ -102,6 +108,59 @@ def test_pairs_are_seen_alike_from_every_side() -> None:
     )
     torch.testing.assert_close(model.pair_outcome(-offset, -relative), -change)
     torch.testing.assert_close(model.pair_outcome(offset, 3 * relative), 3 * change)
+
+
+def test_what_symmetry_forbids_does_not_happen() -> None:
+    torch.manual_seed(1)
+    model = EventJump(EventJumpConfig()).double()
+    relative = torch.tensor([[-1.0, 0.0]]).double()
+
+    def outcome(across: float) -> Tensor:
+        return model.pair_outcome(torch.tensor([[0.1, across]]).double(), relative)[0]
+
+    assert outcome(0.0)[1].abs() < 1e-15, "a head-on contact leads nowhere to the side"
+    torch.testing.assert_close(outcome(1e-9), outcome(-1e-9), atol=1e-6, rtol=0.0)
+    still, none = torch.zeros(1, 2).double(), torch.zeros(1, 2).double()
+    assert model.after_shot(still, none).abs().max() < 1e-15, "no push moves no ball"
+    pushed = model.after_shot(still, torch.tensor([[0.5, 1e-9]]).double())
+    assert pushed[0, 0].abs() > 1e-4 and pushed[0, 1].abs() < 1e-8
+
+
+@pytest.mark.parametrize(
+    ("places", "shot"),
+    [
+        ([0.3, 0.5, 0.65, 0.5], [0.9, 0.0]),
+        ([0.7, 0.4, 0.35, 0.4], [-0.9, 0.0]),
+        ([0.4, 0.75, 0.4, 0.3], [0.0, -0.8]),
+        ([0.3, 0.3, 0.6, 0.6], [0.7, 0.7]),
+        ([0.3, 0.7, 0.6, 0.4], [0.7, -0.7]),
+        ([0.3, 0.5, 0.65, 0.5], [0.25, 0.0]),
+    ],
+)
+@torch.no_grad()
+def test_a_shot_straight_at_a_ball_keeps_to_its_line(
+    places: list[float], shot: list[float]
+) -> None:
+    model, truth = from_pretrained("fold-billiards2d"), SimulatorModel()
+    seen, action = torch.tensor([[places] * 4]), torch.tensor([shot])
+    times = [float(frame) for frame in range(1, 45)]
+    found, true = (m.imagine(m.observe(seen), times, action).obs for m in (model, truth))
+    sideways = torch.tensor([-shot[1], shot[0]]) / math.hypot(*shot)
+    missed = (found - true).unflatten(2, (2, 2))
+    assert (missed @ sideways).abs().max() < 1e-3
+    assert missed.abs().max() < 0.03
+
+
+@torch.no_grad()
+def test_balls_that_come_straight_at_each_other_go_straight_back() -> None:
+    model = from_pretrained("fold-billiards2d")
+    places = torch.tensor([[0.2, 0.5, 0.8, 0.5], [0.5, 0.25, 0.5, 0.75]])
+    speeds = torch.tensor([[0.03, 0.0, -0.03, 0.0], [0.0, 0.03, 0.0, -0.03]])
+    obs = model.imagine(model.state_from(places, speeds), [5.0, 11.0, 44.0]).obs  # type: ignore[operator]
+    assert (obs[0, :, 1::2] - 0.5).abs().max() < 1e-3
+    assert (obs[1, :, 0::2] - 0.5).abs().max() < 1e-3
+    # As they are alike, what one does the other does mirrored.
+    torch.testing.assert_close(obs[0, :, 0] + obs[0, :, 2], torch.ones(3), atol=1e-3, rtol=0.0)
 
 
 def test_balls_at_rest_stay_and_have_finite_gradients() -> None:

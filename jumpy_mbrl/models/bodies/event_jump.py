@@ -32,6 +32,8 @@ from jumpy_mbrl.models.networks import check_sizes
 _TINY = 1e-9
 _STILL = 1e-6
 """Speeds below this, in sides of the table per frame, count as rest."""
+_NEAR = 0.02
+"""How near to where a mirroring sign turns, in units of what is asked, an outcome fades to zero."""
 
 
 @dataclass(frozen=True)
@@ -221,7 +223,10 @@ class EventJump(EventDrivenModel):
         """Change of the first ball's velocity (..., 2) when two meet; the second's is opposite."""
         frame = Alignment.of(offset, relative)
         z = torch.stack([frame.along, frame.across], dim=-1) / self.config.pair_scale
-        along, across = self.pair_jump(z).unbind(-1)
+        head_on = z * z.new_tensor([1.0, 0.0])
+        outcome, rest = self.pair_jump(torch.stack([z, head_on]))
+        along, across = outcome.unbind(-1)
+        across = across - rest[..., 1] * torch.exp(-z[..., 1] / _NEAR)
         return frame.restore(along * frame.speed, across * frame.speed)
 
     def after_shot(self, velocity: Tensor, action: Tensor) -> Tensor:
@@ -229,7 +234,9 @@ class EventJump(EventDrivenModel):
         sign = torch.where(action >= 0, 1.0, -1.0).to(velocity.dtype)
         scale = self.config.velocity_scale
         z = torch.stack([velocity * sign / scale, action * sign], dim=-1)
-        change: Tensor = self.shot_jump(z).squeeze(-1)
+        remnant = self.shot_jump(torch.zeros_like(z[..., :1, :])).squeeze(-1)
+        fading = torch.exp(-z.abs().sum(dim=-1) / _NEAR)
+        change: Tensor = self.shot_jump(z).squeeze(-1) - remnant * fading
         return self._on_axes(velocity + sign * scale * change)
 
     # -- learning from events ----------------------------------------------------------------
