@@ -34,7 +34,7 @@ def test_parts_are_kept_and_printed(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert pixel_study.main(["--parts", "reading", "--agents", "jumpy-pixels", *few]) == 0
     assert pixel_study.main(["--parts", "decoding", *few]) == 0
     text = capsys.readouterr().out
-    assert "## reading, 3 tables" in text and "| jumpy-keypoints | 41 |" in text
+    assert "**reading**, 3 tables" in text and "| jumpy-keypoints | 41 |" in text
     assert (tmp_path / "study.md").read_text(encoding="utf-8") in text
     parts = json.loads((tmp_path / "study.json").read_text(encoding="utf-8"))["parts"]
     columns = parts["decoding"]["columns"]

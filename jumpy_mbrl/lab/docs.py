@@ -17,6 +17,7 @@ import tyro
 from jumpy_mbrl.agents import AGENTS
 from jumpy_mbrl.envs import BILLIARDS_2D
 from jumpy_mbrl.lab.learning import curves
+from jumpy_mbrl.lab.pixel_study import page
 from jumpy_mbrl.lab.reproduce import table
 from jumpy_mbrl.lab.store import markdown, percent, percents, write_text
 from jumpy_mbrl.lab.worlds import page as worlds_page
@@ -135,6 +136,25 @@ def ladder_table(report: Found, results: str) -> list[str]:
     ]
 
 
+def pixels_table(report: Found, results: str) -> list[str]:
+    """What plan_eval wrote of agents that are shown pictures, and of others beside them."""
+    agents, rows = report["agents"], []
+    for name, figures in agents.items():
+        frames, *_, built_in = _given_cells(figures)
+        rows.append([*_won_row(name, figures), frames, built_in])
+    names = [name.partition(" ")[0] for name in agents]
+    return [
+        f"Printed by `{_plan_command(report, names)} --out {Path(results).parent}`:",
+        "",
+        *markdown([*_WON, "frames learned from", "built in"], rows),
+    ]
+
+
+def pixel_study_table(report: Found, results: str) -> list[str]:
+    """What the study of pictures wrote."""
+    return [f"From `{results}` (`python scripts/study_pixels.py`):", *page(report["parts"])]
+
+
 def worlds_table(report: Found, results: str) -> list[str]:
     """What the study of other worlds wrote."""
     return [f"From `{results}`:", "", *worlds_page.table(report["worlds"])]
@@ -148,6 +168,7 @@ def simb_table(report: Found, results: str) -> list[str]:
 def _plan_command(report: Found, names: list[str]) -> str:
     words = ["python scripts/plan_eval.py --episodes", report["episodes"], "--seed", report["seed"]]
     words += ["--agents", *names] if len(names) < len(AGENTS) else []
+    words += ["--obs", report["obs"]] if report.get("obs", "coords") != "coords" else []
     for option, usual in (("env", BILLIARDS_2D), ("table", "default"), ("protocol", "default")):
         words += [f"--{option}", report[option]] if report[option] != usual else []
     ensemble = report.get("ensemble", {})
@@ -170,12 +191,15 @@ def _won_row(name: str, figures: Found) -> list[str]:
 
 
 def _given_row(name: str, figures: Found) -> list[str]:
+    return [_called(name, figures), AGENTS[name].description, *_given_cells(figures)]
+
+
+def _given_cells(figures: Found) -> list[str]:
+    """Frames learned from, samples, training, weights, built in."""
     given = figures.get("given", {})
     best, samples = _number(given.get("best_samples")), _number(given.get("samples"))
     seconds, words = given.get("training_seconds"), given.get("built_in")
     return [
-        _called(name, figures),
-        AGENTS[name].description,
         _number(figures["training_frames"]),
         best if samples == "-" else f"{best} ({samples})",
         "-" if seconds is None else f"{round(seconds):,} s",
@@ -258,6 +282,8 @@ TABLES = (
     Table("paper", "docs/planning.md", "results/plan_eval_paper/results.json", plan_table),
     Table("line", "docs/planning.md", "results/tables/line/results.json", plan_table),
     Table("moved", "docs/planning.md", "results/tables/random_target/results.json", plan_table),
+    Table("pixels", "docs/planning.md", "results/plan_eval_pixels/results.json", pixels_table),
+    Table("pixel-study", "docs/planning.md", "results/pixels/study.json", pixel_study_table),
     Table("ladder", "docs/world_models.md", "results/plan_eval/results.json", ladder_table),
     Table("worlds", "docs/your_own_environment.md", "results/worlds/worlds.json", worlds_table),
     Table("simb", "docs/your_own_environment.md", "results/worlds/simb.json", simb_table),
@@ -267,6 +293,7 @@ TABLES = (
     Table("settings", "docs/reproducing.md", "results/tasks/table1.json", settings_table),
     Table("programs", "docs/other_programs.md", "results/programs/programs.json", programs_table),
     Table("bench", "docs/performance.md", "results/bench_envs.json", bench_table),
+    Table("bench-pictures", "docs/performance.md", "results/bench_pictures.json", bench_table),
     Table("bench-policies", "docs/performance.md", "results/bench_policies.json", bench_table),
     Table("bench-train", "docs/performance.md", "results/bench_train.json", bench_table),
 )

@@ -81,19 +81,19 @@ def main(argv: Sequence[str]) -> int:
             measured |= {"columns": [*rows[0]], "rows": [[*row.values()] for row in rows]}
             with report.update() as content:
                 content["parts"][part] = measured
-    text = page(report.read()["parts"])
-    store.write_text(args.out / "study.md", text)
-    print(text)
+    lines = ["# Plans from pictures", *page(report.read()["parts"])]
+    store.write_text(args.out / "study.md", "\n".join(lines) + "\n")
+    print("\n".join(lines))
     return 0
 
 
-def page(parts: dict[str, Any]) -> str:
-    """The tables of the parts, in Markdown."""
-    lines = ["# Plans from pictures"]
+def page(parts: dict[str, Any]) -> list[str]:
+    """Lines of Markdown: a table for each part."""
+    lines = []
     for name, part in parts.items():
-        lines += ["", f"## {name}, {part['episodes']:,} tables, seed {part['seed']}", ""]
+        lines += ["", f"**{name}**, {part['episodes']:,} tables, seed {part['seed']}:", ""]
         lines += store.markdown(part["columns"], [[*map(_cell, row)] for row in part["rows"]])
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def _cell(value: Any) -> str:
