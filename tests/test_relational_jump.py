@@ -265,6 +265,23 @@ def test_bodies_that_lie_still_do_not_make_slowing_down_an_event() -> None:
     assert (batch["start"][:100] - 19).abs().max() <= 2
 
 
+def test_noise_is_on_the_frames_that_are_read_and_on_no_others() -> None:
+    data, seed = bouncing(), torch.Generator().manual_seed(1)
+    batch = StartSampler(data, bodies=2, draws=12, noisy=True).sample(900, seed)
+    level = batch["noise"].square().mean(dim=(1, 2)).sqrt()
+    assert batch["noise"].shape == (900, 4, 4) and 0.2 < level.median() < 0.3 and level.max() < 1.6
+    plain = StartSampler(data, bodies=2, draws=12).sample(900, torch.Generator().manual_seed(1))
+    assert all(torch.equal(plain[name], batch[name]) for name in plain)
+    config = replace(SMALL, num_bodies=2, action_size=0, chain=3)
+    model, noisy = make(config).float(), make(replace(config, noise=0.5)).float()
+    losses = [m.loss(batch)[0].item() for m in (model, noisy)]
+    assert losses[1] > losses[0]
+    moved = {**batch, "noise": torch.zeros_like(batch["noise"])}
+    assert noisy.loss(moved)[0].item() == losses[0]
+    with pytest.raises(ValueError, match="noise"):
+        replace(config, noise=-0.1)
+
+
 @pytest.mark.parametrize("config", [SMALL, ENTITIES], ids=["space", "entities"])
 def test_it_learns_walls(config: RelationalJumpConfig) -> None:
     data = bouncing()

@@ -111,7 +111,8 @@ class StartSampler:
     frames a half are such where it happens to several bodies at once, if there are any.
 
     ``window`` is W, frames that must be there before and including the start; ``bodies`` is N, of
-    which an observation is made; ``draws`` is how many random numbers a row is given.
+    which an observation is made; ``draws`` is how many random numbers a row is given; ``noisy``
+    whether it is given noise too.
     """
 
     def __init__(
@@ -121,17 +122,21 @@ class StartSampler:
         window: int = 4,
         bodies: int = 1,
         draws: int = 1,
+        noisy: bool = False,
     ) -> None:
         self._length = _lengths_beyond(window, dataset)
         self._rows = (self._length > window).nonzero().squeeze(1)
         self._obs = torch.from_numpy(dataset.obs).to(device)
         self._action = torch.from_numpy(dataset.action).to(device)
         self._first, self._draws, self._device = window - 1, draws, device
+        self._noisy = noisy
         self._groups = self._find(bodies)
 
     def sample(self, batch_size: int, generator: torch.Generator, step: int = 0) -> Batch:
         """``obs`` (B, T, D), ``action`` (B, T, A), ``length`` (B,) real frames, ``start`` (B,), and
-        uniform numbers ``u`` (B, draws) in [0, 1)."""
+        uniform numbers ``u`` (B, draws) in [0, 1). Where it is noisy, also normal ``noise``
+        (B, W, D) for the frames up to the start, of a standard deviation of its own in each row,
+        from 0 to 1, more often small."""
 
         def below(high: Tensor | int, count: int) -> Tensor:
             return (torch.rand(count, generator=generator, **_PLAIN) * high).long()
@@ -150,13 +155,19 @@ class StartSampler:
         row, start = torch.cat(parts).unbind(dim=1)
         u = torch.rand(batch_size, self._draws, generator=generator, **_PLAIN)
         place = row.to(self._device)
-        return {
+        batch = {
             "obs": as_frames(self._obs[place]),
             "action": self._action[place],
             "length": self._length[row].to(self._device),
             "start": start.to(self._device),
             "u": u.to(self._device),
         }
+        if self._noisy:
+            size = batch_size, self._first + 1, self._obs.shape[2]
+            level = torch.rand(batch_size, 1, 1, generator=generator, **_PLAIN).square()
+            noise = level * torch.randn(size, generator=generator, **_PLAIN)
+            batch["noise"] = noise.to(self._device)
+        return batch
 
     def _find(self, bodies: int) -> list[Tensor]:
         """Frames (n, 2), as row and frame, before which something happens: to one body, to more."""

@@ -70,6 +70,8 @@ class RelationalJumpConfig:
         chain: ticks in succession that are learned from each start.
         own_jumps: how often in training a tick reads where the last line ended, and not the frame.
         early_ticks: how often in training it ticks before a line has ended.
+        noise: most standard deviation of noise on the frames that a start is read from, as it
+            learns, as a share of a typical displacement between frames. Each start has its own.
         certainty: a line ends at the first frame where it does so with more than this probability.
             It learns mostly where something happens, so half is too little.
     """
@@ -90,6 +92,7 @@ class RelationalJumpConfig:
     chain: int = 3
     own_jumps: float = 0.0
     early_ticks: float = 0.15
+    noise: float = 0.0
     certainty: float = 0.75
 
     def __post_init__(self) -> None:
@@ -117,6 +120,7 @@ class RelationalJumpConfig:
             )
         check_number("epsilon", self.epsilon, 0.0, open_low=True)
         check_number("first_epsilon", self.first_epsilon, self.epsilon)
+        check_number("noise", self.noise, 0.0)
         if not 0.0 < self.certainty < 1.0:
             raise ValueError(f"expected certainty to lie between 0 and 1, got {self.certainty}")
         for name in ("own_jumps", "early_ticks"):
@@ -367,7 +371,12 @@ class RelationalJump(PiecewiseLinearModel):
         """See ``WorldModel.sampler``."""
         config = self.config
         return StartSampler(
-            data, device, config.window, bodies=config.num_bodies, draws=4 * config.chain
+            data,
+            device,
+            config.window,
+            bodies=config.num_bodies,
+            draws=4 * config.chain,
+            noisy=config.noise > 0.0,
         )
 
     # -- the contract ------------------------------------------------------------------------
@@ -572,8 +581,11 @@ class RelationalJump(PiecewiseLinearModel):
         film = _Film.of(batch, config.num_bodies)
         frame, ago = batch["start"], torch.arange(1 - config.window, 1, device=film.obs.device)
         shown = film.rows.unsqueeze(1), frame.unsqueeze(1) + ago
-        velocity, curve, turn = self._read(film.obs[shown], film.action[shown])
-        now = film.obs[film.rows, frame]
+        seen = film.obs[shown]
+        if config.noise:
+            seen = seen + config.noise * self.pace * batch["noise"].view_as(seen)
+        velocity, curve, turn = self._read(seen, film.action[shown])
+        now = seen[:, -1]
         learned, lost = [], torch.zeros_like(film.rows, dtype=torch.bool)
         for u in batch["u"].unflatten(1, (config.chain, 4)).unbind(dim=1):
             line = self._tick(

@@ -147,7 +147,7 @@ _FLAT = replace(
 )
 _KEYPOINTS = replace(
     _SPACE,
-    model=KeypointJumpConfig(passes=2),
+    model=KeypointJumpConfig(passes=2, noise=0.04),
     train_data=DatasetConfig(num_trajectories=30_000, pixels="default"),
     validation_data=DatasetConfig(num_trajectories=50, split="validation", pixels="default"),
     steps=12_000,
