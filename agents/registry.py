@@ -80,6 +80,10 @@ AGENTS: dict[str, AgentEntry] = {
 """Every agent that is shown coordinates."""
 
 PIXEL_AGENTS: dict[str, AgentEntry] = {
+    "ppo-pixels": AgentEntry(
+        "shoots as PPO of Stable-Baselines3 learned from pictures, without a model",
+        policy="ppo-pixels-billiards2d",
+    ),
     "jumpy-pixels": AgentEntry(
         "plans with our best jumpy model, and sees pictures alone", "sprite-64-billiards2d"
     ),

@@ -8,9 +8,9 @@
 
 All agents see the same tables, and of each only the four frames before the shot; "simulator" alone
 is told the true state. With --obs pixels (64x64, colour) "jumpy-pixels", "rnn-pixels",
-"jumpy-rnn-pixels" and "jumpy-keypoints" play too, and are shown pictures, and with pixels28 (28x28,
-grey) the first three; those that are shown coordinates nevertheless are marked so. All planners
-search alike, so that their times compare.
+"jumpy-rnn-pixels", "jumpy-keypoints" and "ppo-pixels" play too, and are shown pictures, and with
+pixels28 (28x28, grey) the first three; those that are shown coordinates nevertheless are marked so.
+All planners search alike, so that their times compare.
 Written to --out: results.json, results.csv, success.png and calibration.png. compare_tables.py
 makes one picture of several tables.
 """

@@ -53,6 +53,7 @@ Opponent = Literal[
     "simulator",
     "sac",
     "ppo",
+    "ppo-pixels",
     "random",
     "none",
 ]
