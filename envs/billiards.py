@@ -130,7 +130,9 @@ class BilliardsEnv(GymEnv):
                 reward += more
             over = True
         self._running = not over
-        return self._observe(), reward, over, False, self._info(success, self._frame - first)
+        lost = self.task.truncate_lost and over and not success
+        info = self._info(success, self._frame - first)
+        return self._observe(), reward, over and not lost, lost, info
 
     def render(self) -> Any:
         """Returns the frame, (608, 560, 3) uint8, or shows it, as `render_mode` says; in mode
@@ -387,6 +389,11 @@ class Billiards2DEnv(BilliardsEnv, GymEnv):
     | `channels`      | `None`     | 3 (colour) or 1 (grey), instead of those of `pixels`          |
     | `render_mode`   | `None`     | `"rgb_array"` (needs no display) or `"human"`                 |
     | `legacy_info`   | `False`    | whether `info` holds the keys of earlier versions too         |
+    | `truncate_lost` | `False`    | whether only a game that is won terminates: see below         |
+
+    With `truncate_lost=True` a step that ends a game without success, which terminates it
+    otherwise, truncates it: for programs that count terminations as successes. Programs that learn
+    would expect more to come.
 
     `reset(options=...)` takes `positions` (N, 2), `velocities` (N, 2) and `target` (4,), any of
     them, and uses them exactly. An impossible table is refused with a `ValueError`.
@@ -419,6 +426,7 @@ class Billiards2DEnv(BilliardsEnv, GymEnv):
         channels: int | None = None,
         render_mode: str | None = None,
         legacy_info: bool = False,
+        truncate_lost: bool = False,
     ) -> None:
         task = plane_task(
             num_balls,
@@ -433,6 +441,7 @@ class Billiards2DEnv(BilliardsEnv, GymEnv):
             size,
             channels,
             legacy_info,
+            truncate_lost,
         )
         super().__init__(task, render_mode)
 
@@ -451,6 +460,7 @@ class LineEnv(BilliardsEnv):
         channels: int | None = None,
         render_mode: str | None = None,
         legacy_info: bool = False,
+        truncate_lost: bool = False,
     ) -> None:
         task = line_task(
             config,
@@ -461,6 +471,7 @@ class LineEnv(BilliardsEnv):
             size=size,
             channels=channels,
             legacy_info=legacy_info,
+            truncate_lost=truncate_lost,
         )
         super().__init__(task, render_mode)
 
@@ -590,7 +601,7 @@ class Billiards2DShotEnv(BilliardsEnv, GymEnv):
 
     Every step **terminates** the episode: when the object ball is first seen inside the target, or
     at the last frame (44), which alone counts with `success="last"`. The registered time limit of
-    one step truncates nothing.
+    one step truncates nothing. With `truncate_lost=True` a lost shot truncates it.
 
     ## Information
 
@@ -641,6 +652,7 @@ class Billiards2DShotEnv(BilliardsEnv, GymEnv):
         channels: int | None = None,
         render_mode: str | None = None,
         legacy_info: bool = False,
+        truncate_lost: bool = False,
     ) -> None:
         task = plane_task(
             num_balls,
@@ -655,6 +667,7 @@ class Billiards2DShotEnv(BilliardsEnv, GymEnv):
             size,
             channels,
             legacy_info,
+            truncate_lost,
         )
         super().__init__(task, render_mode)
 

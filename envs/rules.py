@@ -75,6 +75,7 @@ class Task:
             the episode, or only the "last".
         line: whether the game is that on a line: the shot puts the cue ball somewhere.
         legacy_info: whether infos hold the keys of earlier releases too.
+        truncate_lost: whether a game that is lost is truncated, so that only those won terminate.
     """
 
     config: TableConfig
@@ -87,6 +88,7 @@ class Task:
     success: Success = "any"
     line: bool = False
     legacy_info: bool = False
+    truncate_lost: bool = False
 
     @cached_property
     def last_frame(self) -> int:
@@ -343,6 +345,7 @@ def plane_task(
     size: int | None = None,
     channels: int | None = None,
     legacy_info: bool = False,
+    truncate_lost: bool = False,
 ) -> Task:
     """Returns the task that the arguments of `Billiards2DEnv` stand for; `ValueError` for a bad
     one, by name."""
@@ -361,6 +364,7 @@ def plane_task(
         success=check_choice("success", success, SUCCESSES),
         pixels=_check_pixels(obs_type, pixels, size, channels),
         legacy_info=check_flag("legacy_info", legacy_info),
+        truncate_lost=check_flag("truncate_lost", truncate_lost),
     )
 
 

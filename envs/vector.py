@@ -306,9 +306,10 @@ class BilliardsVectorEnv(GymVectorEnv):
             self._elapsed += 1
             if len(waiting):
                 self._begin(waiting)
-            truncations = np.zeros(self.num_envs, dtype=bool)
+            truncations = terminations & ~successes & self.task.truncate_lost
+            terminations = terminations & ~truncations
             if self.max_episode_steps is not None:
-                truncations = (self._elapsed >= self.max_episode_steps) & ~terminations
+                truncations |= (self._elapsed >= self.max_episode_steps) & ~terminations
             self._ended = terminations | truncations
             observations = self._observe()
             infos = self._infos(successes)

@@ -224,6 +224,30 @@ def test_the_keys_of_earlier_releases_are_told_where_asked_for(name: str) -> Non
         assert flat(mine) == flat(info | more)
 
 
+@each_id
+def test_a_lost_game_is_truncated_where_asked_for(name: str) -> None:
+    env, usual = gym.make(name, truncate_lost=True), gym.make(name)
+    ends = set()
+    for seed in range(30):
+        for each in (env, usual):
+            each.reset(seed=seed)
+        over = False
+        while not over:
+            action = env.action_space.sample()
+            obs, reward, terminated, truncated, info = env.step(action)
+            same = usual.step(action)
+            assert flat((obs, reward, terminated or truncated, info)) == flat(
+                (same[0], same[1], same[2] or same[3], same[4])
+            )
+            over = terminated or truncated
+            assert isinstance(truncated, bool) and terminated == info["is_success"]
+        assert terminated != truncated
+        ends.add(terminated)
+    assert ends == {True, False}
+    with pytest.raises(ValueError, match="truncate_lost"):
+        gym.make(name, truncate_lost="yes")
+
+
 @each_case
 def test_gymnasium_checker_has_nothing_to_say(
     name: str, arguments: Any, monkeypatch: pytest.MonkeyPatch

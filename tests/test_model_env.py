@@ -156,6 +156,13 @@ def test_infos_are_numbers_and_flat_and_skrl_knows_the_class() -> None:
             assert all(isinstance(value, np.ndarray) for value in info.values())
 
 
+def test_lost_shots_are_truncated_where_asked_for() -> None:
+    env = WorldModelVectorEnv(SimulatorModel(), 24, "shot", truncate_lost=True)
+    env.reset(seed=0)
+    _, _, won, lost, info = env.step(nothing(24))
+    assert won.any() and np.array_equal(won, info["is_success"]) and np.array_equal(lost, ~won)
+
+
 def test_jumps_end_at_ticks_and_add_up_to_the_shot() -> None:
     arguments: dict[str, Any] = {"start": "rest", "reward": "dense"}
     jumps = WorldModelVectorEnv(SimulatorModel(), 24, "jump", **arguments)

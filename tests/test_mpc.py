@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from itertools import product
 from typing import Any
 
@@ -39,6 +40,27 @@ def test_costs_are_minus_the_scores_of_each_candidate(times: tuple[float, ...]) 
         torch.testing.assert_close(costs.get_cost(info, actions), cost)
     if len(times) == 1:
         assert torch.equal(costs.get_cost({"frames": FRAMES}, actions[:, :, 0]), cost)
+
+
+def test_costs_of_what_stable_worldmodel_hands_on() -> None:
+    """As its World and solvers of 0.1.1 do; docs/other_programs.md runs the real ones."""
+    costs, actions = CostModel(SimulatorModel(), RIGHT), candidates(2, 5, 1)
+    seen = FRAMES[:, None, None].expand(2, 5, 1, 4, 4)  # candidates, and a row of World's
+    info = {
+        "positions": torch.zeros(2, 5, 1, 2, 2),
+        "frames_played": torch.full((2, 5, 1), 3),
+        "observation": seen,
+        "action": torch.full((2, 5, 1, 2), torch.nan),
+        "label": [["a"], ["b"]],
+    }
+    wanted = costs.get_cost({"frames": FRAMES}, actions)
+    with torch.inference_mode():
+        assert torch.equal(costs.get_cost(info, actions), wanted)
+    assert torch.equal(costs.criterion(info, actions), wanted)
+    for method in (costs.get_cost, costs.criterion):
+        assert [*signature(method).parameters] == ["info_dict", "action_candidates"]
+    other = costs.get_cost(info | {"frames": FRAMES.flip(0)}, actions)
+    assert torch.equal(other, costs.get_cost({"frames": FRAMES.flip(0)}, actions))
 
 
 @pytest.mark.filterwarnings("error")
@@ -149,6 +171,11 @@ def test_every_action_counts() -> None:
         ({"frames": FRAMES}, candidates(3, 3), "each of 2 episodes, got 3"),
         ({"frames": FRAMES[..., :2]}, candidates(2, 3), r"obs must have shape \(B, T, 4\)"),
         ({"frames": torch.zeros(2, 5, 4, 4)}, candidates(2, 3), r"S = 3 cand.*\(2, 5, 4, 4\)"),
+        (
+            {"observation": torch.zeros(2, 5, 1, 16)},
+            candidates(2, 5),
+            r"\(B, T, 4\), got \(2, 1, 16",
+        ),
     ],
 )
 def test_bad_input_is_refused(info: dict[str, Any], actions: Tensor, message: str) -> None:

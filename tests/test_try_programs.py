@@ -19,6 +19,7 @@ PAGE = """
 ```python
 import numpy
 print("sum", numpy.ones(3).sum())
+open("table.md", "w").write("| sum |\\n| 3 |")
 ```
 
 ## not a package
@@ -54,7 +55,9 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_page_tells_how_to_use_each_program() -> None:
     found = programs.read_page(programs.Args().page.read_text(encoding="utf-8"))
-    assert list(found) == ["rl_zoo3", "skrl", "tianshou", "cleanrl", "Minari"]
+    assert list(found) == [
+        *("stable-worldmodel", "rl_zoo3", "skrl", "tianshou", "cleanrl", "Minari")
+    ]
     assert {program["language"] for program in found.values()} == {"python", "bash"}
 
 
@@ -66,6 +69,8 @@ def test_what_works_and_what_fails(page: Path, capsys: pytest.CaptureFixture[str
     assert works == {"numpy": True, "not a package": True, "broken": False}
     assert results["numpy"]["version"] == np.__version__
     assert results["not a package"]["version"] == "revision 7"
+    tables = {name: result.get("table") for name, result in results.items()}
+    assert tables == {"numpy": ["| sum |", "| 3 |"], "not a package": None, "broken": None}
     assert results["numpy"]["tried_with"].keys() == {"gymnasium", "torch", "numpy"}
     assert "broken: ? FAILS" in capsys.readouterr().out
 

@@ -76,6 +76,8 @@ def flat(value: Any) -> Any:
         (SHOT, "python", {"reward": "dense", "num_balls": 3}),
         (SHOT, "python", {"success": "last", "random_target": True}),
         (SHOT, "python", {"legacy_info": True}),
+        (SHOT, "auto", {"truncate_lost": True}),
+        (LINE, "python", {"truncate_lost": True}),
         (SHOT, "python", {"config": {"lead_in": 0}, "max_episode_steps": 1}),
         (LINE_SHOT, "python", {"reward": "dense", "config": {"lead_in": 5}}),
     ],

@@ -72,7 +72,7 @@ class CostModel:
                 f"actions from {last} on would change no cost"
             )
 
-    def get_cost(self, info: Mapping[str, Any], action_candidates: Any) -> Tensor:
+    def get_cost(self, info_dict: Mapping[str, Any], action_candidates: Any) -> Tensor:
         """The cost of each candidate, (B, S).
 
         Differentiable if ``action_candidates`` asks for gradients; else no graph is built.
@@ -80,16 +80,18 @@ class CostModel:
         among them, or an objective that returns scores of another shape.
 
         Args:
-            info: ``frames``, what has been seen up to now, (B, T, D), or (B, S, T, D) repeated for
-                every candidate, of which the first is read; bytes are pictures, 0 to 255 meaning 0
-                to 1. Or ``state``, what the model's ``observe`` made of them, which saves doing so
-                for every batch of candidates. Other entries are ignored.
+            info_dict: ``frames``, what has been seen up to now, (B, T, D), or (B, S, T, D) repeated
+                for every candidate, of which the first is read; bytes are pictures, 0 to 255
+                meaning 0 to 1. Or ``state``, what the model's ``observe`` made of them, which saves
+                doing so for every batch of candidates. Where there is neither, ``observation`` is
+                read as ``frames``; (B, S, 1, T, D), as stable-worldmodel has it, will do. Other
+                entries are ignored.
             action_candidates: (B, S, M, A), or (B, S, A) for M = 1, clipped to the bounds.
         """
         actions = self._actions(as_tensor(action_candidates))
         B, S = actions.shape[:2]
         with graph_for(actions):
-            state = self._state(info, S)
+            state = self._state(info_dict, S)
             if state.batch_size != B:
                 raise ValueError(
                     f"expected candidates for each of {state.batch_size} episodes, got {B}"
@@ -98,6 +100,9 @@ class CostModel:
             imagined = self.model.imagine(state.repeat(S), self.objective.times, *acting)
             score = scores_of(self.objective, imagined.obs.unflatten(0, (B, S)))
             return -score.nan_to_num(nan=-torch.inf, neginf=-torch.inf)
+
+    criterion = get_cost
+    """Another name, which stable-worldmodel's protocol of costs asks for."""
 
     def _actions(self, candidates: Tensor) -> Tensor:
         """(B, S, M, A) within the bounds."""
@@ -131,12 +136,15 @@ class CostModel:
                     f"each episode, got {found}"
                 )
             return state
-        if "frames" not in info:
+        seen = info.get("frames", info.get("observation"))
+        if seen is None:
             raise ValueError(
-                "expected info to hold 'frames', (B, T, D), or 'state', a State of the model, got "
-                f"{sorted(info)}"
+                "expected info to hold 'frames' or 'observation', (B, T, D), or 'state', a State "
+                f"of the model, got {sorted(info)}"
             )
-        frames = as_frames(info["frames"], like_of(self.model))
+        frames = as_frames(seen, like_of(self.model))
+        if frames.ndim == 5 and frames.shape[2] == 1:
+            frames = frames.squeeze(2)
         if frames.ndim == 4 and frames.shape[1] != S:
             raise ValueError(
                 f"expected frames (B, T, D), or (B, S, T, D) for the {S = } candidates, got "

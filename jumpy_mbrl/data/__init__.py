@@ -6,6 +6,7 @@ from jumpy_mbrl.data.dataset import (
     load_or_make,
     make_dataset,
 )
+from jumpy_mbrl.data.minari import from_minari
 from jumpy_mbrl.data.recording import Recording, RecordingConfig, record
 from jumpy_mbrl.data.seeds import evaluation_table_seeds
 from jumpy_mbrl.data.tasks import TASKS, TaskConfig, TaskDataset, make_task
@@ -19,6 +20,7 @@ __all__ = [
     "TaskDataset",
     "TrajectoryDataset",
     "evaluation_table_seeds",
+    "from_minari",
     "load_or_make",
     "make_dataset",
     "make_task",

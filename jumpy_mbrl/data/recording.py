@@ -270,7 +270,7 @@ def _play(
     policy: Policy,
 ) -> tuple[NDArray[Any], NDArray[np.float32], NDArray[np.float64], NDArray[np.int64]]:
     """One episode of every environment from the first frame on: obs, action, reward and length."""
-    n, first = env.num_envs, _flat(start)
+    n, first = env.num_envs, flat(start)
     obs = np.zeros((n, frames, first.shape[1]), first.dtype)
     action = np.zeros((n, frames, int(np.prod(space.shape))), np.float32)
     reward = np.zeros((n, frames - 1))
@@ -287,7 +287,7 @@ def _play(
             held = held.clip(space.low, space.high)  # which float32 may have rounded them beyond
         seen, rewards, terminated, truncated, _ = env.step(held)
         # The episodes that follow are not recorded.
-        obs[:, t + 1] = np.where(going[:, None], _flat(seen), obs[:, t])
+        obs[:, t + 1] = np.where(going[:, None], flat(seen), obs[:, t])
         reward[going, t] = rewards[going]
         ended = np.asarray(terminated | truncated, dtype=bool)
         length[going & ended] = t + 2
@@ -300,7 +300,7 @@ def _play(
     return obs, action, reward, length
 
 
-def _flat(obs: NDArray[Any]) -> NDArray[Any]:
+def flat(obs: NDArray[Any]) -> NDArray[Any]:
     """Observations of any shape as (n, D): uint8 as they are, other numbers as float32."""
     return obs.reshape(len(obs), -1).astype(np.uint8 if obs.dtype == np.uint8 else np.float32)
 

@@ -277,6 +277,12 @@ def programs_table(report: Found, results: str) -> list[str]:
     return ["Tried by `python scripts/try_programs.py`:", "", *markdown(header, rows)]
 
 
+def solvers_table(report: Found, results: str) -> list[str]:
+    """What the lines on stable-worldmodel wrote."""
+    found = report["stable-worldmodel"]
+    return [f"Written by the lines above on {found['date']}:", "", *found["table"]]
+
+
 TABLES = (
     Table("results", "README.md", "results/plan_eval/results.json", plan_table),
     Table("paper", "docs/planning.md", "results/plan_eval_paper/results.json", plan_table),
@@ -292,6 +298,7 @@ TABLES = (
     Table("tasks", "README.md", "results/tasks/table1.json", task_table),
     Table("settings", "docs/reproducing.md", "results/tasks/table1.json", settings_table),
     Table("programs", "docs/other_programs.md", "results/programs/programs.json", programs_table),
+    Table("solvers", "docs/other_programs.md", "results/programs/programs.json", solvers_table),
     Table("bench", "docs/performance.md", "results/bench_envs.json", bench_table),
     Table("bench-pictures", "docs/performance.md", "results/bench_pictures.json", bench_table),
     Table("bench-policies", "docs/performance.md", "results/bench_policies.json", bench_table),

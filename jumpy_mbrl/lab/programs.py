@@ -3,7 +3,8 @@
 python scripts/try_programs.py                  # all; downloads what they need
 python scripts/try_programs.py --only skrl      # one
 
-The results go to results/programs/programs.json, from which update_docs.py writes the page's table.
+The results go to results/programs/programs.json, from which update_docs.py writes the
+page's tables.
 """
 
 from __future__ import annotations
@@ -78,7 +79,8 @@ def run(program: Mapping[str, str]) -> dict[str, Any]:
     """Installs a program beside everything that is installed here, and runs its code.
 
     Returns its version, or the last line that was printed by one that is no package, versions of
-    what else counts, the date, and whether the code ran to its end.
+    what else counts, the date, whether the code ran to its end, and the lines of the table.md that
+    it wrote, if any.
     """
     with tempfile.TemporaryDirectory() as folder:
         python = make_environment(Path(folder) / "venv", program["needs"])
@@ -98,6 +100,8 @@ def run(program: Mapping[str, str]) -> dict[str, Any]:
         )
         ask = f"from importlib.metadata import version; print(version({program['name']!r}))"
         found = subprocess.run([python, "-c", ask], capture_output=True, text=True)
+        table = Path(folder) / "table.md"
+        lines = table.read_text(encoding="utf-8").splitlines() if table.exists() else []
     if done.returncode:
         print(done.stdout)
     return {
@@ -105,6 +109,7 @@ def run(program: Mapping[str, str]) -> dict[str, Any]:
         "tried_with": {name: version(name) for name in ("gymnasium", "torch", "numpy")},
         "date": datetime.date.today().isoformat(),
         "works": done.returncode == 0,
+        **({"table": lines} if lines else {}),
     }
 
 
@@ -120,5 +125,5 @@ def make_environment(folder: Path, needs: str) -> Path:
     constraint = folder / "constraints.txt"
     constraint.write_text(f"torch=={version('torch').partition('+')[0]}\n")
     pip = [str(python), "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
-    subprocess.run([*pip, "-c", str(constraint), needs], check=True)
+    subprocess.run([*pip, "-c", str(constraint), *needs.split()], check=True)
     return python
