@@ -70,10 +70,10 @@ class RelationalJumpConfig:
         chain: ticks in succession that are learned from each start.
         own_jumps: how often in training a tick reads where the last line ended, and not the frame.
         early_ticks: how often in training it ticks before a line has ended.
-        noise: most standard deviation of noise on the frames that a start is read from, as it
-            learns, as a share of a typical displacement between frames. Each start has its own.
         certainty: a line ends at the first frame where it does so with more than this probability.
             It learns mostly where something happens, so half is too little.
+        noise: most standard deviation of noise on the frames that a start is read from, as it
+            learns, as a share of a typical displacement between frames. Each start has its own.
     """
 
     num_bodies: int = 2
@@ -92,8 +92,8 @@ class RelationalJumpConfig:
     chain: int = 3
     own_jumps: float = 0.0
     early_ticks: float = 0.15
-    noise: float = 0.0
     certainty: float = 0.75
+    noise: float = 0.0
 
     def __post_init__(self) -> None:
         sizes = "num_bodies", "body_size", "passes", "hidden_size", "event_size", "horizon", "chain"
