@@ -249,8 +249,9 @@ class PictureEventSampler:
 class KeypointSampler(PictureEventSampler):
     """Draws single pictures while a model learns to see, then starts in sequences of what it sees.
 
-    ``size`` is the pictures' height and width, in pixels. ``settle`` is given what is seen in all
-    sequences, once, and says from what is drawn then. True places are not looked at.
+    ``size`` is the pictures' height and width, in pixels; ``spoils`` says whether they are given
+    spoilt too. ``settle`` is given what is seen in all sequences, once, and says from what is
+    drawn then. True places are not looked at.
     """
 
     def __init__(
@@ -262,23 +263,26 @@ class KeypointSampler(PictureEventSampler):
         size: int,
         looking_steps: int,
         settle: Callable[[Seen], StartSampler],
+        spoils: bool = True,
     ) -> None:
         super().__init__(
             dataset, device, read=read, looking_steps=looking_steps, on_line=False, told=False
         )
-        self._size, self._settle = size, settle
+        self._size, self._settle, self._spoils = size, settle, spoils
         self._starts: StartSampler | None = None
 
     def sample(self, batch_size: int, generator: torch.Generator, step: int = 0) -> Batch:
-        """``pictures`` (B / 8, D), the same ``spoilt``, the numbers of some ``pixels`` of each, and
-        how much of looking is over, ``looked`` (B / 8,) from 0 to 1; or what `StartSampler` draws.
+        """``pictures`` (B / 8, D), perhaps the same ``spoilt``, the numbers of some ``pixels`` of
+        each, and how much of looking is over, ``looked`` (B / 8,) from 0 to 1; or what
+        `StartSampler` draws.
         """
         if step < self._looking_steps:
             batch = self._pictures(max(batch_size // 8, 1), generator)
             rows, most = len(batch["pictures"]), self._size**2
             pixels = torch.randint(most, (rows, _PIXELS), generator=generator, device="cpu")
             looked = torch.full((rows,), step / self._looking_steps)
-            batch["spoilt"] = spoilt(batch["pictures"], self._size, generator)
+            if self._spoils:
+                batch["spoilt"] = spoilt(batch["pictures"], self._size, generator)
             return {**batch, "pixels": pixels.to(self._device), "looked": looked.to(self._device)}
         if self._starts is None:
             self._starts = self._settle(self._seen())

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from jumpy_mbrl.checks import check_flag
 from jumpy_mbrl.data.loading import SequenceData, as_frames
 from jumpy_mbrl.data.sampling import KeypointSampler, Seen, StartSampler
 from jumpy_mbrl.models.base import Imagined, State, WorldModel, WrappedModel, check_frames
@@ -51,6 +52,8 @@ class KeypointJumpConfig(RelationalJumpConfig):
         width: channels of the network that finds keypoints.
         looking_steps: first updates of the weights, in which pictures teach it. After them it stays
             as it is, and how keypoints move is learned.
+        spoilt: whether these pictures are spoilt, so that other cameras do not mislead it. Not
+            where a grey is all that tells bodies apart.
         labelled: pictures whose balls are told, from which the head learns. The first frames of the
             first sequences.
     """
@@ -60,10 +63,12 @@ class KeypointJumpConfig(RelationalJumpConfig):
     width: int = 8
     looking_steps: int = 2000
     labelled: int = 300
+    spoilt: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_sizes(self, ("size", "channels", "width", "looking_steps", "labelled"))
+        check_flag("spoilt", self.spoilt)
         if self.body_size != 2:
             raise ValueError(
                 f"expected body_size=2, as keypoints lie in pictures, got {self.body_size}"
@@ -171,9 +176,15 @@ class KeypointJump(WorldModel):
         def settle(seen: Seen) -> StartSampler:
             return self.bodies.sampler(self.settle(seen, told), device)
 
-        size, steps = self.config.size, self.config.looking_steps
+        config = self.config
         return KeypointSampler(
-            data, device, read=self.read, size=size, looking_steps=steps, settle=settle
+            data,
+            device,
+            read=self.read,
+            size=config.size,
+            looking_steps=config.looking_steps,
+            settle=settle,
+            spoils=config.spoilt,
         )
 
     def read(self, obs: Tensor) -> Tensor:
@@ -270,7 +281,7 @@ class KeypointJump(WorldModel):
         Keypoints join one by one: first as a map, which is drawn to pixels where the painting so
         far is wrong, then as paint. From there on the error of painting alone teaches, at the
         ``pixels`` (B, p) that were drawn by lot. Keypoints are found in the same pictures
-        ``spoilt`` (B, D). ``looked`` (B,) is how much of looking is over.
+        ``spoilt`` (B, D), if they are given. ``looked`` (B,) is how much of looking is over.
         """
         if "pictures" not in batch:
             return self.bodies.loss(batch)
@@ -278,7 +289,7 @@ class KeypointJump(WorldModel):
         pictures = batch["pictures"]
         rows = torch.arange(len(at), device=at.device).unsqueeze(1)
         wanted = pictures.unflatten(1, (-1, eyes.channels))[rows, at]
-        maps = eyes.attend(batch["spoilt"])
+        maps = eyes.attend(batch.get("spoilt", pictures))
         joined = min(K, int(float(batch["looked"][0]) / _JOINING * K))
         missed = (eyes.color(maps @ eyes.pixels, at, joined) - wanted).square()
         loss = error = missed.mean()
