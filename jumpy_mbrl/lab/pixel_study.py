@@ -37,12 +37,11 @@ from jumpy_mbrl.evaluation.scoring import batches, wilson_interval
 from jumpy_mbrl.evaluation.tables import true_state
 from jumpy_mbrl.files import check_writable
 from jumpy_mbrl.lab import store
+from jumpy_mbrl.models.bodies.seeing import SeeingModel
 from jumpy_mbrl.models.keypoint_jump import SeenPlaces
 
 _TABLES = {2: "default", 3: "three_balls", 4: "four_balls", 5: "five_balls"}
 _TOLD = "jumpy"
-_SOON = 0.1
-"""Frames in which velocities are measured."""
 _FRAMES = (1.0, 5.0, 10.0, 20.0, 41.0)
 _WALL = 1e-6
 
@@ -162,8 +161,8 @@ def _reading(args: Args) -> list[dict[str, Any]]:
 def reading(agent: Any, tables: HeldOut) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Places (B, D) and velocities per frame (B, D) that the agent's model reads in pictures."""
     state = agent.observe(tables.shown_to(agent))
-    now, soon = agent.model.imagine(state, [0.0, _SOON]).obs.double().unbind(dim=1)
-    return now.numpy(), ((soon - now) / _SOON).numpy()
+    seen: Any = agent.model.model if isinstance(agent.model, SeeingModel) else agent.model
+    return state.obs.double().numpy(), seen.velocities_of(state).double().numpy()
 
 
 def won_from(tables: HeldOut, places: NDArray[Any], velocities: NDArray[Any]) -> int:

@@ -336,6 +336,10 @@ class SeenPlaces(WrappedModel):
         obs = self.model.places_of(found.obs)
         return replace(found, obs=obs, state=self._told(found.state))
 
+    def velocities_of(self, state: State) -> Tensor:
+        """Velocities of balls (B, 2K) per frame."""
+        return self.model.bodies.velocities_of(state) @ self.model.head[:-1]
+
     def _told(self, state: State) -> State:
         keypoints = self.model.bodies.decode(state.hidden)
         return replace(state, obs=self.model.places_of(keypoints))

@@ -426,6 +426,10 @@ class RelationalJump(PiecewiseLinearModel):
         out: Tensor = obs.flatten(-2)
         return out
 
+    def velocities_of(self, state: State) -> Tensor:
+        """Displacements a frame (B, D) at the end of the line that led to the state."""
+        return self._line_of(state).velocity.flatten(1)
+
     # -- one tick ----------------------------------------------------------------------------
 
     def _tick(
