@@ -180,10 +180,9 @@ def won_from(tables: HeldOut, places: NDArray[Any], velocities: NDArray[Any]) ->
 
 @torch.no_grad()
 def _decoding(args: Args) -> list[dict[str, Any]]:
-    few = replace(args, episodes=min(args.episodes, 100))
     rows: list[dict[str, Any]] = []
     for name in args.agents:
-        agent, tables = _loaded(name), _tables(few)
+        agent, tables = _loaded(name), _tables(args)
         seen = agent.model
         if not isinstance(seen, SeenPlaces):
             continue
