@@ -107,7 +107,7 @@ class Keypoints(nn.Module):
     def attend(self, pictures: Tensor) -> Tensor:
         """Maps (B, K, P), each of sum 1, of pictures (B, D), in whatever light."""
         seen = pictures.unflatten(1, (-1, self.channels))
-        seen = seen - seen.detach()[:, ::_SAMPLED].median(dim=1, keepdim=True).values
+        seen = seen - seen[:, ::_SAMPLED].median(dim=1, keepdim=True).values
         contrast = seen.square().mean(dim=(1, 2), keepdim=True).clamp_min(_FLAT).sqrt()
         square = (seen / contrast).mT.unflatten(2, (self.size, self.size))
         maps = nn.functional.softplus(self.maps(square).flatten(2))

@@ -64,7 +64,8 @@ class Args:
     models: tuple[str, ...] = ()
     """Models by name: rnn, ode-rnn, jump-1, jump-2, jump-4, jump-8 or jumpy-rnn with the papers'
     settings of 2020, followed by -2021 with those of 2021 or by -tuned with ours (the default);
-    rnn-printed or jumpy-rnn-printed; or ours. With --capacity jumpy-rnn-tuned or ours."""
+    rnn-printed or jumpy-rnn-printed; ours; or keypoints, of pictures. With --capacity
+    jumpy-rnn-tuned or ours."""
     out: Path | None = None
     """Folder for the results; by default results/tasks, or runs/tasks-quick/results if quick."""
     runs_dir: Path | None = None
