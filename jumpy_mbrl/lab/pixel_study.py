@@ -1,6 +1,6 @@
 """Measures what agents that are shown pictures win, and what they see.
 
-    python scripts/study_pixels.py        # about a quarter of an hour on one thread
+    python scripts/study_pixels.py        # about half an hour on one thread
 
 cameras: tables won where pictures are spoilt, as by `plan_eval.py --camera`.
 balls: tables won with two to five balls, beside the agent that is told coordinates.
