@@ -265,7 +265,9 @@ def test_bodies_that_lie_still_do_not_make_slowing_down_an_event() -> None:
     assert (batch["start"][:100] - 19).abs().max() <= 2
 
 
-def test_noise_is_on_the_frames_that_are_read_and_on_no_others() -> None:
+def test_noise_is_on_the_frames_that_are_read_and_on_no_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     data, seed = bouncing(), torch.Generator().manual_seed(1)
     batch = StartSampler(data, bodies=2, draws=12, noisy=True).sample(900, seed)
     level = batch["noise"].square().mean(dim=(1, 2)).sqrt()
@@ -280,6 +282,17 @@ def test_noise_is_on_the_frames_that_are_read_and_on_no_others() -> None:
     assert noisy.loss(moved)[0].item() == losses[0]
     with pytest.raises(ValueError, match="noise"):
         replace(config, noise=-0.1)
+    begun, tick = list[Tensor](), noisy._tick
+
+    def ticked(now: Tensor, *rest: Any) -> Any:
+        begun.append(now)
+        return tick(now, *rest)
+
+    monkeypatch.setattr(noisy, "_tick", ticked)
+    noisy.loss(batch)
+    real = batch["obs"][torch.arange(900), batch["start"]].view_as(begun[0])
+    moved_by = 0.5 * noisy.pace * batch["noise"][:, -1].view_as(real)
+    torch.testing.assert_close(begun[0], real + moved_by)
 
 
 @pytest.mark.parametrize("config", [SMALL, ENTITIES], ids=["space", "entities"])
