@@ -21,6 +21,7 @@ from jumpy_mbrl.models import (
     FoldJumpConfig,
     from_pretrained,
 )
+from jumpy_mbrl.models.bodies import fold_jump
 from jumpy_mbrl.models.bodies.event_driven import EventState
 from jumpy_mbrl.models.bodies.simulator import SimulatorModel
 from jumpy_mbrl.training import validate
@@ -318,6 +319,40 @@ def test_it_learns_a_table_of_other_physics_than_the_project_s() -> None:
 
 
 # -- folded rooms --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("balls", [2, 4])
+def test_only_what_might_meet_need_be_asked(balls: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = from_pretrained("fold-billiards2d")
+    assert isinstance(model, FoldJump)
+    positions, velocities = (part.float() for part in table(3, 400, balls))
+    places, ways = (part.view(-1, balls, 2) for part in (positions, velocities))
+    events = []
+    for few in (0, 10**9):
+        monkeypatch.setattr(fold_jump, "_FEW", few)
+        events.append(model.for_balls(balls).next_event(places, ways))
+    (time, event), (all_time, all_event) = events
+    assert torch.equal(event, all_event) and (event >= 0).float().mean() > 0.5
+    torch.testing.assert_close(time, all_time, atol=1e-4, rtol=1e-5)
+
+
+def test_new_weights_are_asked_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fold_jump, "_FEW", 0)
+    model = FoldJump(FoldJumpConfig())
+    positions = torch.tensor([[[0.3, 0.5], [0.7, 0.5]]])
+    velocities = torch.tensor([[[0.03, 0.0], [-0.03, 0.0]]])
+    model.next_event(positions, velocities)
+    model.load_state_dict(from_pretrained("fold-billiards2d").state_dict())
+    time, event = model.next_event(positions, velocities)
+    assert event.item() == 4 and time.item() == pytest.approx(0.2 / 0.06, rel=1e-2)
+
+
+def test_balls_that_hardly_part_do_not_meet_for_ever() -> None:
+    model = from_pretrained("fold-billiards2d")
+    assert isinstance(model, FoldJump)
+    places = torch.tensor([[0.19690925, 0.50518405, 0.23235986, 0.30386454]])
+    ways = torch.tensor([[-0.037906632, 0.0037288256, -0.040899515, 0.0053776205]])
+    assert model.imagine(model.state_from(places, ways), [41.0]).ticks.item() < 10
 
 
 class TruePairs(FoldJump):

@@ -26,7 +26,8 @@ from jumpy_mbrl.checks import check_number
 from jumpy_mbrl.data.events import EventSampler
 from jumpy_mbrl.data.loading import SequenceData
 from jumpy_mbrl.devices import plain_defaults
-from jumpy_mbrl.models.bodies.event_driven import EventDrivenModel
+from jumpy_mbrl.models.base import State, own_state
+from jumpy_mbrl.models.bodies.event_driven import EventDrivenModel, EventState
 from jumpy_mbrl.models.networks import check_sizes
 
 _TINY = 1e-9
@@ -128,6 +129,21 @@ class EventJump(EventDrivenModel):
             setattr(other, name, part)
         other.record = self.record
         return other.to(next(self.parameters()).device)
+
+    def tick(self, state: State, action: Tensor | None = None) -> EventState:
+        """See ``EventDrivenModel.tick``. What happens again at once has happened: it waits a frame.
+
+        Otherwise two balls that touch and hardly move to one another might never part.
+        """
+        line, before = super().tick(state, action), own_state(self, state, EventState)
+        if action is not None:
+            return line
+        again = (line.remaining == 0.0) & (line.event == before.event) & (line.event >= 0)
+        return replace(
+            line,
+            remaining=line.remaining + again.to(line.remaining),
+            event=line.event.masked_fill(again, -1),
+        )
 
     # -- when: the learned event surfaces --------------------------------------------------
 
@@ -352,7 +368,7 @@ class Alignment:
         speed = _norm(relative)
         direction = relative / speed.unsqueeze(-1)
         across = offset[..., 0] * direction[..., 1] - offset[..., 1] * direction[..., 0]
-        side = torch.where(across >= 0, 1.0, -1.0).to(across.dtype)
+        side = torch.ones_like(across).copysign(across.detach())
         along = -(offset * direction).sum(dim=-1)
         return cls(along, across * side, speed, direction, side)
 

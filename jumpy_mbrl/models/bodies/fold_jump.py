@@ -15,6 +15,7 @@ Letters: B batch, N balls, P pairs, K stretches. Time in frames, velocities per 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,9 @@ from jumpy_mbrl.models.networks import check_sizes
 _STILL = 1e-6
 _SLACK = 1e-3
 """How far beyond a stretch, in frames, a meeting in it may lie: surfaces are learned."""
+
+_FEW = 1024
+"""So many pairs in stretches are asked when they meet sooner than which of them might."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ class FoldJump(EventJump):
         super().__init__(config)
         del self.single_level, self.single_jump
         self.reach = nn.Parameter(torch.tensor(0.5))
+        self._known_contact: tuple[Any, tuple[float, float, float]] | None = None
 
     # -- the unfolded room -----------------------------------------------------------------
 
@@ -76,10 +81,15 @@ class FoldJump(EventJump):
 
     def _fold(self, place: Tensor) -> tuple[Tensor, Tensor]:
         """Where a coordinate of the row of rooms is seen, and 1 or -1, the way it seems to run."""
-        width = 2.0 * self.reach
-        phase = torch.remainder(place - 0.5 + self.reach, 2.0 * width)
-        ahead = phase < width
-        return 0.5 + self.reach - (phase - width).abs(), torch.where(ahead, 1.0, -1.0).to(place)
+        room, side = self._room(place)
+        return 0.5 + side * (place - 0.5 - 2.0 * self.reach * room), side
+
+    @torch.no_grad()
+    def _room(self, place: Tensor) -> tuple[Tensor, Tensor]:
+        """Which room of the row it is, 0 being the real one; and -1 if it is mirrored, else 1."""
+        room = ((place - 0.5 + self.reach) / (2.0 * self.reach)).floor_()
+        odd = torch.add(room, (0.5 * room).floor_(), alpha=-2.0)
+        return room, odd.mul_(-2.0).add_(1.0)
 
     # -- when two balls meet ---------------------------------------------------------------
 
@@ -87,44 +97,104 @@ class FoldJump(EventJump):
         """See ``EventDrivenModel.next_event``. -1 means: fold, nothing else."""
         begin, end = self._stretches(positions, velocities)
         if self.config.num_balls == 1:
-            return end[:, -1] + _SLACK, end.new_full((len(end),), -1, dtype=torch.int64)
-        middle = (0.5 * (begin + end))[..., None, None]
-        places, ways = positions.unsqueeze(1), velocities.unsqueeze(1)
-        now = self._fold(places + ways * begin[..., None, None])[0]
-        seen = ways * self._fold(places + ways * middle)[1]
-        time, pair = self._first_meeting(begin, end, self._pairs(now), self._pairs(seen))
-        meets = time.isfinite()
-        event = torch.where(meets, 2 * self.config.num_balls + pair, -1)
-        # Just behind the last folding, where it is clear on which side of it the latent is.
-        return torch.where(meets, time, end[:, -1] + _SLACK), event
+            return end[-1] + _SLACK, torch.full_like(end[-1], -1, dtype=torch.int64)
+        count = begin.shape[0] * begin.shape[1] * self._first.shape[0]
+        # No size of a graph may depend on what is in it.
+        if torch.compiler.is_compiling() or count <= _FEW:
+            asked = torch.arange(count, device=begin.device)
+            return self._first_meeting(positions, velocities, begin, end, asked)
+        near = self._near(positions, velocities, begin, end)
+        # Nearly all balls that come near meet, and then no later stretch need be asked.
+        soonest = torch.where(near.any(dim=1), begin, torch.inf).amin(dim=0)
+        asked = (near & (begin == soonest).unsqueeze(1)).flatten().nonzero().squeeze(1)
+        time, event = self._first_meeting(positions, velocities, begin, end, asked)
+        rows = (near & (event < 0)).flatten(0, 1).any(dim=0).nonzero().squeeze(1)
+        if len(rows):
+            some = (part.index_select(0, rows) for part in (positions, velocities))
+            stretches = (part.index_select(1, rows) for part in (begin, end))
+            asked = near.index_select(2, rows).flatten().nonzero().squeeze(1)
+            later = self._first_meeting(*some, *stretches, asked)
+            time, event = time.index_copy(0, rows, later[0]), event.index_copy(0, rows, later[1])
+        return time, event
 
     def _first_meeting(
-        self, begin: Tensor, end: Tensor, offset: Tensor, relative: Tensor
+        self, positions: Tensor, velocities: Tensor, begin: Tensor, end: Tensor, asked: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Frames (B,) until the first meeting, ``inf`` for none, and the pair (B,) that meets.
-
-        In stretches with these times of ``begin`` and ``end``, (B, K), and these differences of the
-        second ball to the first of each pair, (B, K, P, 2): of places at the beginning, and of
-        velocities.
-        """
-        frame = Alignment.of(offset, relative)
+        """As ``next_event``, of the pairs and stretches numbered ``asked``, in rising order, among
+        (K, P, B)."""
+        (K, B), P, N = begin.shape, self._first.shape[0], self.config.num_balls
+        # Just behind the last folding, where it is clear on which side of it the latent is.
+        time, event = end[-1] + _SLACK, torch.full_like(end[-1], -1, dtype=torch.int64)
+        if not torch.compiler.is_compiling() and not len(asked):
+            return time, event
+        stretch, pair, row = asked // (P * B), asked // B % P, asked % B
+        begin, end = (part.flatten().index_select(0, stretch * B + row) for part in (begin, end))
+        balls = torch.cat([row * N + self._second[pair], row * N + self._first[pair]])
+        place, way = (
+            part.flatten(0, 1).index_select(0, balls).unflatten(0, (2, -1))
+            for part in (positions, velocities)
+        )
+        room, side = self._room(place + way * (0.5 * (begin + end)).unsqueeze(1))
+        place = side * (place - 0.5 + way * begin.unsqueeze(1) - 2.0 * self.reach * room)
+        way = side * way
+        frame = Alignment.of(place[0] - place[1], way[0] - way[1])
+        speed = frame.speed.clamp_min(_STILL)
         length, logit = self._pair_surface(frame.along, frame.across)
-        possible = (logit > 0) & (frame.speed > _STILL)
-        speed = torch.where(possible, frame.speed, 1.0)
-        times = begin.unsqueeze(2) + (length / speed).clamp_min(0.0)
-        possible = possible & (times <= end.unsqueeze(2) + _SLACK)
-        earliest = torch.where(possible, times, torch.inf).flatten(1).min(dim=1)
+        meeting = begin + (length / speed).clamp_min(0.0)
+        meets = (logit > 0) & (frame.speed > _STILL) & (meeting <= end + _SLACK)
+        times = meeting.new_full((K * P * B,), torch.inf)
+        times = times.index_copy(0, asked, torch.where(meets, meeting, torch.inf).detach())
+        earliest = times.view(K * P, B).min(dim=0)
+        first = torch.searchsorted(asked, earliest.indices * B + torch.arange(B, device=row.device))
+        first = first.clamp_max(asked.shape[0] - 1)
+        meeting, length, speed, along, across = (
+            part.index_select(0, first)
+            for part in (meeting, length, speed, frame.along, frame.across)
+        )
+        meeting = meeting + self._pair_surface(along - length, across)[0] / speed
+        meets = earliest.values.isfinite()
+        time = torch.where(meets, meeting.clamp_min(0.0), time)
+        return time, torch.where(meets, 2 * N + pair.index_select(0, first), event)
 
-        def chosen(values: Tensor) -> Tensor:
-            return values.flatten(1).gather(1, earliest.indices.unsqueeze(1)).squeeze(1)
+    @torch.no_grad()
+    def _near(self, positions: Tensor, velocities: Tensor, begin: Tensor, end: Tensor) -> Tensor:
+        """Whether a pair might meet in a stretch, (K, P, B)."""
+        p, v = (part.permute(1, 2, 0).contiguous() for part in (positions, velocities))
+        room, side = self._room(torch.addcmul(p, v, (0.5 * (begin + end))[:, None, None]))
+        place = side * (torch.addcmul(p - 0.5, v, begin[:, None, None]) - 2.0 * self.reach * room)
+        way = side * v
+        x, y = (place[:, self._second] - place[:, self._first]).unbind(2)
+        u, w = (way[:, self._second] - way[:, self._first]).unbind(2)
+        speed = torch.addcmul(u * u, w, w).sqrt_()
+        across = torch.addcmul(x * w, y, u, value=-1.0).abs_()
+        along = torch.addcmul(x * u, y, w).neg_()
+        gone = speed * (end - begin + _SLACK).unsqueeze(1)
+        aside, behind, ahead = self._contact()
+        near = (across < aside * speed) & (along > behind * speed) & (speed > _STILL)
+        return near & (along < (ahead + gone) * speed)
 
-        rest = chosen(frame.along - length), chosen(frame.across)
-        correction = self._pair_surface(*rest)[0] / chosen(speed)
-        time = (earliest.values + correction).clamp_min(0.0)
-        return time, earliest.indices % offset.shape[2]
+    @torch.no_grad()
+    def _contact(self) -> tuple[float, float, float]:
+        """Where the learned surface tells of meetings, in sides: at most so far across, at least so
+        far along, and at most so far before two balls are abreast."""
+        weights = list(self.pair_level.parameters())
+        version = [(id(w), 0 if w.is_inference() else w._version) for w in weights]
+        if self._known_contact is None or self._known_contact[0] != version:
+            unit, like = self.config.pair_scale, weights[0].new_empty(0)
+            along = torch.linspace(-1.0, 8.0, 181).to(like) * unit
+            across = torch.linspace(0.0, 4.0, 161).to(like) * unit
+            along, across = torch.meshgrid(along, across, indexing="ij")
+            length, logit = self._pair_surface(along, across)
+            near = torch.stack([across, -along, along - length])[:, logit > 0]
+            # Without any, no pair ever meets.
+            most = near.amax(dim=1) + 0.05 * unit if near.numel() else near.new_full((3,), -1e9)
+            aside, before, ahead = most.tolist()
+            self._known_contact = version, (aside, -before, ahead)
+        return self._known_contact[1]
 
+    @torch.no_grad()
     def _stretches(self, positions: Tensor, velocities: Tensor) -> tuple[Tensor, Tensor]:
-        """Begin and end of the K stretches between foldings, (B, K) frames from now."""
+        """Begin and end of the K stretches between foldings, (K, B) frames from now."""
         p, v = positions.flatten(1), velocities.flatten(1)
         moving = v.abs() > _STILL
         speed = torch.where(moving, v.abs(), 1.0)
@@ -136,15 +206,19 @@ class FoldJump(EventJump):
         limit = times[..., -1].min(dim=1, keepdim=True).values.clamp_max(self.horizon)
         times = torch.minimum(times.flatten(1).clamp_min(0.0), limit)
         count = min(self.config.max_folds, times.shape[1])
-        end = times.topk(count, dim=1, largest=False, sorted=True).values
-        return torch.cat([torch.zeros_like(end[:, :1]), end[:, :-1]], dim=1), end
+        end = times.topk(count, dim=1, largest=False, sorted=True).values.t().contiguous()
+        return torch.cat([torch.zeros_like(end[:1]), end[:-1]]), end
 
     def after_event(self, positions: Tensor, velocities: Tensor, event: Tensor) -> Tensor:
         if self.config.num_balls == 1:
             return velocities
-        met = (event >= 0).view(-1, 1, 1)
-        after = torch.where(met, self._after_pair(positions, velocities, event), velocities)
-        return self._on_axes(after)
+        if torch.compiler.is_compiling():
+            met = (event >= 0).view(-1, 1, 1)
+            after = torch.where(met, self._after_pair(positions, velocities, event), velocities)
+            return self._on_axes(after)
+        rows = (event >= 0).nonzero().squeeze(1)
+        some = (part.index_select(0, rows) for part in (positions, velocities, event))
+        return self._on_axes(velocities.index_copy(0, rows, self._after_pair(*some)))
 
     # -- learning --------------------------------------------------------------------------
 
