@@ -151,6 +151,7 @@ BAD_INPUT: list[tuple[str, ...]] = [
     ("study-planner --episodes 0", "--episodes to be an integer of at least 1, got 0"),
     ("study-planner --threads -1", "--threads must not be negative"),
     ("study-planner --threads 100000", "--threads must be at most"),
+    ("demo --port 70000", "--port to be a number in [1, 65535], got 70000"),
     ("make-videos panels.gif", "unknown video 'panels'"),
     ("make-videos three_panels.png", "unknown ending '.png', expected one of"),
     ("make-videos three_panels", "unknown ending ''"),

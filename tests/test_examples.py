@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 import sys
@@ -26,6 +27,55 @@ def run(name: str, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> dict[str
 def test_every_example_is_tested() -> None:
     tested = set(re.findall(r"\w+\.py", Path(__file__).read_text(encoding="utf-8")))
     assert {path.name for path in EXAMPLES.glob("*.py")} <= tested
+
+
+def code_cells(name: str) -> list[dict[str, Any]]:
+    book = json.loads((EXAMPLES / f"{name}.ipynb").read_text(encoding="utf-8"))
+    return [cell for cell in book["cells"] if cell["cell_type"] == "code"]
+
+
+@pytest.mark.filterwarnings("ignore:FigureCanvasAgg is non-interactive")
+@pytest.mark.parametrize(
+    ("name", "small"),
+    [
+        ("quickstart", {"tables": 10}),
+        ("your_own_environment", {"recorded": 4, "updates": 3, "played": 2, "frames": 45}),
+    ],
+)
+def test_notebooks_run(
+    name: str,
+    small: dict[str, int],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("matplotlib").use("Agg")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    made: dict[str, Any] = {}
+    for number, cell in enumerate(code_cells(name), start=1):
+        exec(compile("".join(cell["source"]), f"{name}, code cell {number}", "exec"), made)
+        printed = capsys.readouterr().out
+        kept = [output for output in cell["outputs"] if output["output_type"] == "stream"]
+        assert bool(printed) == bool(kept), f"cell {number}"
+        if "parameters" in cell["metadata"].get("tags", []):
+            assert small.keys() <= made.keys()
+            made.update(small)
+
+
+def test_notebooks_keep_small_outputs() -> None:
+    names = {path.stem for path in EXAMPLES.glob("*.ipynb")}
+    assert sum(len((EXAMPLES / f"{name}.ipynb").read_bytes()) for name in names) < 200_000
+    text = {}
+    for name in names:
+        cells = code_cells(name)
+        assert [cell["execution_count"] for cell in cells] == [*range(1, len(cells) + 1)]
+        outputs = [output for cell in cells for output in cell["outputs"]]
+        assert sum("image/png" in output.get("data", {}) for output in outputs) == 2
+        text[name] = "".join("".join(output.get("text", "")) for output in outputs)
+    won = re.search(r"won (\d+) of 50", text["quickstart"])
+    planned = re.search(r"mean return by plans: (-\d+)", text["your_own_environment"])
+    assert won is not None and int(won[1]) > 45
+    assert planned is not None and int(planned[1]) > -400
 
 
 def test_the_model_foretells_the_real_shot(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -115,9 +116,29 @@ def test_the_card_tells_how_to_load_and_is_not_written_over(
     assert card.data.library_name == "jumpy-mbrl"
     assert "world-model" in card.data.tags
     assert "HubModel.from_pretrained(" in card.text
+    assert card.data.license is None and "Nothing was recorded." in card.text
     (tmp_path / "README.md").write_text("mine")
     HubModel(model).save_pretrained(tmp_path)
     assert (tmp_path / "README.md").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", models.shipped_models())
+def test_the_card_of_a_shipped_model_tells_all_and_its_example_runs(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hub, info = load(name), models.pretrained_info(name)
+    hub.save_pretrained(tmp_path)
+    card = ModelCard.load(tmp_path / "README.md")
+    assert card.data.license == "mit" and load(tmp_path).licence is None
+    for line in hub.model.built_in or ["nothing of its world"]:
+        assert f"- {line}\n" in card.text
+    for metric, value in info["metrics"].items():
+        assert f"- `{metric}`: {value}\n" in card.text
+    assert f"```bash\n{info['training']['command']}\n```" in card.text
+    example, data = re.findall(r"```(?:python|json)\n(.*?)```", card.text, re.DOTALL)
+    assert json.loads(data) == info["data"]
+    exec(example.replace("this/repository", name), {})
+    assert "tensor(" in capsys.readouterr().out
 
 
 def test_a_folder_stays_as_it_was_unless_all_can_be_written(

@@ -11,8 +11,11 @@ import pytest
 from gymnasium.spaces import Box, Dict, Discrete
 
 from jumpy_mbrl import from_pretrained
-from jumpy_mbrl.data import Recording, from_minari
-from jumpy_mbrl.models import RelationalJumpConfig
+from jumpy_mbrl.commands.main import run
+from jumpy_mbrl.data import DatasetConfig, Recording, from_minari, to_minari
+from jumpy_mbrl.data.seeds import training_table_seeds, validation_table_seeds
+from jumpy_mbrl.envs import LINE_CONFIG, TableConfig
+from jumpy_mbrl.models import RelationalJumpConfig, RNNConfig
 from jumpy_mbrl.training import TrainingConfig, train
 
 minari: Any = pytest.importorskip("minari", reason="minari (the extra 'minari') is missing")
@@ -97,6 +100,78 @@ def test_a_model_learns_from_it(tmp_path: Path) -> None:
     )
     model = from_pretrained(train(config, tmp_path / "run", progress=False))
     assert (model.obs_size, model.action_size) == (4, 2)
+
+
+GAMES: list[tuple[DatasetConfig, bool, str, tuple[int, ...]]] = [
+    (DatasetConfig(TableConfig(num_balls=3), 3), False, "Billiards2D-v0", (6,)),
+    (DatasetConfig(num_trajectories=3, start="rest"), True, "Billiards2DShot-v0", (16,)),
+    (DatasetConfig(LINE_CONFIG, 3, shot="place"), False, "Billiards1D-v0", (2,)),
+    (DatasetConfig(LINE_CONFIG, 3, shot="place"), True, "Billiards1DShot-v0", (8,)),
+    (DatasetConfig(num_trajectories=3, pixels="default"), False, "Billiards2D-v0", (64, 64, 3)),
+    (DatasetConfig(num_trajectories=3, pixels="paper"), True, "Billiards2DShot-v0", (28, 28, 4)),
+]
+
+
+@pytest.mark.parametrize(("config", "by_shots", "name", "shape"), GAMES)
+def test_what_is_written_is_what_the_recovered_environment_plays(
+    config: DatasetConfig, by_shots: bool, name: str, shape: tuple[int, ...]
+) -> None:
+    to_minari("ab/c-v1", config, by_shots=by_shots)
+    stored = minari.load_dataset("ab/c-v1")
+    env, acting = stored.recover_environment(), 0 if by_shots else 3
+    assert env.spec.id == name and stored.observation_space.shape == shape
+    for episode, seed in zip(stored, training_table_seeds(0, 3), strict=True):
+        assert (np.flatnonzero(episode.actions.any(axis=1)) == [acting]).all()
+        np.testing.assert_array_equal(episode.observations[0], env.reset(seed=seed)[0])
+        for step, action in enumerate(episode.actions):
+            obs, *rest, _ = env.step(action)
+            np.testing.assert_array_equal(episode.observations[step + 1], obs)
+            assert obs.dtype == episode.observations.dtype
+            ends = episode.terminations[step], episode.truncations[step]
+            assert rest == [episode.rewards[step], *ends]
+        assert any(ends)
+    read = from_minari("ab/c-v1")
+    assert read.obs.dtype == (np.uint8 if config.pixels else np.float32)
+    assert_read(read, list(stored))
+
+
+def test_the_command_writes_what_a_model_learns_from(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--format", "minari", "--path", "billiards2d/random-v0", "--split", "validation"]
+    counts = ["--num-trajectories", "40", "--reference-tables", "20"]
+    assert run("make-dataset", [*options, *counts]) == 0
+    assert "40 episodes" in capsys.readouterr().out
+    stored = minari.load_dataset("billiards2d/random-v0")
+    low, high = (stored.storage.metadata[f"ref_{end}_score"] for end in ("min", "max"))
+    assert 0.0 <= low < 0.5 and high == 1.0
+    assert minari.get_normalized_score(stored, np.array([low, high])).tolist() == [0.0, 1.0]
+    first = validation_table_seeds(0, 1)[0]
+    assert next(iter(stored.storage.get_episode_metadata([0])))["seed"] == first
+    data = from_minari("billiards2d/random-v0", context_frames=4)
+    config = TrainingConfig(
+        model=RNNConfig(hidden_size=8),
+        train_data=data.save(tmp_path / "train.npz"),
+        validation_data=data.save(tmp_path / "validation.npz"),
+        steps=2,
+        batch_size=4,
+    )
+    model = from_pretrained(train(config, tmp_path / "run", progress=False))
+    assert (model.obs_size, model.action_size) == (4, 2)
+    assert run("make-dataset", [*options, *counts]) == 2
+    assert "expected a new dataset, but there is" in capsys.readouterr().err
+
+
+def test_nothing_is_left_of_a_dataset_that_was_interrupted(root: Path) -> None:
+    def stop(_: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        to_minari("ab/c-v0", progress=stop)
+    assert not (root / "ab" / "c-v0").exists()
+    for bad in ("ab/c", "a/c-v0", "../c-v0", "/c-v0", ""):
+        with pytest.raises(ValueError, match="expected the id of a Minari dataset, such as"):
+            to_minari(bad)
 
 
 class Odd(gym.Env[Any, Any]):

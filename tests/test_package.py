@@ -2,6 +2,7 @@
 
 import importlib
 import itertools
+import re
 import subprocess
 import sys
 import tomllib
@@ -105,6 +106,22 @@ def test_the_version_is_the_installed_one() -> None:
     except metadata.PackageNotFoundError:
         pytest.skip("jumpy-mbrl is not installed, only found")
     assert jumpy_mbrl.__version__ == installed
+
+
+def test_the_citation_is_of_this_version() -> None:
+    text = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert re.findall(r"^version: (.+)$", text, re.MULTILINE) == [jumpy_mbrl.__version__]
+
+
+def test_contributors_are_told_commands_that_exist() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rules = re.findall(
+        r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    told = re.findall(r"^make ([a-z-]+)", text, re.MULTILINE)
+    assert told and set(told) <= set(rules)
+    for path in re.findall(r"\w+/\w+\.py|(?<=\]\()[\w/.]+", text):
+        assert (ROOT / path).is_file(), path
 
 
 def pinned(name: str) -> dict[str, Version]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
 import pytest
 import torch
 
+from jumpy_mbrl import from_pretrained
 from jumpy_mbrl.adapters.mpc import CostModel
+from jumpy_mbrl.evaluation import make_tables, play
 from jumpy_mbrl.models import RNN, JumpyRNN, JumpyRNNConfig, RNNConfig, WorldModel
 from jumpy_mbrl.models.bodies.simulator import SimulatorModel
 from jumpy_mbrl.objectives import FunctionObjective, ReachRegion
@@ -16,15 +19,17 @@ from jumpy_mbrl.objectives import FunctionObjective, ReachRegion
 pytest.importorskip("torchrl")
 
 from tensordict import TensorDict
+from tensordict.nn import TensorDictModule
 from torchrl import envs
 from torchrl.envs import ParallelEnv, SerialEnv, check_env_specs
-from torchrl.modules import CEMPlanner
+from torchrl.modules import CEMPlanner, MPPIPlanner
 
 from jumpy_mbrl.adapters.torchrl import WorldModelEnv
 
 TABLES = torch.tensor([[0.3, 0.5, 0.65, 0.58], [0.2, 0.2, 0.5, 0.4], [0.7, 0.2, 0.4, 0.6]])
 FRAMES = TABLES.unsqueeze(1).expand(-1, 4, -1)  # three tables at rest
 FRAME = ReachRegion((0.8, 1.0, 0.0, 0.2), [1.0])
+CORNER = ReachRegion((0.8, 1.0, 0.0, 0.2), range(1, 42))
 SHOT = ReachRegion((0.8, 1.0, 0.4, 1.0), range(1, 21))
 
 
@@ -88,6 +93,32 @@ def test_the_cross_entropy_planner_of_torchrl_plans_with_it() -> None:
         planned = env.step(planner(env.observe(FRAMES[:1].expand(4, -1, -1))))
     assert planned["action"].shape == (4, 2)
     assert bool(planned["next", "terminated"].all())
+
+
+@pytest.mark.parametrize("planner", ["CEM", "MPPI"])
+def test_few_elites_and_many_iterations_win(planner: str) -> None:
+    """As the documentation says; wide elites that all win have a mean that does not."""
+    tables = make_tables(30, split="validation")
+    seen = torch.from_numpy(tables.frames)
+    env = WorldModelEnv(from_pretrained("fold-billiards2d"), CORNER, seen)
+    gain = TensorDictModule(
+        lambda reward: reward - reward.amax(dim=1, keepdim=True),
+        [("next", "reward")],
+        ["advantage"],
+    )
+
+    def won(optim_steps: int, num_candidates: int, top_k: int) -> int:
+        torch.manual_seed(0)
+        search = {"optim_steps": optim_steps, "num_candidates": num_candidates, "top_k": top_k}
+        search["planning_horizon"] = 1
+        make = (
+            partial(MPPIPlanner, env, gain, 10.0) if planner == "MPPI" else partial(CEMPlanner, env)
+        )
+        with torch.no_grad():
+            action = make(**search)(env.observe(seen))["action"]
+        return int(play(tables, action.numpy()).is_success.sum())
+
+    assert won(5, 100, 16) < 25 <= won(20, 50, 3)
 
 
 def test_starts_are_drawn_from_the_frames_alike_on_all_devices() -> None:

@@ -18,6 +18,7 @@ from typing import Any, Self
 
 import torch
 
+from jumpy_mbrl.files import to_json
 from jumpy_mbrl.models import pretrained
 from jumpy_mbrl.models.base import WorldModel
 from jumpy_mbrl.models.registry import model_name
@@ -37,20 +38,48 @@ MODEL_CARD = """
 {{ card_data }}
 ---
 
-# A world model
+# A world model: {{ kind }}
 
-Made with jumpy-mbrl. `config.json` says what the model is, which data and training made it, and
-what it reached. To load it, with the extra `hub` installed:
+Made with jumpy-mbrl. Observations of {{ seen }} numbers, {{ acts }}.
+
+## What is built in
+
+{% for line in built_in or ["nothing of its world"] %}- {{ line }}
+{% endfor %}
+## How to use it
+
+With the extra `hub` installed:
 
 ```python
+import torch
 from jumpy_mbrl.adapters.hub import HubModel
 
 model = HubModel.from_pretrained("this/repository").model
+seen = torch.rand(1, {{ frames }}, {{ seen }})  # (B, T, D): what was observed, a frame apart
+future = model.imagine(model.observe(seen), times=[0.5, 2.0, 3.25]{{ action }})
+print(future.obs, future.tick_times)  # (B, K, D) at any times, in frames
 ```
 
 Loading runs no code from here: `model.safetensors` holds numbers alone, and has to have the
 checksum in `config.json`.
-"""
+
+## What it reached
+
+{% for name, value in metrics.items() %}- `{{ name }}`: {{ value }}
+{% else %}Nothing was recorded.
+{% endfor %}
+## What it learned from
+
+```json
+{{ data }}
+```
+
+{% if command %}Training, whose other settings stand in `config.json`:
+
+```bash
+{{ command }}
+```
+{% endif %}"""
 """The `README.md` of a new folder or repository, filled in by `huggingface_hub`."""
 
 
@@ -71,6 +100,8 @@ class HubModel(  # type: ignore[call-arg]  # mypy skips huggingface_hub
         data: what it was trained on; by default what the model's own `record` says.
         training: how, the command included.
         metrics: what it reached.
+        licence: of the weights, for the card, as the Hub spells it; that of shipped models is
+            "mit", and by default the card names none.
     """
 
     def __init__(
@@ -80,12 +111,14 @@ class HubModel(  # type: ignore[call-arg]  # mypy skips huggingface_hub
         data: Mapping[str, Any] | None = None,
         training: Mapping[str, Any] | None = None,
         metrics: Mapping[str, Any] | None = None,
+        licence: str | None = None,
     ) -> None:
         model_name(getattr(model, "config", None))  # or a push would leave an empty repository
         self.model = model
         self.data = dict(model.record.get("data", {}) if data is None else data)
         self.training = dict(training or {})
         self.metrics = dict(metrics or {})
+        self.licence = licence
 
     # The mixin's own would first do as a config.json says that nobody has checked.
     @classmethod
@@ -117,13 +150,16 @@ class HubModel(  # type: ignore[call-arg]  # mypy skips huggingface_hub
         """
         source = pretrained_model_name_or_path
         name = os.fspath(source)
-        if name not in pretrained.shipped_models() and not os.path.isdir(name):
+        shipped = name in pretrained.shipped_models()
+        if not shipped and not os.path.isdir(name):
             options: dict[str, Any] = {"force_download": force_download, "token": token}
             options |= {"cache_dir": cache_dir, "local_files_only": local_files_only}
             source = _download(name, revision, **options)
         info = pretrained.pretrained_info(source)
         record = {name: info[name] for name in ("data", "training", "metrics")}
-        return cls(pretrained.from_pretrained(source, device), **record)
+        own = isinstance(pretrained_model_name_or_path, Path) and os.path.isdir(name)
+        licence = "mit" if shipped and not own else None
+        return cls(pretrained.from_pretrained(source, device), **record, licence=licence)
 
     # That of the mixin begins by deleting the config.json that is there, whosever it is.
     def save_pretrained(
@@ -157,6 +193,24 @@ class HubModel(  # type: ignore[call-arg]  # mypy skips huggingface_hub
         name = repo_id or folder.name
         url: str = self.push_to_hub(name, model_card_kwargs=about, **options)
         return url
+
+    def generate_model_card(self, *args: Any, **kwargs: Any) -> Any:
+        """The `README.md`: how to load the model, what is built in, data, training and figures."""
+        model = self.model
+        told = {
+            "kind": type(model).__name__,
+            "seen": model.obs_size,
+            "acts": f"actions of {model.action_size}" if model.action_size else "no actions",
+            "frames": max(4, model.min_frames),
+            "action": f", action=torch.zeros(1, {model.action_size})" * bool(model.action_size),
+            "built_in": model.built_in,
+            "metrics": self.metrics,
+            "data": to_json(self.data).decode().strip(),
+            "command": self.training.get("command"),
+        }
+        card = super().generate_model_card(*args, **{**told, **kwargs})
+        card.data.license = self.licence
+        return card
 
     def _save_pretrained(self, save_directory: Path) -> None:
         record = {"data": self.data, "training": self.training, "metrics": self.metrics}

@@ -8,7 +8,7 @@ from jumpy_mbrl.agents import ReachRegion
 
 objective = ReachRegion((0.8, 1.0, 0.0, 0.2), times=range(1, 42))
 env = WorldModelEnv(from_pretrained("fold-billiards2d"), objective, frames)  # (n, T, D)
-planner = CEMPlanner(env, planning_horizon=1, optim_steps=5, num_candidates=256, top_k=16)
+planner = CEMPlanner(env, planning_horizon=1, optim_steps=20, num_candidates=50, top_k=3)
 action = planner(env.observe(seen))["action"]  # (B, T, D) -> (B, A)
 ```
 """

@@ -16,6 +16,7 @@ COMMANDS = {
     "train-policy": ("commands.train_policy", "train PPO or SAC of Stable-Baselines3"),
     "make-dataset": ("commands.make_dataset", "simulate trajectories into a file"),
     "play": ("play.app", "play against an agent"),
+    "demo": ("lab.demo", "a page in the browser: set up a table, and let models imagine it"),
     "reproduce": ("lab.reproduce.command", "the papers' tasks, measured again"),
     "study-learning": ("lab.learning.study", "success against experience"),
     "study-planner": ("lab.planner.study", "what the parts of planning are worth"),
@@ -37,6 +38,7 @@ _OLDER_NAMES = {"train": "train_world_model", "train-policy": "train_sb3"}
 _MANY_THREADS = (
     "plan-eval",
     "play",
+    "demo",
     "reproduce",
     "study-learning",
     "study-planner",

@@ -6,7 +6,7 @@ from jumpy_mbrl.data.dataset import (
     load_or_make,
     make_dataset,
 )
-from jumpy_mbrl.data.minari import from_minari
+from jumpy_mbrl.data.minari import from_minari, to_minari
 from jumpy_mbrl.data.recording import Recording, RecordingConfig, record
 from jumpy_mbrl.data.seeds import evaluation_table_seeds
 from jumpy_mbrl.data.tasks import TASKS, TaskConfig, TaskDataset, make_task
@@ -25,4 +25,5 @@ __all__ = [
     "make_dataset",
     "make_task",
     "record",
+    "to_minari",
 ]

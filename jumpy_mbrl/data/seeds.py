@@ -67,6 +67,14 @@ def training_table_seeds(seed: int, count: int) -> range:
     return _table_seeds("training", 0, seed, MAX_TRAINING_SEED, count)
 
 
+TABLE_SEEDS = {
+    "train": training_table_seeds,
+    "validation": validation_table_seeds,
+    "evaluation": evaluation_table_seeds,
+}
+"""Who gives the reset seeds of a split."""
+
+
 def _table_seeds(what: str, start: int, seed: int, last: int, count: int) -> range:
     """The first `count` of the 2**20 reset seeds of one seed."""
     _check_range(f"the {what} seed", seed, 0, last)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -277,9 +278,9 @@ def programs_table(report: Found, results: str) -> list[str]:
     return ["Tried by `python scripts/try_programs.py`:", "", *markdown(header, rows)]
 
 
-def solvers_table(report: Found, results: str) -> list[str]:
-    """What the lines on stable-worldmodel wrote."""
-    found = report["stable-worldmodel"]
+def written_table(report: Found, results: str, name: str) -> list[str]:
+    """What the lines on a program wrote."""
+    found = report[name]
     return [f"Written by the lines above on {found['date']}:", "", *found["table"]]
 
 
@@ -298,7 +299,18 @@ TABLES = (
     Table("tasks", "README.md", "results/tasks/table1.json", task_table),
     Table("settings", "docs/reproducing.md", "results/tasks/table1.json", settings_table),
     Table("programs", "docs/other_programs.md", "results/programs/programs.json", programs_table),
-    Table("solvers", "docs/other_programs.md", "results/programs/programs.json", solvers_table),
+    Table(
+        "solvers",
+        "docs/other_programs.md",
+        "results/programs/programs.json",
+        partial(written_table, name="stable-worldmodel"),
+    ),
+    Table(
+        "torchrl",
+        "docs/other_programs.md",
+        "results/programs/programs.json",
+        partial(written_table, name="torchrl"),
+    ),
     Table("bench", "docs/performance.md", "results/bench_envs.json", bench_table),
     Table("bench-pictures", "docs/performance.md", "results/bench_pictures.json", bench_table),
     Table("bench-policies", "docs/performance.md", "results/bench_policies.json", bench_table),

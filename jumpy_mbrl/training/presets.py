@@ -285,7 +285,13 @@ def _keypoint_run(task: str) -> TrainingConfig:
     """The run of a model of pictures that nobody tells of balls."""
     pictures = {name: about for name, about in TASKS.items() if about.source == "pixels"}
     size = round(pictures[check_choice("task of pictures", task, pictures)].obs_size ** 0.5)
-    sizes: dict[str, Any] = {"size": size, "channels": 1, "action_size": 0, "spoilt": False}
+    sizes: dict[str, Any] = {
+        "size": size,
+        "channels": 1,
+        "action_size": 0,
+        "spoilt": False,
+        "width": 24,
+    }
     return replace(_KEYPOINTS, model=KeypointJumpConfig(passes=2, **sizes), **_task_data(task))
 
 
