@@ -110,10 +110,13 @@ class FoldJump(EventJump):
         time, event = self._first_meeting(positions, velocities, begin, end, asked)
         rows = (near & (event < 0)).flatten(0, 1).any(dim=0).nonzero().squeeze(1)
         if len(rows):
-            some = (part.index_select(0, rows) for part in (positions, velocities))
-            stretches = (part.index_select(1, rows) for part in (begin, end))
-            asked = near.index_select(2, rows).flatten().nonzero().squeeze(1)
-            later = self._first_meeting(*some, *stretches, asked)
+            later = self._first_meeting(
+                positions.index_select(0, rows),
+                velocities.index_select(0, rows),
+                begin.index_select(1, rows),
+                end.index_select(1, rows),
+                near.index_select(2, rows).flatten().nonzero().squeeze(1),
+            )
             time, event = time.index_copy(0, rows, later[0]), event.index_copy(0, rows, later[1])
         return time, event
 
