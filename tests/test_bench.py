@@ -197,31 +197,6 @@ def test_train(bench: Bench, compiled: list[str], monkeypatch: pytest.MonkeyPatc
     assert compiled == ["_probe", "RNN.loss", "LatentJump.loss", "ODERNN.loss"]
 
 
-def test_without_a_compiler_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(work: Any) -> Any:
-        raise RuntimeError("no compiler")
-
-    monkeypatch.setattr(torch, "compile", fail)
-    assert [row.anchor for row in train._setting_rows(QUICK)] == ["float32"] * 3
-
-
-def test_what_takes_half_the_time_is_twice_as_fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    known = {"bfloat16": 20.0, "compiled": 5.0}
-    monkeypatch.setattr(
-        clock.Clock, "rates", lambda self, works: {name: known.get(name, 10.0) for name in works}
-    )
-    rows = list(train._setting_rows(QUICK))
-    assert [(row.value, row.ratio) for row in rows] == [(50.0, 0.5), (200.0, 2.0)] * 3
-    # Only the device's clock warms up.
-    monkeypatch.setattr(
-        clock.Clock, "rates", lambda self, works: dict.fromkeys(works, 10.0 * (1 + self.warm_up))
-    )
-    rows = list(train.device_rows(QUICK, "cpu"))[:-6]
-    assert {row.value for row in rows if row.unit == "x"} == {2.0}
-    assert {row.ratio for row in rows if row.unit == "samples/s"} == {2.0}
-    assert {row.value for row in rows if row.unit == "ms"} == {50.0}
-
-
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 

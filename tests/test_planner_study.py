@@ -131,16 +131,6 @@ def believer(*bins: tuple[float, float, int]) -> dict[str, Any]:
     return {"calibration": [dict(zip(names, part, strict=True)) for part in bins]}
 
 
-def test_a_line_for_each_model(tmp_path: Path) -> None:
-    path, rnn = tmp_path / "frontier.png", {"rnn": [entry(20, 2.1), entry(40, 20.0)]}
-    figures.save_frontier_figure({**rnn, "jumpy, no gradient": [entry(70, 2.0)]}, path)
-    assert drawn(path, RNN) and drawn(path, OURS)
-    figures.save_frontier_figure(rnn, path)
-    assert drawn(path, RNN) and not drawn(path, OURS)
-    with pytest.raises(ValueError, match="expected searches to draw, got none"):
-        figures.save_frontier_figure({"rnn": []}, tmp_path / "x.png")
-
-
 def test_only_those_with_beliefs_are_drawn(tmp_path: Path) -> None:
     path, none = tmp_path / "calibration.png", {"none": {"calibration": None}}
     rnn = {**none, "rnn": believer((0.6, 0.3, 40), (0.95, 0.5, 60))}

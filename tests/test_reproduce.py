@@ -18,10 +18,9 @@ from jumpy_mbrl import training
 from jumpy_mbrl.commands import main
 from jumpy_mbrl.data.tasks import TASKS, TaskConfig
 from jumpy_mbrl.data.weather import make_weather
-from jumpy_mbrl.lab.reproduce import command, runs
+from jumpy_mbrl.lab.reproduce import command
 from jumpy_mbrl.models import from_pretrained
 from jumpy_mbrl.training import loop, task_preset
-from jumpy_mbrl.training.presets import TASK_MODELS, network_of
 
 ADDRESS = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
 ONE = ("--tasks", "circles", "--models", "rnn")
@@ -204,14 +203,6 @@ def test_side_by_side_the_results_are_the_same(
     assert from_pretrained(tmp_path / "two/runs/circles/ours/0/best").obs_size == 2
 
 
-def test_ray_that_is_not_installed(
-    run: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "ray", None)
-    assert run(*ONE, "--ray", "local") == 2
-    assert capsys.readouterr().err.endswith("pip install 'jumpy-mbrl[ray]'\n")
-
-
 # -- what is run -----------------------------------------------------------------------------
 
 
@@ -275,28 +266,6 @@ def test_a_quick_budget_keeps_the_model(model: str) -> None:
         assert quick.steps == (of_events.get(task, 20) if model == "ours" else 20)
 
 
-def test_a_quick_model_of_events_is_scored_soon(tmp_path: Path) -> None:
-    config = command.quick_budget(task_preset("billiards2d", "ours"))
-    job = runs.Job(config, "billiards2d/ours", command.QUICK_SEQUENCES)
-    test = runs.run_job(job, str(tmp_path))["entry"]["test"]
-    # After 20 steps it foresees events everywhere, and the places are not finite.
-    assert test["sample_mse"] is not None and test["sample_mse"] < 0.05
-    assert test["ticks"] < 10
-
-
-def test_help_names_every_model(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        command.main(["--help"])
-    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    table, _, capacity = text.partition("Models by name:")[2].partition("With")
-    parts = {part for name in TASK_MODELS for part in network_of(name)} - {"", "-printed"}
-    for part in (*parts, "rnn-printed", "jumpy-rnn-printed"):
-        assert re.search(rf"(?<![\w-]){part}\b(?!-)", table), part
-    for name in command.CAPACITY_MODELS:
-        assert re.search(rf"(?<!-){name}\b(?!-)", capacity.partition(".")[0]), name
-    assert "about five minutes on two cores" in text
-
-
 # -- what is refused ---------------------------------------------------------------------------
 
 OTHER = "for the task weather, which is not asked for"
@@ -350,17 +319,3 @@ def test_weather_from_its_file(run: Run, tmp_path: Path) -> None:
     entry = report_of(tmp_path)["tasks"]["weather"]["rnn"]["0"]
     assert entry["error"] is None and entry["config"]["train_data"]["csv"] == "jena.csv"
     assert "| weather | *papers' rnn* |" in (tmp_path / "out/table1.md").read_text()
-
-
-def test_results_that_are_damaged_are_refused(
-    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "out").mkdir()
-    older = '{"format": "jumpy-mbrl table 1", "quick": false}'
-    for name, text in {"capacity.json": older, "table1.json": older, "samples.json": "no"}.items():
-        (tmp_path / "out" / name).write_text(text)
-        assert run(*ONE) == 2
-        assert re.search(f"{name} as it was written, but .*; choose", capsys.readouterr().err)
-        assert (tmp_path / "out" / name).read_text() == text
-        (tmp_path / "out" / name).unlink()
-    assert not (tmp_path / "runs").exists()

@@ -78,43 +78,6 @@ def test_samples_of_every_kind_of_task(task: str, tmp_path: Path) -> None:
     assert first.read_bytes() == second.read_bytes(), "the same results give the same bytes"
 
 
-@pytest.mark.parametrize("task", ["circles", "billiards1d"])
-def test_samples_that_are_not_finite_leave_gaps(task: str, tmp_path: Path) -> None:
-    found = {"ours": samples_of(task)["ours"]}
-    figures.save_samples_figure(task, found, tmp_path / "all.png")
-    for way in found["ours"]["ways"]:
-        way["tick_times"], way["tick_obs"] = [], []
-    figures.save_samples_figure(task, found, tmp_path / "no ticks.png")
-    for way in found["ours"]["ways"]:
-        way["obs"] = [[None] * len(row) for row in way["obs"]]
-    figures.save_samples_figure(task, found, tmp_path / "gaps.png")
-    whole, no_ticks, gaps = (
-        image.imread(tmp_path / f"{name}.png")[60:] for name in ("all", "no ticks", "gaps")
-    )
-    assert not np.array_equal(whole, no_ticks)
-    assert has_color(gaps, TRUTH) and not has_color(gaps, GREEN)
-
-
-@pytest.mark.parametrize(
-    ("task", "shown", "left_out"),
-    [
-        ("synthetic-weather", "jump-2", "jump-4"),
-        ("lines", "jumpy-rnn", "jump-2"),
-        ("lines", "jumpy-rnn-tuned", "jumpy-rnn-2021"),
-        ("lines", "rnn-tuned", "rnn"),
-    ],
-)
-def test_the_networks_that_are_shown(task: str, shown: str, left_out: str, tmp_path: Path) -> None:
-    found = samples_of(task)
-    many = {"ours": found["rnn"], shown: found["ours"], left_out: found["ours"]}
-    figures.save_samples_figure(task, many, tmp_path / "many.png")
-    few = {name: many[name] for name in ("ours", shown)}
-    figures.save_samples_figure(task, few, tmp_path / "few.png")
-    assert (tmp_path / "many.png").read_bytes() == (tmp_path / "few.png").read_bytes()
-    figures.save_samples_figure(task, {"ode-rnn": found["rnn"]}, tmp_path / "alone.png")
-    assert has_color(image.imread(tmp_path / "alone.png"), PURPLE), "it is all that there is"
-
-
 ALONE = {"ours": ENTRIES["ours"]}
 DIVERGED = copy.deepcopy(ALONE)
 DIVERGED["ours"]["test"]["sample_mse"] = None
@@ -139,14 +102,6 @@ def test_jumps_over_training_and_against_error(
     found = image.imread(tmp_path / "jumps.png")
     assert [color for color in drawn if not has_color(found, color)] == []
     assert [color for color in missing if has_color(found, color)] == []
-
-
-def test_the_legend_of_jumps_tells_what_the_dots_are(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    texts = legend_of(monkeypatch)
-    figures.save_jumps_figure("synthetic-weather", ALONE, tmp_path / "jumps.png")
-    assert texts == ["pale dots: validation sequences;\nall else: evaluation sequences", "ours"]
 
 
 def test_capacity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,19 +131,3 @@ def test_all_that_there_are_results_for(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(ImportError, match=r"matplotlib.* pip install 'jumpy-mbrl\[viz\]'"):
         figures.save_task_figures(*results, tmp_path / "none")
     assert not (tmp_path / "none").exists()
-
-
-def test_of_each_network_one_run_is_drawn_and_a_quick_one_is_told(tmp_path: Path) -> None:
-    def draw(folder: str, quick: bool = False, **models: dict[str, Any]) -> Path:
-        found = {name.replace("_", "-"): runs for name, runs in models.items()}
-        report = {"quick": quick, "tasks": {"circles": found}}
-        (path,) = figures.save_task_figures(report, {}, {"models": {}}, tmp_path / folder)
-        return path
-
-    first, second = ENTRIES["rnn-tuned"], ENTRIES["ours"]
-    many = draw("many", rnn_tuned={"10": second, "9": first}, rnn={"0": second})
-    one = draw("one", rnn_tuned={"0": first})
-    two = draw("two", rnn_tuned={"0": first}, ours={"0": second})
-    assert many.read_bytes() == one.read_bytes() != two.read_bytes()
-    real, quick = map(image.imread, (one, draw("quick", quick=True, rnn_tuned={"0": first})))
-    assert not np.array_equal(real[:30], quick[:30]) and np.array_equal(real[60:], quick[60:])

@@ -76,25 +76,3 @@ def test_what_settings_are_worth() -> None:
     circles["rnn-2021"] = by_seed(entry_of(5e-4))
     errors = "3.98e-04 (1) | - | - | 5.00e-04 (12.3) | 1.00e-03 (12.3)"
     assert table.settings_summary(tasks)[2] == f"| circles | rnn | {errors} |"
-
-
-def test_made_up_weather_is_told_and_has_no_figures_of_the_papers() -> None:
-    entries = {name: by_seed(entry_of(1.0)) for name in ("rnn", "jump-2", "jumpy-rnn")}
-    real, made_up = page_of({"weather": entries}), page_of({"synthetic-weather": entries})
-    assert "| weather | *papers' jump-2* |" in real and "made up" not in real
-    assert "*papers'" not in made_up and "is made up, not measured" in made_up
-    assert "made up" not in "".join(table.summary({"weather": entries}))
-    both = {"weather": entries, "synthetic-weather": entries}
-    assert "is made up" in table.summary(both)[-1]
-
-
-def test_tasks_and_models_stand_in_the_order_of_the_papers() -> None:
-    tasks: dict[str, dict[str, Any]] = {
-        "circles": {"ours": {"10": 1, "9": 2}, "rnn": {}},
-        "lines": {"jumpy-rnn": {}, "jump-2": {}},
-    }
-    found = table.in_order(tasks)
-    assert list(found) == ["lines", "circles"]
-    assert list(found["circles"]) == ["rnn", "ours"]
-    assert list(found["circles"]["ours"]) == ["9", "10"]
-    assert list(found["lines"]) == ["jump-2", "jumpy-rnn"]

@@ -16,7 +16,6 @@ from jumpy_mbrl.envs.physics import simulate
 from jumpy_mbrl.lab.worlds import simb, study
 from jumpy_mbrl.lab.worlds.balls import BallsConfig, BallsVectorEnv, advance
 from jumpy_mbrl.lab.worlds.page import AGENTS
-from jumpy_mbrl.lab.worlds.sac import ShotsVectorEnv
 from jumpy_mbrl.lab.worlds.worlds import WORLDS
 
 BUMPER = BallsConfig(num_balls=1, goal=0, bumpers=((0.5, 0.5, 0.1),))
@@ -52,26 +51,6 @@ def test_a_ceiling_stops_a_rise() -> None:
     speed, rest = 1.0 - meets, 0.2 - meets
     np.testing.assert_allclose(place[0, 0], [0.5, 0.9 - speed * rest - 0.5 * rest**2])
     np.testing.assert_allclose(velocity[0, 0], [0.0, -speed - rest])
-
-
-def test_drag_slows_and_changes_no_path() -> None:
-    slow, free = BallsConfig(drag=0.5), BallsConfig()
-    env = BallsVectorEnv(50, slow)
-    env.reset(seed=3)
-    start, velocity = env.places, env.velocities
-    place, left = advance(start, velocity, slow)
-    there, v = advance(start, velocity, BallsConfig(dt=slow.frame_time))
-    assert slow.frame_time < free.dt
-    np.testing.assert_allclose(place, there, atol=1e-12)
-    np.testing.assert_allclose(left, v * np.exp(-0.025), atol=1e-12)
-
-
-def test_a_bumper_throws_back() -> None:
-    place, velocity = np.array([[[0.25, 0.5]]]), np.array([[[1.0, 0.0]]])
-    place, velocity = advance(place, velocity, BUMPER)
-    np.testing.assert_allclose(place, [[[0.3, 0.5]]])
-    place, velocity = advance(place, velocity, BUMPER)
-    np.testing.assert_allclose(velocity, [[[-1.0, 0.0]]], atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -251,19 +230,6 @@ def test_every_world_can_be_recorded(name: str) -> None:
     assert world.objective.times[-1] == world.horizon
 
 
-def test_a_shot_as_one_step() -> None:
-    env = ShotsVectorEnv(WORLDS["bumpers"], 3)
-    seen, _ = env.reset(seed=[7, 8, 9])
-    assert seen.shape == (3, 8)
-    played = record(WORLDS["bumpers"].make(3), 3, 45, hold=41, context_frames=4, seed=7)
-    np.testing.assert_array_equal(seen, played.obs[:, :4].reshape(3, 8))
-    new, reward, terminated, truncated, infos = env.step(played.action[:, 3])
-    np.testing.assert_array_equal(reward, played.reward.sum(axis=1))
-    assert terminated.all() and not truncated.any()
-    np.testing.assert_array_equal(infos["final_obs"], seen)
-    assert not np.array_equal(new, seen)
-
-
 # -- SimB ----------------------------------------------------------------------------------------
 
 
@@ -277,14 +243,6 @@ def test_simb_exchanges_what_is_along_the_line_between_two_balls() -> None:
     # A wall is at 63; at 61.5 the ball is beyond it, and turns round.
     np.testing.assert_allclose(film[9:13, 1, 0], [58.5, 59.5, 54.5, 49.5])
     np.testing.assert_array_equal(film[:, 2], np.broadcast_to([40.0, 50.0], (100, 2)))
-
-
-def test_simb_lets_a_pair_meet_once_a_frame() -> None:
-    """Two balls that overlap all the time turn at the first of five steps, and so each frame."""
-    place = np.array([[[30.0, 30.0], [32.0, 30.0], [50.0, 50.0]]])
-    velocity = np.array([[[0.5, 0.0], [-0.5, 0.0], [0.0, 0.0]]])
-    film = simb.films_of(place, velocity)[0]
-    np.testing.assert_allclose(film[:3, :2, 0], [[30.0, 32.0], [29.7, 32.3], [30.0, 32.0]])
 
 
 def test_films_of_simb() -> None:
