@@ -125,16 +125,6 @@ class Drift(WorldModel):
         return Imagined(obs, torch.zeros(state.batch_size, width), final)
 
 
-@pytest.mark.parametrize("actions", [None, [4.0]])
-def test_now_is_what_the_state_holds(actions: list[float] | None) -> None:
-    """Even where the latent, as here, decodes to something else."""
-    model = Drift()
-    state = replace(model.initial_state(2), obs=torch.tensor([[0.25], [0.5]]))
-    action = None if actions is None else torch.ones(2, 1, 1)
-    obs = model.imagine(state, [0.0, 0.0, 1.0], action, actions or [0.0]).obs
-    assert obs[..., 0].tolist() == [[0.25, 0.25, 1.0], [0.5, 0.5, 1.0]]
-
-
 def test_action_now_is_one_rollout() -> None:
     model = Drift()
     actions = torch.tensor([[0.0], [3.0]])

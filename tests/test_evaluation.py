@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from jumpy_mbrl import evaluation
 from jumpy_mbrl.agents import GradientPlanner, NoShot, Plan, PlannerConfig, RandomShot, ReachRegion
 from jumpy_mbrl.data.seeds import evaluation_table_seeds
-from jumpy_mbrl.envs import LINE_CONFIG
 from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.envs.physics import advance, shoot, simulate
 from jumpy_mbrl.envs.rules import plane_task
@@ -58,20 +57,6 @@ def test_a_variant_plays_what_its_environment_plays(env_id: str, table: str) -> 
     assert variant.description and "\n" not in variant.description
     env = gym.make(env_id, **variant.arguments)
     assert env.get_wrapper_attr("task") == variant.task
-
-
-def test_the_names_and_what_they_change() -> None:
-    tables = evaluation.VARIANTS["Billiards2D-v0"]
-    assert tables["default"].task.config == TableConfig() and find_variant() is tables["default"]
-    assert tables["random_target"].task.random_target
-    assert tables["rest"].task.start == "rest"
-    assert tables["long"].task.config.num_frames == 90
-    assert tables["last_frame"].task.success == "last"
-    balls = [tables[f"{word}_balls"].task.config.num_balls for word in ("three", "four", "five")]
-    assert balls == [3, 4, 5]
-    assert list(evaluation.VARIANTS["Billiards1D-v0"]) == ["default"]
-    line = evaluation.VARIANTS["Billiards1D-v0"]["default"].task
-    assert line.line and line.config == LINE_CONFIG
 
 
 def test_the_small_target_has_half_the_side_also_where_a_ball_can_be() -> None:

@@ -204,17 +204,6 @@ def test_rollout_cut_between_frames_goes_on_the_same(cut: float) -> None:
     assert bool((turned.abs() > 1e-3).any()), "a tick there would change the line"
 
 
-def test_a_state_part_way_follows_its_line_whatever_the_decoder() -> None:
-    model = ends_at(make_model(), 6)
-    state = model.observe(frames())
-    whole = model.imagine(state, [3.5, 5.25])
-    half = model.imagine(state, [3.5]).state
-    assert half.remaining.tolist() == [2.5] * 5
-    rest = model.imagine(half, [0.0, 1.75])
-    assert rest.ticks.tolist() == [0] * 5
-    torch.testing.assert_close(rest.obs, whole.obs)
-
-
 # -- durations -------------------------------------------------------------------------------
 
 

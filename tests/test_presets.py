@@ -122,25 +122,6 @@ def test_the_papers_networks_have_the_papers_sizes(task: str, model: str) -> Non
         assert settings == "-tuned" or net.epsilon == EPSILON[task]
 
 
-@pytest.mark.parametrize("task", ["lines", "circles", "billiards1d", "billiards2d"])
-@pytest.mark.parametrize("model", ["jump-4", "jumpy-rnn", "rnn", "ode-rnn", "ours"])
-def test_one_update_and_a_validation_of_every_kind(task: str, model: str) -> None:
-    net = models.make_model(run_of(task, model).model)
-    sampler = net.sampler(data.make_task(TaskConfig(task, 60)))
-    loss, _ = net.loss(sampler.sample(4, torch.Generator().manual_seed(0)))
-    loss.backward()
-    gradients = [p.grad for p in net.parameters() if p.grad is not None]
-    assert gradients and all(bool(g.isfinite().all()) for g in gradients)
-    if model == "ours" and task.startswith("billiards"):
-        return  # Untrained, its balls speed each other up beyond all numbers.
-    figures = validate(net, data.make_task(TaskConfig(task, 3, split="validation")))
-    assert figures["mse"] > 0.0
-    if model in ("rnn", "ode-rnn", "jump-4"):
-        # 20, 24 and 41 frames in jumps of 1 or 4, the last one cut by the end.
-        frames, jump = TASKS[task].frames - TASKS[task].context_frames, JUMPS.get(model, 1)
-        assert figures["mean_jump"] == pytest.approx(frames / -(-frames // jump))
-
-
 @pytest.mark.parametrize("name", ["line-rnn", "line-jumpy-rnn"])
 def test_runs_on_lines_learn_the_shots_of_the_game(name: str, tmp_path: Path) -> None:
     config = preset(name)

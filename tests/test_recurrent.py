@@ -21,7 +21,7 @@ from jumpy_mbrl.models import (
 )
 from jumpy_mbrl.models.base import State
 from jumpy_mbrl.models.jumpy_rnn import JumpyState
-from jumpy_mbrl.models.networks import ResidualMLP, gru_update
+from jumpy_mbrl.models.networks import ResidualMLP
 from jumpy_mbrl.models.ode_rnn import ADAPTIVE_SOLVERS, FIXED_STEP_SOLVERS, ODEState
 
 SIZES: Any = {"obs_size": 2, "action_size": 2, "hidden_size": 8, "mlp_size": 8}
@@ -593,24 +593,6 @@ def test_lines_are_long_while_the_tolerance_is_large() -> None:
     assert float(model.loss(quiet)[1]["mean_jump"]) == 1.0
 
 
-def test_own_jumps_need_a_number_below_their_rate() -> None:
-    model, batch = search_problem(True, epsilon=0.0, horizon=40.0, own_jumps=0.5, forced_jumps=0.0)
-    for last, jumps in ((0.5, False), (0.49, True)):
-        batch["u"][:, -1] = last
-        assert (float(model.loss(batch)[1]["mean_jump"]) > 1.5) == jumps
-    del batch["u"]
-    assert float(model.loss(batch)[1]["mean_jump"]) == 1.0
-
-
-def test_forced_jumps_need_a_number_below_their_rate() -> None:
-    model, batch = search_problem(True, epsilon=0.0, horizon=40.0)
-    never, always = torch.ones_like(batch["u"]), torch.zeros_like(batch["u"])
-    without = {name: batch[name] for name in ("obs", "action")}
-    assert float(model.loss({**batch, "u": never})[1]["mean_jump"]) == 1.0
-    assert float(model.loss(without)[1]["mean_jump"]) == 1.0
-    assert float(model.loss({**batch, "u": always})[1]["mean_jump"]) > 3.0
-
-
 # -- all of them ---------------------------------------------------------------------------------
 
 JUMPY: Any = {"epsilon": 0.05, "context_frames": 1}
@@ -696,14 +678,6 @@ def test_it_learns_to_continue_lines(config: Any, steps: int, first: float, boun
         # Ticks at the 4 context frames, then one jump to the end: 12 frames in 4 ticks are 3.
         assert float(log["mean_jump"]) > 2.5
         assert 9 * 128 / float(imagined.ticks.sum()) > 3.0
-
-
-def test_gru_update_equals_torch() -> None:
-    cell = nn.GRUCell(5, 7).double()
-    inputs, hidden = torch.randn(4, 5).double(), torch.randn(4, 7).double()
-    gates = nn.functional.linear(inputs, cell.weight_ih, cell.bias_ih)
-    ours = gru_update(gates, hidden, cell.weight_hh, cell.bias_hh)
-    torch.testing.assert_close(ours, cell(inputs, hidden), rtol=0, atol=1e-14)
 
 
 def test_residual_mlp_with_zero_inner_layers_is_a_two_layer_network() -> None:

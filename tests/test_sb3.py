@@ -116,19 +116,6 @@ def test_monitor_evaluation_and_attributes() -> None:
     env.close()
 
 
-def test_attributes_are_those_of_the_dummy_vec_env() -> None:
-    ours = make_vec_env(PLANE, 3)
-    theirs = DummyVecEnv([lambda: gym.make(PLANE)] * 3)
-    for env in (ours, theirs):
-        env.seed(5)
-        env.reset()
-    for name in ("action_space", "observation_space", "np_random_seed", "render_mode"):
-        for indices in (None, 1, [2, 0]):
-            assert ours.get_attr(name, indices) == theirs.get_attr(name, indices)
-    first, second = (env.get_attr("np_random", [2])[0] for env in (ours, theirs))
-    assert first.random() == second.random()
-
-
 def test_other_environments_and_modes_are_refused() -> None:
     single: Any = gym.make(PLANE)
     with pytest.raises(ValueError, match=r"made by gym\.make_vec"):

@@ -317,16 +317,6 @@ def test_half_a_best_policy_counts_as_none(torn: str, timesteps: int, run: Path)
     assert [point.timesteps for point in curve] == [64, 128][: timesteps // 64]
 
 
-def test_a_best_policy_that_is_not_ours_is_not_replaced(tmp_path: Path) -> None:
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "config.json").write_text('{"architectures": ["Other"]}')
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "best").symlink_to(tmp_path / "other")
-    with pytest.raises(ValueError, match=r"best/config\.json to hold format .*, so it is not ours"):
-        run_of(tiny(timesteps=64), tmp_path / "run")
-    assert not (tmp_path / "run" / "curve.csv").exists()
-
-
 def test_damaged_checkpoints_are_named_and_a_buffer_without_checksum_goes_on(
     finished: Finished, tmp_path: Path
 ) -> None:

@@ -27,7 +27,7 @@ from jumpy_mbrl.data import DatasetConfig, Recording, TaskConfig, make_dataset, 
 from jumpy_mbrl.data.loading import load_data
 from jumpy_mbrl.envs import LINE_CONFIG
 from jumpy_mbrl.envs.config import TableConfig
-from jumpy_mbrl.models import RNN, JumpyRNN, JumpyRNNConfig, LatentJumpConfig, RNNConfig
+from jumpy_mbrl.models import RNN, JumpyRNNConfig, LatentJumpConfig, RNNConfig
 from jumpy_mbrl.training import (
     TrainingConfig,
     TrainingDivergedError,
@@ -39,7 +39,6 @@ from jumpy_mbrl.training import (
 from jumpy_mbrl.training.checkpoint import Checkpoint
 from jumpy_mbrl.training.config import differences
 from jumpy_mbrl.training.loop import CHECKPOINT
-from jumpy_mbrl.training.optimizer import Optimizer
 from jumpy_mbrl.training.stopwatch import SECONDS, Stopwatch
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -198,53 +197,7 @@ def test_a_run_leaves_torch_alone_and_does_without_tensorboard(
     assert not list(tmp_path.glob("events.out.tfevents.*"))
 
 
-def test_loss_and_rate_follow_how_far_the_training_is(
-    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    told, rates = list[float](), list[float]()
-    tolerance = JumpyRNN.epsilon_at
-
-    def told_tolerance(model: JumpyRNN, progress: Tensor | None = None) -> Tensor | float:
-        assert progress is not None
-        told.append(float(progress))
-        return tolerance(model, progress)
-
-    step = Optimizer.step
-
-    def told_step(optimizer: Optimizer, rate: float) -> None:
-        rates.append(rate)
-        step(optimizer, rate)
-
-    monkeypatch.setattr(JumpyRNN, "epsilon_at", told_tolerance)
-    monkeypatch.setattr(Optimizer, "step", told_step)
-    model = JumpyRNNConfig(hidden_size=8, mlp_size=8, epsilon=1e-4, first_epsilon=1.0)
-    config = replace(RUN, model=model, steps=4, checkpoint_interval=2, schedule="cosine")
-    run(config, tmp_path)
-    assert told == [0.0, 0.25, 0.5, 0.75]
-    assert rates == [config.learning_rate_at(number) for number in range(4)]
-
-
 # -- validation ----------------------------------------------------------------------------------
-
-
-def test_validation_is_the_open_loop_error_after_the_shot() -> None:
-    data = make_dataset(DatasetConfig(num_trajectories=7, split="validation"))
-    torch.manual_seed(0)
-    model = RNN(SMALL)
-    obs, action = torch.from_numpy(data.obs), torch.from_numpy(data.action)
-    hidden, now = torch.zeros(7, 8), obs[:, 0]
-    errors = []
-    for t in range(44):
-        hidden = model._update(model._input_gates(now, action[:, t]), hidden).detach()
-        change = model.decoder(hidden).detach()
-        if t < 3:
-            now = obs[:, t + 1]
-        else:
-            now = now + change
-            errors.append((now - obs[:, t + 1]).square())
-    figures = validation.validate(model, data)
-    assert figures["mse"] == pytest.approx(float(torch.stack(errors).mean()), rel=1e-5)
-    assert figures["mean_jump"] == 1.0
 
 
 @pytest.mark.parametrize(
@@ -324,43 +277,6 @@ def test_a_run_on_recordings_resumes_with_the_same_data(
         run(replace(config, train_data=other), tmp_path / "cut", resume=True)
     with pytest.raises(ValueError, match="changed or recorded anew"):
         run(config, tmp_path / "cut", resume=True)
-
-
-def test_crash_while_a_checkpoint_is_written_leaves_the_one_before(
-    run: Any, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write = Path.write_bytes
-    checkpoints = 0
-
-    def half_write(path: Path, content: Any) -> int:
-        nonlocal checkpoints
-        checkpoints += "checkpoint" in path.name
-        if checkpoints == 3:
-            write(path, content[: len(content) // 2])
-            raise CrashError
-        return write(path, content)
-
-    with monkeypatch.context() as patch, pytest.raises(CrashError):
-        patch.setattr(Path, "write_bytes", half_write)
-        run(RUN, tmp_path)
-    assert Checkpoint.load(tmp_path / CHECKPOINT).step == 10
-    run(RUN, tmp_path, resume=True)
-    assert_same_run(whole, tmp_path)
-
-
-def test_a_resumed_run_has_the_log_of_one_that_was_not_interrupted(
-    run: Any, crash: Any, read_board: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(loop, "_LOG_INTERVAL", 1)
-    run(RUN, tmp_path / "whole")
-    for step in (4, 14, 14):  # Before the first checkpoint, and twice after the second.
-        crash(step, RUN, tmp_path / "cut", resume=step > 4)
-        for path in (tmp_path / "cut").glob("events.*"):  # TensorBoard reads by name, by the second
-            path.rename(path.with_name(f"events.out.tfevents.0.{path.name}"))
-    run(RUN, tmp_path / "cut", resume=True)
-    shown = read_board(tmp_path / "cut")
-    assert [step for step, _ in shown["train/loss"]] == list(range(1, 24))
-    assert shown == read_board(tmp_path / "whole")
 
 
 def test_killed_process_resumes_exactly(
@@ -512,20 +428,6 @@ def test_resume_refuses_a_damaged_checkpoint(damage: str, run: Any, copied: Path
     other = r"(is damaged or no checkpoint|so it is not ours)"
     with pytest.raises(ValueError, match=words if damage == "changed" else other):
         run(RUN, copied, resume=True)
-
-
-def test_no_flipped_bit_of_a_checkpoint_is_overlooked(run: Any, tmp_path: Path) -> None:
-    run(replace(RUN, steps=1, model=RNNConfig(hidden_size=1, mlp_size=1)), tmp_path)
-    path = tmp_path / CHECKPOINT
-    content = path.read_bytes()
-    places = range(3, len(content), 41)
-    for place in places:
-        damaged = bytearray(content)
-        damaged[place] ^= 1 << place % 8
-        path.write_bytes(damaged)
-        with pytest.raises(ValueError, match=r"safetensors"):
-            Checkpoint.load(path)
-    assert len(places) > 150
 
 
 def rewritten(path: Path, **changes: Any) -> None:
