@@ -216,17 +216,6 @@ def test_only_what_is_nobodys_any_more_is_removed(tmp_path: Path) -> None:
     assert found == {*stays, "a.txt", ".a.tmp-00000000000f.txt", ".a.tmp-00000000001f.txt"}
 
 
-def test_a_folder_that_may_not_be_looked_into_may_be_written_to(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def forbidden(path: Path) -> None:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(os, "scandir", forbidden)
-    write(tmp_path / "a.txt", "new")
-    assert (tmp_path / "a.txt").read_text() == "new"
-
-
 # -- files that belong together -------------------------------------------------------------------
 
 

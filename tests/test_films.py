@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +23,8 @@ from jumpy_mbrl.lab import films, make_videos
 from jumpy_mbrl.lab.films import Film
 from jumpy_mbrl.lab.rollouts import Shot, imagined_rollout, real_rollout, watch_shot
 from jumpy_mbrl.models import (
-    RNN,
     KeypointJump,
     KeypointJumpConfig,
-    RNNConfig,
     WorldModel,
     from_pretrained,
 )
@@ -203,55 +200,6 @@ def test_an_mp4_keeps_pictures_and_pace(tmp_path: Path) -> None:
     assert b"ftyp" in (tmp_path / "three_panels.mp4").read_bytes()[:16]
 
 
-def test_files_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("film.png", "film", "film.GIF", ".gif"):
-        with pytest.raises(ValueError, match=r"unknown ending .*\['.gif', '.mp4'\]"):
-            blinking().save(tmp_path / name)
-    monkeypatch.setitem(sys.modules, "moviepy.video.io.ImageSequenceClip", None)
-    with pytest.raises(ImportError, match=r"moviepy.*jumpy-mbrl\[video\].*or write a \.gif"):
-        blinking().save(tmp_path / "film.mp4")
-    assert list(tmp_path.iterdir()) == []
-
-
-# -- bad input -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("setting", "value", "message"),
-    [
-        ("frames", 0, "frames to be an integer of at least 1, got 0"),
-        ("frames", 2.5, "frames to be an integer of at least 1, got 2.5"),
-        ("rate", 0, "rate to be an integer of at least 1, got 0"),
-        ("rate", True, "rate to be an integer of at least 1, got True"),
-        ("size", films.MIN_SIZE - 1, f"size to be an integer of at least {films.MIN_SIZE}, got"),
-    ],
-)
-def test_impossible_numbers_are_refused(
-    shot: Shot, models: dict[str, WorldModel], setting: str, value: Any, message: str
-) -> None:
-    with pytest.raises(ValueError, match=message):
-        films.film_interpolation(models["jumpy"], shot, **{setting: value})
-    with pytest.raises(ValueError, match=message):
-        films.film_panels(models, shot, **{setting: value})
-
-
-def test_other_models_are_refused_before_anything_is_drawn(
-    shot: Shot, models: dict[str, WorldModel]
-) -> None:
-    many = {str(number): models["rnn"] for number in range(films.MAX_MODELS + 1)}
-    for given in ({}, many):
-        with pytest.raises(ValueError, match=f"from 1 to 3 models, got {len(given)}"):
-            films.film_panels(given, shot)
-    for sizes in ((4, 0), (6, 2)):
-        other = RNN(RNNConfig(*sizes, hidden_size=4, mlp_size=4))
-        for draw in (
-            films.film_interpolation,
-            lambda model, shot: films.film_panels({"x": model}, shot),
-        ):
-            with pytest.raises(ValueError, match=rf"4 coordinates and 2 .* one of {sizes[0]} and"):
-                draw(other, shot)
-
-
 # -- the command -----------------------------------------------------------------------------------
 
 SMALL = ("--frames", "1", "--size", "160")
@@ -323,11 +271,3 @@ def test_the_page_shows_the_videos_that_the_command_makes() -> None:
         with Image.open(path) as image:
             assert image.format == "GIF" and image.n_frames > 50
             assert len(np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0)) > 50
-
-
-def test_the_python_of_the_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    examples = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    assert examples
-    for number, example in enumerate(examples):
-        exec(compile(example, f"example {number + 1}", "exec"), {})
-        assert capsys.readouterr().out

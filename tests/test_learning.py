@@ -75,14 +75,6 @@ def write_points(path: Path, tables: int = 10, *found: dict[str, Any]) -> Path:
     return path
 
 
-def has_color(path: Path, color: str) -> bool:
-    from matplotlib.colors import to_rgb
-    from matplotlib.image import imread
-
-    picture = imread(path)[..., :3]
-    return bool((np.abs(picture - np.array(to_rgb(color))) < 0.02).all(axis=-1).any())
-
-
 # -- trainings -----------------------------------------------------------------------------------
 
 
@@ -335,7 +327,7 @@ def test_the_whole_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_rivals_in_one_file_and_one_picture(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], has_color: Callable[[Path, str], bool]
 ) -> None:
     file, out = tmp_path / "planner.json", tmp_path / "out"
     options = ("--trajectories", "16", "--seeds", "0", "--steps", "4", "--fewer-steps", "2", "9")

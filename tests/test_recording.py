@@ -172,19 +172,6 @@ def test_short_episodes_are_recorded_as_often_as_they_are_played() -> None:
         assert (data.length == length).mean() == pytest.approx(0.5, abs=0.06)
 
 
-def test_environments_whose_episode_has_ended_show_their_last_frame() -> None:
-    def policy(obs: NDArray[Any], action: NDArray[np.float32]) -> NDArray[np.float32]:
-        assert obs.shape == (4, action.shape[1], 1)
-        seen.append(obs[:, -1, 0].copy())
-        return np.ones((4, 1), np.float32)
-
-    seen: list[NDArray[Any]] = []
-    data = record(carts(4, length=UNEQUAL), 4, 9, policy=policy)
-    assert 2 in data.length and 9 in data.length
-    np.testing.assert_array_equal(np.stack(seen, axis=1), data.obs[:, :-1, 0])
-    np.testing.assert_array_equal(data.action[..., 0], np.arange(9) + 1 < data.length[:, None])
-
-
 def test_episodes_that_end_before_the_first_action() -> None:
     data = record(carts(4, length=UNEQUAL), 12, 9, context_frames=4)
     short = data.length <= 4

@@ -19,7 +19,7 @@ import jumpy_mbrl  # noqa: F401  (registers the environments)
 from jumpy_mbrl.envs import rendering
 from jumpy_mbrl.envs.pixels import BLUE, FELT, GREY, TAN, TARGET
 from jumpy_mbrl.envs.rendering import draw_table, draw_view
-from jumpy_mbrl.envs.scene import TRAIL_FRAMES, Layout, Path, View
+from jumpy_mbrl.envs.scene import Layout, Path, View
 
 CORNER = (0.8, 1.0, 0.0, 0.2)
 LONE = np.array([[0.5, 0.5]])
@@ -254,26 +254,6 @@ def test_a_trail_reaches_the_wall_that_the_ball_met_between_two_frames() -> None
     np.testing.assert_allclose(view.trails[0][0], [0.8, 0.5])
     np.testing.assert_allclose(view.trails[0][-1], view.positions[0])
     np.testing.assert_allclose(view.trails[1], np.tile([0.3, 0.2], (len(view.trails[1]), 1)))
-
-
-def test_a_trail_is_as_old_as_it_may_be() -> None:
-    view = view_after(20, (1.0, 0.0), positions=[[0.1, 0.5], [0.5, 0.9]], velocities=STILL)
-    length = np.hypot(*np.diff(view.trails[0], axis=0).T).sum()
-    assert length == pytest.approx(TRAIL_FRAMES * 0.05 * 1.2, rel=0.02)
-
-
-def test_the_arrow_shows_the_shot_where_it_was_played_and_fades() -> None:
-    assert view_after(3, (0.5, -0.5)).arrow is None
-    still = {"positions": [[0.3, 0.5], [0.3, 0.85]], "velocities": STILL}
-    opacities = []
-    for frames in range(4, 12):
-        arrow = view_after(frames, (0.5, -0.5), **still).arrow
-        assert arrow.centre == (0.3, 0.5)
-        assert arrow.impulse == (0.5, -0.5)
-        opacities.append(arrow.opacity)
-    assert opacities == sorted(opacities, reverse=True)
-    assert opacities[0] == 1.0
-    assert view_after(12, (0.5, -0.5), **still).arrow is None
 
 
 def test_the_score_line() -> None:

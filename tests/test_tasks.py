@@ -138,16 +138,6 @@ def test_measured_weather_is_read_from_its_file(tmp_path: Path) -> None:
     assert len(make_task(TaskConfig("weather", 2, csv=path))) == 2
 
 
-def test_weather_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
-    short = write_csv(make_weather(2, np.random.default_rng(3)), tmp_path / "short.csv")
-    for csv, message in (
-        (str(tmp_path / "nowhere.csv"), r"nowhere\.csv"),
-        (short, r"cannot cut .*short\.csv into .* at least 6 sequences.*"),
-    ):
-        with pytest.raises(ValueError, match=f"{message}; the real file is at https://"):
-            make_task(TaskConfig("weather", csv=csv))
-
-
 # -- configs -------------------------------------------------------------------------------------
 
 
@@ -168,10 +158,7 @@ def test_configs_survive_json(config: TaskConfig) -> None:
     ("settings", "message"),
     [
         ({"task": "line"}, "unknown task 'line'.*did you mean 'lines'"),
-        ({"num_sequences": 0}, "num_sequences to be an integer of at least 1, got 0"),
-        ({"num_sequences": 2.0}, "of at least 1, got 2.0"),
         ({"num_sequences": True}, "of at least 1, got True"),
-        ({"seed": -1}, "expected seed to be an integer in .*got -1"),
         ({"split": "test"}, "unknown split 'test'"),
         ({"task": "weather"}, "needs csv, .*take the task 'synthetic-weather'; .* https://"),
         ({"task": "lines", "csv": "a.csv"}, "csv for the task 'weather' only, got it for 'lines'"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import shlex
 import shutil
@@ -457,35 +456,19 @@ def test_the_last_frame_ends_a_game(inside: str | None) -> None:
         (None, {"reward": "sparce"}, "unknown reward 'sparce'"),
         (None, {"activation": "elu"}, "unknown activation 'elu'"),
         (None, {"schedule": "cosine"}, "unknown schedule 'cosine'"),
-        (None, {"timesteps": 0}, "expected timesteps to be an integer of at least 1, got 0"),
         (None, {"batch_size": 100}, r"batch_size must divide the 4096 steps .* got 100"),
-        (None, {"learning_rate": math.nan}, r"learning_rate to be a number in \(0, inf\), got nan"),
-        (None, {"learning_rate": 0.0}, r"learning_rate to be a number in \(0, inf\), got 0.0"),
         (None, {"gamma": 1.5}, r"gamma to be a number in \[0, 1\], got 1.5"),
         (None, {"net": ()}, "net must be sizes of at least 1"),
-        (None, {"threads": -1}, "threads to be an integer of at least 0, got -1"),
         (None, {"motion": True, "obs_type": "pixels"}, "motion is for obs_type 'coords' alone"),
         (None, {"terminal": True}, "terminal is for form 'frame' alone"),
         (None, {"relative": True}, "relative adds to what motion shows"),
         (None, {"inside": "fold", "obs_type": "state"}, "which no world model imagines"),
-        (None, {"seed": -1}, "expected seed to be an integer of at least 0, got -1"),
         (None, {"seed": 2**30}, "expected the training seed in"),
         (None, {"validation_tables": 2**21}, "number of validation tables in"),
         (None, {"n_envs": 1, "algorithm": PPOConfig(n_steps=1)}, r"at least 2, .* got 1 \* 1 and"),
         (None, {"batch_size": 1}, "batch_size must be at least 2, .* and 1"),
-        (PPOConfig, {"n_steps": 0}, "of at least 1, got 0"),
-        (PPOConfig, {"n_epochs": 0}, "of at least 1, got 0"),
-        (PPOConfig, {"clip_range": 0.0}, r"in \(0, inf\), got 0.0"),
-        (PPOConfig, {"clip_range": math.inf}, r"in \(0, inf\), got inf"),
         (PPOConfig, {"gae_lambda": 1.1}, r"in \[0, 1\], got 1.1"),
-        (PPOConfig, {"ent_coef": -0.1}, r"in \[0, inf\), got -0.1"),
-        (PPOConfig, {"log_std_init": math.nan}, "a number .*, got nan"),
-        (SACConfig, {"ent_coef": math.nan}, "a number .*, got nan"),
-        (SACConfig, {"buffer_size": 0}, "of at least 1, got 0"),
-        (SACConfig, {"learning_starts": -1}, "of at least 0, got -1"),
         (SACConfig, {"gradient_steps": 0}, "of at least 1, got 0"),
-        (SACConfig, {"n_critics": 0}, "of at least 1, got 0"),
-        (SACConfig, {"n_steps": 0}, "of at least 1, got 0"),
     ],
 )
 def test_bad_settings_are_refused_by_name(kind: Any, changes: Any, message: str) -> None:
