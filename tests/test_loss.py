@@ -45,7 +45,6 @@ RUN = TrainingConfig(
             {"model": models.JumpyRNNConfig(4, 0), "compile": True},
             "the work of a JumpyRNN's loss depends .* leave compile=False",
         ),
-        ({"precision": "bfloat"}, r"unknown precision 'bfloat'.*did you mean 'bfloat16'"),
     ],
 )
 def test_what_a_model_cannot_do_is_refused(change: dict[str, Any], message: str) -> None:

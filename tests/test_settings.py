@@ -1,4 +1,4 @@
-"""Numbers in all configurations: what cannot be is refused by the name of the setting."""
+"""All configurations: numbers and names that cannot be are refused by the setting's name."""
 
 from __future__ import annotations
 
@@ -27,23 +27,28 @@ far_weight finalists first_epsilon forced_jumps gae_lambda gamma gradient_steps 
 initial_speed_std latent_size lead_in learning_starts log_std_init max_impulse minimum_std momentum
 noise own_jumps patience restart seed threads weight_decay
 """
-FREE = {("PPOConfig", "log_std_init", -1.0)}
+FREE = {
+    ("PPOConfig", "log_std_init", -1.0),
+    *((name, "device", "nonsense") for name in ("TrainingConfig", "PolicyConfig")),
+}
+WRONG = {int: (-1, 2.5), float: (-1.0, math.nan, math.inf), str: ("nonsense",)}
 
 
-def impossible(config: Any) -> Iterator[tuple[str, float]]:
+def impossible(config: Any) -> Iterator[tuple[str, Any]]:
     for field in fields(config):
         kind = type(getattr(config, field.name))
         if config in SEARCHES and field.name in ("seed", "threads", "action_low", "action_high"):
             continue  # Any seed will do; planners judge the others, when they know the model.
-        values = {int: (-1, 2.5), float: (-1.0, math.nan, math.inf)}.get(kind, ())
-        zero = values[:1] and field.name not in MAY_BE_0.split()
-        for value in (*values, *([kind(0)] if zero else [])):
+        values: list[Any] = list(WRONG.get(kind, ()))
+        if kind in (int, float) and field.name not in MAY_BE_0.split():
+            values.append(kind(0))
+        for value in values:
             if (type(config).__name__, field.name, value) not in FREE:
                 yield field.name, value
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: type(config).__name__)
-def test_numbers_that_cannot_be_are_refused_by_name(config: Any) -> None:
+def test_what_cannot_be_is_refused_by_name(config: Any) -> None:
     cases = list(impossible(config))
     assert len(cases) >= 4
     for name, value in cases:

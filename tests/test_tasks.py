@@ -159,7 +159,6 @@ def test_configs_survive_json(config: TaskConfig) -> None:
     [
         ({"task": "line"}, "unknown task 'line'.*did you mean 'lines'"),
         ({"num_sequences": True}, "of at least 1, got True"),
-        ({"split": "test"}, "unknown split 'test'"),
         ({"task": "weather"}, "needs csv, .*take the task 'synthetic-weather'; .* https://"),
         ({"task": "lines", "csv": "a.csv"}, "csv for the task 'weather' only, got it for 'lines'"),
         ({"sequences": 4}, "unknown task setting 'sequences'.*did you mean 'num_sequences'"),

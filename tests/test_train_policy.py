@@ -450,12 +450,6 @@ def test_the_last_frame_ends_a_game(inside: str | None) -> None:
 @pytest.mark.parametrize(
     ("kind", "changes", "message"),
     [
-        (None, {"form": "frames"}, "did you mean 'frame'"),
-        (None, {"obs_type": "dict"}, "unknown obs_type 'dict'"),
-        (None, {"start": "sleeping"}, "unknown start 'sleeping'"),
-        (None, {"reward": "sparce"}, "unknown reward 'sparce'"),
-        (None, {"activation": "elu"}, "unknown activation 'elu'"),
-        (None, {"schedule": "cosine"}, "unknown schedule 'cosine'"),
         (None, {"batch_size": 100}, r"batch_size must divide the 4096 steps .* got 100"),
         (None, {"gamma": 1.5}, r"gamma to be a number in \[0, 1\], got 1.5"),
         (None, {"net": ()}, "net must be sizes of at least 1"),
