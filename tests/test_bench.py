@@ -21,7 +21,6 @@ from jumpy_mbrl.data.events import EventSampler, EventTable
 from jumpy_mbrl.data.recording import Recording
 from jumpy_mbrl.data.tasks import TaskConfig, TaskDataset, make_task
 from jumpy_mbrl.lab.bench import clock, envs, pictures, policies, train
-from jumpy_mbrl.models.bodies.event_jump import EventJumpConfig
 from jumpy_mbrl.models.registry import make_model
 
 QUICK = clock.Clock(rounds=1, seconds=1e-4)
@@ -143,9 +142,6 @@ def test_what_a_step_supervises(data: TaskDataset) -> None:
     for name in ("FoldJump", "EventJump"):
         frames = train.supervised_frames(models[name], data, 8)
         assert frames == pytest.approx(drawn * 64 * 44 / events)
-    line = make_model(EventJumpConfig(axes=1, action_size=0))
-    with pytest.raises(ValueError, match="one that learns from 'line-events'"):
-        train.supervised_frames(line, data, 8)
 
 
 def test_training_steps_leave_the_model_alone(data: TaskDataset) -> None:

@@ -155,8 +155,6 @@ def test_a_planner_is_drawn_by_data_and_by_time() -> None:
     assert rows[0] == (
         "| planner | 100 trajectories, 900 steps | 2 | 5,000 | 4.0 | 40.0 % | 30.0 to 50.0 | 100 |"
     )
-    with pytest.raises(ValueError, match="expected points of the planner, got none"):
-        curves.planner_curve("planner", [])
 
 
 def test_policies_meet_where_all_were_validated() -> None:
