@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -417,14 +416,6 @@ def test_tables_that_doing_nothing_wins_are_told_apart(tables: HeldOut) -> None:
     assert evaluation.Contested.of(won, np.ones(3, np.bool_)) is None
 
 
-def test_what_an_agent_was_given_is_read_from_its_record(tmp_path: Path) -> None:
-    training = {"config": {"batch_size": 8, "steps": 30}, "steps": 20, "seconds": 2.5}
-    save_pretrained(RNN(TINY), tmp_path, training=training, metrics={"validation_step": 5})
-    given = evaluation.given_to(planner(tmp_path))
-    assert (given.samples, given.best_samples, given.training_seconds) == (160, 40, 2.5)
-    assert given.models == 1 and given.weights == sum(p.numel() for p in RNN(TINY).parameters())
-
-
 @pytest.mark.parametrize(
     ("record", "message"),
     [
@@ -439,26 +430,6 @@ def test_trainings_that_cannot_be_are_named(
     save_pretrained(RNN(TINY), tmp_path, training=record)
     with pytest.raises(ValueError, match=f"expected the training in config.json of .*{message}"):
         evaluation.given_to(planner(tmp_path))
-
-
-@pytest.mark.parametrize(
-    ("data", "frames"),
-    [
-        ({"num_trajectories": 300, "table": {"num_frames": 45}}, 13_500),
-        ({"task": "billiards2d", "num_sequences": 20}, 900),
-        (None, None),
-    ],
-)
-def test_figures_fit_json(data: Any, frames: int | None, tables: HeldOut, tmp_path: Path) -> None:
-    agent = planner(save_pretrained(RNN(TINY), tmp_path, data=data))
-    figures = json.loads(json.dumps(evaluate_agent(agent, tables[:6]).to_dict(), allow_nan=False))
-    assert figures["training_frames"] == frames and figures["checkpoint"] == str(tmp_path)
-    assert figures["n"] == 6 and figures["seed"] == 902 and figures["ticks"] == 41.0
-    assert {"success", "ci95", "ms_per_shot", "ticks", "belief", "calibration"} <= set(figures)
-    for name in ("by_contacts", "by_ball_hits"):
-        assert sum(entry["n"] for entry in figures[name]) == 6
-        assert sum(entry["successes"] for entry in figures[name]) == figures["successes"]
-    assert "actions" not in figures
 
 
 # -- one shot, for the picture -------------------------------------------------------------------

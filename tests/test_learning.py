@@ -10,14 +10,11 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import numpy as np
 import pytest
 
-from jumpy_mbrl import agents, data, evaluation, training
-from jumpy_mbrl.agents import model_free
-from jumpy_mbrl.agents.baselines import presets
+from jumpy_mbrl import agents, data, training
 from jumpy_mbrl.agents.baselines.presets import POLICY_PRESETS, PolicyConfig
-from jumpy_mbrl.agents.baselines.train import CurvePoint, train_policy
+from jumpy_mbrl.agents.baselines.train import CurvePoint
 from jumpy_mbrl.commands import main
 from jumpy_mbrl.evaluation import make_tables
 from jumpy_mbrl.lab.learning import curves, points, study
@@ -30,14 +27,6 @@ ROOT = Path(__file__).parents[1]
 OURS, FIRST_POLICY = "#2f7d5e", "#b5483a"
 QUICK = agents.PlannerConfig(candidates=1, refined=1, gradient_steps=0, finalists=0)
 PPO, SAC = (POLICY_PRESETS[name] for name in ("ppo-shot-coords", "sac-shot-coords"))
-TINY: dict[str, Any] = {
-    "timesteps": 64,
-    "n_envs": 16,
-    "batch_size": 16,
-    "net": (8,),
-    "validation_interval": 64,
-    "validation_tables": 10,
-}
 
 
 @pytest.fixture(autouse=True)
@@ -109,27 +98,6 @@ def test_an_interrupted_training_goes_on(tmp_path: Path) -> None:
         points.learn_and_play(replace(run, seed=9), tables, tmp_path, progress=False)
 
 
-# -- the tables on which policies are validated --------------------------------------------------
-
-
-@pytest.mark.parametrize("preset", [PPO, SAC], ids=["ppo", "sac"])
-def test_a_policy_wins_what_its_curve_says(preset: PolicyConfig, tmp_path: Path) -> None:
-    config = replace(preset, **TINY)
-    if preset is SAC:
-        quick = presets.SACConfig(1024, learning_starts=32, gradient_steps=1)
-        config = replace(config, algorithm=quick)
-    best = train_policy(config, tmp_path, progress=False)
-    agent = model_free.policy_agent(best, trust=True)
-    won = points.score_of(agent, make_tables(10, split="validation"))["success"]
-    assert won == model_free.policy_info(best)["metrics"]["success"]
-    # Where the target has moved it aims where it always did.
-    moved = evaluation.find_variant("random_target")
-    agent, tables = model_free.policy_agent(best, moved.task, trust=True), make_tables(6, 0, moved)
-    result = evaluation.evaluate_agent(agent, tables)
-    np.testing.assert_array_equal(result.actions, agent.predict(tables.frames)[0])
-    assert result.n == 6 and result.training_frames is not None
-
-
 # -- seeds put together --------------------------------------------------------------------------
 
 
@@ -197,36 +165,6 @@ def test_kinds_are_called_after_presets_or_after_their_folders(tmp_path: Path) -
     assert [kind["label"] for kind in read_policy_runs(runs)] == [*changed]
     all_of_them = [write_run(tmp_path / f"x{n}", p) for n, p in POLICY_PRESETS.items()]
     assert [kind["label"] for kind in read_policy_runs(all_of_them)] == [*POLICY_PRESETS]
-
-
-def before_relative(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings as they were written before there were some of today's."""
-    algorithm = dict(settings["algorithm"])
-    for name in ("n_critics", "n_steps") if algorithm["name"] == "sac" else ():
-        del algorithm[name]
-    rest = {k: v for k, v in settings.items() if k not in ("relative", "terminal")}
-    return {**rest, "algorithm": algorithm}
-
-
-def test_runs_of_older_versions(tmp_path: Path) -> None:
-    """What one did not write is what it did, and not what a preset says today."""
-    rest, early = (POLICY_PRESETS[name] for name in ("ppo-rest-coords", "sac-early-coords"))
-    runs = []
-    for name, config in (("a", rest), ("b", replace(rest, seed=1)), ("old", early), ("new", early)):
-        runs.append(write_run(tmp_path / name, config))
-        if name in ("a", "old"):
-            written = {"training": before_relative(config.to_dict())}
-            (runs[-1] / "config.json").write_text(json.dumps(written))
-    ppo, old, new = read_policy_runs(runs)
-    assert (ppo["label"], ppo["seeds"]) == ("ppo-rest-coords", [0, 1])
-    assert ppo["settings"]["relative"] is False
-    assert (old["label"], new["label"]) == ("old", "sac-early-coords")
-    before, after = old["settings"], new["settings"]
-    same = {**after, "algorithm": before["algorithm"]}
-    assert presets.changes(before, same) == ["relative=True instead of False"]
-    (change,) = presets.changes(same, after)
-    given, usual = change.split("instead of")
-    assert "'n_critics': 1" in given and "'n_critics': 2" in usual
 
 
 def test_runs_that_cannot_be_put_together(tmp_path: Path) -> None:

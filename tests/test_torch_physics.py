@@ -156,20 +156,6 @@ def test_agrees_with_the_scalar_kernel(balls: int, seed: int) -> None:
     torch.testing.assert_close(advance(p, v, 1.0, R), expected, atol=1e-9, rtol=0)
 
 
-@given(balls=st.integers(1, 6), seed=st.integers(0, 2**32 - 1))
-@settings(max_examples=20, deadline=None)
-def test_keeps_energy_and_never_overlaps(balls: int, seed: int) -> None:
-    p, v = random_tables(seed, 4, balls)
-    times = torch.linspace(0, 3, 31, dtype=F64)
-    q, w = simulate(p, v, times, R)
-    energy = v.square().sum((1, 2))[:, None].expand(-1, 31)
-    torch.testing.assert_close(w.square().sum((2, 3)), energy, rtol=1e-12, atol=0)
-    assert q.min() >= R - 1e-12 and q.max() <= 1 - R + 1e-12
-    if balls > 1:
-        distances = torch.stack([torch.pdist(frame) for frame in q.flatten(0, 1)])
-        assert distances.min() >= 2 * R - 1e-12
-
-
 def test_simulate_reads_what_advance_reaches_at_any_times_in_any_order() -> None:
     p, v = random_tables(1, 10, 3)
     times = torch.tensor([0.77, 0.0, 0.1, 1.2, 0.1], dtype=F64)

@@ -160,23 +160,17 @@ def test_a_missing_file_is_described(tmp_path: Path) -> None:
             lambda table: table[6].pop(),
             "expected 15 cells.* in row 7 of .*, got 14; the file may be cut off; the real file",
         ),
-        (lambda table: table[6].append("1"), "15 cells.* in row 7 .*, got 16"),
         (put(9, PRESSURE, "abc"), r"a number in row 9, column 'p \(mbar\)' of .*, got 'abc'"),
-        (put(9, DENSITY, ""), r"a number in row 9, column 'rho \(g/m\*\*3\)' of .*, got ''"),
         (put(3, DATE, "2009-01-01 00:20:00"), "date as dd.* in row 3, column 'Date Time' .*'2009-"),
         (put(3, DATE, "31.02.2009 00:20:00"), "date as dd.mm.yyyy .* got '31.02.2009 00:20:00'"),
-        (put(3, DATE, "01.01.2009"), "date as .* got '01.01.2009'"),
-        (put(3, DATE, "01.01.2009 24:00:00"), "date as .* got '01.01.2009 24:00:00'"),
         (put(5, TEMPERATURE, "-9999.00"), r"temperature to be in \[-60, 60\] in row 5, column 'T"),
         (put(5, PRESSURE, "9999"), r"pressure to be in \[800, 1100\] in row 5, .*, got 9999"),
         (put(5, DENSITY, "nan"), r"density to be in \[800, 1800\] in row 5, column 'rho.*got nan"),
-        (put(5, DENSITY, "inf"), "density .* in row 5, .* got inf"),
         (
             put(8, DATE, "01.01.2009 00:25:00"),
             "later .* in row 8, column .Date.*got 2009-01-01T00:25:00; sort",
         ),
         (put(3, DATE, "31.12.2008 00:00:00"), "in row 3, .* got 2008-12-31T00:00:00; sort"),
-        (lambda table: table.__delitem__(slice(1, None)), "at least 2 rows .* got 0"),
         (lambda table: table.__delitem__(slice(2, None)), "at least 2 rows .* got 1"),
     ],
 )
@@ -230,9 +224,6 @@ def test_files_that_cannot_be_used(day: Weather, tmp_path: Path) -> None:
         source.write_bytes(content)
         with pytest.raises(ValueError, match=f"{message}; the real file is at"):
             read_weather(source)
-
-
-# A series
 
 
 # The stand-in
@@ -355,12 +346,9 @@ def test_other_lengths_and_steps(month: Weather) -> None:
     [
         ({"part": "test"}, "unknown split 'test', expected one of"),
         ({"length": 0}, "length to be an integer of at least 1, got 0"),
-        ({"length": True}, "length to be an integer of at least 1, got True"),
-        ({"minutes": 0}, "minutes to be an integer of at least 1, got 0"),
         ({"minutes": 25}, "multiple of the clock's step, 10 minutes, got 25"),
         ({"minutes": 5}, "multiple of the clock's step, 10 minutes, got 5"),
         ({"stride": 0}, "stride to be an integer of at least 1, got 0"),
-        ({"stride": 1.5}, "stride to be an integer of at least 1, got 1.5"),
         ({"length": 249}, "at least 6 sequences of 249 steps without a pause.*, got 5; give a lon"),
         ({"length": 10_000}, "at least 6 sequences of 10000 steps .* got 0"),
         ({"minutes": 1440, "length": 2}, "'day' is always 0.0436194; give a longer series"),
