@@ -10,18 +10,14 @@ import pytest
 import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
-from stable_baselines3 import PPO
 
 from jumpy_mbrl.adapters.model_env import StepBy, WorldModelVectorEnv
-from jumpy_mbrl.adapters.sb3 import SB3VecEnv
 from jumpy_mbrl.envs import TableConfig
 from jumpy_mbrl.models import (
     RNN,
     FoldJump,
     FoldJumpConfig,
     Imagined,
-    JumpyRNN,
-    JumpyRNNConfig,
     RNNConfig,
 )
 from jumpy_mbrl.models.bodies.placement import LineSimulator, PlacementModel
@@ -336,16 +332,3 @@ def test_no_graph_is_built_and_bad_actions_are_refused() -> None:
 def test_bad_arguments_are_refused_by_name(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         WorldModelVectorEnv(**{"model": SimulatorModel(), **arguments})
-
-
-@pytest.mark.parametrize("step_by", ["frame", "jump", "shot"])
-def test_ppo_trains_inside(step_by: Any) -> None:
-    torch.manual_seed(0)
-    model = JumpyRNN(JumpyRNNConfig())
-    venv = WorldModelVectorEnv(model, 4, step_by, autoreset_mode=AutoresetMode.SAME_STEP)
-    env = SB3VecEnv(venv)
-    env.seed(0)
-    learner = PPO("MlpPolicy", env, n_steps=8, batch_size=16, n_epochs=1, seed=0, device="cpu")
-    learner.learn(64)
-    assert learner.num_timesteps == 64
-    assert all(bool(weight.isfinite().all()) for weight in learner.policy.parameters())

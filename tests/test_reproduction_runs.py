@@ -99,24 +99,6 @@ def test_a_run_goes_on_where_it_stopped(
     assert run(tmp_path / "whole") == first and steps == [2, 3]
 
 
-@pytest.mark.parametrize("torn", ["config.json", "model.safetensors", "neither fits"])
-def test_half_of_the_best_weights_is_written_anew(torn: str, tmp_path: Path) -> None:
-    def contents() -> dict[str, Any]:
-        files: dict[str, Any] = {path.name: path.read_bytes() for path in best.iterdir()}
-        files["config.json"] = json.loads(files["config.json"])
-        assert files["config.json"]["training"].pop("seconds") > 0.0
-        return files
-
-    first, best = run(tmp_path), tmp_path / NAME / "best"
-    files = contents()
-    if torn == "neither fits":
-        (best / "model.safetensors").write_bytes(b"of another validation")
-    else:
-        (best / torn).unlink()
-    assert not runs.is_finished(tiny(), best.parent)
-    assert run(tmp_path) == first and contents() == files
-
-
 def test_no_folder_of_this_machine_gets_into_the_record() -> None:
     data = TaskConfig("weather", 5, csv="/home/me/jena.csv")
     held_out = replace(data, split="validation")

@@ -58,21 +58,3 @@ def test_what_failed_and_what_is_not_finite_is_told() -> None:
     # One that is not finite leaves no mean.
     tasks["pixel-billiards1d"]["ours"]["11"] = entry_of(None)
     assert "| not finite [not finite] (12.3) | 3 |" in page_of(tasks)
-
-
-def test_what_settings_are_worth() -> None:
-    circles = {
-        "jumpy-rnn-printed": by_seed(entry_of(4e-3)),
-        "jumpy-rnn": by_seed(entry_of(3e-3), entry_of(1e-3)),
-        "jumpy-rnn-tuned": by_seed(FAILED),
-        "rnn-tuned": by_seed(entry_of(1e-3)),
-    }
-    lines = {"rnn-tuned": by_seed(entry_of(1e-3)), "ours": by_seed(entry_of(1e-3))}
-    tasks = {"circles": circles, "lines": lines}
-    header, _, row = table.settings_summary(tasks)
-    assert header == "| task | network | papers' | printed equations | 2020 | 2021 | tuned |"
-    errors = "5.25e-04 (17) | 4.00e-03 (12.3) | 2.00e-03 (12.3) | - | failed"
-    assert row == f"| circles | jumpy-rnn | {errors} |"
-    circles["rnn-2021"] = by_seed(entry_of(5e-4))
-    errors = "3.98e-04 (1) | - | - | 5.00e-04 (12.3) | 1.00e-03 (12.3)"
-    assert table.settings_summary(tasks)[2] == f"| circles | rnn | {errors} |"
