@@ -121,7 +121,12 @@ def test_the_whole_path(tmp_path: Path, capsys: Output) -> None:
 
     lines = printed.out.splitlines()
     assert lines[0].split()[0] == "agent" and len({len(line) for line in lines[:7]}) == 1
-    assert [line.split()[0] for line in lines[2:7]] == ALL.split()
+    for name, line in zip(ALL.split(), lines[2:7], strict=True):
+        figures = report["agents"][name]
+        parts = (figures, figures["contested"])
+        shares = [100.0 * x for part in parts for x in (part["success"], *part["ci95"])]
+        told = "{:.1f} {:.1f} to {:.1f} {:.1f} {:.1f} to {:.1f}".format(*shares)
+        assert line.split()[:9] == [name, *told.split()]
     assert lines[7].startswith("planning time per shot, rnn / jumpy: ")
     assert lines[8] == f"beyond none: of the {lost} of 12 tables that doing nothing loses"
     assert [line.split()[0] for line in lines[12:17]] == ALL.split()

@@ -97,6 +97,10 @@ def test_a_run_goes_on_where_it_stopped(
     assert (folder / BEST).read_bytes() == (tmp_path / "whole" / NAME / BEST).read_bytes()
     # A finished one is scored again, and not trained.
     assert run(tmp_path / "whole") == first and steps == [2, 3]
+    (folder / "best" / "config.json").unlink()  # Half of the best weights is none.
+    assert not runs.is_finished(tiny(), folder)
+    assert run(tmp_path / "halves")["entry"]["error"] is None and steps == [2, 3]
+    assert runs.is_finished(tiny(), folder)
 
 
 def test_no_folder_of_this_machine_gets_into_the_record() -> None:
@@ -126,6 +130,8 @@ def test_a_run_on_another_machine_comes_back_as_files(tmp_path: Path, shared: bo
     assert {path: path.stat().st_mtime_ns for path in times} == times
     assert runs.is_finished(tiny(), folder)
     assert from_pretrained(folder / "best").config == tiny().model
+    with pytest.raises(ValueError, match=r"inside the run's folder, got '\.\./x'"):
+        runs.keep_files({"../x": b""}, folder)
 
 
 JOBS = [runs.Job(training.task_preset(t, "rnn"), f"{t}/rnn") for t in ("lines", "circles")]
@@ -218,6 +224,15 @@ def test_samples_of_coordinates() -> None:
     assert way["obs"][0] == pytest.approx(data.obs[0, 3], rel=1e-4)
     _, found = samples_of("circles", nan=True)
     assert found["ways"][0]["obs"][-1] == [None, None]
+
+
+def test_samples_of_weather_are_in_units() -> None:
+    _, found = samples_of("synthetic-weather")
+    temperature, pressure = np.moveaxis(np.array(found["truth"]), -1, 0)
+    assert temperature.shape == (3, 80)
+    assert temperature.min() > -40.0 and temperature.max() < 50.0
+    assert pressure.min() > 900.0 and pressure.max() < 1100.0
+    assert np.shape(found["ways"][2]["tick_obs"]) == (60, 2)
 
 
 def test_samples_of_pictures() -> None:

@@ -488,6 +488,17 @@ def test_pictures_to_replay_have_to_fit_into_memory(form: Any) -> None:
 # The command line
 
 
+def test_settings_that_older_versions_did_not_have_mean_what_those_did() -> None:
+    settings = POLICY_PRESETS["sac-early-coords"].to_dict()
+    new = ("relative", "terminal", "n_critics", "n_steps")
+    algorithm = {name: v for name, v in settings["algorithm"].items() if name not in new}
+    older = {name: v for name, v in settings.items() if name not in new} | {"algorithm": algorithm}
+    usual, found = presets.completed(older), presets.changes(older, settings)
+    assert (usual["relative"], usual["terminal"]) == (False, False)
+    assert (usual["algorithm"]["n_critics"], settings["algorithm"]["n_critics"]) == (2, 1)
+    assert [change.partition("=")[0] for change in found] == ["algorithm", "relative"]
+
+
 def test_options_change_the_preset(script: ModuleType) -> None:
     options = ["--preset", "ppo-frame-coords", "--timesteps", "5", "--algorithm.n-epochs", "3"]
     options += ["--seed", "2", "--net", "16", "16", "--run-dir", "runs/x", "--resume"]

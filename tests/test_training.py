@@ -39,6 +39,7 @@ from jumpy_mbrl.training import (
 from jumpy_mbrl.training.checkpoint import Checkpoint
 from jumpy_mbrl.training.config import differences
 from jumpy_mbrl.training.loop import CHECKPOINT
+from jumpy_mbrl.training.optimizer import Optimizer
 from jumpy_mbrl.training.stopwatch import SECONDS, Stopwatch
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -520,6 +521,28 @@ def test_a_run_goes_on_with_its_own_optimizer_and_average(
 
 
 # -- averaged weights, patience, divergence ------------------------------------------------------
+
+
+def test_loss_and_rate_follow_how_far_the_training_is(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[float] = []
+    loss, step = RNN.loss, Optimizer.step
+
+    def told_loss(model: RNN, batch: dict[str, Tensor]) -> Any:
+        told.append(float(batch["progress"]))
+        return loss(model, batch)
+
+    def told_step(optimizer: Optimizer, rate: float) -> None:
+        told.append(rate)
+        step(optimizer, rate)
+
+    monkeypatch.setattr(RNN, "loss", told_loss)
+    monkeypatch.setattr(Optimizer, "step", told_step)
+    config = replace(RUN, steps=4, checkpoint_interval=2, schedule="cosine")
+    run(config, tmp_path)
+    assert told[::2] == [0.0, 0.25, 0.5, 0.75]
+    assert told[1::2] == [config.learning_rate_at(number) for number in range(4)]
 
 
 @pytest.mark.parametrize("keep", [0.2, 0.9])

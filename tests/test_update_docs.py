@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from jumpy_mbrl.commands.main import run
 from jumpy_mbrl.lab import docs
 
 ROOT = Path(__file__).parents[1]
-NONE, RNN = AGENTS["none"].description, AGENTS["rnn"].description
+NONE = AGENTS["none"].description
 
 
 def test_every_page_is_up_to_date(capsys: pytest.CaptureFixture[str]) -> None:
@@ -42,3 +44,17 @@ def test_a_table_is_replaced_and_nothing_else() -> None:
     for wrong in ("nothing here", "<!-- x:end -->\n<!-- x:begin -->\n"):
         with pytest.raises(ValueError, match="expected the markers"):
             docs.with_table(wrong, "x", [])
+
+
+def test_what_no_stored_result_has_is_told_too() -> None:
+    report = json.loads((ROOT / "results/plan_eval/results.json").read_text())
+    report |= {"ensemble": {"rnn": ["a", "b"]}, "planner": {"search_ensemble": True}}
+    report["agents"]["rnn"]["given"]["models"] = 3
+    del report["agents"]["none"]["contested"], report["agents"]["none"]["given"]  # as of old
+    text = "\n".join(docs.plan_table(report, "results/x/results.json"))
+    assert "--ensemble rnn a rnn b --search-ensemble --out results/x`" in text
+    assert "| `rnn` (3 models) |" in text and f"| `none` | {NONE} | - | - | - | - | - |" in text
+    assert re.search(r"\| `none` \| [\d.]+ % \| [\d.]+ to [\d.]+ \| - \| - \| - \| - \|", text)
+    bench = json.loads((ROOT / "results/bench_envs.json").read_text())
+    bench["rows"][0] |= {"target": "at least 20", "ok": False}
+    assert "| at least 20: missed |" in docs.bench_table(bench, "bench_envs.json")[4]

@@ -16,6 +16,7 @@ from jumpy_mbrl.envs.physics import simulate
 from jumpy_mbrl.lab.worlds import simb, study
 from jumpy_mbrl.lab.worlds.balls import BallsConfig, BallsVectorEnv, advance
 from jumpy_mbrl.lab.worlds.page import AGENTS
+from jumpy_mbrl.lab.worlds.sac import ShotsVectorEnv
 from jumpy_mbrl.lab.worlds.worlds import WORLDS
 
 BUMPER = BallsConfig(num_balls=1, goal=0, bumpers=((0.5, 0.5, 0.1),))
@@ -173,6 +174,19 @@ def test_a_study_of_a_shot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert page.count("| bumpers |") == 5
 
 
+def test_a_shot_as_one_step() -> None:
+    env = ShotsVectorEnv(WORLDS["bumpers"], 3)
+    seen, _ = env.reset(seed=[7, 8, 9])
+    assert seen.shape == (3, 8)
+    played = record(WORLDS["bumpers"].make(3), 3, 45, hold=41, context_frames=4, seed=7)
+    np.testing.assert_array_equal(seen, played.obs[:, :4].reshape(3, 8))
+    new, reward, terminated, truncated, infos = env.step(played.action[:, 3])
+    np.testing.assert_array_equal(reward, played.reward.sum(axis=1))
+    assert terminated.all() and not truncated.any()
+    np.testing.assert_array_equal(infos["final_obs"], seen)
+    assert not np.array_equal(new, seen)
+
+
 def test_what_plans_see_is_learned_from_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -243,6 +257,14 @@ def test_simb_exchanges_what_is_along_the_line_between_two_balls() -> None:
     # A wall is at 63; at 61.5 the ball is beyond it, and turns round.
     np.testing.assert_allclose(film[9:13, 1, 0], [58.5, 59.5, 54.5, 49.5])
     np.testing.assert_array_equal(film[:, 2], np.broadcast_to([40.0, 50.0], (100, 2)))
+
+
+def test_simb_lets_a_pair_meet_once_a_frame() -> None:
+    """Two balls that overlap all the time turn at the first of five steps, and so each frame."""
+    place = np.array([[[30.0, 30.0], [32.0, 30.0], [50.0, 50.0]]])
+    velocity = np.array([[[0.5, 0.0], [-0.5, 0.0], [0.0, 0.0]]])
+    film = simb.films_of(place, velocity)[0]
+    np.testing.assert_allclose(film[:3, :2, 0], [[30.0, 32.0], [29.7, 32.3], [30.0, 32.0]])
 
 
 def test_films_of_simb() -> None:
