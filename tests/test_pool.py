@@ -126,6 +126,10 @@ def test_an_aimed_shot_hits_the_object_ball() -> None:
 def test_bad_settings_are_refused(settings: dict[str, object], told: str) -> None:
     with pytest.raises(ValueError, match=told):
         PoolConfig(**settings)  # type: ignore[arg-type]
+    env = PoolVectorEnv(1, PoolConfig(lead_in=0))
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match="expected finite actions of shape"):
+        env.step(np.full((1, 2), np.nan))
 
 
 def test_scores_have_gradients_and_rank_by_the_rule() -> None:

@@ -165,6 +165,8 @@ def test_episodes_that_end_early_are_kept(mode: AutoresetMode) -> None:
 def test_short_episodes_are_recorded_as_often_as_they_are_played() -> None:
     data = record(carts(5, length=(1, 8)), 400, 20)
     assert data.obs.shape == (400, 9, 1), "no frames that no episode has"
+    short = data.obs[data.length == 2]
+    np.testing.assert_array_equal(short[:, 2:], short[:, 1:2].repeat(7, axis=1))
     for length in (2, 9):
         assert (data.length == length).mean() == pytest.approx(0.5, abs=0.06)
 
