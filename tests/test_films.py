@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +178,27 @@ def test_marks_are_lit_when_their_time_has_come(
     steps = [k for k in range(1, 31) if lit[k] > lit[k - 1]]
     assert steps == [int(np.argmax(times >= tick)) for tick in model.ticks if tick > 3.0]
     assert lit[-1] == 3 * lit[0] > 0
+
+
+def test_the_target_is_edged_once_the_object_ball_has_been_in_it_at_a_frame(shot: Shot) -> None:
+    way = np.full((9, 2, 2), 0.5)
+    truth = replace(real_rollout(shot, 3.0 + np.arange(9) / 2.0), way=way)
+    way[0, 1] = way[3, 1] = 0.9, 0.1  # at the shot itself, and between two frames
+    assert not films._has_arrived(shot, truth, 8)
+    way[4, 1] = 0.9, 0.1
+    assert [films._has_arrived(shot, truth, k) for k in (3, 4, 8)] == [False, True, True]
+
+
+def test_rings_show_where_the_balls_really_are(shot: Shot, models: dict[str, WorldModel]) -> None:
+    truth, wrong = real_rollout(shot, WHOLE), imagined_rollout(models["rnn"], shot, WHOLE)
+    board = films._imagined_board(shot, "rnn", wrong, 30, 0.9, "")
+    beside = films._beside_truth(board, wrong, truth, 30)
+    centres, radii, *_ = zip(*beside.rings[:2], strict=True)
+    np.testing.assert_allclose(centres, truth.way[30])
+    assert radii == (shot.config.radius,) * 2
+    far = np.linalg.norm(wrong.way[30] - truth.way[30], axis=1).max()
+    assert beside.right == f"off by {far:.2f}" and far > 0.1
+    assert list(beside.rings[2:]) == list(board.rings)
 
 
 # -- files -----------------------------------------------------------------------------------------

@@ -80,6 +80,12 @@ def test_jumps_over_training(task: str, entries: Any, drawn: set[str], tmp_path:
     assert colors(tmp_path / "jumps.png") == drawn
 
 
+def test_of_each_network_the_best_settings_are_drawn() -> None:
+    found = dict.fromkeys(("ours", "rnn", "rnn-tuned", "jump-2", "jumpy-rnn-2021", "jumpy-rnn"))
+    best = figures._by_best_settings(found, figures.SHOWN)
+    assert best == ["rnn-tuned", "jumpy-rnn-2021", "ours"]
+
+
 def test_all_that_there_are_results_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tasks = {name: dict(REPORT["tasks"][name]) for name in ("circles", "lines")}
     tasks["circles"]["rnn-tuned"] = {"0": FAILED, "1": ENTRIES["rnn-tuned"]}
