@@ -428,22 +428,9 @@ class Billiards2DEnv(BilliardsEnv, GymEnv):
         legacy_info: bool = False,
         truncate_lost: bool = False,
     ) -> None:
-        task = plane_task(
-            num_balls,
-            obs_type,
-            start,
-            max_shots,
-            random_target,
-            reward,
-            success,
-            config,
-            pixels,
-            size,
-            channels,
-            legacy_info,
-            truncate_lost,
-        )
-        super().__init__(task, render_mode)
+        game = num_balls, obs_type, start, max_shots, random_target, reward, success
+        told = pixels, size, channels, legacy_info, truncate_lost
+        super().__init__(plane_task(*game, config, *told), render_mode)
 
 
 class LineEnv(BilliardsEnv):
@@ -654,22 +641,9 @@ class Billiards2DShotEnv(BilliardsEnv, GymEnv):
         legacy_info: bool = False,
         truncate_lost: bool = False,
     ) -> None:
-        task = plane_task(
-            num_balls,
-            obs_type,
-            start,
-            1,
-            random_target,
-            reward,
-            success,
-            config,
-            pixels,
-            size,
-            channels,
-            legacy_info,
-            truncate_lost,
-        )
-        super().__init__(task, render_mode)
+        game = num_balls, obs_type, start, 1, random_target, reward, success
+        told = pixels, size, channels, legacy_info, truncate_lost
+        super().__init__(plane_task(*game, config, *told), render_mode)
 
 
 class Billiards1DShotEnv(LineEnv, GymEnv):

@@ -93,6 +93,18 @@ def refusals() -> Callable[..., int]:
 
 
 @pytest.fixture(scope="session")
+def has_color() -> Callable[[Path, str], bool]:
+    """Whether a picture has a pixel of a colour."""
+    colors, image = map(pytest.importorskip, ("matplotlib.colors", "matplotlib.image"))
+
+    def has(path: Path, color: str) -> bool:
+        off = abs(image.imread(path)[..., :3] - colors.to_rgb(color))
+        return bool((off < 0.02).all(axis=-1).any())
+
+    return has
+
+
+@pytest.fixture(scope="session")
 def closed_stdout() -> Callable[[], AbstractContextManager[None]]:
     """Within it stdout is as `program | true` leaves it: nobody reads."""
 

@@ -249,19 +249,6 @@ def test_models_that_learned_the_shots_plan_on_a_line(kind: Any, tmp_path: Path)
     assert len(found.is_success) == 5 and found.ticks is not None and 1.0 <= found.ticks <= 17.0
     plan = agent.plan(lines.observations)
     assert plan.action.shape == (5, 2) and float(plan.action.abs().max()) <= 1.0
-    # Both entries are climbed, and the best start becomes better by that.
-    shots = torch.zeros(5, 2, requires_grad=True)
-    state = agent.model.observe(torch.from_numpy(lines.observations))
-    ends = agent.model.imagine(state, agent.objective.times, shots).obs
-    (gradient,) = torch.autograd.grad(agent.objective(ends.unsqueeze(1)).sum(), shots)
-    assert bool(gradient.isfinite().all()) and bool((gradient != 0).all())
-    before, after = (
-        GradientPlanner(agent.model, agent.objective, PlannerConfig(16, 4, steps, finalists=0))
-        .plan(lines.observations)
-        .score
-        for steps in (0, 6)
-    )
-    assert bool((after >= before).all()) and bool((after > before).any())
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from jumpy_mbrl.models.base import Imagined, State, WorldModel, check_frames
+from jumpy_mbrl.models.base import Imagined, State, WorldModel
 from jumpy_mbrl.models.piecewise import PiecewiseLinearModel
 from jumpy_mbrl.pieces import Pieces
 
@@ -85,14 +85,6 @@ def test_pieces_are_found_by_time() -> None:
     assert elapsed.tolist() == [[0, 1, 1.25, 8], [0.5, 1.5, 2.75, 9.5], [0, 1, 0.25, 6.5]]
 
 
-def test_frames_need_a_shape_and_numbers() -> None:
-    check_frames(torch.zeros(2, 3, 4), obs_size=4, min_frames=3)
-    frames = torch.zeros(3, 2, 4)
-    frames[1, 0, 2], frames[2, 1, 0] = torch.nan, inf
-    with pytest.raises(ValueError, match=r"NaN or infinity in rows \[1, 2\]"):
-        check_frames(frames, obs_size=4, min_frames=2)
-
-
 # -- actions at times ----------------------------------------------------------------------------
 
 
@@ -125,24 +117,6 @@ class Drift(WorldModel):
         return Imagined(obs, torch.zeros(state.batch_size, width), final)
 
 
-@pytest.mark.parametrize("actions", [None, [4.0]])
-def test_now_is_what_the_state_holds(actions: list[float] | None) -> None:
-    """Even where the latent, as here, decodes to something else."""
-    model = Drift()
-    state = replace(model.initial_state(2), obs=torch.tensor([[0.25], [0.5]]))
-    action = None if actions is None else torch.ones(2, 1, 1)
-    obs = model.imagine(state, [0.0, 0.0, 1.0], action, actions or [0.0]).obs
-    assert obs[..., 0].tolist() == [[0.25, 0.25, 1.0], [0.5, 0.5, 1.0]]
-
-
-def test_action_now_is_one_rollout() -> None:
-    model = Drift()
-    actions = torch.tensor([[0.0], [3.0]])
-    imagined = model.imagine(model.initial_state(2), [0.0, 0.5, 2.0], actions)
-    assert model.calls == [([0.0, 0.5, 2.0], 2.0, True)]
-    assert imagined.obs[:, :, 0].tolist() == [[0.0, 0.5, 2.0], [3.0, 3.5, 5.0]]
-
-
 def test_actions_later_cut_the_rollout_into_pieces() -> None:
     model = Drift()
     actions = torch.tensor([[[10.0], [100.0], [1000.0]]])
@@ -156,23 +130,6 @@ def test_actions_later_cut_the_rollout_into_pieces() -> None:
     assert early.obs.item() == pytest.approx(3.0)
 
 
-@pytest.mark.parametrize(
-    ("times", "message"),
-    [
-        ([], "non-empty vector"),
-        ([[1.0]], r"non-empty vector \(K,\), got shape \(1, 1\)"),
-        ([-1.0, 0.0], "not lie before the state's moment"),
-        ([0.0, float("nan")], "must be finite"),
-        ([0.0, inf], "must be finite"),
-        ([2.0, 1.0], r"ascending order, got \[2.0, 1.0\]"),
-    ],
-)
-def test_bad_times_are_refused(times: list[float], message: str) -> None:
-    model = Drift()
-    with pytest.raises(ValueError, match=message):
-        model.imagine(model.initial_state(1), torch.tensor(times))
-
-
 def test_bad_action_times_are_refused() -> None:
     model = Drift()
     for action_times in ([1.0, 0.5], [-1.0, 0.5]):
@@ -180,12 +137,6 @@ def test_bad_action_times_are_refused() -> None:
             model.imagine(model.initial_state(1), [2.0], torch.zeros(1, 2, 1), action_times)
     with pytest.raises(ValueError, match="a time for each action, got none"):
         model.imagine(model.initial_state(1), [2.0], torch.zeros(1, 0, 1), [])
-
-
-def test_times_keep_the_state_s_precision() -> None:
-    model = Drift()
-    state = model.initial_state(1).map(lambda tensor: tensor.double())
-    assert model.imagine(state, [0.1]).obs.item() == 0.1
 
 
 # -- straight lines ------------------------------------------------------------------------------

@@ -371,13 +371,6 @@ def test_relative_features_of_balls_in_contact_are_finite() -> None:
     assert given.isfinite().all() and shown.grad.isfinite().all()
 
 
-def test_relative_features_need_two_balls() -> None:
-    with pytest.raises(ValueError, match="4 numbers a frame, or 8 with the target, got 6"):
-        features.RelativeFeatures(space(24))
-    with pytest.raises(ValueError, match="expected a table with 2 balls, got 3"):
-        features.RelativeFeatures(space(16), table=TableConfig(num_balls=3))
-
-
 # Their rows
 
 
@@ -387,21 +380,6 @@ def test_a_shipped_policy_is_an_agent(shipped: Path) -> None:
     assert result.checkpoint == "tiny" and result.training_frames == 1440
     with pytest.raises(ValueError, match="got 3 balls"):
         agents.load_agent("ppo", task=plane_task(num_balls=3))
-
-
-def test_a_policy_of_ones_own_is_an_agent_if_trusted(
-    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with pytest.raises(ValueError, match="pass trust=True"):
-        agents.load_agent("ppo", checkpoint=saved)
-    mine = agents.load_agent("ppo", checkpoint=saved, trust=True)
-    assert isinstance(mine, policies.PolicyAgent)
-    # A folder called as a shipped policy is not recorded as it.
-    monkeypatch.chdir(tmp_path)
-    shutil.copytree(saved, "sac-billiards2d")
-    mine = policies.policy_agent(Path("sac-billiards2d"), trust=True)
-    assert (mine.checkpoint, mine.training_frames) == ("./sac-billiards2d", 1440)
-    assert policies.policy_agent("sac-billiards2d").checkpoint == "sac-billiards2d"
 
 
 def test_a_policy_of_pixels_is_an_agent_that_is_shown_pictures(

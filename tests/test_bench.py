@@ -21,7 +21,6 @@ from jumpy_mbrl.data.events import EventSampler, EventTable
 from jumpy_mbrl.data.recording import Recording
 from jumpy_mbrl.data.tasks import TaskConfig, TaskDataset, make_task
 from jumpy_mbrl.lab.bench import clock, envs, pictures, policies, train
-from jumpy_mbrl.models.bodies.event_jump import EventJumpConfig
 from jumpy_mbrl.models.registry import make_model
 
 QUICK = clock.Clock(rounds=1, seconds=1e-4)
@@ -143,9 +142,6 @@ def test_what_a_step_supervises(data: TaskDataset) -> None:
     for name in ("FoldJump", "EventJump"):
         frames = train.supervised_frames(models[name], data, 8)
         assert frames == pytest.approx(drawn * 64 * 44 / events)
-    line = make_model(EventJumpConfig(axes=1, action_size=0))
-    with pytest.raises(ValueError, match="one that learns from 'line-events'"):
-        train.supervised_frames(line, data, 8)
 
 
 def test_training_steps_leave_the_model_alone(data: TaskDataset) -> None:
@@ -195,31 +191,6 @@ def test_train(bench: Bench, compiled: list[str], monkeypatch: pytest.MonkeyPatc
         for setting, anchor in (("bfloat16", "float32"), ("compiled", "not compiled"))
     ]
     assert compiled == ["_probe", "RNN.loss", "LatentJump.loss", "ODERNN.loss"]
-
-
-def test_without_a_compiler_nothing_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(work: Any) -> Any:
-        raise RuntimeError("no compiler")
-
-    monkeypatch.setattr(torch, "compile", fail)
-    assert [row.anchor for row in train._setting_rows(QUICK)] == ["float32"] * 3
-
-
-def test_what_takes_half_the_time_is_twice_as_fast(monkeypatch: pytest.MonkeyPatch) -> None:
-    known = {"bfloat16": 20.0, "compiled": 5.0}
-    monkeypatch.setattr(
-        clock.Clock, "rates", lambda self, works: {name: known.get(name, 10.0) for name in works}
-    )
-    rows = list(train._setting_rows(QUICK))
-    assert [(row.value, row.ratio) for row in rows] == [(50.0, 0.5), (200.0, 2.0)] * 3
-    # Only the device's clock warms up.
-    monkeypatch.setattr(
-        clock.Clock, "rates", lambda self, works: dict.fromkeys(works, 10.0 * (1 + self.warm_up))
-    )
-    rows = list(train.device_rows(QUICK, "cpu"))[:-6]
-    assert {row.value for row in rows if row.unit == "x"} == {2.0}
-    assert {row.ratio for row in rows if row.unit == "samples/s"} == {2.0}
-    assert {row.value for row in rows if row.unit == "ms"} == {50.0}
 
 
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

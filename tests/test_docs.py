@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Callable, Iterator
@@ -26,12 +27,14 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
 WITH_EXAMPLES = (
+    "../README.md",
     "index.md",
     "other_programs.md",
     "planning.md",
     "plugging_in.md",
+    "world_models.md",
     "your_own_environment.md",
-)  # others have tests of their own
+)  # environments.md has a test of its own
 
 
 def read(page: str) -> str:
@@ -162,6 +165,20 @@ def test_reproducing_names_every_task_model_preset_and_policy() -> None:
     named = set(re.findall(r"`([\w-]+)`", read("reproducing.md")))
     presets = {name for name in PRESETS if not name.endswith("-tiny")}
     assert {*TASKS, *TASK_MODELS, *POLICY_PRESETS, *presets} <= named
+
+
+def test_the_moved_target_is_told_as_it_was_measured() -> None:
+    report = json.loads((ROOT / "results/tables/random_target/results.json").read_text())
+    text = " ".join(read("../README.md").split())
+    for name, told in (
+        ("jumpy", "{:.1f} % ({:.1f} to {:.1f})"),
+        ("ppo", "{:.1f} % (PPO; {:.1f} to {:.1f})"),
+        ("sac", "{:.1f} % (SAC; {:.1f} to {:.1f})"),
+        ("none", "doing nothing wins {:.1f} % ({:.1f} to {:.1f})"),
+    ):
+        figures = report["agents"][name]
+        assert told.format(*(100.0 * x for x in (figures["success"], *figures["ci95"]))) in text
+    assert f"`random_target` with `--agents {' '.join(report['agents'])}`" in text
 
 
 # -- how it hangs together -----------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from numpy.typing import NDArray
 from jumpy_mbrl import evaluation
 from jumpy_mbrl.agents import GradientPlanner, NoShot, Plan, PlannerConfig, RandomShot, ReachRegion
 from jumpy_mbrl.data.seeds import evaluation_table_seeds
-from jumpy_mbrl.envs import LINE_CONFIG
 from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.envs.physics import advance, shoot, simulate
 from jumpy_mbrl.envs.rules import plane_task
@@ -58,20 +56,6 @@ def test_a_variant_plays_what_its_environment_plays(env_id: str, table: str) -> 
     assert variant.description and "\n" not in variant.description
     env = gym.make(env_id, **variant.arguments)
     assert env.get_wrapper_attr("task") == variant.task
-
-
-def test_the_names_and_what_they_change() -> None:
-    tables = evaluation.VARIANTS["Billiards2D-v0"]
-    assert tables["default"].task.config == TableConfig() and find_variant() is tables["default"]
-    assert tables["random_target"].task.random_target
-    assert tables["rest"].task.start == "rest"
-    assert tables["long"].task.config.num_frames == 90
-    assert tables["last_frame"].task.success == "last"
-    balls = [tables[f"{word}_balls"].task.config.num_balls for word in ("three", "four", "five")]
-    assert balls == [3, 4, 5]
-    assert list(evaluation.VARIANTS["Billiards1D-v0"]) == ["default"]
-    line = evaluation.VARIANTS["Billiards1D-v0"]["default"].task
-    assert line.line and line.config == LINE_CONFIG
 
 
 def test_the_small_target_has_half_the_side_also_where_a_ball_can_be() -> None:
@@ -432,14 +416,6 @@ def test_tables_that_doing_nothing_wins_are_told_apart(tables: HeldOut) -> None:
     assert evaluation.Contested.of(won, np.ones(3, np.bool_)) is None
 
 
-def test_what_an_agent_was_given_is_read_from_its_record(tmp_path: Path) -> None:
-    training = {"config": {"batch_size": 8, "steps": 30}, "steps": 20, "seconds": 2.5}
-    save_pretrained(RNN(TINY), tmp_path, training=training, metrics={"validation_step": 5})
-    given = evaluation.given_to(planner(tmp_path))
-    assert (given.samples, given.best_samples, given.training_seconds) == (160, 40, 2.5)
-    assert given.models == 1 and given.weights == sum(p.numel() for p in RNN(TINY).parameters())
-
-
 @pytest.mark.parametrize(
     ("record", "message"),
     [
@@ -454,26 +430,6 @@ def test_trainings_that_cannot_be_are_named(
     save_pretrained(RNN(TINY), tmp_path, training=record)
     with pytest.raises(ValueError, match=f"expected the training in config.json of .*{message}"):
         evaluation.given_to(planner(tmp_path))
-
-
-@pytest.mark.parametrize(
-    ("data", "frames"),
-    [
-        ({"num_trajectories": 300, "table": {"num_frames": 45}}, 13_500),
-        ({"task": "billiards2d", "num_sequences": 20}, 900),
-        (None, None),
-    ],
-)
-def test_figures_fit_json(data: Any, frames: int | None, tables: HeldOut, tmp_path: Path) -> None:
-    agent = planner(save_pretrained(RNN(TINY), tmp_path, data=data))
-    figures = json.loads(json.dumps(evaluate_agent(agent, tables[:6]).to_dict(), allow_nan=False))
-    assert figures["training_frames"] == frames and figures["checkpoint"] == str(tmp_path)
-    assert figures["n"] == 6 and figures["seed"] == 902 and figures["ticks"] == 41.0
-    assert {"success", "ci95", "ms_per_shot", "ticks", "belief", "calibration"} <= set(figures)
-    for name in ("by_contacts", "by_ball_hits"):
-        assert sum(entry["n"] for entry in figures[name]) == 6
-        assert sum(entry["successes"] for entry in figures[name]) == figures["successes"]
-    assert "actions" not in figures
 
 
 # -- one shot, for the picture -------------------------------------------------------------------

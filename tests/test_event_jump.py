@@ -230,17 +230,6 @@ def test_a_line_is_the_middle_of_a_table() -> None:
     assert torch.equal(line.velocities_of(one.state), table.velocities_of(two.state)[:, 1::2])
 
 
-def test_frames_of_a_line_are_filtered_through_its_events() -> None:
-    model = on_a_line()
-    positions, velocities = line_states()
-    film = model.imagine(model.state_from(positions, velocities), torch.arange(15.0).double())
-    state = model.observe(film.obs[:, :10])
-    assert state.obs.shape == (3, 2)
-    assert state.hidden.shape == (3, 8) and model.decode(state.hidden).shape == (3, 2)
-    later = model.imagine(state, torch.arange(1.0, 6.0).double())
-    torch.testing.assert_close(later.obs, film.obs[:, 10:], rtol=0, atol=1e-9)
-
-
 def test_balls_never_leave_their_line() -> None:
     """Whatever the weights: no event across it, and no velocity after an event or a shot."""
     for seed in range(5):
@@ -254,14 +243,6 @@ def test_balls_never_leave_their_line() -> None:
         assert not after[..., 0].any() and bool(after[..., 1].any())
         shot = model.tick(state, torch.rand(50, 2))
         assert not shot.velocity[:, 0].any() and bool((shot.hidden[:, 0] == 0.5).all())
-
-
-def test_sizes_on_a_line() -> None:
-    for axes, size, kind in ((1, 3, "line-events"), (2, 6, "events")):
-        model = EventJump(EventJumpConfig(3, axes, 0))
-        assert (model.obs_size, model.action_size, model.batch_kind) == (size, 0, kind)
-        assert model.on_line == (axes == 1)
-        assert model.initial_state(2).obs.tolist() == [[0.5] * size] * 2
 
 
 @pytest.mark.parametrize("axes", [1, 2])
@@ -440,18 +421,6 @@ def test_few_folds_a_jump_change_ticks_and_nothing_else() -> None:
         many = wide.imagine(wide.state_from(positions, velocities), [5.0, 15.0])
     torch.testing.assert_close(few.obs, many.obs, rtol=0.0, atol=1e-6)
     assert few.ticks.sum() > many.ticks.sum()
-
-
-def test_the_shot_has_a_gradient_through_folds() -> None:
-    model = TruePairs(num_balls=2)
-    positions = torch.tensor([[0.3, 0.3, 0.7, 0.75]]).double()
-    state = model.state_from(positions, torch.tensor([[0.02, 0.01, -0.03, 0.02]]).double())
-    action = torch.tensor([[0.3, -0.2]], dtype=torch.float64, requires_grad=True)
-
-    def place(action: Tensor) -> Tensor:
-        return model.imagine(state, [9.5], action).obs[0, 0]
-
-    assert torch.autograd.gradcheck(place, (action,), eps=1e-6, atol=1e-5)
 
 
 def test_it_learns_the_line_and_its_walls_in_seconds() -> None:

@@ -143,28 +143,6 @@ def test_arrays_without_actions_have_no_shots() -> None:
         assert np.array_equal(getattr(without, name), getattr(with_zeros, name))
 
 
-def test_events_end_with_their_trajectories(shots: data.TrajectoryDataset) -> None:
-    length = np.random.default_rng(0).integers(6, 45, 300)
-    tables, lines = [], []
-    for frame in (0.9, None):  # what is beyond the end: anything, or the last frame again
-        obs = shots.obs[:300].copy()
-        for row, end in zip(obs, length, strict=True):
-            row[end:] = row[end - 1] if frame is None else frame
-        rest = shots.action[:300], np.zeros((300, 44)), 4, length
-        tables.append(EventTable.from_dataset(data.Recording(obs, *rest)))
-        sampler = EventSampler(data.Recording(obs[..., 1::2], *rest), on_line=True)
-        lines.append(sampler.sample(50, torch.Generator().manual_seed(0)))
-    whole = EventTable.from_arrays(shots.obs[:300], shots.action[:300])
-    for name in ("single", "pair", "shot"):
-        found, other, known = (getattr(table, name) for table in (*tables, whole))
-        np.testing.assert_array_equal(found, other)
-        assert {event.tobytes() for event in found} <= {event.tobytes() for event in known}
-        assert 10 < len(found) < len(known) or name == "shot"
-    np.testing.assert_array_equal(tables[0].passing_frames, tables[1].passing_frames)
-    assert 10 < tables[0].passing_frames.sum() < whole.passing_frames.sum()
-    assert all(torch.equal(lines[0][name], lines[1][name]) for name in lines[0])
-
-
 # -- positions that are not exact ----------------------------------------------------------------
 
 

@@ -35,16 +35,6 @@ def write(path: Path, text: str) -> None:
         temporary.write_text(text)
 
 
-def device(path: Path, kind: int, major: int, minor: int) -> Path:
-    """A device of one's own: a test that fails must not destroy that of the machine."""
-    try:
-        os.mknod(path, kind | 0o600, os.makedev(major, minor))
-        path.open("wb").close()
-    except OSError as error:
-        pytest.skip(f"cannot make or open a device here: {error}")
-    return path
-
-
 # -- what is no file ------------------------------------------------------------------------------
 
 
@@ -61,15 +51,6 @@ def test_a_pipe_is_written_into(linked: bool, tmp_path: Path) -> None:
     reader.join(timeout=10)
     assert [json.loads(content) for content in taken] == [{"a": 1}]
     assert set(tmp_path.iterdir()) == {pipe, target}
-
-
-def test_a_device_is_written_into(tmp_path: Path) -> None:
-    null = device(tmp_path / "null.json", stat.S_IFCHR, 1, 3)
-    before = null.lstat()
-    write(null, "nothing")
-    check_writable(null)
-    assert os.path.samestat(null.lstat(), before) and stat.S_ISCHR(null.lstat().st_mode)
-    assert list(tmp_path.iterdir()) == [null]
 
 
 PRINTS = """
@@ -233,17 +214,6 @@ def test_only_what_is_nobodys_any_more_is_removed(tmp_path: Path) -> None:
     write(tmp_path / "a.txt", "new")
     found = {path.name for path in tmp_path.iterdir()}
     assert found == {*stays, "a.txt", ".a.tmp-00000000000f.txt", ".a.tmp-00000000001f.txt"}
-
-
-def test_a_folder_that_may_not_be_looked_into_may_be_written_to(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def forbidden(path: Path) -> None:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(os, "scandir", forbidden)
-    write(tmp_path / "a.txt", "new")
-    assert (tmp_path / "a.txt").read_text() == "new"
 
 
 # -- files that belong together -------------------------------------------------------------------

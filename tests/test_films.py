@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import re
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,21 +13,19 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageSequence
+from PIL import Image
 
 from jumpy_mbrl.agents import load_agent
 from jumpy_mbrl.commands import main
 from jumpy_mbrl.data.seeds import EVALUATION_SEEDS_FROM
 from jumpy_mbrl.envs.config import TableConfig
-from jumpy_mbrl.envs.pixels import TAN, draw_pixels
+from jumpy_mbrl.envs.pixels import draw_pixels
 from jumpy_mbrl.lab import films, make_videos
 from jumpy_mbrl.lab.films import Film
 from jumpy_mbrl.lab.rollouts import Shot, imagined_rollout, real_rollout, watch_shot
 from jumpy_mbrl.models import (
-    RNN,
     KeypointJump,
     KeypointJumpConfig,
-    RNNConfig,
     WorldModel,
     from_pretrained,
 )
@@ -93,19 +90,6 @@ def test_the_table_is_that_of_the_environment(shot: Shot) -> None:
         assert not np.array_equal(getattr(other, name), getattr(shot, name))
 
 
-def test_the_agent_is_shown_the_lead_in_and_its_shot_is_taken() -> None:
-    seen = []
-
-    class Recorder:
-        def predict(self, observation: Any, *rest: Any, **more: Any) -> tuple[Any, Any]:
-            seen.append(observation)
-            return torch.tensor([0.25, -0.5], requires_grad=True) * 1.0, None
-
-    shot = watch_shot(5, Recorder())
-    assert [frames.shape for frames in seen] == [(4, 4)]
-    assert shot.action.dtype == np.float32 and shot.action.tolist() == [0.25, -0.5]
-
-
 @pytest.mark.parametrize("seed", [-1, EVALUATION_SEEDS_FROM, 2**60, True])
 def test_tables_kept_for_evaluation_are_refused(seed: int) -> None:
     with pytest.raises(ValueError, match=r"a seed in \[0, 2251799813685248\).*evaluation"):
@@ -130,14 +114,6 @@ def test_the_truth_is_what_the_environment_plays(shot: Shot) -> None:
         assert min(abs(wall), abs(pair)) < 1e-9
 
 
-def test_balls_at_rest_have_no_collisions() -> None:
-    still, frames = np.zeros((1, 2)), np.full((4, 2), 0.5, dtype=np.float32)
-    action, config = np.zeros(2, dtype=np.float32), TableConfig(num_balls=1)
-    real = real_rollout(Shot(frames, action, still + 0.5, still, config), WHOLE)
-    assert real.ticks.shape == (0,) and real.marks.shape == (0, 1, 2)
-    np.testing.assert_array_equal(real.way, np.full((42, 1, 2), 0.5))
-
-
 @pytest.mark.parametrize("name", ["rnn", "jumpy-rnn", "jumpy", "fold"])
 def test_models_are_shown_the_frames_and_the_shot(shot: Shot, name: str) -> None:
     model = from_pretrained(f"{name}-billiards2d")
@@ -160,23 +136,7 @@ def test_three_balls(models: dict[str, Any]) -> None:
     np.testing.assert_allclose(found.way, real.way, atol=0.02)
 
 
-@pytest.mark.parametrize("times", [[2.0, 4.0], [5.0, 4.0], [], [np.nan]])
-def test_impossible_times_are_refused(
-    shot: Shot, models: dict[str, WorldModel], times: list[float]
-) -> None:
-    for roll in (real_rollout, lambda *given: imagined_rollout(models["rnn"], *given)):
-        with pytest.raises(ValueError, match="times"):
-            roll(shot, np.array(times))
-
-
 # -- pictures --------------------------------------------------------------------------------------
-
-
-def tables(picture: NDArray[np.uint8], count: int) -> Pictures:
-    """The felts with their rails, which lie side by side below the titles."""
-    margin, gap, header = (round(length * SIZE / 300) for length in (10, 12, 32))
-    lefts = [margin + index * (SIZE + gap) for index in range(count)]
-    return [picture[header : header + SIZE, left : left + SIZE] for left in lefts]
 
 
 def exactly(picture: NDArray[np.uint8], color: tuple[int, int, int]) -> int:
@@ -203,32 +163,6 @@ def test_all_pictures_have_one_even_size(
         assert picture.shape[1] > 3 * size
 
 
-def test_the_simulator_is_held_and_the_model_is_not(interpolation: Pictures) -> None:
-    assert len(interpolation) == 3 * 5 + 6 * 5 + 1 + 20
-    for picture in interpolation[-20:]:
-        np.testing.assert_array_equal(picture, interpolation[-21])
-    for frame in range(3, 8):
-        first, *rest = [tables(interpolation[5 * frame + part], 2) for part in range(5)]
-        for simulator, model in rest:
-            np.testing.assert_array_equal(simulator[60:], first[0][60:])  # below the fading arrow
-            assert not np.array_equal(model, first[1])
-
-
-def test_before_the_shot_everyone_shows_the_frames_that_models_are_shown(
-    shot: Shot, panels: Pictures
-) -> None:
-    for frame in range(3):
-        for picture in panels[2 * frame : 2 * frame + 2]:
-            first, *rest = tables(picture, 3)
-            x, y = shot.frames[frame, :2]
-            column, row = 17 + x * 183 * SIZE / 200, 17 + (1 - y) * 183 * SIZE / 200
-            near = first[int(row) - 2 : int(row) + 3, int(column) - 2 : int(column) + 3]
-            assert np.abs(near.astype(float).mean(axis=(0, 1)) - TAN).max() < 50
-            for other in rest:
-                np.testing.assert_array_equal(other, first)
-    assert not np.array_equal(tables(panels[0], 3)[0], tables(panels[2], 3)[0])
-
-
 def test_marks_are_lit_when_their_time_has_come(
     shot: Shot, models: dict[str, WorldModel], interpolation: Pictures
 ) -> None:
@@ -246,29 +180,13 @@ def test_marks_are_lit_when_their_time_has_come(
     assert lit[-1] == 3 * lit[0] > 0
 
 
-def test_the_rnn_has_more_bars_and_dots_than_the_jumpy_model(panels: Pictures) -> None:
-    line, width = below(panels[-1]), panels[0].shape[1] // 3
-    simulator, rnn, jumpy = (
-        exactly(line[:, index * width : (index + 1) * width], WHITE) for index in range(3)
-    )
-    assert simulator == 0 and rnn == 2 * jumpy > 0  # 6 ticks and 3
-    marked = [exactly(table, WHITE) for table in tables(panels[-1], 3)]
-    assert marked[1] > marked[2] > marked[0]
-
-
-def test_a_tick_flashes_and_fades(shot: Shot, models: dict[str, WorldModel]) -> None:
-    times = 3.0 + np.arange(81) / 10.0
-    rollout = imagined_rollout(models["jumpy"], shot, times)
-    flashes = {}
-    for k, time in enumerate(times):
-        board = films._imagined_board(shot, "jumpy", rollout, k, 0.9, "")
-        since = time - rollout.ticks[rollout.ticks <= time].max()
-        assert bool(board.rings) == (since < 0.9)
-        for _, radius, _, _, opacity in board.rings:
-            flashes[since] = (radius, -opacity)
-    ordered = [flashes[since] for since in sorted(flashes)]
-    assert ordered == sorted(ordered)  # larger and fainter
-    assert len(ordered) > 15
+def test_the_target_is_edged_once_the_object_ball_has_been_in_it_at_a_frame(shot: Shot) -> None:
+    way = np.full((9, 2, 2), 0.5)
+    truth = replace(real_rollout(shot, 3.0 + np.arange(9) / 2.0), way=way)
+    way[0, 1] = way[3, 1] = 0.9, 0.1  # at the shot itself, and between two frames
+    assert not films._has_arrived(shot, truth, 8)
+    way[4, 1] = 0.9, 0.1
+    assert [films._has_arrived(shot, truth, k) for k in (3, 4, 8)] == [False, True, True]
 
 
 def test_rings_show_where_the_balls_really_are(shot: Shot, models: dict[str, WorldModel]) -> None:
@@ -283,28 +201,11 @@ def test_rings_show_where_the_balls_really_are(shot: Shot, models: dict[str, Wor
     assert list(beside.rings[2:]) == list(board.rings)
 
 
-def test_the_target_is_edged_once_the_object_ball_has_been_in_it_at_a_frame(shot: Shot) -> None:
-    way = np.full((9, 2, 2), 0.5)
-    truth = replace(real_rollout(shot, 3.0 + np.arange(9) / 2.0), way=way)
-    way[0, 1] = way[3, 1] = 0.9, 0.1  # at the shot itself, and between two frames
-    assert not films._has_arrived(shot, truth, 8)
-    way[4, 1] = 0.9, 0.1
-    assert [films._has_arrived(shot, truth, k) for k in (3, 4, 8)] == [False, True, True]
-
-
 # -- files -----------------------------------------------------------------------------------------
 
 
 def blinking(count: int = 5, fps: float = 25.0) -> Film:
     return Film((np.full((64, 96, 3), 4 * k, dtype=np.uint8) for k in range(count)), fps)
-
-
-def test_a_gif_keeps_pictures_and_pace(tmp_path: Path) -> None:
-    blinking().save(tmp_path / "new" / "film.gif")
-    with Image.open(tmp_path / "new" / "film.gif") as image:
-        pages = [page.convert("RGB").copy() for page in ImageSequence.Iterator(image)]
-        assert image.info["duration"] == 40
-    assert [page.getpixel((5, 5)) for page in pages] == [(4 * k,) * 3 for k in range(5)]
 
 
 @pytest.mark.filterwarnings("default")  # moviepy has warnings of its own
@@ -319,55 +220,6 @@ def test_an_mp4_keeps_pictures_and_pace(tmp_path: Path) -> None:
         assert abs(float(clip.get_frame(1.61).mean()) - 160.0) < 5.0
     assert make("three_panels.mp4", "--out", str(tmp_path), *SMALL) == 0
     assert b"ftyp" in (tmp_path / "three_panels.mp4").read_bytes()[:16]
-
-
-def test_files_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("film.png", "film", "film.GIF", ".gif"):
-        with pytest.raises(ValueError, match=r"unknown ending .*\['.gif', '.mp4'\]"):
-            blinking().save(tmp_path / name)
-    monkeypatch.setitem(sys.modules, "moviepy.video.io.ImageSequenceClip", None)
-    with pytest.raises(ImportError, match=r"moviepy.*jumpy-mbrl\[video\].*or write a \.gif"):
-        blinking().save(tmp_path / "film.mp4")
-    assert list(tmp_path.iterdir()) == []
-
-
-# -- bad input -------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("setting", "value", "message"),
-    [
-        ("frames", 0, "frames to be an integer of at least 1, got 0"),
-        ("frames", 2.5, "frames to be an integer of at least 1, got 2.5"),
-        ("rate", 0, "rate to be an integer of at least 1, got 0"),
-        ("rate", True, "rate to be an integer of at least 1, got True"),
-        ("size", films.MIN_SIZE - 1, f"size to be an integer of at least {films.MIN_SIZE}, got"),
-    ],
-)
-def test_impossible_numbers_are_refused(
-    shot: Shot, models: dict[str, WorldModel], setting: str, value: Any, message: str
-) -> None:
-    with pytest.raises(ValueError, match=message):
-        films.film_interpolation(models["jumpy"], shot, **{setting: value})
-    with pytest.raises(ValueError, match=message):
-        films.film_panels(models, shot, **{setting: value})
-
-
-def test_other_models_are_refused_before_anything_is_drawn(
-    shot: Shot, models: dict[str, WorldModel]
-) -> None:
-    many = {str(number): models["rnn"] for number in range(films.MAX_MODELS + 1)}
-    for given in ({}, many):
-        with pytest.raises(ValueError, match=f"from 1 to 3 models, got {len(given)}"):
-            films.film_panels(given, shot)
-    for sizes in ((4, 0), (6, 2)):
-        other = RNN(RNNConfig(*sizes, hidden_size=4, mlp_size=4))
-        for draw in (
-            films.film_interpolation,
-            lambda model, shot: films.film_panels({"x": model}, shot),
-        ):
-            with pytest.raises(ValueError, match=rf"4 coordinates and 2 .* one of {sizes[0]} and"):
-                draw(other, shot)
 
 
 # -- the command -----------------------------------------------------------------------------------
@@ -406,29 +258,6 @@ def test_videos_are_the_same_each_time_and_other_seeds_are_other_tables(tmp_path
     assert written[0] == written[1] != written[2]
 
 
-def test_the_last_model_is_the_interpolated_one_and_the_agent_shoots(
-    monkeypatch: pytest.MonkeyPatch, shot: Shot, tmp_path: Path
-) -> None:
-    found = make_videos.load_models(("rnn-billiards2d", "fold-billiards2d"))
-    assert list(found) == ["rnn", "fold"]
-    seen: list[tuple[Any, ...]] = []
-
-    def record(*given: Any, **_: Any) -> None:
-        seen.append(given)
-        raise ValueError("seen enough")
-
-    monkeypatch.setattr(films, "film_interpolation", record)
-    with pytest.raises(ValueError, match="seen enough"):
-        make_videos.make_film("interpolation", make_videos.Args(rate=4), found, shot)
-    assert seen == [(found["fold"], shot, "fold", 20, 4, films.SIZE)]
-    monkeypatch.setattr(films, "film_panels", record)
-    for agent in ("none", "random", "random"):
-        assert make("three_panels.gif", "--agent", agent, "--out", str(tmp_path)) == 2
-    none, first, second = (given[1].action for given in seen[1:])
-    assert not none.any() and first.all()
-    np.testing.assert_array_equal(first, second)
-
-
 def test_a_film_of_keypoints_is_what_the_environment_shows_beside_what_is_painted(
     shot: Shot,
 ) -> None:
@@ -464,11 +293,3 @@ def test_the_page_shows_the_videos_that_the_command_makes() -> None:
         with Image.open(path) as image:
             assert image.format == "GIF" and image.n_frames > 50
             assert len(np.unique(np.asarray(image.convert("RGB")).reshape(-1, 3), axis=0)) > 50
-
-
-def test_the_python_of_the_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    examples = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    assert examples
-    for number, example in enumerate(examples):
-        exec(compile(example, f"example {number + 1}", "exec"), {})
-        assert capsys.readouterr().out

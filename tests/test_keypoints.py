@@ -211,24 +211,6 @@ def test_it_plans_from_pictures() -> None:
     assert "300 labelled pictures" in built_in and "ball" not in built_in.partition("places of")[0]
 
 
-PICTURES = np.full((2, 4, 64, 64, 3), 90, np.uint8)
-
-
-@pytest.mark.parametrize(
-    ("pictures", "words"),
-    [
-        (PICTURES[:, :3], r"shape \('B', 4, 64, 64, 3\).*got \(2, 3, 64, 64, 3\)"),
-        (PICTURES[:, :, :32, :32], r"got \(2, 4, 32, 32, 3\)"),
-        (PICTURES.astype(np.int64), "uint8 from 0 to 255 or floats from 0 to 1, got int64"),
-        (PICTURES + 1.01, "between 0 and 1, got 91.01 to 91.01; divide"),
-        (tables(2).pictures((64, 64, 3))[..., ::-1], r"blue first in rows \[0, 1\]; turn"),
-    ],
-)
-def test_other_pictures_are_refused(pictures: Any, words: str) -> None:
-    with pytest.raises(ValueError, match=words):
-        agents.load_agent("jumpy-keypoints", config=QUICK).predict(pictures)
-
-
 @pytest.mark.parametrize("task", [line_task(), plane_task(random_target=True), plane_task(3)])
 def test_other_games_are_refused(task: Task) -> None:
     with pytest.raises(agents.OtherGameError, match=r"one corner|expected 2 balls"):

@@ -9,10 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from jumpy_mbrl.data.tasks import TaskConfig, make_task
 from jumpy_mbrl.models.latent_jump import LatentJump, LatentJumpConfig, WindowState
 from jumpy_mbrl.models.networks import ResidualMLP
-from jumpy_mbrl.training import validate
 
 SMALL = LatentJumpConfig(
     obs_size=2, action_size=2, window=3, hidden_size=5, mlp_size=8, mlp_layers=3, horizon=6
@@ -133,18 +131,6 @@ def test_a_line_is_the_decoded_straight_latent_from_the_last_frame_on() -> None:
     assert bool(((model.imagine(state, [1.0]).obs[:, 0] - obs[:, -1]).abs() > 1e-4).all())
 
 
-def test_new_lines_are_alike_and_straight() -> None:
-    """An untrained model predicts one and the same motion for all that it may see."""
-    torch.manual_seed(0)
-    model = LatentJump(replace(SMALL, action_size=0)).double()
-    obs = frames()
-    times = torch.arange(1.0, 4.0, dtype=torch.float64)
-    state = ends_at(model, 6).tick(model.observe(obs))
-    moves = model.imagine(state, times).obs - obs[:, -1:]
-    torch.testing.assert_close(moves, moves[:1].expand_as(moves))
-    torch.testing.assert_close(moves, moves[:, :1] * times.view(1, 3, 1))
-
-
 # -- the window ------------------------------------------------------------------------------
 
 
@@ -202,17 +188,6 @@ def test_rollout_cut_between_frames_goes_on_the_same(cut: float) -> None:
     torch.testing.assert_close(second.obs, whole.obs)
     turned = model.tick(first.state).velocity - first.state.velocity
     assert bool((turned.abs() > 1e-3).any()), "a tick there would change the line"
-
-
-def test_a_state_part_way_follows_its_line_whatever_the_decoder() -> None:
-    model = ends_at(make_model(), 6)
-    state = model.observe(frames())
-    whole = model.imagine(state, [3.5, 5.25])
-    half = model.imagine(state, [3.5]).state
-    assert half.remaining.tolist() == [2.5] * 5
-    rest = model.imagine(half, [0.0, 1.75])
-    assert rest.ticks.tolist() == [0] * 5
-    torch.testing.assert_close(rest.obs, whole.obs)
 
 
 # -- durations -------------------------------------------------------------------------------
@@ -332,27 +307,3 @@ def test_lines_of_one_known_frame_have_a_finite_loss() -> None:
     assert not log["hazard"].any()
     assert float(log["mean_jump"]) == 1.0
     assert bool(loss.isfinite())
-
-
-def test_it_learns_lines() -> None:
-    """The papers' first task, in seconds: one jump over 20 frames, hardly an error."""
-    torch.manual_seed(0)
-    model = LatentJump(
-        LatentJumpConfig(
-            *(2, 0, 1, 8, 32, 2, 20), 1e-4, far_weight=1.0, center=(1.0, 0.5), scale=(0.6, 0.3)
-        )
-    )
-    data = make_task(TaskConfig("lines", 2000))
-    sampler = model.sampler(data)
-    generator = torch.Generator().manual_seed(0)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 400)
-    for _ in range(400):
-        optimizer.zero_grad()
-        model.loss(sampler.sample(128, generator))[0].backward()
-        optimizer.step()
-        schedule.step()
-    figures = validate(model, make_task(TaskConfig("lines", 300, split="validation")))
-    # Frames are 0.1 apart, heights up to 1; standing still would cost 0.68.
-    assert figures["mse"] < 2e-5
-    assert figures["mean_jump"] > 15

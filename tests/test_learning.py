@@ -5,23 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import numpy as np
 import pytest
-from matplotlib.figure import Figure
 
-from jumpy_mbrl import agents, data, evaluation, training
-from jumpy_mbrl.agents import model_free
-from jumpy_mbrl.agents.baselines import presets
+from jumpy_mbrl import agents, data, training
 from jumpy_mbrl.agents.baselines.presets import POLICY_PRESETS, PolicyConfig
-from jumpy_mbrl.agents.baselines.train import CurvePoint, train_policy
+from jumpy_mbrl.agents.baselines.train import CurvePoint
 from jumpy_mbrl.commands import main
-from jumpy_mbrl.evaluation import make_tables, wilson_interval
-from jumpy_mbrl.lab.learning import curves, figure, points, study
+from jumpy_mbrl.evaluation import make_tables
+from jumpy_mbrl.lab.learning import curves, points, study
 from jumpy_mbrl.lab.learning.curves import MeanPoint
 from jumpy_mbrl.lab.learning.kinds import read_policy_runs
 from jumpy_mbrl.lab.learning.points import LearningRun
@@ -31,14 +27,6 @@ ROOT = Path(__file__).parents[1]
 OURS, FIRST_POLICY = "#2f7d5e", "#b5483a"
 QUICK = agents.PlannerConfig(candidates=1, refined=1, gradient_steps=0, finalists=0)
 PPO, SAC = (POLICY_PRESETS[name] for name in ("ppo-shot-coords", "sac-shot-coords"))
-TINY: dict[str, Any] = {
-    "timesteps": 64,
-    "n_envs": 16,
-    "batch_size": 16,
-    "net": (8,),
-    "validation_interval": 64,
-    "validation_tables": 10,
-}
 
 
 @pytest.fixture(autouse=True)
@@ -76,14 +64,6 @@ def write_points(path: Path, tables: int = 10, *found: dict[str, Any]) -> Path:
     return path
 
 
-def has_color(path: Path, color: str) -> bool:
-    from matplotlib.colors import to_rgb
-    from matplotlib.image import imread
-
-    picture = imread(path)[..., :3]
-    return bool((np.abs(picture - np.array(to_rgb(color))) < 0.02).all(axis=-1).any())
-
-
 # -- trainings -----------------------------------------------------------------------------------
 
 
@@ -95,24 +75,6 @@ def test_all_experience_counts() -> None:
     assert LearningRun(64).frames == frames == (64 + 6) * 45
     assert LearningRun(5).frames == (5 + 1) * 45
     assert LearningRun(100_000).frames == (100_000 + 1000) * 45
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"trajectories": 0},
-        {"seed": -1},
-        {"steps": 0},
-        {"steps": 0, "preset": "rnn"},
-        {"preset": "line-rnn"},
-        {"preset": "billiards2d/rnn"},
-    ],
-)
-def test_trainings_that_cannot_be(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=f"got '?{next(iter(wrong.values()))}"):
-        LearningRun(**{"trajectories": 10, **wrong})
-    with pytest.raises(ValueError, match=r"unknown preset 'jumpyrnn'.*did you mean 'jumpy-rnn'"):
-        LearningRun(10, preset="jumpyrnn")
 
 
 @pytest.mark.parametrize("name", ["rnn", "jumpy-rnn", "ode-rnn", "jump-4", "fold-jump"])
@@ -127,32 +89,6 @@ def test_rates_fall_as_far_however_short_the_training(name: str) -> None:
     assert short.model == usual.model and short.train_data != whole.train_data
 
 
-@pytest.mark.parametrize(
-    ("run", "samples", "name"),
-    [
-        (LearningRun(64, 1, 20), 20 * 2048, "64-trajectories-20-steps-seed-1"),
-        (
-            LearningRun(16, 0, 4, "jumpy-rnn-tiny"),
-            4 * 8,
-            "jumpy-rnn-tiny-16-trajectories-4-steps-seed-0",
-        ),
-    ],
-)
-def test_a_point_is_what_training_and_planner_say(
-    run: LearningRun, samples: int, name: str, tmp_path: Path
-) -> None:
-    tables = make_tables(10, split="validation")
-    point = points.learn_and_play(run, tables, tmp_path, device="cpu", progress=False)
-    assert {**point, **asdict(run)} == point == json.loads(json.dumps(point))
-    assert (run.name, point["n"], point["samples"]) == (name, 10, samples)
-    assert point["successes"] == round(10 * point["success"]) and 0.0 < point["seconds"] < 60.0
-    assert points.find_point([point], run) == point
-    assert points.find_point([point], replace(run, seed=2)) is None
-    assert points.find_point([point], replace(run, preset="rnn-tiny")) is None
-    # Once more: nothing is left to train.
-    assert points.learn_and_play(run, tables, tmp_path, device="cpu", progress=False) == point
-
-
 def test_an_interrupted_training_goes_on(tmp_path: Path) -> None:
     run, tables = LearningRun(64, steps=4), make_tables(5, split="validation")
     training.train(run.config("cpu"), tmp_path, data_dir=tmp_path / "data", progress=False)
@@ -160,27 +96,6 @@ def test_an_interrupted_training_goes_on(tmp_path: Path) -> None:
     assert points.learn_and_play(run, tables, tmp_path, progress=False)["n"] == 5
     with pytest.raises(ValueError, match="got seed=9 instead of 0"):
         points.learn_and_play(replace(run, seed=9), tables, tmp_path, progress=False)
-
-
-# -- the tables on which policies are validated --------------------------------------------------
-
-
-@pytest.mark.parametrize("preset", [PPO, SAC], ids=["ppo", "sac"])
-def test_a_policy_wins_what_its_curve_says(preset: PolicyConfig, tmp_path: Path) -> None:
-    config = replace(preset, **TINY)
-    if preset is SAC:
-        quick = presets.SACConfig(1024, learning_starts=32, gradient_steps=1)
-        config = replace(config, algorithm=quick)
-    best = train_policy(config, tmp_path, progress=False)
-    agent = model_free.policy_agent(best, trust=True)
-    won = points.score_of(agent, make_tables(10, split="validation"))["success"]
-    assert won == model_free.policy_info(best)["metrics"]["success"]
-    # Where the target has moved it aims where it always did.
-    moved = evaluation.find_variant("random_target")
-    agent, tables = model_free.policy_agent(best, moved.task, trust=True), make_tables(6, 0, moved)
-    result = evaluation.evaluate_agent(agent, tables)
-    np.testing.assert_array_equal(result.actions, agent.predict(tables.frames)[0])
-    assert result.n == 6 and result.training_frames is not None
 
 
 # -- seeds put together --------------------------------------------------------------------------
@@ -208,30 +123,6 @@ def test_a_planner_is_drawn_by_data_and_by_time() -> None:
     assert rows[0] == (
         "| planner | 100 trajectories, 900 steps | 2 | 5,000 | 4.0 | 40.0 % | 30.0 to 50.0 | 100 |"
     )
-    with pytest.raises(ValueError, match="expected points of the planner, got none"):
-        curves.planner_curve("planner", [])
-
-
-def test_rivals_have_a_curve_each() -> None:
-    ours = planner_point(100, 0.9)  # as older files have it
-    rivals = [
-        planner_point(100, success, preset="rnn", seed=seed, steps=steps, samples=8 * steps)
-        for success, seed, steps in ((0.2, 0, 30), (0.4, 1, 30), (0.5, 0, 90))
-    ]
-    report = {"planner": {"points": [*rivals, ours]}, "policies": []}
-    assert curves.has_rivals(report) and not curves.has_rivals({"planner": {}})
-    assert not curves.has_rivals({"planner": {"points": [ours]}})
-    mine, rnn = curves.report_curves(report)
-    assert (mine.name, rnn.name) == ("jumpy planner", "rnn")
-    assert [point.samples for point in rnn.by_time] == [240, 720]
-    assert mine.by_time[0].samples is None
-    assert rnn.by_time[0].ci95 == wilson_interval(60, 200)
-    header, _, first, *_, last = curves.format_curves([mine, rnn])
-    assert header.endswith("| tables | 95 % interval | samples |")
-    low, high = (100.0 * limit for limit in wilson_interval(90, 100))
-    assert first.endswith(f"| 100 | {low:.1f} to {high:.1f} | - |")
-    low, high = (100.0 * limit for limit in wilson_interval(60, 200))
-    assert last.endswith(f"| 20.0 to 40.0 | 100 | {low:.1f} to {high:.1f} | 240 |")
 
 
 def test_policies_meet_where_all_were_validated() -> None:
@@ -243,14 +134,6 @@ def test_policies_meet_where_all_were_validated() -> None:
     assert row.startswith("| ppo | 100 steps | 2 | 4,000 | 2.0 | 30.0 % | 20.0 to 40.0 |")
     with pytest.raises(ValueError, match="expected all runs of 'ppo' to be validated after the"):
         curves.policy_curve("ppo", [runs[0][:1], runs[1][1:]])
-    # A planner comes before policies.
-    kind = {"label": "ppo", "curves": [validations(0.2)]}
-    report = {"planner": {"points": [planner_point(100, 0.3)]}, "policies": [kind, kind]}
-    names = [
-        [each.name for each in curves.report_curves({**report, **own})]
-        for own in ({}, {"planner": None})
-    ]
-    assert names == [["jumpy planner", "ppo", "ppo"], ["ppo", "ppo"]]
 
 
 def test_runs_are_put_together_by_all_but_the_seed(tmp_path: Path) -> None:
@@ -282,36 +165,6 @@ def test_kinds_are_called_after_presets_or_after_their_folders(tmp_path: Path) -
     assert [kind["label"] for kind in read_policy_runs(runs)] == [*changed]
     all_of_them = [write_run(tmp_path / f"x{n}", p) for n, p in POLICY_PRESETS.items()]
     assert [kind["label"] for kind in read_policy_runs(all_of_them)] == [*POLICY_PRESETS]
-
-
-def before_relative(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings as they were written before there were some of today's."""
-    algorithm = dict(settings["algorithm"])
-    for name in ("n_critics", "n_steps") if algorithm["name"] == "sac" else ():
-        del algorithm[name]
-    rest = {k: v for k, v in settings.items() if k not in ("relative", "terminal")}
-    return {**rest, "algorithm": algorithm}
-
-
-def test_runs_of_older_versions(tmp_path: Path) -> None:
-    """What one did not write is what it did, and not what a preset says today."""
-    rest, early = (POLICY_PRESETS[name] for name in ("ppo-rest-coords", "sac-early-coords"))
-    runs = []
-    for name, config in (("a", rest), ("b", replace(rest, seed=1)), ("old", early), ("new", early)):
-        runs.append(write_run(tmp_path / name, config))
-        if name in ("a", "old"):
-            written = {"training": before_relative(config.to_dict())}
-            (runs[-1] / "config.json").write_text(json.dumps(written))
-    ppo, old, new = read_policy_runs(runs)
-    assert (ppo["label"], ppo["seeds"]) == ("ppo-rest-coords", [0, 1])
-    assert ppo["settings"]["relative"] is False
-    assert (old["label"], new["label"]) == ("old", "sac-early-coords")
-    before, after = old["settings"], new["settings"]
-    same = {**after, "algorithm": before["algorithm"]}
-    assert presets.changes(before, same) == ["relative=True instead of False"]
-    (change,) = presets.changes(same, after)
-    given, usual = change.split("instead of")
-    assert "'n_critics': 1" in given and "'n_critics': 2" in usual
 
 
 def test_runs_that_cannot_be_put_together(tmp_path: Path) -> None:
@@ -352,81 +205,6 @@ def test_the_page_tells_how_long_it_took() -> None:
     page = " ".join((ROOT / "docs" / "plugging_in.md").read_text().split())
     assert f"inside the RNN {rnn / jumpy:.1f} times those inside the jumpy model" in page
     assert f"inside the jumpy model {jumpy / real:.1f} times those on real tables" in page
-
-
-# -- the picture ---------------------------------------------------------------------------------
-
-
-def test_everybody_is_drawn(tmp_path: Path) -> None:
-    found = [planner_point(100, 0.3), planner_point(1000, 0.9)]
-    planner = curves.planner_curve("planner", found)
-    policy = curves.policy_curve("ppo", [validations(0.2)])
-    references = {"none": {"success": 0.1}, "simulator": {"success": 1.0}}
-    figure.save_learning_figure([planner, policy], references, tmp_path / "both.png")
-    figure.save_learning_figure([policy], {}, tmp_path / "policy.png")
-    for name, drawn in (("both.png", True), ("policy.png", False)):
-        assert has_color(tmp_path / name, OURS) == drawn
-        assert has_color(tmp_path / name, FIRST_POLICY)
-    with pytest.raises(ValueError, match="expected learning curves to draw, got none"):
-        figure.save_learning_figure([], {}, tmp_path / "x.png")
-
-
-def test_rivals_are_drawn_against_time_and_samples(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    found = [
-        planner_point(100, 0.1 * k, preset=name, steps=30 * k, samples=240 * k, seconds=10.0 * k)
-        for name in ("rnn", "fold-jump")
-        for k in (1, 3, 9)
-    ]
-    report: dict[str, Any] = {"planner": {"points": found}, "policies": []}
-    rivals = curves.report_curves(report)
-    drawn: list[Figure] = []
-    save = Figure.savefig
-
-    def keep(picture: Figure, *arguments: Any, **options: Any) -> None:
-        drawn.append(picture)
-        save(picture, *arguments, **options)
-
-    monkeypatch.setattr(Figure, "savefig", keep)
-    idle = {"none": {"success": 0.1}}
-    figure.save_learning_figure(rivals, idle, tmp_path / "x.png", rivals=True)
-    time, samples = drawn[0].axes
-    assert (time.get_xlabel(), samples.get_xlabel()) == (
-        "time of training",
-        "samples: updates x batch size",
-    )
-    for axes, places in ((time, [10.0, 30.0, 90.0]), (samples, [240, 720, 2160])):
-        assert axes.get_xscale() == "log"
-        lines = {str(line.get_label()): line for line in axes.lines}
-        assert {"jumpy planner", "rnn"} <= lines.keys()
-        assert lines["jumpy planner"].get_color() == OURS
-        assert lines["rnn"].get_color() == FIRST_POLICY
-        assert np.asarray(lines["rnn"].get_xdata()).tolist() == places
-        bands = [
-            np.concatenate([np.asarray(path.vertices) for path in band.get_paths()])
-            for band in axes.collections
-        ]
-        low, high = (100.0 * limit for limit in wilson_interval(90, 100))
-        assert any(
-            np.isclose(band[:, 1], low).any() and np.isclose(band[:, 1], high).any()
-            for band in bands
-        )
-    found[0]["samples"] = None
-    unknown = curves.report_curves(report)
-    with pytest.raises(ValueError, match="expected the samples of every point of rivals"):
-        figure.save_learning_figure(unknown, {}, tmp_path / "y.png", rivals=True)
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "marks"),
-    [(2e2, 3e6, ["1 k", "10 k", "100 k", "1 M"]), (3e6, 1.6e7, ["5 M", "10 M"])],
-)
-def test_an_axis_has_two_marks_at_least(low: float, high: float, marks: list[str]) -> None:
-    axes = Figure().subplots()
-    axes.set_xlim(low, high)
-    figure.mark_logarithmically(axes, "frames", figure.FRAMES)
-    assert [text.get_text() for text in axes.get_xticklabels()] == marks
 
 
 # -- the command ---------------------------------------------------------------------------------
@@ -485,7 +263,7 @@ def test_the_whole_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_rivals_in_one_file_and_one_picture(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], has_color: Callable[[Path, str], bool]
 ) -> None:
     file, out = tmp_path / "planner.json", tmp_path / "out"
     options = ("--trajectories", "16", "--seeds", "0", "--steps", "4", "--fewer-steps", "2", "9")
@@ -513,30 +291,6 @@ def test_rivals_in_one_file_and_one_picture(
     assert "expected no policies beside several kinds of models" in capsys.readouterr().err
     assert run_figure(out) == 0  # from learning.json alone
     assert contents(out) == before
-
-
-def test_processes_add_to_one_file_side_by_side(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file, options = tmp_path / "planner.json", ("--fewer-steps", "--trajectories")
-    score: dict[str, Any] = {"n": 10, "successes": 5, "success": 0.5, "ci95": [0.2, 0.8]}
-    begun: list[LearningRun] = []
-
-    def play(run: LearningRun, *_: Any, **__: Any) -> dict[str, Any]:
-        begun.append(run)
-        if len(begun) == 1:  # Meanwhile others add to the file, one of them the same training.
-            assert run_planner(file, *options, "8", "16", "--seeds", "1") == 0
-            assert run_planner(file, *options, "8", "--seeds", "0") == 0
-        made = {"frames": run.frames, "seconds": 1.0, "device": "cpu", "threads": 1}
-        return {**asdict(run), **made, "samples": 2048 * run.steps, **score}
-
-    monkeypatch.setattr(points, "score_of", lambda *_: score)
-    monkeypatch.setattr(points, "learn_and_play", play)
-    assert run_planner(file, *options, "8", "--seeds", "0") == 0
-    report = json.loads(file.read_text())
-    names = [(point["seed"], point["trajectories"]) for point in report["points"]]
-    assert names == [(1, 8), (1, 16), (0, 8)] and len(begun) == 4
-    assert len(report["commands"]) == 2 and set(report["references"]) == {"none", "simulator"}
 
 
 def test_points_of_older_versions_are_of_our_model(tmp_path: Path) -> None:
@@ -589,45 +343,16 @@ def test_bad_settings_are_one_line(
 def test_policies_alone_then_the_planner(
     tmp_path: Path, closed_stdout: Callable[[], AbstractContextManager[None]]
 ) -> None:
-    folder = write_run(tmp_path / "ppo", PPO, 0.3)
+    folder, out = write_run(tmp_path / "ppo", PPO, 0.3), tmp_path / "out"
     with closed_stdout():  # which costs no picture
-        assert run_figure(tmp_path / "out", policies=[folder]) == 0
-    assert set(contents(tmp_path / "out")) == {"learning.json", "learning.md", "learning.png"}
-    page = page_of(tmp_path / "out")
-    assert page.startswith("# What experience and time buy\n") and "without their valid" in page
-    assert "jumpy planner" not in page and "ppo-shot-coords" in page and "world model" not in page
-    parts = [
-        write_points(tmp_path / f"{seed}.json", 10, planner_point(8, 0.5, seed=seed, **where))
-        for seed in (0, 1)
-        for where in [{"device": "cpu", "threads": 1}]
-    ]
-    assert run_figure(tmp_path / "out", planner=parts) == 0
-    page = page_of(tmp_path / "out")
-    assert "| jumpy planner | 8 trajectories, 900 steps | 2 |" in page and "ppo-shot-coords" in page
-
-
-def test_inside_a_world_model_and_on_real_tables(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rest, model = POLICY_PRESETS["ppo-rest-coords"], "fold-billiards2d"
-    runs = [
-        write_run(tmp_path / f"{inside}-{seed}", replace(rest, inside=inside, seed=seed))
-        for inside in (None, model)
-        for seed in (0, 1)
-    ]
-    titles = []
-    monkeypatch.setattr(
-        figure,
-        "save_learning_figure",
-        lambda *args, title, rivals: titles.append((title, rivals)),
-    )
-    assert run_figure(tmp_path / "out", policies=runs) == 0
-    page = page_of(tmp_path / "out")
-    assert page.startswith("# PPO inside world models\n")
-    assert titles == [("PPO inside world models", False)]
-    assert "| ppo-rest-coords | 150 steps | 2 |" in page
-    assert f"| ppo-rest-coords, inside={model} | 150 steps | 2 |" in page
-    assert "time of its own training, are not counted" in page
+        assert run_figure(out, policies=[folder]) == 0
+    assert set(contents(out)) == {"learning.json", "learning.md", "learning.png"}
+    assert "jumpy planner" not in page_of(out) and "ppo-shot-coords" in page_of(out)
+    found = [planner_point(8, 0.5, seed=seed, device="cpu", threads=1) for seed in (0, 1)]
+    parts = [write_points(tmp_path / f"{point['seed']}.json", 10, point) for point in found]
+    assert run_figure(out, planner=parts) == 0
+    assert "| jumpy planner | 8 trajectories, 900 steps | 2 |" in page_of(out)
+    assert "ppo-shot-coords" in page_of(out)
 
 
 def test_figures_that_cannot_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

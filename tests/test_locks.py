@@ -167,15 +167,6 @@ def test_links_and_their_files_are_one(tmp_path: Path) -> None:
         assert [path.name for path in (tmp_path / "there").iterdir()] == [".file.lock"]
 
 
-def test_a_device_is_not_locked(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: Any) -> None:
-        raise AssertionError("nothing to lock")
-
-    monkeypatch.setattr(fcntl, "flock", fail)
-    with take_turns("/dev/null"):
-        pass
-
-
 def test_a_file_system_without_locks_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -187,12 +178,3 @@ def test_a_file_system_without_locks_is_told(
     with pytest.warns(UserWarning, match=told), own(tmp_path):
         (tmp_path / "file").write_text("written all the same")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
-
-
-def test_other_errors_are_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: Any) -> None:
-        raise OSError(errno.EIO, "Input/output error")
-
-    monkeypatch.setattr(fcntl, "flock", fail)
-    with pytest.raises(OSError, match="Input/output error"), own(tmp_path):
-        pass

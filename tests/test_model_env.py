@@ -10,20 +10,15 @@ import pytest
 import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
-from stable_baselines3 import PPO
 
 from jumpy_mbrl.adapters.model_env import StepBy, WorldModelVectorEnv
-from jumpy_mbrl.adapters.sb3 import SB3VecEnv
 from jumpy_mbrl.envs import TableConfig
 from jumpy_mbrl.models import (
     RNN,
     FoldJump,
     FoldJumpConfig,
     Imagined,
-    JumpyRNN,
-    JumpyRNNConfig,
     RNNConfig,
-    WorldModel,
 )
 from jumpy_mbrl.models.bodies.placement import LineSimulator, PlacementModel
 from jumpy_mbrl.models.bodies.simulator import SimulatorModel
@@ -131,20 +126,6 @@ def test_episodes_go_over_as_in_the_real_environment(
     assert ended > 24
 
 
-def test_moving_tables_are_the_real_ones_but_for_chaos() -> None:
-    theirs, ours = real(PLANE, 64), WorldModelVectorEnv(SimulatorModel(), 64)
-    np.testing.assert_array_equal(ours.reset(seed=0)[0], theirs.reset(seed=0)[0])
-    rng = np.random.default_rng(0)
-    errors, alike = [], np.ones(64, dtype=bool)
-    for _ in range(100):
-        actions = actions_of(rng, 64)
-        wanted, found = theirs.step(actions), ours.step(actions)
-        alike &= (found[2] == wanted[2]) & (found[3] == wanted[3])
-        errors.append(np.abs(found[0] - wanted[0])[alike].max(axis=1))
-    assert alike.mean() > 0.95
-    assert np.quantile(np.concatenate(errors), 0.95) < 1e-4
-
-
 def test_infos_are_numbers_and_flat_and_skrl_knows_the_class() -> None:
     assert VectorEnv in WorldModelVectorEnv.__bases__
     for legacy in (False, True):
@@ -217,28 +198,6 @@ def test_balls_on_a_line(step_by: Any) -> None:
     model = PlacementModel(LineSimulator(table), table)
     ours = WorldModelVectorEnv(model, 16, step_by, env_id=name, reward="dense")
     assert assert_plays_alike(env, ours, 45 if step_by == "frame" else 6) >= 32
-
-
-@pytest.mark.parametrize("step_by", ["frame", "jump", "shot"])
-@pytest.mark.parametrize(
-    "model",
-    [RNN(RNNConfig(obs_size=2)), JumpyRNN(JumpyRNNConfig(obs_size=2))],
-    ids=["rnn", "jumpy-rnn"],
-)
-def test_models_that_learned_the_shots_of_a_line(model: WorldModel, step_by: Any) -> None:
-    env = WorldModelVectorEnv(model, 3, step_by, env_id="Billiards1D-v0")
-    obs = env.reset(seed=0)[0]
-    assert obs.shape == (3, 2 if step_by == "frame" else 8)
-    rng = np.random.default_rng(0)
-    taken = np.zeros(3, dtype=int)
-    ends = np.zeros(3, dtype=bool)
-    while not ends.any():
-        obs, rewards, ends, _, info = env.step(actions_of(rng, 3))
-        assert obs in env.observation_space
-        taken += info["frames_played"]
-    last = env.config.num_frames - 1
-    assert taken.max() == (last if step_by == "frame" else last - env.config.lead_in)
-    np.testing.assert_array_equal(rewards, info["is_success"].astype(float))
 
 
 def test_pixels_are_drawn_from_what_is_imagined() -> None:
@@ -373,16 +332,3 @@ def test_no_graph_is_built_and_bad_actions_are_refused() -> None:
 def test_bad_arguments_are_refused_by_name(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         WorldModelVectorEnv(**{"model": SimulatorModel(), **arguments})
-
-
-@pytest.mark.parametrize("step_by", ["frame", "jump", "shot"])
-def test_ppo_trains_inside(step_by: Any) -> None:
-    torch.manual_seed(0)
-    model = JumpyRNN(JumpyRNNConfig())
-    venv = WorldModelVectorEnv(model, 4, step_by, autoreset_mode=AutoresetMode.SAME_STEP)
-    env = SB3VecEnv(venv)
-    env.seed(0)
-    learner = PPO("MlpPolicy", env, n_steps=8, batch_size=16, n_epochs=1, seed=0, device="cpu")
-    learner.learn(64)
-    assert learner.num_timesteps == 64
-    assert all(bool(weight.isfinite().all()) for weight in learner.policy.parameters())

@@ -149,15 +149,6 @@ def test_candidates_that_are_no_numbers_are_refused(model: WorldModel) -> None:
         CostModel(model, RIGHT).get_cost({"frames": FRAMES}, bad)
 
 
-def test_every_action_counts() -> None:
-    cue = ReachRegion((0.8, 1.0, 0.4, 1.0), [10.0, 20.0], ball=0)
-    costs = CostModel(SimulatorModel(), cue, action_times=(0.0, 19.5))
-    actions = candidates(1, 1, 2).repeat(1, 2, 1, 1)
-    actions[0, 1, 1] *= -1.0
-    cost = costs.get_cost({"frames": FRAMES[:1]}, actions)
-    assert cost[0, 0] != cost[0, 1]
-
-
 @pytest.mark.parametrize(
     ("info", "actions", "message"),
     [

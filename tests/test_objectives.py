@@ -136,14 +136,6 @@ def test_a_target_that_was_not_shown_is_not_made_up(unknown: objectives.Objectiv
         unknown(seen([(0.8, 0.1)]))
 
 
-def test_a_function_is_an_objective() -> None:
-    objective = FunctionObjective(lambda obs: 0.3 - obs[:, :, -1, 2], [3, 40])
-    torch.testing.assert_close(objective.times, torch.tensor([3.0, 40.0]))
-    scores = objective(seen([(0.9, 0.5), (0.1, 0.5)], [(0.1, 0.5), (0.8, 0.5)]))
-    torch.testing.assert_close(scores, torch.tensor([[0.2, -0.5]]))
-    assert objective.select(slice(0, 1)) is objective
-
-
 def test_the_examples_in_the_documentation_run() -> None:
     found: dict[str, object] = {"FunctionObjective": FunctionObjective, "torch": torch}
     for made in (objectives.Objective, FunctionObjective):

@@ -2,7 +2,6 @@
 
 import copy
 import pickle
-import time
 from typing import Any
 
 import gymnasium as gym
@@ -23,35 +22,6 @@ FORMATS = [
     (PixelConfig(size=256), 0.1),
 ]
 each_format = pytest.mark.parametrize(("config", "radius"), FORMATS, ids=str)
-
-
-def centroid(config: PixelConfig, radius: float, place: Any) -> Any:
-    """Where the picture of a lone ball says that it is."""
-    empty = draw_pixels(np.zeros((0, 2)), None, config, radius).astype(float)
-    change = np.abs(draw_pixels([place], None, config, radius) - empty).sum(-1)
-    change /= change.sum()
-    middles = (np.arange(config.size) + 0.5) / config.size
-    return np.array([change.sum(0) @ middles, 1.0 - change.sum(1) @ middles])
-
-
-@each_format
-def test_the_centroid_gives_the_position_back(config: PixelConfig, radius: float) -> None:
-    rng = np.random.default_rng(0)
-    low, high = radius, 1.0 - radius
-    places = [*rng.uniform(low, high, (60, 2)), [low, low], [high, low], [low, high], [high, high]]
-    for place in places:
-        error = np.linalg.norm(centroid(config, radius, place) - place)
-        assert error < 0.02 * radius
-
-
-@each_format
-def test_a_tenth_of_a_pixel_changes_the_picture(config: PixelConfig, radius: float) -> None:
-    rng = np.random.default_rng(1)
-    for place in rng.uniform(radius + 0.02, 0.98 - radius, (30, 2)):
-        picture = draw_pixels([place], None, config, radius)
-        for step in ([0.1, 0.0], [0.0, 0.1], [-0.1, 0.0], [0.0, -0.1]):
-            moved = draw_pixels([place + np.array(step) / config.size], None, config, radius)
-            assert (moved != picture).any()
 
 
 @each_format
@@ -100,20 +70,6 @@ def test_many_tables_are_drawn_as_each_alone() -> None:
     assert batch.shape == (40, 64, 64, 3)
     for table, picture in zip(tables, batch, strict=True):
         np.testing.assert_array_equal(picture, draw_pixels(table, (0.1, 0.3, 0.2, 0.7)))
-
-
-def test_a_ball_leaving_the_picture_is_cut_and_not_wrapped() -> None:
-    wide = draw_pixels([[0.5, 0.5]], None, PixelConfig(64), 0.25)
-    for dx, dy in ((0.5, 0.0), (-0.5, 0.0), (0.0, 0.5), (0.0, -0.5), (-0.5, 0.5), (2.0, 0.0)):
-        cut = draw_pixels([[0.5 + dx, 0.5 + dy]], None, PixelConfig(64), 0.25)
-        expected = np.empty_like(cut)
-        expected[...] = pixels.FELT
-        rows, columns = round(-64 * dy), round(64 * dx)
-        for row in range(64):
-            for column in range(64):
-                if 0 <= row - rows < 64 and 0 <= column - columns < 64:
-                    expected[row, column] = wide[row - rows, column - columns]
-        np.testing.assert_array_equal(cut, expected)
 
 
 @pytest.mark.parametrize("obs_type", ["pixels", "dict"])
@@ -167,33 +123,12 @@ def test_bad_positions_are_refused(positions: Any, radius: float, message: str) 
         draw_pixels(positions, radius=radius)
 
 
-def test_very_wide_discs_stay_within_memory() -> None:
-    picture = draw_pixels([[0.5, 0.5]], None, PixelConfig(512), 0.5)
-    assert (picture[256, 256] == pixels.TAN).all()
-    assert (picture[0, 0] == pixels.FELT).all()
-    rasterizer.cache_clear()
-
-
 def test_copies_share_the_discs() -> None:
     painter = rasterizer(PixelConfig(), 0.1)
     assert copy.deepcopy(painter) is painter
     assert pickle.loads(pickle.dumps(painter)) is painter
     assert len(pickle.dumps(painter)) < 1000
     assert pixels.make_pixel_config() == PixelConfig()
-
-
-def test_at_least_8000_pixel_steps_a_second() -> None:
-    """The goal on a quiet core is 16,000; the tests may share theirs."""
-    env: Any = gym.make(ID, obs_type="pixels").unwrapped
-    best = 0.0
-    for seed in range(5):
-        env.reset(seed=seed)
-        started = time.process_time()
-        for _ in range(300):
-            if env.step([0.0, 0.0])[2]:
-                env.reset()
-        best = max(best, 300 / (time.process_time() - started))
-    assert best >= 8000
 
 
 def test_all_that_sb3_says_of_the_papers_format_is_that_it_is_small() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import time
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -495,27 +494,14 @@ EVERY: tuple[Any, ...] = (PlannerConfig(), CEMConfig())
 @pytest.mark.parametrize(
     ("configs", "settings", "words"),
     [
-        (EVERY, {"rollouts_at_once": 0}, "rollouts_at_once to be an integer of at least 1, got 0"),
-        (EVERY, {"finalists": -1}, "finalists to be an integer of at least 0, got -1"),
-        (EVERY, {"perturbations": 0.5}, "perturbations to be an integer of at least 0, got 0.5"),
-        (EVERY, {"action_noise": float("nan")}, r"action_noise to be .* in \[0, inf\), got nan"),
         (EVERY, {"threads": -1}, "threads must not be negative, got -1"),
         (EVERY, {"threads": 100_000}, "threads must be at most .*, got 100000"),
         (EVERY, {"perturbations": 0}, "set finalists=0 for no robust selection"),
         (EVERY, {"budget_ms": 0.0}, "budget_ms must be positive and finite, .* got 0.0"),
         (EVERY, {"budget_ms": float("inf")}, "None for no bound, got inf"),
-        (EVERY[:1], {"candidates": 0}, "candidates to be an integer of at least 1, got 0"),
-        (EVERY[:1], {"refined": 0}, "refined to be an integer of at least 1, got 0"),
-        (EVERY[:1], {"gradient_steps": -1}, "gradient_steps to be .* at least 0, got -1"),
-        (EVERY[:1], {"learning_rate": 0.0}, r"learning_rate to be .* in \(0, inf\), got 0.0"),
         (EVERY[:1], {"skip_certain": True, "finalists": 0}, "skip_certain needs a robust selec"),
         (EVERY[:1], {"skip_certain": True, "budget_ms": 5.0}, "set one of .* budget_ms=5.0"),
-        (EVERY[1:], {"population": 0}, "population to be an integer of at least 1, got 0"),
-        (EVERY[1:], {"elites": 0}, "elites to be an integer of at least 1, got 0"),
         (EVERY[1:], {"elites": 65}, "elites must not exceed the population of 64, got 65"),
-        (EVERY[1:], {"iterations": 0}, "iterations to be an integer of at least 1, got 0"),
-        (EVERY[1:], {"initial_std": 0.0}, r"initial_std to be .* in \(0, inf\), got 0.0"),
-        (EVERY[1:], {"minimum_std": -0.1}, r"minimum_std to be .* in \[0, inf\), got -0.1"),
         (EVERY[1:], {"momentum": 1.0}, r"momentum must be in \[0, 1\), got 1.0"),
     ],
 )
@@ -640,15 +626,6 @@ def test_models_of_an_ensemble_share_the_time_to_look() -> None:
     assert all(model.observed >= 5e-3 for model in models)
     clocked(replace(config, budget_ms=1e-6), model := Table()).plan(seen)
     assert model.observed == pytest.approx(1e-4), "the first turn, however little the time"
-
-
-@every_planner
-def test_a_budget_in_real_time(config: Config) -> None:
-    planner = planner_of(replace(config, budget_ms=50.0), Push())
-    planner.plan(frames())
-    started = time.perf_counter()
-    planner.plan(frames(*[(0.5, 0.5)] * 4))
-    assert 0.05 < time.perf_counter() - started < 1.0
 
 
 @every_planner

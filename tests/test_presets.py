@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +14,7 @@ from jumpy_mbrl import data, models, training
 from jumpy_mbrl.data.tasks import TASKS, TaskConfig
 from jumpy_mbrl.envs import LINE_CONFIG
 from jumpy_mbrl.models import JumpyRNNConfig
-from jumpy_mbrl.training import TrainingConfig, preset, presets, task_preset, validate
+from jumpy_mbrl.training import TrainingConfig, preset, presets, task_preset
 from jumpy_mbrl.training.presets import NETWORKS, TASK_MODELS, network_of
 
 CSV = "jena.csv"
@@ -122,27 +121,8 @@ def test_the_papers_networks_have_the_papers_sizes(task: str, model: str) -> Non
         assert settings == "-tuned" or net.epsilon == EPSILON[task]
 
 
-@pytest.mark.parametrize("task", ["lines", "circles", "billiards1d", "billiards2d"])
-@pytest.mark.parametrize("model", ["jump-4", "jumpy-rnn", "rnn", "ode-rnn", "ours"])
-def test_one_update_and_a_validation_of_every_kind(task: str, model: str) -> None:
-    net = models.make_model(run_of(task, model).model)
-    sampler = net.sampler(data.make_task(TaskConfig(task, 60)))
-    loss, _ = net.loss(sampler.sample(4, torch.Generator().manual_seed(0)))
-    loss.backward()
-    gradients = [p.grad for p in net.parameters() if p.grad is not None]
-    assert gradients and all(bool(g.isfinite().all()) for g in gradients)
-    if model == "ours" and task.startswith("billiards"):
-        return  # Untrained, its balls speed each other up beyond all numbers.
-    figures = validate(net, data.make_task(TaskConfig(task, 3, split="validation")))
-    assert figures["mse"] > 0.0
-    if model in ("rnn", "ode-rnn", "jump-4"):
-        # 20, 24 and 41 frames in jumps of 1 or 4, the last one cut by the end.
-        frames, jump = TASKS[task].frames - TASKS[task].context_frames, JUMPS.get(model, 1)
-        assert figures["mean_jump"] == pytest.approx(frames / -(-frames // jump))
-
-
 @pytest.mark.parametrize("name", ["line-rnn", "line-jumpy-rnn"])
-def test_runs_on_lines_learn_the_shots_of_the_game(name: str, tmp_path: Path) -> None:
+def test_runs_on_lines_learn_the_shots_of_the_game(name: str) -> None:
     config = preset(name)
     many = data.DatasetConfig(LINE_CONFIG, 100_000, shot="place")
     few = replace(many, num_trajectories=1000, split="validation")
@@ -150,26 +130,6 @@ def test_runs_on_lines_learn_the_shots_of_the_game(name: str, tmp_path: Path) ->
     net, shown = config.model, LINE_CONFIG.context_frames
     if isinstance(net, JumpyRNNConfig):  # Jumps reach to the end of the game.
         assert (net.context_frames, net.horizon) == (shown, LINE_CONFIG.num_frames - shown)
-    small: Any = {"hidden_size": 16, "mlp_size": 16}
-    quick = replace(
-        config,
-        model=replace(net, **small),
-        train_data=replace(many, num_trajectories=200),
-        validation_data=replace(few, num_trajectories=20),
-        steps=80,
-        batch_size=32,
-        average=0.9,
-        validation_interval=20,
-        device="cpu",
-        threads=1,
-    )
-    best = training.train(quick, tmp_path / "run", data_dir=tmp_path, progress=False)
-    model = models.from_pretrained(best)
-    assert (model.obs_size, model.action_size) == (2, 2)
-    unseen = data.make_dataset(replace(few, num_trajectories=200, split="evaluation"))
-    torch.manual_seed(0)
-    learned, untrained = (validate(m, unseen) for m in (model, models.make_model(quick.model)))
-    assert learned["mse"] < 0.7 * untrained["mse"]
 
 
 def test_presets_by_name() -> None:

@@ -12,13 +12,10 @@ import pytest
 import torch
 from gymnasium.spaces import Box, Dict, Discrete
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
-from gymnasium.wrappers import TransformAction
 from gymnasium.wrappers.vector import FlattenObservation
 from numpy.typing import NDArray
 
-from jumpy_mbrl import agents, from_pretrained, models
 from jumpy_mbrl.data.recording import Policy, Recording, RecordingConfig, record
-from jumpy_mbrl.training import TrainingConfig, train
 
 STEP = 0.25
 ARRAYS = ("obs", "action", "reward", "length", "context_frames")
@@ -168,21 +165,10 @@ def test_episodes_that_end_early_are_kept(mode: AutoresetMode) -> None:
 def test_short_episodes_are_recorded_as_often_as_they_are_played() -> None:
     data = record(carts(5, length=(1, 8)), 400, 20)
     assert data.obs.shape == (400, 9, 1), "no frames that no episode has"
+    short = data.obs[data.length == 2]
+    np.testing.assert_array_equal(short[:, 2:], short[:, 1:2].repeat(7, axis=1))
     for length in (2, 9):
         assert (data.length == length).mean() == pytest.approx(0.5, abs=0.06)
-
-
-def test_environments_whose_episode_has_ended_show_their_last_frame() -> None:
-    def policy(obs: NDArray[Any], action: NDArray[np.float32]) -> NDArray[np.float32]:
-        assert obs.shape == (4, action.shape[1], 1)
-        seen.append(obs[:, -1, 0].copy())
-        return np.ones((4, 1), np.float32)
-
-    seen: list[NDArray[Any]] = []
-    data = record(carts(4, length=UNEQUAL), 4, 9, policy=policy)
-    assert 2 in data.length and 9 in data.length
-    np.testing.assert_array_equal(np.stack(seen, axis=1), data.obs[:, :-1, 0])
-    np.testing.assert_array_equal(data.action[..., 0], np.arange(9) + 1 < data.length[:, None])
 
 
 def test_episodes_that_end_before_the_first_action() -> None:
@@ -212,13 +198,6 @@ def billiards(count: int, mode: AutoresetMode = AutoresetMode.NEXT_STEP, sync: b
     return gym.make_vec("Billiards2D-v0", count, **how)
 
 
-def poles(count: int) -> Any:
-    def by_sign(env: gym.Env[Any, Any]) -> gym.Wrapper[Any, Any, Any, Any]:
-        return TransformAction(env, lambda action: int(action[0] > 0.0), Box(-1.0, 1.0, (1,)))
-
-    return gym.make_vec("CartPole-v1", count, vectorization_mode="sync", wrappers=[by_sign])
-
-
 def test_billiards_are_recorded_alike_by_all_vector_environments() -> None:
     first, *others = (
         record(billiards(8, mode, sync), 24, 45, hold=50, context_frames=4)
@@ -229,35 +208,6 @@ def test_billiards_are_recorded_alike_by_all_vector_environments() -> None:
     np.testing.assert_array_equal(first.reward.sum(axis=1) == 1.0, first.length < 45)
     for other in others:
         assert_same(first, other)
-
-
-@pytest.mark.parametrize("name", ["rnn", "jumpy-rnn", "ode-rnn", "latent-jump"])
-@pytest.mark.parametrize(("world", "actions"), [(billiards, 2), (poles, 1)])
-def test_worlds_whose_episodes_end_early_are_learned_and_planned_in(
-    world: Any, actions: int, name: str, tmp_path: Path
-) -> None:
-    # Billiards: the one shot; on a cart: every frame.
-    hold = 50 if world is billiards else 1
-    how: dict[str, Any] = {"frames": 45, "hold": hold, "context_frames": 4}
-    data, unseen = (record(world(8), 16, seed=seed, **how) for seed in (0, 100))
-    assert data.length.min() < data.length.max()
-    kind = models.MODELS[name].config
-    config = TrainingConfig(
-        model=kind(obs_size=4, action_size=actions, hidden_size=4, mlp_size=4),
-        train_data=data.save(tmp_path / "train.npz"),
-        validation_data=unseen.save(tmp_path / "validation.npz"),
-        steps=3,
-        batch_size=8,
-        device="cpu",
-    )
-    model = from_pretrained(train(config, tmp_path / "run", progress=False))
-    planner = agents.CEMPlanner(
-        models.ActionSequence(model, (0,)),
-        agents.FunctionObjective(lambda obs: -obs[..., 0].square().mean(dim=-1), range(1, 5)),
-        agents.CEMConfig(finalists=0, population=8, elites=2, iterations=1),
-    )
-    played = record(world(3), 4, seed=200, policy=agents.RecedingHorizon(planner), **how)
-    assert played.obs.shape == (4, played.length.max(), 4) and played.action.any()
 
 
 def test_observations_of_several_kinds_are_flattened_as_the_error_says() -> None:

@@ -21,7 +21,6 @@ from jumpy_mbrl.models import (
 )
 from jumpy_mbrl.models.base import State
 from jumpy_mbrl.models.jumpy_rnn import JumpyState
-from jumpy_mbrl.models.networks import ResidualMLP, gru_update
 from jumpy_mbrl.models.ode_rnn import ADAPTIVE_SOLVERS, FIXED_STEP_SOLVERS, ODEState
 
 SIZES: Any = {"obs_size": 2, "action_size": 2, "hidden_size": 8, "mlp_size": 8}
@@ -137,16 +136,6 @@ def test_rows_of_an_rnn_at_different_phases_are_refused() -> None:
     mixed = State.cat([model.imagine(state, [0.5]).state, state])
     with pytest.raises(ValueError, match=r"as far from the next one, got from 0 to 0\.5 frames"):
         model.imagine(mixed, [1.0])
-
-
-def test_more_steps_of_a_fixed_step_solver_are_more_accurate() -> None:
-    """Halving the steps of a method of fourth order divides its error by about 16."""
-    errors = []
-    for steps in (1, 2, 4):
-        model = decaying(RATE, residual=False, solver_steps=steps)
-        found = model.imagine(model.observe(seen(0.3)), [0.9]).obs.detach()
-        errors.append(abs(float(found) - decaying_latent(0.9, rate=RATE)))
-    assert 10 < errors[0] / errors[1] < 25 and 10 < errors[1] / errors[2] < 25
 
 
 def test_velocity_is_the_slope_of_the_latent_of_an_ode_rnn() -> None:
@@ -593,24 +582,6 @@ def test_lines_are_long_while_the_tolerance_is_large() -> None:
     assert float(model.loss(quiet)[1]["mean_jump"]) == 1.0
 
 
-def test_own_jumps_need_a_number_below_their_rate() -> None:
-    model, batch = search_problem(True, epsilon=0.0, horizon=40.0, own_jumps=0.5, forced_jumps=0.0)
-    for last, jumps in ((0.5, False), (0.49, True)):
-        batch["u"][:, -1] = last
-        assert (float(model.loss(batch)[1]["mean_jump"]) > 1.5) == jumps
-    del batch["u"]
-    assert float(model.loss(batch)[1]["mean_jump"]) == 1.0
-
-
-def test_forced_jumps_need_a_number_below_their_rate() -> None:
-    model, batch = search_problem(True, epsilon=0.0, horizon=40.0)
-    never, always = torch.ones_like(batch["u"]), torch.zeros_like(batch["u"])
-    without = {name: batch[name] for name in ("obs", "action")}
-    assert float(model.loss({**batch, "u": never})[1]["mean_jump"]) == 1.0
-    assert float(model.loss(without)[1]["mean_jump"]) == 1.0
-    assert float(model.loss({**batch, "u": always})[1]["mean_jump"]) > 3.0
-
-
 # -- all of them ---------------------------------------------------------------------------------
 
 JUMPY: Any = {"epsilon": 0.05, "context_frames": 1}
@@ -655,63 +626,3 @@ def test_sequences_that_end_within_the_burn_in_teach_nothing() -> None:
     loss.backward()
     assert float(loss.detach()) == 0.0
     assert all(p.grad is not None and not p.grad.any() for p in model.parameters())
-
-
-@pytest.mark.parametrize(
-    ("config", "steps", "first", "bound"),
-    [
-        (RNNConfig(2, 0, 32, 32), 250, 1.0, 0.02),
-        (RNNConfig(2, 0, 32, 32, residual=False), 250, 1.0, 0.02),
-        (ODERNNConfig(2, 0, 32, 32, dynamics_size=32), 60, 0.5, 0.02),
-        (JumpyRNNConfig(2, 0, 32, 32, epsilon=1e-3), 400, 1.0, 0.1),
-    ],
-    ids=["RNN", "RNN of frames", "ODE-RNN", "JumpyRNN"],
-)
-def test_it_learns_to_continue_lines(config: Any, steps: int, first: float, bound: float) -> None:
-    """Points that all move with one speed (paper, section 3.1), seen for 4 frames of 13."""
-    torch.manual_seed(0)
-    model: Any = make_model(config)
-    generator = torch.Generator().manual_seed(2)
-
-    def lines(batch: int, times: Tensor) -> Tensor:
-        start = torch.rand(batch, 1, 2, generator=generator)
-        start[..., 0] *= not isinstance(config, JumpyRNNConfig)
-        return start + times.view(1, -1, 1) / 13 * torch.tensor([1.0, 0.0])
-
-    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
-    for step in range(steps):
-        optimizer.param_groups[0]["lr"] = 5e-3 * (1 - step / steps)
-        optimizer.zero_grad()
-        u = torch.rand(64, 13, generator=generator)
-        loss, log = model.loss({"obs": lines(64, torch.arange(13.0)), "u": u})
-        loss.backward()
-        optimizer.step()
-    later = torch.arange(3.0 + first, 12.5, first)
-    test = lines(128, torch.cat([torch.arange(4.0), later]))
-    with torch.no_grad():
-        imagined = model.imagine(model.observe(test[:, :4]), later - 3.0)
-    error = (imagined.obs - test[:, 4:]).square().mean()
-    assert error < bound * (test[:, 3:4] - test[:, 4:]).square().mean(), "better than standing"
-    if isinstance(config, JumpyRNNConfig):
-        # Ticks at the 4 context frames, then one jump to the end: 12 frames in 4 ticks are 3.
-        assert float(log["mean_jump"]) > 2.5
-        assert 9 * 128 / float(imagined.ticks.sum()) > 3.0
-
-
-def test_gru_update_equals_torch() -> None:
-    cell = nn.GRUCell(5, 7).double()
-    inputs, hidden = torch.randn(4, 5).double(), torch.randn(4, 7).double()
-    gates = nn.functional.linear(inputs, cell.weight_ih, cell.bias_ih)
-    ours = gru_update(gates, hidden, cell.weight_hh, cell.bias_hh)
-    torch.testing.assert_close(ours, cell(inputs, hidden), rtol=0, atol=1e-14)
-
-
-def test_residual_mlp_with_zero_inner_layers_is_a_two_layer_network() -> None:
-    network = ResidualMLP(3, 2, hidden=5)
-    for parameter in network.inner.parameters():
-        nn.init.zeros_(parameter)
-    inputs = torch.randn(4, 3)
-    torch.testing.assert_close(network(inputs), network.last(network.first(inputs).relu()))
-    assert len(network.inner) == 2
-    with pytest.raises(ValueError, match="layers must be at least 2"):
-        ResidualMLP(3, 2, layers=1)

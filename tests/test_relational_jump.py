@@ -108,17 +108,6 @@ def test_the_risk_of_a_pair_is_that_of_both_bodies() -> None:
     torch.testing.assert_close(risks([0, 1, 2]) - alone, both)
 
 
-def test_the_risk_of_a_curved_line_is_that_of_how_bodies_move_there() -> None:
-    model = make()
-    line = model._line_of(model.tick(model.observe(film().flatten(2))))
-    ahead = torch.arange(1.0, 6.0).double()
-    obs, moves, curve = model._along(line, ahead)
-    torch.testing.assert_close(moves[:, 1:], obs.diff(dim=1))
-    later = model._along(line, ahead[2:])
-    for part, wanted in zip(later, (obs, moves, curve), strict=True):
-        torch.testing.assert_close(part, wanted[:, 2:])
-
-
 @pytest.mark.parametrize("config", [SMALL, ENTITIES])
 def test_other_bodies_count_one_by_one(config: RelationalJumpConfig) -> None:
     """A third body that is far away changes little if two alone were learned from."""
@@ -170,26 +159,6 @@ def test_where_nothing_happens_velocity_is_the_last_displacement() -> None:
     further = frames[:, -1] + 7.0 * (frames[:, -1] - frames[:, -2])
     torch.testing.assert_close(imagine(model, frames)[:, 2], further)
     assert torch.equal(make().observe(film(frames=9).flatten(2)).hidden, seen_last_four(9))
-
-
-def test_the_next_tick_reads_how_bodies_move_at_the_end_of_a_curved_line(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    model = make()
-    state = model.tick(model.observe(film().flatten(2)))
-    last, end = (model.leap(state, torch.full((2,), t, dtype=torch.float64)) for t in (4.0, 5.0))
-    read = []
-
-    def tick(*parts: Any) -> Any:
-        read.append(parts)
-        return RelationalJump._tick(model, *parts)
-
-    monkeypatch.setattr(model, "_tick", tick)
-    model.tick(end)
-    obs, velocity = read[0][:2]
-    torch.testing.assert_close(obs, end.obs.unflatten(1, (3, 2)))
-    torch.testing.assert_close(velocity, (end.obs - last.obs).unflatten(1, (3, 2)))
-    assert not torch.allclose(velocity.flatten(1), state.velocity[:, :6], atol=1e-3)
 
 
 def test_a_risk_that_was_ruled_out_can_still_be_learned() -> None:

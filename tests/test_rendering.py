@@ -1,7 +1,6 @@
 """Pictures of the table: what there is to see, what is where, no display, and the window."""
 
 import copy
-import itertools
 import os
 import pickle
 import subprocess
@@ -18,10 +17,9 @@ from numpy.typing import NDArray
 
 import jumpy_mbrl  # noqa: F401  (registers the environments)
 from jumpy_mbrl.envs import rendering
-from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.envs.pixels import BLUE, FELT, GREY, TAN, TARGET
 from jumpy_mbrl.envs.rendering import draw_table, draw_view
-from jumpy_mbrl.envs.scene import TRAIL_FRAMES, Arrow, Layout, Path, Scene, View
+from jumpy_mbrl.envs.scene import Layout, Path, View
 
 CORNER = (0.8, 1.0, 0.0, 0.2)
 LONE = np.array([[0.5, 0.5]])
@@ -75,65 +73,6 @@ def test_balls_and_target_are_where_they_should_be(size: int) -> None:
     assert_color(picture, 0.1, 0.1, FELT)
 
 
-def test_the_ball_is_as_large_as_its_radius() -> None:
-    for radius in (0.05, 0.1, 0.2):
-        picture = draw_table([[0.5, 0.5]], None, radius=radius).astype(float)
-        red, green, blue = np.moveaxis(picture, 2, 0)
-        ball = (red > green) | (blue > 150)  # tan, or the light on it; the felt is neither
-        assert ball.mean() == pytest.approx(np.pi * radius**2, rel=0.03)
-
-
-def test_the_object_ball_lies_over_the_target_and_shades_the_felt() -> None:
-    assert_color(draw_table([[0.3, 0.3], [0.9, 0.1]], CORNER), 0.93, 0.07, BLUE)
-    shaded = draw_table([[0.5, 0.5]])
-    assert pixel(shaded, 0.59, 0.43).sum() < pixel(shaded, 0.1, 0.1).sum() - 20
-
-
-def test_motion_by_a_fraction_of_a_pixel_is_visible() -> None:
-    pictures = [draw_table([[0.5 + k / (4 * 64), 0.5]], size=64) for k in range(4)]
-    assert len({picture.tobytes() for picture in pictures}) == 4
-    assert np.array_equal(pictures[0], draw_table([[0.5, 0.5]], size=64))
-
-
-def test_a_dashed_line_has_gaps_and_a_faint_one_lets_through() -> None:
-    points = [[0.1, 0.5], [0.9, 0.5]]
-    dashed = draw_table([], paths=[Path(points, width=0.02, dash=0.1)])
-    for x, color in ((0.15, (255, 255, 255)), (0.25, FELT), (0.35, (255, 255, 255)), (0.45, FELT)):
-        assert_color(dashed, x, 0.5, color)
-    faint = draw_table([], paths=[Path(points, width=0.02, opacity=0.5)])
-    assert pixel(faint, 0.5, 0.5) == pytest.approx((np.array(FELT) + 255) / 2, abs=2)
-    fading = draw_table([], paths=[Path(points, width=0.02, fade=True)])
-    shares = [pixel(fading, x, 0.5)[0] for x in (0.3, 0.5, 0.7)]
-    assert FELT[0] < shares[0] < shares[1] < shares[2] < 255
-
-
-def test_a_line_is_as_wide_and_as_long_as_told_at_every_angle() -> None:
-    for angle in (0.0, 0.4, np.pi / 4, 1.2, np.pi / 2):
-        end = 0.5 + 0.4 * np.array([np.cos(angle), np.sin(angle)])
-        half = np.array([[0.5, 0.5], (0.5 + end) / 2, end])  # a point on the way changes nothing
-        pictures = [
-            draw_table([], paths=[Path(points, (255, 255, 255), width=0.02)])
-            for points in (half, half[::2])
-        ]
-        np.testing.assert_array_equal(pictures[0], pictures[1])
-        drawn = pictures[0].astype(float)[..., 0] - draw_table([]).astype(float)[..., 0]
-        area = drawn.sum() / (255 - FELT[0]) / 512**2
-        assert area == pytest.approx(0.4 * 0.02 + np.pi * 0.01**2, rel=0.02)
-
-
-def test_paths_lie_over_the_balls() -> None:
-    line = Path([[0.1, 0.5], [0.9, 0.5]], color=(250, 0, 250), width=0.02)
-    dots = Path([[0.2, 0.2], [0.8, 0.8]], color=(255, 255, 0), width=0, dots=True, dot_radius=0.03)
-    picture = draw_table([[0.5, 0.5]], CORNER, paths=[line, dots])
-    for x in (0.15, 0.5, 0.85):
-        assert_color(picture, x, 0.5, line.color)
-    assert_color(picture, 0.2, 0.2, dots.color)
-    assert_color(picture, 0.8, 0.8, dots.color)
-    assert_color(picture, 0.7, 0.7, FELT)
-    empty = draw_table([], None, paths=[Path([])])
-    assert_color(empty, 0.5, 0.5, FELT)
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -161,67 +100,6 @@ def test_the_environment_draws_what_it_holds() -> None:
         np.testing.assert_array_equal(picture[TABLE, TABLE], expected)
     env.close()
     env.close()
-
-
-def test_the_picture_follows_the_balls_and_tells_the_score() -> None:
-    pictures = [played(frames).render() for frames in range(7)]
-    for before, after in itertools.pairwise(pictures):
-        assert (before[TABLE, TABLE] != after[TABLE, TABLE]).any()
-        assert (before[560:] != after[560:]).any()  # the number of the frame
-        np.testing.assert_array_equal(before[:20], after[:20])  # the rail
-
-
-def test_a_shot_leaves_a_ring_and_an_arrow_for_a_while() -> None:
-    env = played(3, positions=[[0.3, 0.5], [0.3, 0.85]], velocities=STILL)
-    assert_color(env.render()[TABLE, TABLE], 0.5, 0.5, FELT)
-    env.step([1.0, 0.0])
-    picture = env.render()[TABLE, TABLE]
-    for where in ((0.65, 0.5), (0.706, 0.515)):  # its shaft, and its head beside it
-        assert_color(picture, *where, (255, 246, 224))
-    assert_color(picture, 0.65, 0.515, FELT)
-    assert pixel(picture, 0.201, 0.5).sum() > np.sum(FELT) + 60  # the ring
-    for _ in range(8):
-        env.step([0.0, 0.0])
-    assert_color(env.render()[TABLE, TABLE], 0.201, 0.5, FELT)
-
-
-def test_a_ball_has_a_fading_trail_of_its_own_colour() -> None:
-    env = played(5, positions=[[0.2, 0.2], [0.2, 0.7]], velocities=[[0, 0], [1.2, 0]])
-    picture = env.render()[TABLE, TABLE]  # the object ball went from x = 0.2 to 0.5
-    blue = [pixel(picture, x, 0.7)[2] - FELT[2] for x in (0.15, 0.26, 0.31, 0.36)]
-    assert blue[0] == pytest.approx(0.0, abs=1.0)
-    assert blue[1] + 3 < blue[2] < blue[3] - 3
-    assert_color(picture, 0.5, 0.2, FELT)
-
-
-def test_a_reached_target_is_edged() -> None:
-    missed, reached = (draw_view(View(LONE, CORNER, is_success=won)) for won in (False, True))
-    assert_color(missed[TABLE, TABLE], 0.802, 0.1, TARGET)
-    assert_color(reached[TABLE, TABLE], 0.802, 0.1, (255, 205, 96))
-    assert_color(reached[TABLE, TABLE], 0.9, 0.1, TARGET)
-
-
-@pytest.mark.parametrize("size", [(560, 608), (300, 900), (900, 300), (40, 40), (3, 2), (1, 1)])
-@pytest.mark.parametrize("hint", [None, "help"])
-def test_views_fit_any_picture(size: tuple[int, int], hint: str | None) -> None:
-    width, height = size
-    view = View(
-        np.array([[0.1, 0.1], [0.9, 0.9]]),
-        CORNER,
-        trails=[np.array([[0.5, 0.5], [0.1, 0.1]])],
-        paths=[Path([[0.0, 0.0], [1.0, 1.0]], dash=0.02, dots=True)],
-        arrow=Arrow((0.1, 0.1), (-1.0, -1.0)),
-        left="left",
-        middle="middle",
-        right="right",
-        hint=hint,
-    )
-    picture = draw_view(view, width, height)
-    assert picture.shape == (height, width, 3)
-    layout = Layout(width, height, hint is not None)
-    if layout.side > 100:
-        column, row = layout.to_picture(0.3, 0.7)
-        assert np.linalg.norm(picture[int(row), int(column)] - np.array(FELT)) < FAR
 
 
 def test_pictures_outlive_a_quit_of_pygame() -> None:
@@ -352,13 +230,6 @@ def test_an_environment_with_a_window_can_be_copied_and_pickled(shown: list[View
 # What there is to see of an episode
 
 
-def test_the_natural_layout_has_a_felt_of_512_pixels() -> None:
-    layout = Layout.natural()
-    assert (layout.width, layout.height) == (560, 608)
-    assert (layout.left, layout.top, layout.side, layout.rail) == (24, 24, 512, 24)
-    assert Layout.natural(has_hint=True).height == 632
-
-
 @pytest.mark.parametrize("size", [(560, 608), (1120, 1216), (300, 900), (901, 303), (57, 64)])
 @pytest.mark.parametrize("has_hint", [False, True])
 def test_everything_lies_inside_the_picture_and_back(size: tuple[int, int], has_hint: bool) -> None:
@@ -383,41 +254,6 @@ def test_a_trail_reaches_the_wall_that_the_ball_met_between_two_frames() -> None
     np.testing.assert_allclose(view.trails[0][0], [0.8, 0.5])
     np.testing.assert_allclose(view.trails[0][-1], view.positions[0])
     np.testing.assert_allclose(view.trails[1], np.tile([0.3, 0.2], (len(view.trails[1]), 1)))
-
-
-def test_a_trail_is_as_old_as_it_may_be() -> None:
-    view = view_after(20, (1.0, 0.0), positions=[[0.1, 0.5], [0.5, 0.9]], velocities=STILL)
-    length = np.hypot(*np.diff(view.trails[0], axis=0).T).sum()
-    assert length == pytest.approx(TRAIL_FRAMES * 0.05 * 1.2, rel=0.02)
-
-
-def test_inelastic_tables_have_trails_from_frame_to_frame() -> None:
-    view = view_after(20, (1.0, 0.3), config={"restitution": 0.5})
-    assert len(view.trails[0]) == TRAIL_FRAMES + 1
-
-
-def test_a_ball_that_was_put_elsewhere_leaves_no_trail_across_the_table() -> None:
-    scene = Scene(TableConfig(num_balls=1))
-    scene.start([0.2, 0.2], (0.8, 1.0, 0.0, 0.2))
-    scene.step([0.25, 0.2], [1.0, 0.0])
-    scene.step([0.75, 0.7], [1.0, 0.0])  # from (0.7, 0.7), not from (0.25, 0.2)
-    trail = scene.view().trails[0]
-    assert trail[:, 0].min() > 0.7
-    np.testing.assert_allclose(trail[:, 1], 0.7)
-
-
-def test_the_arrow_shows_the_shot_where_it_was_played_and_fades() -> None:
-    assert view_after(3, (0.5, -0.5)).arrow is None
-    still = {"positions": [[0.3, 0.5], [0.3, 0.85]], "velocities": STILL}
-    opacities = []
-    for frames in range(4, 12):
-        arrow = view_after(frames, (0.5, -0.5), **still).arrow
-        assert arrow.centre == (0.3, 0.5)
-        assert arrow.impulse == (0.5, -0.5)
-        opacities.append(arrow.opacity)
-    assert opacities == sorted(opacities, reverse=True)
-    assert opacities[0] == 1.0
-    assert view_after(12, (0.5, -0.5), **still).arrow is None
 
 
 def test_the_score_line() -> None:

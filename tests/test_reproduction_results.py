@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from jumpy_mbrl.lab.reproduce import table
-from jumpy_mbrl.lab.reproduce.results import CAPACITY, PAGE, SAMPLES, TABLE, Results
+from jumpy_mbrl.lab.reproduce.results import CAPACITY, SAMPLES, TABLE, Results
 
 
 def result_of(drawn: float | None = None, seed: int = 0, **entry: Any) -> dict[str, Any]:
@@ -104,12 +104,3 @@ def test_quick_and_real_results_never_mix(tmp_path: Path, name: str, quick: bool
     report = found.table if name == TABLE else found.capacity
     assert report.read()["quick"] is quick
     assert ("mean nothing" in (report.read()["note"] or "")) is quick
-
-
-def test_the_page_is_the_text(tmp_path: Path) -> None:
-    results = Results(tmp_path, quick=True)
-    results.add("lines", "rnn", FAILED)
-    text = results.write_page()
-    assert (tmp_path / PAGE).read_text(encoding="utf-8") == text
-    assert "| lines | rnn | failed: seed 0: OSError: disk full |" in text
-    assert "figures mean nothing" in text

@@ -76,20 +76,6 @@ def test_without_actions_the_future_lasts_to_the_end() -> None:
         assert batch["action"].shape == (500, source.action.shape[2])
 
 
-def test_early_moments_are_drawn_more_often_and_noise_is_normal() -> None:
-    batch = draw(WindowSampler(numbered()), 40_000)
-    now = (T - 1 - batch["length"]).long()
-    counts = torch.bincount(now, minlength=T)
-    assert counts[:3].tolist() == [0, 0, 0] and int(counts[T - 1]) == 0
-    # now = 3 + floor(8 u^2), so P(now - 3 < k) = sqrt(k / 8).
-    share = counts[3:11].cumsum(0) / 40_000
-    torch.testing.assert_close(share, (torch.arange(1.0, 9.0) / 8).sqrt(), atol=0.01, rtol=0)
-    rows = (batch["window"][:, 0, 0] / 100).long()
-    assert int(torch.bincount(rows, minlength=30).min()) > 1100
-    moments = [float(batch["noise"].mean()), float(batch["noise"].std())]
-    assert moments == pytest.approx([0.0, 1.0], abs=0.02)
-
-
 def test_moments_are_those_of_real_frames_in_proportion() -> None:
     source = ended()
     batch = draw(WindowSampler(source, window=4), 13_000)

@@ -89,16 +89,6 @@ def test_standard_error_is_that_of_the_mean_over_sequences() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("batch_size", [5, 1000])
-def test_it_agrees_with_validate(kind: str, batch_size: int) -> None:
-    sequences, model = data_of("billiards2d"), small(kind, 4)
-    expected = validate(model, sequences)
-    found = score(model, sequences, batch_size)
-    assert found.sample_mse == pytest.approx(expected["mse"], rel=1e-5)
-    assert found.mean_jump == expected["mean_jump"] == 41 / found.ticks
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("batch_size", [5, 1000])
 @torch.no_grad()
 def test_sequences_that_end_early_are_compared_up_to_their_ends(kind: str, batch_size: int) -> None:
     whole, model = data_of("billiards2d"), small(kind, 4)
@@ -201,38 +191,17 @@ def test_times_and_ticks_are_on_the_clock_of_the_sequence(kind: str) -> None:
     assert torch.equal(sample(model, spoilt, None, 4, times).obs, found.obs), "what is not shown"
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("context_frames", [2, 3, 10, 45])
-def test_any_context_frames_that_the_model_can_use(context_frames: int, kind: str) -> None:
-    obs, times = frames_of("billiards2d", 3), [context_frames - 1.0, context_frames + 0.5]
-    found = sample(small(kind, 4), obs, None, context_frames, times)
-    assert found.obs.shape == (3, 2, 4) and bool(found.obs.isfinite().all())
-    assert torch.allclose(found.state.obs, found.obs[:, -1], atol=1e-5)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_gradients_lead_to_the_frames_shown_alone(kind: str) -> None:
-    obs = frames_of("circles", 2).requires_grad_()
-    sample(small(kind, 2), obs, None, 2, [4.0]).obs.sum().backward()
-    assert obs.grad is not None and bool((obs.grad[:, 1] != 0).any())
-    assert bool((obs.grad[:, 2:] == 0).all())
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"context_frames": 0}, "context_frames to be an integer of at least 1, got 0"),
         ({"context_frames": 26}, "from 1 to 25, the number of frames .* got 26"),
-        ({"context_frames": 2.0}, "context_frames to be an integer of at least 1, got 2.0"),
-        ({"context_frames": True}, "context_frames to be an integer of at least 1, got True"),
         ({"context_frames": 1}, "at least 2 frames, got 1"),
         ({"times": [2.9]}, "must not lie before the last frame shown, which is 3, got 2.9"),
-        ({"times": [-1.0, 5.0]}, "must not lie before the last frame shown"),
         ({"times": [4.0, float("nan")]}, "times must be finite"),
         ({"times": [float("inf")]}, "times must be finite"),
         ({"times": [5.0, 4.0]}, "ascending order"),
         ({"times": []}, "non-empty"),
-        ({"obs": torch.zeros(25, 2)}, r"obs must have shape \(B, T, D\), got \(25, 2\)"),
         ({"obs": torch.zeros(1, 25, 3)}, r"obs must have shape \(B, T, 2\)"),
         ({"obs": torch.full((1, 25, 2), torch.nan)}, "NaN or infinity"),
         ({"action": torch.zeros(1, 3, 0)}, r"action must have shape \(1, 25, 0\) .* \(1, 3, 0\)"),

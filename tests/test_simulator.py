@@ -37,13 +37,6 @@ def test_ticks_are_collisions() -> None:
     torch.testing.assert_close(imagined.tick_times, torch.tensor([[4.0, 12.0, 20.0, 28.0]]))
 
 
-def test_a_shot_is_clipped() -> None:
-    model = SimulatorModel()
-    state = model.state_from(torch.tensor([[0.5, 0.5, 0.2, 0.2]]), torch.full((1, 4), 0.055))
-    after = model.tick(state, torch.tensor([[1.0, -0.5]])).hidden[0, 4:]
-    torch.testing.assert_close(after, torch.tensor([0.09, 0.025, 0.055, 0.055]))
-
-
 def test_slow_contacts_are_slow_in_time_units() -> None:
     """A contact is slow below 1e-3 sides per time unit, which are 5e-5 sides per frame."""
     model = SimulatorModel(TableConfig(num_balls=1, restitution=0.5))
@@ -51,20 +44,6 @@ def test_slow_contacts_are_slow_in_time_units() -> None:
         state = model.state_from(torch.tensor([[0.9, 0.5]]), torch.tensor([[speed * 0.05, 0.0]]))
         after = model.tick(state).hidden[0, 2]
         torch.testing.assert_close(float(after), -share * speed * 0.05, rtol=1e-6, atol=0.0)
-
-
-def test_gradient_of_a_position_with_respect_to_the_shot() -> None:
-    model = SimulatorModel()
-    positions = torch.tensor([[0.2, 0.5, 0.5, 0.53]], dtype=torch.float64)
-    state = model.state_from(positions, torch.zeros(1, 4, dtype=torch.float64))
-    action = torch.tensor([[0.9, 0.1]], dtype=torch.float64, requires_grad=True)
-
-    def final(shot: torch.Tensor) -> torch.Tensor:
-        imagined = model.imagine(state, [12.5], shot)
-        assert imagined.ticks.item() >= 3, "the test should leap over a ball-ball and a wall hit"
-        return imagined.obs
-
-    assert torch.autograd.gradcheck(final, (action,), eps=1e-7, atol=1e-4)
 
 
 @pytest.mark.parametrize(("balls", "understood"), [(1, 0.98), (3, 0.9), (5, 0.7)])

@@ -8,7 +8,6 @@ import pytest
 
 from jumpy_mbrl.commands import main
 from jumpy_mbrl.envs import billiards, physics
-from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.envs.starts import check_positions
 from jumpy_mbrl.lab import soak
 
@@ -102,16 +101,6 @@ def test_growing_memory_fails(run: Run, monkeypatch: pytest.MonkeyPatch) -> None
     code, printed = run("--frames", "500")
     assert code == 1
     assert "memory grew by 20.0 MiB" in printed
-
-
-def test_energy_is_compared_with_that_of_the_last_shot() -> None:
-    config = TableConfig(num_balls=1)
-    velocities = np.array([[1.0, -1.5]])
-    action = np.array([1.0, -3.0], dtype=np.float32)
-    # 1 + 1.2 is clipped to 1.8, and -3 counts as -1: -1.5 - 1.2 is clipped to -1.8.
-    assert soak.struck_energy(velocities, action, config) == pytest.approx(2 * 1.8**2)
-    small = soak.struck_energy(velocities, np.array([0.5, 0.0], np.float32), config)
-    assert small == pytest.approx(1.6**2 + 1.5**2)
 
 
 @pytest.mark.parametrize("argv", [("--frames", "0"), ("--seconds", "0"), ("--seconds", "nan")])

@@ -15,7 +15,6 @@ from jumpy_mbrl.envs.pixels import PRESETS, draw_pixels
 from jumpy_mbrl.models import SpriteJump, SpriteJumpConfig, from_pretrained
 from jumpy_mbrl.models.bodies.sprites import Sprites
 from jumpy_mbrl.training import TrainingConfig, train
-from jumpy_mbrl.training.checkpoint import Checkpoint
 
 SIZE = 28
 
@@ -48,56 +47,6 @@ def test_what_is_drawn_is_read_again() -> None:
         pictures = sprites.draw(places)
         assert pictures.shape == (300, SIZE * SIZE)
         torch.testing.assert_close(sprites.read(pictures), places, rtol=0, atol=2e-4)
-
-
-def test_pictures_of_many_times_are_drawn_at_once() -> None:
-    sprites, places = discs(), apart(6).view(2, 3, 4)
-    with torch.no_grad():
-        pictures = sprites.draw(places)
-        assert pictures.shape == (2, 3, SIZE * SIZE)
-        torch.testing.assert_close(pictures[1, 2], sprites.draw(places[1, 2]))
-
-
-def test_a_shift_by_a_pixel_shifts_the_picture() -> None:
-    sprites = discs(num_bodies=1)
-    places = torch.tensor([[0.4, 0.6], [0.4 + 1 / SIZE, 0.6 + 2 / SIZE]])
-    with torch.no_grad():
-        first, second = sprites.draw(places).view(2, SIZE, SIZE)
-    torch.testing.assert_close(first.roll((-2, 1), (0, 1)), second, rtol=0, atol=1e-5)
-
-
-def test_the_first_row_is_the_top() -> None:
-    sprites = discs(num_bodies=1)
-    with torch.no_grad():
-        picture = sprites.draw(torch.tensor([[0.5, 0.9]])).view(SIZE, SIZE)
-    assert picture[:6].mean() > picture[-6:].mean() + 0.05
-
-
-def test_drawing_is_differentiable_in_the_places() -> None:
-    sprites = discs().double()
-    # Within one piece of the cover, which is a polygon, differences are exact enough.
-    places = apart(1).double().requires_grad_()
-    weights = torch.randn(SIZE * SIZE, dtype=torch.float64, generator=torch.Generator())
-    (sprites.draw(places) @ weights).sum().backward()
-    assert places.grad is not None
-    for k in range(4):
-        nudge = 1e-7 * torch.eye(4, dtype=torch.float64)[k]
-        with torch.no_grad():
-            rise = (sprites.draw(places + nudge) - sprites.draw(places - nudge)) @ weights
-        assert float(rise) / 2e-7 == pytest.approx(float(places.grad[0, k]), rel=1e-3, abs=1e-3)
-
-
-def test_reading_is_differentiable_in_the_pictures() -> None:
-    sprites, places = discs(), apart(1)
-    pictures = sprites.draw(places).detach().requires_grad_()
-    read = sprites.read(pictures)
-    read[0, 0].backward()
-    assert pictures.grad is not None
-    # Light to the right of the first ball pulls it to the right, light to the left to the left.
-    x = (torch.arange(SIZE) + 0.5) / SIZE
-    near = (x - places[0, 0]).abs() < 0.12
-    gradient = pictures.grad.view(SIZE, SIZE).sum(dim=0)
-    assert gradient[near & (x > places[0, 0])].sum() > 0 > gradient[near & (x < places[0, 0])].sum()
 
 
 def test_bodies_on_a_line_have_one_coordinate() -> None:
@@ -242,31 +191,3 @@ def test_the_loss_changes_nothing() -> None:
     loss, log = model.loss({"pictures": films(2, 1)[0, :2]})
     assert log.keys() == {"redrawn"} and loss > 0
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-
-
-@pytest.mark.parametrize("stop", [30, 55], ids=["while looking", "afterwards"])
-def test_an_interrupted_run_ends_with_the_same_bytes(
-    finished: Path, tmp_path: Path, stop: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class KilledError(Exception):
-        pass
-
-    loss = SpriteJump.loss
-    calls = []
-
-    def dying(self: SpriteJump, batch: dict[str, Tensor]) -> object:
-        calls.append("pictures" in batch)
-        if len(calls) > stop:
-            raise KilledError
-        return loss(self, batch)
-
-    folder = tmp_path / "run"
-    monkeypatch.setattr(SpriteJump, "loss", dying)
-    with pytest.raises(KilledError):
-        train(RUN, folder, progress=False)
-    monkeypatch.setattr(SpriteJump, "loss", loss)
-    assert sum(calls) == min(stop + 1, 50), "then events"
-    assert Checkpoint.load(folder / "checkpoint.safetensors").step == stop // 25 * 25
-    train(RUN, folder, resume=True, progress=False)
-    for name in ("checkpoint.safetensors", "best/model.safetensors"):
-        assert (folder / name).read_bytes() == (finished / name).read_bytes(), name

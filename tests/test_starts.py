@@ -101,15 +101,6 @@ def test_a_float32_observation_can_be_handed_back() -> None:
         env.reset(options={"positions": obs.reshape(3, 2)})
 
 
-def test_a_full_table_needs_given_positions() -> None:
-    spots = (np.arange(5) + 0.5) / 5
-    grid = np.stack(np.meshgrid(spots, spots), -1).reshape(-1, 2)
-    env = make(num_balls=25, start="rest", config={"radius": 0.099})
-    env.reset(seed=0, options={"positions": grid})
-    with pytest.raises(ValueError, match=r"num_balls=25 and radius=0.099.*give the positions"):
-        env.reset(seed=0)
-
-
 @pytest.mark.parametrize(("way", "balls"), [("x", 2), ("y", 3), ("x", 4), ("diagonal", 3)])
 @pytest.mark.parametrize("room", [0.0, 1e-15, 1e-12, 1e-9, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3])
 def test_a_row_that_fills_the_table_is_refused_and_all_others_can_be_played(

@@ -14,7 +14,6 @@ from jumpy_mbrl.data.dataset import DatasetConfig, make_dataset
 from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.envs.starts import sample_tables
 from jumpy_mbrl.models.base import Imagined, State
-from jumpy_mbrl.models.bodies.event_jump import EventJump, EventJumpConfig
 from jumpy_mbrl.models.bodies.placement import LineSimulator
 from jumpy_mbrl.models.bodies.simulator import SimulatorModel
 from jumpy_mbrl.models.bodies.state_estimation import bounded, smooth
@@ -86,20 +85,6 @@ def test_four_frames_foretell_the_next_ones(frames: Tensor) -> None:
     assert float((error < 1e-5).float().mean()) > 0.985
 
 
-def test_actions_on_the_way_are_taken_into_account() -> None:
-    # The cue ball rests for two frames, is then shot at, and hits the wall after the third.
-    x = torch.tensor([0.84, 0.84, 0.84, 0.9 - 0.0, 0.84])
-    obs = torch.full((1, 5, 4), 0.3)
-    obs[0, :, 0] = x
-    obs[0, :, 1] = 0.7
-    action = torch.zeros(1, 5, 2)
-    action[0, 2, 0] = 1.0
-    state = SimulatorModel().observe(obs, action)
-    torch.testing.assert_close(
-        state.hidden[0, 4:], torch.tensor([-0.06, 0.0, 0.0, 0.0]), atol=1e-5, rtol=0
-    )
-
-
 # -- when something happens in every interval ----------------------------------------------------
 
 
@@ -160,17 +145,6 @@ def test_few_tables_are_misread(config: TableConfig, count: int, misread: int) -
     assert int((error > 1e-3).sum()) <= misread
 
 
-def test_on_a_line_hardly_any_is_misread() -> None:
-    generator = torch.Generator().manual_seed(0)
-    a = 0.1 + 0.5 * torch.rand(2000, generator=generator)
-    b = a + 0.2 + (0.7 - a) * torch.rand(2000, generator=generator)
-    sign = torch.randint(2, (2000, 2), generator=generator) * 2 - 1
-    model = line()
-    obs, expected = film(model, torch.stack([a, b], dim=1), 0.05 * sign)
-    error = (model.velocities_of(model.observe(obs)) - expected).abs().amax(dim=1)
-    assert int((error > 1e-3).sum()) <= 1
-
-
 def test_only_unexplained_rows_are_searched_for() -> None:
     model = Counting()
     easy, _ = easy_table()
@@ -221,16 +195,6 @@ def test_any_number_of_frames(frames_seen: int) -> None:
     found = model.observe(imagined.obs[:, -frames_seen:])
     expected = model.velocities_of(imagined.state)
     torch.testing.assert_close(model.velocities_of(found), expected, atol=1e-5, rtol=0)
-
-
-def test_learned_models_are_searched_with_too() -> None:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = EventJump(EventJumpConfig(hidden_size=8)).double()
-    obs = hard_table()[0].double()
-    state = model.observe(obs)
-    assert state.hidden.dtype == torch.float64 and bool(state.hidden.isfinite().all())
-    assert torch.equal(state.hidden, model.observe(obs).hidden)
 
 
 def test_the_search_is_bounded_and_keeps_what_it_has_found() -> None:

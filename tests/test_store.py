@@ -1,7 +1,8 @@
-"""A file of results that several processes add to, and tables in Markdown."""
+"""A file of results that several processes add to, and pages in Markdown that tell it."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,7 +10,10 @@ from typing import Any
 
 import pytest
 
-from jumpy_mbrl.lab import store
+from jumpy_mbrl.lab import pixel_study, store
+from jumpy_mbrl.lab.learning import study as learning
+from jumpy_mbrl.lab.planner import study as planner
+from jumpy_mbrl.lab.worlds import page, simb
 
 EMPTY: dict[str, Any] = {"format": "ours", "version": 2, "entries": {}}
 
@@ -76,3 +80,22 @@ def test_tables_in_markdown() -> None:
     assert store.markdown(("name", "n"), rows) == lines
     assert store.markdown(("name", "n"), [], names=1) == ["| name | n |", "| --- | ---: |"]
     assert (store.percent(0.5), store.percents((0.4, 0.6))) == ("50.0 %", "40.0 to 60.0")
+
+
+PAGES: dict[str, Callable[[Any], list[str]]] = {
+    "inside/learning": lambda report: [learning.page(report)],
+    "learning/learning": lambda report: [learning.page(report)],
+    "pixels/study": lambda report: pixel_study.page(report["parts"]),
+    "planner/ablation": lambda report: planner._section("ablation", report),
+    "planner/frontier": lambda report: planner._section("frontier", report),
+    "worlds/simb": lambda report: simb.table(report["models"]),
+    "worlds/worlds": lambda report: page.page(report["worlds"]),
+}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_stored_pages_are_what_the_stored_results_say(name: str) -> None:
+    path = Path(__file__).parents[1] / "results" / f"{name}.json"
+    text = "\n".join(PAGES[name](json.loads(path.read_text(encoding="utf-8"))))
+    told = path.parent / ("studies.md" if "planner" in name else f"{path.stem}.md")
+    assert len(text) > 500 and text in told.read_text(encoding="utf-8")

@@ -11,11 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jumpy_mbrl.data import tasks
 from jumpy_mbrl.data.seeds import SPLITS
 from jumpy_mbrl.data.tasks import TASKS, TaskConfig, TaskDataset, make_task
 from jumpy_mbrl.data.weather import Weather, make_weather, weather_sequences
-from jumpy_mbrl.envs.physics import simulate
 from jumpy_mbrl.envs.pixels import PRESETS, draw_pixels
 
 # Frames, frames shown, size of an observation: table 1 and section 3 of the papers.
@@ -30,7 +28,6 @@ SHAPES = {
     "synthetic-weather": (80, 20, 5),
 }
 QUICK = [name for name, task in TASKS.items() if task.source != "weather"]
-RADIUS = 0.1
 
 
 def made(task: str, number: int = 200, **settings: Any) -> np.ndarray:
@@ -89,41 +86,6 @@ def test_circles_have_one_radius_and_a_quarter_of_it_is_run_in_a_frame() -> None
 # -- billiards -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("task", ["billiards1d", "billiards2d"])
-def test_balls_start_with_unit_speed_and_apart(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    given: list[np.ndarray] = []
-
-    def spy(positions: Any, velocities: Any, shots: Any, table: Any) -> Any:
-        given.extend([positions.copy(), velocities.copy(), shots.copy()])
-        return simulate(positions, velocities, shots, table)
-
-    monkeypatch.setattr(tasks, "simulate", spy)
-    obs = made(task, 2000)
-    positions, velocities, shots = given
-    np.testing.assert_allclose(np.linalg.norm(velocities, axis=2), 1.0, rtol=0, atol=1e-15)
-    assert not shots.any()
-    assert positions[..., 1].min() >= RADIUS and positions[..., 1].max() <= 1 - RADIUS
-    apart = np.linalg.norm(positions[:, 0] - positions[:, 1], axis=1)
-    assert apart.min() >= 2 * RADIUS - 1e-12
-    first = positions[..., 1] if task == "billiards1d" else positions.reshape(2000, 4)
-    np.testing.assert_allclose(obs[:, 0], first, atol=1e-7)
-    if task == "billiards1d":
-        assert np.all(positions[..., 0] == 0.5) and not velocities[..., 0].any()
-        assert np.mean(velocities[..., 1] > 0) == pytest.approx(0.5, abs=0.04)
-    else:
-        assert np.abs(velocities.mean(axis=0)).max() < 0.06
-
-
-def test_the_second_ball_is_uniform_over_the_room_that_the_first_leaves() -> None:
-    a, b = made("billiards1d", 20_000)[:, 0].astype(np.float64).T
-    assert a.mean() == pytest.approx(0.5, abs=0.01)
-    assert a.std() == pytest.approx(0.8 / np.sqrt(12), abs=0.01)
-    below, above = np.maximum(a - 0.3, 0.0), np.maximum(0.7 - a, 0.0)
-    room = np.where(b < a, b - 0.1, below + b - a - 0.2)
-    share = np.sort(room / (below + above))
-    assert np.abs(share - np.linspace(0, 1, len(share))).max() < 0.02
-
-
 @pytest.mark.parametrize("axes", [1, 2])
 def test_pictures_show_the_balls_of_the_same_seed(axes: int) -> None:
     pictures = made(f"pixel-billiards{axes}d", 4, seed=7)
@@ -176,16 +138,6 @@ def test_measured_weather_is_read_from_its_file(tmp_path: Path) -> None:
     assert len(make_task(TaskConfig("weather", 2, csv=path))) == 2
 
 
-def test_weather_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
-    short = write_csv(make_weather(2, np.random.default_rng(3)), tmp_path / "short.csv")
-    for csv, message in (
-        (str(tmp_path / "nowhere.csv"), r"nowhere\.csv"),
-        (short, r"cannot cut .*short\.csv into .* at least 6 sequences.*"),
-    ):
-        with pytest.raises(ValueError, match=f"{message}; the real file is at https://"):
-            make_task(TaskConfig("weather", csv=csv))
-
-
 # -- configs -------------------------------------------------------------------------------------
 
 
@@ -206,11 +158,7 @@ def test_configs_survive_json(config: TaskConfig) -> None:
     ("settings", "message"),
     [
         ({"task": "line"}, "unknown task 'line'.*did you mean 'lines'"),
-        ({"num_sequences": 0}, "num_sequences to be an integer of at least 1, got 0"),
-        ({"num_sequences": 2.0}, "of at least 1, got 2.0"),
         ({"num_sequences": True}, "of at least 1, got True"),
-        ({"seed": -1}, "expected seed to be an integer in .*got -1"),
-        ({"split": "test"}, "unknown split 'test'"),
         ({"task": "weather"}, "needs csv, .*take the task 'synthetic-weather'; .* https://"),
         ({"task": "lines", "csv": "a.csv"}, "csv for the task 'weather' only, got it for 'lines'"),
         ({"sequences": 4}, "unknown task setting 'sequences'.*did you mean 'num_sequences'"),

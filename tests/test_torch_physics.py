@@ -121,18 +121,6 @@ def test_pair_events_are_numbered_as_triu_indices() -> None:
         torch.testing.assert_close(w[0, j], v[0, i], atol=1e-14, rtol=0)
 
 
-def test_corner_is_two_wall_events_in_order() -> None:
-    p, v = table((0.7, 0.7, 1.0, 1.0))
-    time, event = next_event(p, v, R)
-    assert event.item() == 0
-    p, v = p + v * time, resolve(p, v, event)
-    time, event = next_event(p, v, R)
-    assert event.item() == 1 and time.item() == pytest.approx(0, abs=1e-15)
-    q, w = advance(*table((0.7, 0.7, 1.0, 1.0)), 0.5, R)
-    torch.testing.assert_close(q, torch.full_like(q, 0.6))
-    assert w.tolist() == [[[-1.0, -1.0]]]
-
-
 def test_a_ball_just_past_a_wall_turns_only_if_it_moves_outwards() -> None:
     p, v = table((0.9 + 1e-15, 0.5, 1.0, 0.0))
     time, event = next_event(p, v, R)
@@ -147,14 +135,6 @@ def test_overlapping_balls_part_at_once() -> None:
     assert (time.item(), event.item()) == (0.0, 4)
     assert torch.equal(advance(p, v, 0.1, R)[1][0, :, 0], torch.tensor([0.0, 1.0], dtype=F64))
     assert next_event(p, -v, R)[1].item() == 0  # already parting: the wall is next
-
-
-def test_an_event_exactly_at_the_end_belongs_to_the_next_call() -> None:
-    p, v = table((0.4, 0.5, 1.0, 0.0))
-    q, w = advance(p, v, 0.5, R)
-    assert q[0, 0, 0] == 0.9 and torch.equal(w, v)
-    assert torch.equal(simulate(p, v, torch.tensor([0.5, 1.0]), R)[1][:, 0], v)
-    assert torch.equal(advance(q, w, 0.1, R)[1], -v * torch.tensor([1.0, -1.0], dtype=F64))
 
 
 # --- Against the scalar kernel, and against itself ----------------------------------------------
@@ -174,20 +154,6 @@ def test_agrees_with_the_scalar_kernel(balls: int, seed: int) -> None:
     growth = max(float((a - b).abs().max()) for a, b in zip(nudged, expected, strict=True)) / size
     assume(growth < 1e5)
     torch.testing.assert_close(advance(p, v, 1.0, R), expected, atol=1e-9, rtol=0)
-
-
-@given(balls=st.integers(1, 6), seed=st.integers(0, 2**32 - 1))
-@settings(max_examples=20, deadline=None)
-def test_keeps_energy_and_never_overlaps(balls: int, seed: int) -> None:
-    p, v = random_tables(seed, 4, balls)
-    times = torch.linspace(0, 3, 31, dtype=F64)
-    q, w = simulate(p, v, times, R)
-    energy = v.square().sum((1, 2))[:, None].expand(-1, 31)
-    torch.testing.assert_close(w.square().sum((2, 3)), energy, rtol=1e-12, atol=0)
-    assert q.min() >= R - 1e-12 and q.max() <= 1 - R + 1e-12
-    if balls > 1:
-        distances = torch.stack([torch.pdist(frame) for frame in q.flatten(0, 1)])
-        assert distances.min() >= 2 * R - 1e-12
 
 
 def test_simulate_reads_what_advance_reaches_at_any_times_in_any_order() -> None:
@@ -227,19 +193,6 @@ def test_dropping_finished_tables_changes_neither_results_nor_gradients(
     monkeypatch.setattr(torch_physics, "_COMPACT_FROM", 1)
     monkeypatch.setattr(torch_physics, "_COMPACT_BELOW", 1.0)
     torch.testing.assert_close(play(), whole, atol=1e-9, rtol=1e-9)
-
-
-def test_building_blocks_make_the_same_rollout_as_advance() -> None:
-    p, v = random_tables(4, 10, 4)
-    expected_p, expected_v = advance(p, v, 0.9, R)
-    left = torch.full((10,), 0.9, dtype=F64)
-    while bool((left > 0).any()):
-        time, event = next_event(p, v, R)
-        step = torch.minimum(time, left)
-        p = p + v * step[:, None, None]
-        v = resolve(p, v, event.masked_fill(time >= left, -1))
-        left = left - step
-    torch.testing.assert_close((p, v), (expected_p, expected_v), atol=1e-10, rtol=0)
 
 
 def test_an_empty_batch_and_inference_mode_work() -> None:
@@ -303,14 +256,6 @@ def test_gradcheck_of_simulate_in_every_argument() -> None:
         return simulate(p, v, times, R)
 
     assert torch.autograd.gradcheck(play, inputs, eps=1e-7, atol=1e-5)
-
-
-def test_gradient_with_respect_to_the_duration_is_the_velocity() -> None:
-    p, v = random_tables(6, 8, 2)
-    duration = torch.full((8,), 0.7, dtype=F64, requires_grad=True)
-    q, w = advance(p, v, duration, R)
-    (gradient,) = torch.autograd.grad(q[:, 1, 0].sum(), duration)
-    torch.testing.assert_close(gradient, w[:, 1, 0])
 
 
 def test_corners_have_the_gradient_of_two_folds() -> None:

@@ -132,19 +132,6 @@ def test_starts_are_drawn_from_the_frames_alike_on_all_devices() -> None:
             assert torch.equal(first, env.reset(TensorDict(batch_size=[50]))["observation"])
 
 
-@pytest.mark.filterwarnings("error")
-def test_frames_may_be_read_only_or_read_backwards_and_bytes_are_pictures() -> None:
-    fixed = FRAMES.numpy().copy()
-    fixed.setflags(write=False)
-    for frames in (FRAMES.flip(0).numpy()[::-1], fixed):
-        assert torch.equal(WorldModelEnv(SimulatorModel(), FRAME, frames).frames, FRAMES)
-    pictures = (255 * FRAMES).to(torch.uint8)
-    env = WorldModelEnv(SimulatorModel(), FRAME, pictures)
-    assert torch.equal(env.frames, pictures / 255.0)
-    seen, wanted = (env.observe(frames)["observation"] for frames in (pictures, pictures / 255.0))
-    assert torch.equal(seen, wanted)
-
-
 def test_without_a_seed_starts_come_from_the_global_one() -> None:
     def starts(seed: int) -> torch.Tensor:
         torch.manual_seed(seed)

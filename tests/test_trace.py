@@ -7,7 +7,6 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-import torch
 from gymnasium.spaces import Box
 
 from jumpy_mbrl.agents import NoShot, PlannerConfig, load_agent
@@ -104,15 +103,6 @@ def test_a_policy_of_pixels_is_shown_pictures_of_the_table() -> None:
     env = gym.make("Billiards2DShot-v0", config=table.config, obs_type="pixels")
     wanted, _ = env.reset(seed=0)
     assert np.abs(policy.shown[0].astype(int) - wanted).max() <= 1  # places were float32
-
-
-def test_an_action_may_be_a_tensor_with_a_graph() -> None:
-    class Learner(NoShot):
-        def predict(self, *args: Any, **options: Any) -> tuple[Any, Any]:
-            return torch.tensor([0.5, -0.5], requires_grad=True) * 1.0, None
-
-    action = Table().trace(Learner()).action
-    assert action.dtype == np.float32 and action.tolist() == [0.5, -0.5]
 
 
 def test_a_model_for_other_tables_is_refused() -> None:

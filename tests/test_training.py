@@ -27,7 +27,7 @@ from jumpy_mbrl.data import DatasetConfig, Recording, TaskConfig, make_dataset, 
 from jumpy_mbrl.data.loading import load_data
 from jumpy_mbrl.envs import LINE_CONFIG
 from jumpy_mbrl.envs.config import TableConfig
-from jumpy_mbrl.models import RNN, JumpyRNN, JumpyRNNConfig, LatentJumpConfig, RNNConfig
+from jumpy_mbrl.models import RNN, JumpyRNNConfig, LatentJumpConfig, RNNConfig
 from jumpy_mbrl.training import (
     TrainingConfig,
     TrainingDivergedError,
@@ -198,53 +198,7 @@ def test_a_run_leaves_torch_alone_and_does_without_tensorboard(
     assert not list(tmp_path.glob("events.out.tfevents.*"))
 
 
-def test_loss_and_rate_follow_how_far_the_training_is(
-    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    told, rates = list[float](), list[float]()
-    tolerance = JumpyRNN.epsilon_at
-
-    def told_tolerance(model: JumpyRNN, progress: Tensor | None = None) -> Tensor | float:
-        assert progress is not None
-        told.append(float(progress))
-        return tolerance(model, progress)
-
-    step = Optimizer.step
-
-    def told_step(optimizer: Optimizer, rate: float) -> None:
-        rates.append(rate)
-        step(optimizer, rate)
-
-    monkeypatch.setattr(JumpyRNN, "epsilon_at", told_tolerance)
-    monkeypatch.setattr(Optimizer, "step", told_step)
-    model = JumpyRNNConfig(hidden_size=8, mlp_size=8, epsilon=1e-4, first_epsilon=1.0)
-    config = replace(RUN, model=model, steps=4, checkpoint_interval=2, schedule="cosine")
-    run(config, tmp_path)
-    assert told == [0.0, 0.25, 0.5, 0.75]
-    assert rates == [config.learning_rate_at(number) for number in range(4)]
-
-
 # -- validation ----------------------------------------------------------------------------------
-
-
-def test_validation_is_the_open_loop_error_after_the_shot() -> None:
-    data = make_dataset(DatasetConfig(num_trajectories=7, split="validation"))
-    torch.manual_seed(0)
-    model = RNN(SMALL)
-    obs, action = torch.from_numpy(data.obs), torch.from_numpy(data.action)
-    hidden, now = torch.zeros(7, 8), obs[:, 0]
-    errors = []
-    for t in range(44):
-        hidden = model._update(model._input_gates(now, action[:, t]), hidden).detach()
-        change = model.decoder(hidden).detach()
-        if t < 3:
-            now = obs[:, t + 1]
-        else:
-            now = now + change
-            errors.append((now - obs[:, t + 1]).square())
-    figures = validation.validate(model, data)
-    assert figures["mse"] == pytest.approx(float(torch.stack(errors).mean()), rel=1e-5)
-    assert figures["mean_jump"] == 1.0
 
 
 @pytest.mark.parametrize(
@@ -324,43 +278,6 @@ def test_a_run_on_recordings_resumes_with_the_same_data(
         run(replace(config, train_data=other), tmp_path / "cut", resume=True)
     with pytest.raises(ValueError, match="changed or recorded anew"):
         run(config, tmp_path / "cut", resume=True)
-
-
-def test_crash_while_a_checkpoint_is_written_leaves_the_one_before(
-    run: Any, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write = Path.write_bytes
-    checkpoints = 0
-
-    def half_write(path: Path, content: Any) -> int:
-        nonlocal checkpoints
-        checkpoints += "checkpoint" in path.name
-        if checkpoints == 3:
-            write(path, content[: len(content) // 2])
-            raise CrashError
-        return write(path, content)
-
-    with monkeypatch.context() as patch, pytest.raises(CrashError):
-        patch.setattr(Path, "write_bytes", half_write)
-        run(RUN, tmp_path)
-    assert Checkpoint.load(tmp_path / CHECKPOINT).step == 10
-    run(RUN, tmp_path, resume=True)
-    assert_same_run(whole, tmp_path)
-
-
-def test_a_resumed_run_has_the_log_of_one_that_was_not_interrupted(
-    run: Any, crash: Any, read_board: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(loop, "_LOG_INTERVAL", 1)
-    run(RUN, tmp_path / "whole")
-    for step in (4, 14, 14):  # Before the first checkpoint, and twice after the second.
-        crash(step, RUN, tmp_path / "cut", resume=step > 4)
-        for path in (tmp_path / "cut").glob("events.*"):  # TensorBoard reads by name, by the second
-            path.rename(path.with_name(f"events.out.tfevents.0.{path.name}"))
-    run(RUN, tmp_path / "cut", resume=True)
-    shown = read_board(tmp_path / "cut")
-    assert [step for step, _ in shown["train/loss"]] == list(range(1, 24))
-    assert shown == read_board(tmp_path / "whole")
 
 
 def test_killed_process_resumes_exactly(
@@ -514,20 +431,6 @@ def test_resume_refuses_a_damaged_checkpoint(damage: str, run: Any, copied: Path
         run(RUN, copied, resume=True)
 
 
-def test_no_flipped_bit_of_a_checkpoint_is_overlooked(run: Any, tmp_path: Path) -> None:
-    run(replace(RUN, steps=1, model=RNNConfig(hidden_size=1, mlp_size=1)), tmp_path)
-    path = tmp_path / CHECKPOINT
-    content = path.read_bytes()
-    places = range(3, len(content), 41)
-    for place in places:
-        damaged = bytearray(content)
-        damaged[place] ^= 1 << place % 8
-        path.write_bytes(damaged)
-        with pytest.raises(ValueError, match=r"safetensors"):
-            Checkpoint.load(path)
-    assert len(places) > 150
-
-
 def rewritten(path: Path, **changes: Any) -> None:
     """Writes a checkpoint with other entries, as a version did that had no checksums."""
     with safe_open(path, framework="pt") as file:
@@ -618,6 +521,28 @@ def test_a_run_goes_on_with_its_own_optimizer_and_average(
 
 
 # -- averaged weights, patience, divergence ------------------------------------------------------
+
+
+def test_loss_and_rate_follow_how_far_the_training_is(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[float] = []
+    loss, step = RNN.loss, Optimizer.step
+
+    def told_loss(model: RNN, batch: dict[str, Tensor]) -> Any:
+        told.append(float(batch["progress"]))
+        return loss(model, batch)
+
+    def told_step(optimizer: Optimizer, rate: float) -> None:
+        told.append(rate)
+        step(optimizer, rate)
+
+    monkeypatch.setattr(RNN, "loss", told_loss)
+    monkeypatch.setattr(Optimizer, "step", told_step)
+    config = replace(RUN, steps=4, checkpoint_interval=2, schedule="cosine")
+    run(config, tmp_path)
+    assert told[::2] == [0.0, 0.25, 0.5, 0.75]
+    assert told[1::2] == [config.learning_rate_at(number) for number in range(4)]
 
 
 @pytest.mark.parametrize("keep", [0.2, 0.9])
@@ -720,21 +645,9 @@ def both(train_data: Any, validation_data: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"steps": 1.5}, "steps to be an integer of at least 1, got 1.5"),
-        ({"steps": 0}, "steps to be an integer of at least 1, got 0"),
-        ({"batch_size": -1}, "batch_size to be an integer of at least 1, got -1"),
-        ({"learning_rate": math.nan}, r"learning_rate to be a number in \(0, inf\), got nan"),
-        ({"grad_clip": 0.0}, r"grad_clip to be a number in \(0, inf\), got 0\.0"),
-        ({"weight_decay": -1.0}, r"weight_decay to be a number in \[0, inf\), got -1\.0"),
-        ({"seed": -1}, "seed to be an integer of at least 0, got -1"),
-        ({"optimizer": "moun"}, "unknown optimizer 'moun'.*did you mean 'muon'"),
         ({"average": 1.0}, r"average to be below 1, got 1\.0"),
         ({"restart": 2}, "restart=0, or a cosine schedule of more than 2 steps .*'exponential'"),
         ({"restart": 9, "schedule": "cosine", "steps": 9}, "more than 9 steps to begin again"),
-        ({"average": math.nan}, r"average to be a number in \[0, 1\], got nan"),
-        ({"patience": -1}, "patience to be an integer of at least 0, got -1"),
-        ({"schedule": "cosin"}, "unknown schedule 'cosin'.*did you mean 'cosine'"),
-        ({"precision": "float16"}, "unknown precision 'float16'.*did you mean"),
         ({"train_data": DatasetConfig(num_trajectories=5)}, "must be recorded, of one table"),
         ({"train_data": TaskConfig("lines")}, "must be recorded, of .*, got .*lines"),
         (

@@ -138,11 +138,3 @@ def test_all_frames_of_frames_and_of_shots_are_recorded(tmp_path: Path) -> None:
                 assert np.abs(picture.astype(float) - single.render()).mean() < 6
     with pytest.raises(ValueError, match="render_mode='rgb_array_list', got 'rgb_array'; pass it"):
         RecordShots(gym.make("Billiards1DShot-v0", render_mode="rgb_array"), str(tmp_path))
-
-
-def test_a_shot_becomes_a_gif(tmp_path: Path) -> None:
-    env: Any = gym.make("Billiards1DShot-v0", render_mode="rgb_array_list")
-    env.reset(seed=0)
-    env.step(np.array([0.6, 0.4], dtype=np.float32))
-    save_gif(env.render(), tmp_path / "shot.gif")
-    assert read(tmp_path / "shot.gif")[1] == [50] * 21

@@ -54,26 +54,6 @@ def test_a_ceiling_stops_a_rise() -> None:
     np.testing.assert_allclose(velocity[0, 0], [0.0, -speed - rest])
 
 
-def test_drag_slows_and_changes_no_path() -> None:
-    slow, free = BallsConfig(drag=0.5), BallsConfig()
-    env = BallsVectorEnv(50, slow)
-    env.reset(seed=3)
-    start, velocity = env.places, env.velocities
-    place, left = advance(start, velocity, slow)
-    there, v = advance(start, velocity, BallsConfig(dt=slow.frame_time))
-    assert slow.frame_time < free.dt
-    np.testing.assert_allclose(place, there, atol=1e-12)
-    np.testing.assert_allclose(left, v * np.exp(-0.025), atol=1e-12)
-
-
-def test_a_bumper_throws_back() -> None:
-    place, velocity = np.array([[[0.25, 0.5]]]), np.array([[[1.0, 0.0]]])
-    place, velocity = advance(place, velocity, BUMPER)
-    np.testing.assert_allclose(place, [[[0.3, 0.5]]])
-    place, velocity = advance(place, velocity, BUMPER)
-    np.testing.assert_allclose(velocity, [[[-1.0, 0.0]]], atol=1e-12)
-
-
 @pytest.mark.parametrize(
     "config", [BallsConfig(gravity=1.0), BallsConfig(drag=0.3), BUMPER, BallsConfig(num_balls=4)]
 )
@@ -194,6 +174,19 @@ def test_a_study_of_a_shot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert page.count("| bumpers |") == 5
 
 
+def test_a_shot_as_one_step() -> None:
+    env = ShotsVectorEnv(WORLDS["bumpers"], 3)
+    seen, _ = env.reset(seed=[7, 8, 9])
+    assert seen.shape == (3, 8)
+    played = record(WORLDS["bumpers"].make(3), 3, 45, hold=41, context_frames=4, seed=7)
+    np.testing.assert_array_equal(seen, played.obs[:, :4].reshape(3, 8))
+    new, reward, terminated, truncated, infos = env.step(played.action[:, 3])
+    np.testing.assert_array_equal(reward, played.reward.sum(axis=1))
+    assert terminated.all() and not truncated.any()
+    np.testing.assert_array_equal(infos["final_obs"], seen)
+    assert not np.array_equal(new, seen)
+
+
 def test_what_plans_see_is_learned_from_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -249,19 +242,6 @@ def test_every_world_can_be_recorded(name: str) -> None:
     assert seen.action.shape[2] == jump.action_size
     assert abs(seen.obs).max() <= 1.5
     assert world.objective.times[-1] == world.horizon
-
-
-def test_a_shot_as_one_step() -> None:
-    env = ShotsVectorEnv(WORLDS["bumpers"], 3)
-    seen, _ = env.reset(seed=[7, 8, 9])
-    assert seen.shape == (3, 8)
-    played = record(WORLDS["bumpers"].make(3), 3, 45, hold=41, context_frames=4, seed=7)
-    np.testing.assert_array_equal(seen, played.obs[:, :4].reshape(3, 8))
-    new, reward, terminated, truncated, infos = env.step(played.action[:, 3])
-    np.testing.assert_array_equal(reward, played.reward.sum(axis=1))
-    assert terminated.all() and not truncated.any()
-    np.testing.assert_array_equal(infos["final_obs"], seen)
-    assert not np.array_equal(new, seen)
 
 
 # -- SimB ----------------------------------------------------------------------------------------

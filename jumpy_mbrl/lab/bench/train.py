@@ -159,16 +159,11 @@ def supervised_frames(model: WorldModel, data: SequenceData, batch_size: int) ->
         length = sampler.sample(_MOMENTS, torch.Generator("cpu").manual_seed(0))["length"]
         known = length.clamp_max(model.config.horizon)
         return batch_size * int(known.sum()) / _MOMENTS
-    if model.batch_kind == "events":
-        table = EventTable.from_dataset(data)
-        kinds = {field.name for field in fields(table)} - {"passing_frames"}
-        counts = [len(getattr(table, kind)) for kind in kinds]
-        drawn = batch_size * sum(count > 0 for count in counts)
-        return float(drawn * predicted.sum() / sum(counts))
-    raise ValueError(
-        "expected a model that learns from sequences, windows or events, got one that learns from "
-        f"{model.batch_kind!r}; say here which frames its batches supervise"
-    )
+    table = EventTable.from_dataset(data)
+    kinds = {field.name for field in fields(table)} - {"passing_frames"}
+    counts = [len(getattr(table, kind)) for kind in kinds]
+    drawn = batch_size * sum(count > 0 for count in counts)
+    return float(drawn * predicted.sum() / sum(counts))
 
 
 def _setting_rows(clock: Clock, device: str = "cpu") -> Iterator[Row]:

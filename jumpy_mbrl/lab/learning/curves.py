@@ -81,8 +81,6 @@ def planner_curve(name: str, points: Points) -> Curve:
     groups: dict[tuple[int, int], list[Mapping[str, Any]]] = {}
     for point in points:
         groups.setdefault((point["trajectories"], point["steps"]), []).append(point)
-    if not groups:
-        raise ValueError("expected points of the planner, got none")
     most, longest = (max(numbers) for numbers in zip(*groups, strict=True))
     means = {
         (number, steps): MeanPoint.of(f"{number:,} trajectories, {steps:,} steps", group)
@@ -115,10 +113,7 @@ def report_curves(report: Mapping[str, Any]) -> list[Curve]:
     """
     kinds: dict[str, list[Mapping[str, Any]]] = {}
     for point in report["planner"]["points"] if report["planner"] else ():
-        preset = point.get("preset", PRESET)
-        if not isinstance(preset, str):
-            raise ValueError(f"expected the name of a preset, got {preset!r}")
-        kinds.setdefault(preset, []).append(point)
+        kinds.setdefault(point.get("preset", PRESET), []).append(point)
     ours_first = sorted(kinds, key=lambda preset: preset != PRESET)
     planners = [
         planner_curve(PLANNER if preset == PRESET else preset, kinds[preset])

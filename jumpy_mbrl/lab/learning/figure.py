@@ -51,10 +51,8 @@ def save_learning_figure(
 
     `references` has, for "none" and "simulator", figures with `success`. Rivals are planners with
     different models: they are drawn against time and samples, in bands of 95 % intervals.
-    `ValueError` if there is no curve, or rivals whose samples are not known.
+    `ValueError` for rivals whose samples are not known.
     """
-    if not curves:
-        raise ValueError("expected learning curves to draw, got none")
     if rivals and any(point.samples is None for curve in curves for point in curve.by_time):
         raise ValueError("expected the samples of every point of rivals; make the points again")
     others = [

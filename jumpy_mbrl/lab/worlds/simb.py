@@ -36,11 +36,12 @@ import tyro
 from numpy.typing import NDArray
 
 from jumpy_mbrl import from_pretrained
-from jumpy_mbrl.checks import check_names
+from jumpy_mbrl.checks import check_names, check_number
 from jumpy_mbrl.data import Recording
 from jumpy_mbrl.devices import cpu_threads
 from jumpy_mbrl.files import check_writable
 from jumpy_mbrl.lab import store
+from jumpy_mbrl.lab.worlds.worlds import RECIPE
 from jumpy_mbrl.models import RNNConfig
 from jumpy_mbrl.models.base import WorldModel
 from jumpy_mbrl.models.relational_jump import RelationalJumpConfig
@@ -91,8 +92,7 @@ def main(argv: Sequence[str]) -> int:
     """Learns, scores, and writes the table."""
     args = tyro.cli(Args, args=argv, description=__doc__)
     check_names("model", args.models, _MODELS)
-    if not 0.0 < args.share <= 1.0:
-        raise ValueError(f"expected --share above 0 and at most 1, got {args.share}")
+    check_number("--share", args.share, 0.0, 1.0, open_low=True)
     count = max(8, round(1000 * args.share))
     report = store.Report(args.out / "simb.json", {"version": 1, "models": {}}, lambda _: None)
     report.read()
@@ -210,10 +210,7 @@ def _learned(name: str, films: NDArray[np.float32], args: Args) -> tuple[WorldMo
         **settings,
         train_data=train_data,
         validation_data=validation_data,
-        optimizer="muon",
-        learning_rate=5e-3,
-        schedule="cosine",
-        average=0.998,
+        **RECIPE,
         seed=args.seed,
         threads=args.threads,
     )

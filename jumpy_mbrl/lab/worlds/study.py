@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from jumpy_mbrl import from_pretrained
 from jumpy_mbrl.agents import GradientPlanner, RecedingHorizon
-from jumpy_mbrl.checks import check_names
+from jumpy_mbrl.checks import check_names, check_number
 from jumpy_mbrl.data import Recording, record
 from jumpy_mbrl.data.recording import Policy, RecordingConfig
 from jumpy_mbrl.devices import cpu_threads
@@ -37,7 +37,7 @@ from jumpy_mbrl.files import sha256_of
 from jumpy_mbrl.lab import store
 from jumpy_mbrl.lab.worlds import sac
 from jumpy_mbrl.lab.worlds.page import AGENTS, page
-from jumpy_mbrl.lab.worlds.worlds import WORLDS, World, installed
+from jumpy_mbrl.lab.worlds.worlds import RECIPE, WORLDS, World, installed
 from jumpy_mbrl.models import ActionSequence, RNNConfig
 from jumpy_mbrl.models.base import WorldModel
 from jumpy_mbrl.training import TrainingConfig, train, training_seconds
@@ -72,8 +72,7 @@ class Args:
         """`ValueError` for settings that cannot be studied."""
         check_names("world", self.worlds, WORLDS)
         check_names("agent", self.agents, AGENTS)
-        if not 0.0 < self.share <= 1.0:
-            raise ValueError(f"expected --share above 0 and at most 1, got {self.share}")
+        check_number("--share", self.share, 0.0, 1.0, open_low=True)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -202,10 +201,7 @@ def _trained(
         validation_data=data["validation"],
         steps=world.steps if agent == "jump" else world.rnn_steps,
         batch_size=world.batch_size if agent == "jump" else 256,
-        optimizer="muon",
-        learning_rate=5e-3,
-        schedule="cosine",
-        average=0.998,
+        **RECIPE,
         precision="float32" if agent == "jump" else "bfloat16",
         seed=args.seed,
         threads=args.threads,

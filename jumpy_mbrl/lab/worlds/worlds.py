@@ -30,6 +30,8 @@ from jumpy_mbrl.objectives import FunctionObjective, Objective, ReachRegion
 
 Make = Callable[[int], VectorEnv[Any, Any, Any]]
 _TARGET = TableConfig().target
+RECIPE: Any = {"optimizer": "muon", "learning_rate": 5e-3, "schedule": "cosine", "average": 0.998}
+"""Settings of all trainings."""
 
 
 @dataclass(frozen=True)
