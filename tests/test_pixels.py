@@ -175,7 +175,7 @@ def test_very_wide_discs_stay_within_memory() -> None:
 
 
 def test_copies_share_the_discs() -> None:
-    painter = rasterizer(PixelConfig(), 0.1)
+    painter = rasterizer(PixelConfig(), 0.1, pixels.USUAL)
     assert copy.deepcopy(painter) is painter
     assert pickle.loads(pickle.dumps(painter)) is painter
     assert len(pickle.dumps(painter)) < 1000
