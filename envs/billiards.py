@@ -5,22 +5,26 @@ One class plays them all; the four that are registered say which game it is, and
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import deque
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from gymnasium.error import ResetNeeded
+from numpy.typing import NDArray
 
 from jumpy_mbrl.arrays import as_array
-from jumpy_mbrl.checks import check_choice
+from jumpy_mbrl.checks import check_choice, check_names
 from jumpy_mbrl.envs.config import Start, TableConfig, Target
 from jumpy_mbrl.envs.physics import advance, place, shoot
-from jumpy_mbrl.envs.pixels import Frame, PixelConfig
+from jumpy_mbrl.envs.pixels import Frame, Look, PixelConfig
 from jumpy_mbrl.envs.rules import (
+    RESET_OPTIONS,
     Floats,
     Observation,
     ObsType,
@@ -33,12 +37,11 @@ from jumpy_mbrl.envs.rules import (
     plane_task,
 )
 from jumpy_mbrl.envs.scene import Scene
+from jumpy_mbrl.envs.state import Moment, read_state
+from jumpy_mbrl.envs.variation import FACTOR_OPTIONS
 
 GymEnv = gym.Env[Observation, Floats]
 """Named by all environments: skrl knows those of Gymnasium by their direct bases."""
-
-Moment = tuple[list[float], list[float], int]
-"""Flat positions, flat velocities and the number of the frame."""
 
 
 class BilliardsEnv(GymEnv):
@@ -53,6 +56,8 @@ class BilliardsEnv(GymEnv):
         by_shots: whether one step is a whole shot. Then `reset` plays on to the shot, and
             observations join the last `config.context_frames` frames.
         target: of this episode.
+        task: what is played in this episode.
+        variation_space: the factors that `reset(options=...)` may change, a `spaces.Dict`.
     """
 
     metadata: ClassVar[dict[str, Any]] = {  # type: ignore[misc]  # an instance attribute in gym.Env
@@ -64,7 +69,9 @@ class BilliardsEnv(GymEnv):
     def __init__(self, task: Task, render_mode: str | None = None) -> None:
         if render_mode is not None:
             check_choice("render_mode", render_mode, self.metadata["render_modes"])
-        self.task = task
+        self._usual = self.task = task
+        self.variation_space = task.variation_space()
+        self._factors: dict[str, NDArray[Any]] = {}
         self.render_mode = render_mode
         depth = task.config.context_frames if self.by_shots else 1
         self.action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
@@ -76,7 +83,7 @@ class BilliardsEnv(GymEnv):
         self._running = False
         self._recent: deque[Moment] = deque(maxlen=depth)
         self._background: Frame = np.empty((0, 0, 0), dtype=np.uint8)
-        self._painted: Target | None = None
+        self._painted: tuple[Target, Look] | None = None
         self._scene = None if render_mode is None else Scene(task.config)
         self._pictures: list[Any] = []
         self._window: Any = None
@@ -91,21 +98,32 @@ class BilliardsEnv(GymEnv):
         """How many steps an episode has to have for one of them to win it."""
         return 1 if self.by_shots else self.task.steps_to_win
 
+    @property
+    def elapsed_steps(self) -> int:
+        """How many steps of the episode have been played."""
+        return int(not self._running) if self.by_shots else self._frame
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
         """Starts an episode: see the class for the start and for `options`; `ValueError` for an
-        unknown option, or an impossible table or target."""
+        unknown option, or an impossible table, target or factor of variation."""
         super().reset(seed=seed)
-        task = self.task
-        self._x, self._v, self.target = task.start_table(self.np_random, options)
+        rng, task, rest, factors = self.np_random, self._usual, options, {}
+        if options:
+            check_names("reset option", options, (*RESET_OPTIONS, *FACTOR_OPTIONS))
+            rest = dict(options)
+            factors = self.variation_space.take(rest, rng)
+            task = task.varied(factors)
+        self._x, self._v, self.target = task.start_table(rng, rest)
+        if options and options.get("variation"):
+            rng.random()  # or the next episode might draw the same factors
+        self._vary(task, factors)
         self._frame = self._walls = self._hits = 0
         self._running = True
         self._recent.clear()
         self._pictures.clear()
-        if task.has_pixels and self._painted != self.target:
-            self._background = task.painter.background(self.target)
-            self._painted = self.target
+        self._paint_background()
         if self._scene is not None:
             self._scene.start(self._x, self.target)
         self._watch()
@@ -164,6 +182,66 @@ class BilliardsEnv(GymEnv):
     def __getstate__(self) -> dict[str, Any]:
         # A copy opens its own window.
         return {**self.__dict__, "_window": None}
+
+    def get_state(self) -> dict[str, Any]:
+        """Returns all that later steps, observations and episodes follow from, for `set_state`. It
+        can be pickled; what it holds may change from release to release. `ResetNeeded` before the
+        first `reset`."""
+        if not self._x:
+            raise ResetNeeded("call reset() before get_state(): there is no table")
+        moments = self._recent or [(self._x, self._v, self._frame)]
+        return {
+            "game": self._game,
+            "factors": dict(self._factors),
+            "target": self.target,
+            "moments": [(x.copy(), v.copy(), frame) for x, v, frame in moments],
+            "hits": (self._walls, self._hits),
+            "running": self._running,
+            "rng": self.np_random.bit_generator.state,
+            "seed": self.np_random_seed,
+            "scene": copy.deepcopy(self._scene),
+        }
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Goes on from a state of `get_state`, of this environment or another of the same game,
+        whatever that observes, rewards and renders: all that follows is the same, bit for bit.
+        `ValueError`, naming what is wrong, for a state of another game or what is none, which
+        leaves all as it was. (Without a render mode states hold no trails and shots to draw.)"""
+        read = read_state(state, self._game, self._recent.maxlen or 1)
+        factors = self.variation_space.take({"variation_values": read["factors"]}, read["rng"])
+        self._vary(self._usual.varied(factors), factors)
+        self._x, self._v, self._frame = read["moments"][-1]
+        self._recent.clear()
+        self._recent.extend(read["moments"] if self.by_shots else ())
+        self.target, self._running = read["target"], read["running"]
+        self._walls, self._hits = read["hits"]
+        self._np_random, self._np_random_seed = read["rng"], read["seed"]
+        self._pictures.clear()
+        self._paint_background()
+        if self._scene is not None:
+            self._scene.start(self._x, self.target, self._frame, *read["hits"])
+            self._scene = copy.deepcopy(read["scene"]) or self._scene
+
+    @cached_property
+    def _game(self) -> dict[str, Any]:
+        """What has to be the same in an environment that goes on from a state of this."""
+        rules = {name: getattr(self._usual, name) for name in ("line", "max_shots", "success")}
+        return {"by_shots": self.by_shots, **rules, "config": self._usual.config.to_dict()}
+
+    def _vary(self, task: Task, factors: dict[str, NDArray[Any]]) -> None:
+        """Plays on with a task, whose factors of variation these are."""
+        if not factors and not self._factors:
+            return
+        self.task, self._factors = task, factors
+        self.variation_space.note(factors)
+        if self._scene is not None:
+            self._scene.config, self._scene.look = task.config, task.look
+
+    def _paint_background(self) -> None:
+        painted = self.target, self.task.look
+        if self.task.has_pixels and self._painted != painted:
+            self._background = self.task.painter.background(self.target)
+            self._painted = painted
 
     def _play(self, ax: float, ay: float) -> tuple[float, bool, bool]:
         """Plays one frame with an action in [-1, 1]^2, and returns the reward, whether the object
@@ -405,6 +483,24 @@ class Billiards2DEnv(BilliardsEnv, GymEnv):
     [[0.2, 0.3], [0.7, 0.5]]
 
     ```
+
+    It also takes factors of variation, `radius`, `restitution`, `ball_colors` (N, 3) and
+    `felt_color` (3,), 0 to 255, for that episode only; `variation`, a list of those to draw, or
+    `["all"]`; and `variation_values`, which maps names to values. `env.unwrapped.variation_space`
+    declares them: its samples may be passed as options, and what is not in it is refused.
+
+    ```python
+    >>> space = env.unwrapped.variation_space
+    >>> space["radius"], space["felt_color"]
+    (Box(0.025, 0.0625, (), float64), Box(0, 255, (3,), uint8))
+    >>> obs, info = env.reset(seed=0, options=space.sample())
+
+    ```
+
+    ## States
+
+    `env.get_state()` returns all that later steps, observations and episodes follow from, and can
+    be pickled; `env.set_state(state)` goes on from there, in any environment of the same game.
 
     ## Version History
 

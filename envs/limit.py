@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
@@ -31,6 +32,7 @@ class OneEnd(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     def __init__(self, env: gym.Env[Any, Any]) -> None:
         RecordConstructorArgs.__init__(self)
         super().__init__(env)
+        self._was_reset = False
         self._limit = None if env.spec is None else env.spec.max_episode_steps
 
     def reset(
@@ -39,12 +41,31 @@ class OneEnd(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         """Starts an episode; `ValueError` for a limit under which none is decided."""
         table: Any = self.unwrapped
         check_limit(self._limit, table.steps_to_win)
+        self._was_reset = True
         return super().reset(seed=seed, options=options)
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Plays a step: it is terminated, truncated or neither."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         return observation, reward, terminated, truncated and not terminated, info
+
+    def get_state(self) -> dict[str, Any]:
+        """That of the table; see `BilliardsEnv.get_state`."""
+        return dict(self.unwrapped.get_state())  # type: ignore[attr-defined]
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Sets that of the table, see `BilliardsEnv.set_state`, and how many steps the time limit
+        has counted."""
+        table: Any = self.unwrapped
+        table.set_state(state)
+        if not self._was_reset:  # wrappers want to see one
+            self.reset()
+            table.set_state(state)
+        env: Any = self.env
+        while isinstance(env, gym.Wrapper):
+            if isinstance(env, gym.wrappers.TimeLimit):
+                env._elapsed_steps = table.elapsed_steps  # there is no public way
+            env = env.env
 
     @property
     def spec(self) -> EnvSpec | None:  # type: ignore[override]  # gym.Env has an attribute

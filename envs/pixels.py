@@ -15,7 +15,7 @@ import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -41,6 +41,21 @@ _PALETTES: dict[int, tuple[tuple[int, ...], ...]] = {
     1: ((64,), (0,), (255,), (192,), (128,)),
 }
 _MASK_ELEMENTS = 10_000_000
+
+
+class Look(NamedTuple):
+    """The colours of a table; grey pictures show their luminance.
+
+    Attributes:
+        felt: None for the usual one.
+        balls: one for each; none for the usual ones.
+    """
+
+    felt: Color | None = None
+    balls: tuple[Color, ...] = ()
+
+
+USUAL = Look()
 
 
 @dataclass(frozen=True)
@@ -130,7 +145,7 @@ def draw_pixels(
     if not np.isfinite(array).all():
         raise ValueError("expected finite positions, got nan or infinity among them")
     radius = check_number("radius", radius, 0.0, 0.5, open_low=True)
-    painter = rasterizer(config or PixelConfig(), radius)
+    painter = rasterizer(config or PixelConfig(), radius, USUAL)
     count = len(array) if array.ndim == 3 else 1
     rows = array.reshape(count, 2 * array.shape[-2])
     frames = np.empty((len(rows), *painter.config.shape), dtype=np.uint8)
@@ -139,26 +154,32 @@ def draw_pixels(
 
 
 class Rasterizer:
-    """Draws balls of one radius, in table sides, in one format; see `rasterizer`."""
+    """Draws balls of one radius, in table sides, in one format and look; see `rasterizer`."""
 
-    def __init__(self, config: PixelConfig, radius: float) -> None:
+    def __init__(self, config: PixelConfig, radius: float, look: Look) -> None:
         self.config = config
         self.radius = radius
         self._radius = radius * config.size
         self._width = math.ceil(2.0 * self._radius) + 1
         self._fractions = _fractions(self._radius, config.channels * self._width**2)
-        masks = _disc_masks(self._radius, self._width, self._fractions)
-        # A row of a patch is one run of width * channels numbers, in the frame too: much faster
-        # than to repeat a mask over a last axis of length 3.
-        self._masks = np.repeat(masks, config.channels, axis=-1)
         felt, target, *balls = _PALETTES[config.channels]
+        self.look = look
+        if look == USUAL:
+            masks = _disc_masks(self._radius, self._width, self._fractions)
+            # A row of a patch is one run of width * channels numbers, in the frame too: much faster
+            # than to repeat a mask over a last axis of length 3.
+            self._masks = np.repeat(masks, config.channels, axis=-1)
+        else:
+            self._masks = rasterizer(config, radius, USUAL)._masks
+            felt = felt if look.felt is None else _ink(look.felt, config.channels)
+            balls = [_ink(color, config.channels) for color in look.balls] or balls
         self._felt = np.array(felt, dtype=np.float32)
         self._target = np.array(target, dtype=np.float32)
         self._balls = [np.array(color * self._width, dtype=np.float32) for color in balls]
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A copy shares the discs.
-        return rasterizer, (self.config, self.radius)
+        return rasterizer, (self.config, self.radius, self.look)
 
     def background(self, target: Target | None) -> Frame:
         """Returns the table without balls, (h, w, C) uint8."""
@@ -180,6 +201,7 @@ class Rasterizer:
         scale = size * parts
         reach = self._radius * parts
         edge = size - width
+        last = len(self._balls) - 1
         for picture, centres, background in zip(out, rows, backgrounds, strict=True):
             picture[...] = background
             frame = picture.reshape(size, size * channels)
@@ -187,7 +209,7 @@ class Rasterizer:
                 x, column = divmod(math.floor(centres[ball] * scale - reach + 0.5), parts)
                 y, row = divmod(math.floor((1.0 - centres[ball + 1]) * scale - reach + 0.5), parts)
                 mask = self._masks[row, column]
-                color = self._balls[min(ball // 2, 2)]
+                color = self._balls[min(ball // 2, last)]
                 if 0 <= x <= edge and 0 <= y <= edge:
                     patch = frame[y : y + width, x * channels : (x + width) * channels]
                 else:
@@ -204,9 +226,14 @@ class Rasterizer:
 
 
 @functools.lru_cache(maxsize=8)
-def rasterizer(config: PixelConfig, radius: float) -> Rasterizer:
-    """Returns the rasterizer for a format and a radius; those last used are kept."""
-    return Rasterizer(config, radius)
+def rasterizer(config: PixelConfig, radius: float, look: Look) -> Rasterizer:
+    """Returns the rasterizer for a format, a radius and a look; those last used are kept."""
+    return Rasterizer(config, radius, look)
+
+
+def _ink(color: Color, channels: int) -> tuple[int, ...]:
+    """A colour, or its luminance."""
+    return color if channels == 3 else (round(float(np.dot((0.299, 0.587, 0.114), color))),)
 
 
 def _fractions(radius: float, elements: int) -> int:

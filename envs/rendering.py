@@ -45,7 +45,7 @@ Phase = tuple[int, int]
 
 FRAME_SIZE = 512
 
-_BORDER: Color = (38, 102, 77)
+_BORDER = 0.816  # its share of the felt's light
 _RIM: Color = (20, 28, 26)  # the dark around what lies over the table
 ROOM: Color = (24, 26, 28)
 _WOOD: Color = (96, 62, 40)
@@ -179,17 +179,19 @@ def _draw_table(canvas: Canvas, view: View) -> None:
     """Draws the felt and what lies on it; lines and the arrow may reach beyond."""
     side = canvas.side
     centres = _check_points("positions", view.positions)
-    canvas.surface.blit(_felt(view.target, side, view.is_success), canvas.place[:2])
+    colors = [*(view.look.balls or (TAN, BLUE)), *[GREY] * max(len(centres), len(view.trails))]
+    felt = _felt(view.target, side, view.is_success, view.look.felt or FELT)
+    canvas.surface.blit(felt, canvas.place[:2])
     for ball, trail in enumerate(view.trails):
         width = _TRAIL_WIDTH * view.radius
-        canvas.path(Path(trail, _ball_color(ball), width, opacity=_TRAIL_OPACITY, fade=True))
+        canvas.path(Path(trail, colors[ball], width, opacity=_TRAIL_OPACITY, fade=True))
     if view.arrow is not None and _length(view.arrow) > 0.0:
         canvas.ring(view.arrow.centre, view.radius, 0.006, _ARROW, 0.5 * view.arrow.opacity)
     for x, y in centres:
         where = x + _SHADOW_OFFSET[0], y + _SHADOW_OFFSET[1]
         canvas.stamp(functools.partial(_shadow, view.radius * side, side), where)
     for ball, where in enumerate(centres):
-        canvas.stamp(functools.partial(_ball, _ball_color(ball), view.radius * side), where)
+        canvas.stamp(functools.partial(_ball, colors[ball], view.radius * side), where)
     for path in view.paths:
         canvas.path(path)
     if view.arrow is not None and _length(view.arrow) > 0.0:
@@ -211,10 +213,6 @@ def _length(arrow: Arrow) -> float:
     """Length of an arrow, in table sides; 0 for an impulse that is too small to be seen."""
     length = ARROW_LENGTH * math.hypot(*arrow.impulse)
     return length if length > 1e-3 else 0.0
-
-
-def _ball_color(ball: int) -> Color:
-    return (TAN, BLUE)[ball] if ball < 2 else GREY
 
 
 # -- what stays the same from picture to picture ---------------------------------------------------
@@ -245,12 +243,12 @@ def _room(layout: Layout) -> pygame.Surface:
 
 
 @functools.lru_cache(maxsize=4)
-def _felt(target: Target | None, side: int, is_success: bool) -> pygame.Surface:
+def _felt(target: Target | None, side: int, is_success: bool, felt: Color) -> pygame.Surface:
     """The empty table: felt, a slightly darker border, and the target, edged once it is reached."""
     surface = pygame.Surface((side, side), 0, 32)
-    surface.fill(_BORDER)
+    surface.fill([round(_BORDER * part) for part in felt])
     margin = max(1, round(0.008 * side))
-    surface.fill(FELT, pygame.Rect(margin, margin, side - 2 * margin, side - 2 * margin))
+    surface.fill(felt, pygame.Rect(margin, margin, side - 2 * margin, side - 2 * margin))
     if target is not None:
         x_low, x_high, y_low, y_high = (value * side for value in target)
         edge = _EDGE_WIDTH * side if is_success else 0.0

@@ -25,7 +25,15 @@ from numpy.typing import NDArray
 from jumpy_mbrl.checks import check_choice, check_flag, check_names, is_integer
 from jumpy_mbrl.envs import starts
 from jumpy_mbrl.envs.config import LINE_CONFIG, STARTS, Start, TableConfig, Target, check_target
-from jumpy_mbrl.envs.pixels import PixelConfig, Rasterizer, make_pixel_config, rasterizer
+from jumpy_mbrl.envs.pixels import (
+    USUAL,
+    Look,
+    PixelConfig,
+    Rasterizer,
+    make_pixel_config,
+    rasterizer,
+)
+from jumpy_mbrl.envs.variation import VariationSpace
 
 ObsType = Literal["coords", "state", "pixels", "dict"]
 Reward = Literal["sparse", "dense"]
@@ -76,6 +84,7 @@ class Task:
         line: whether the game is that on a line: the shot puts the cue ball somewhere.
         legacy_info: whether infos hold the keys of earlier releases too.
         truncate_lost: whether a game that is lost is truncated, so that only those won terminate.
+        look: the colours of the table.
     """
 
     config: TableConfig
@@ -89,6 +98,7 @@ class Task:
     line: bool = False
     legacy_info: bool = False
     truncate_lost: bool = False
+    look: Look = USUAL
 
     @cached_property
     def last_frame(self) -> int:
@@ -114,7 +124,9 @@ class Task:
     def roomy(self) -> bool:
         """Whether random starts surely find room: no place of the other balls takes more than nine
         tenths of it from one."""
-        radius = self.config.radius
+        return self._has_room(self.config.radius)
+
+    def _has_room(self, radius: float) -> bool:
         taken = 4.0 * radius if self.line else math.pi * 4.0 * radius**2
         whole = (1.0 - 2.0 * radius) ** (2 - self.line)
         return (self.config.num_balls - 1) * taken <= 0.9 * whole
@@ -122,7 +134,7 @@ class Task:
     @cached_property
     def painter(self) -> Rasterizer:
         """Draws the balls of pixel observations."""
-        return rasterizer(self.pixels, self.config.radius)
+        return rasterizer(self.pixels, self.config.radius, self.look)
 
     @cached_property
     def has_pixels(self) -> bool:
@@ -137,6 +149,27 @@ class Task:
         goal = slice(2 * self.line, None)
         shape = self.config.num_balls, 2
         return ((slice(None), seen), (slice(None), goal), (-1, *shape)), (seen, goal, shape)
+
+    # Variation
+
+    def variation_space(self) -> VariationSpace:
+        """Returns the space of the factors that an episode may change."""
+        radius = self.config.radius
+        largest = min(1.25 * radius, max(radius, 0.25))
+        return VariationSpace(self.config, largest if self._has_room(largest) else radius)
+
+    def varied(self, factors: Mapping[str, Any]) -> Task:
+        """Returns the task with factors of its variation space; `ValueError` for a table that
+        cannot be."""
+        if not factors:
+            return self
+        given = {name: value.tolist() for name, value in factors.items()}
+        felt, balls = given.pop("felt_color", None), given.pop("ball_colors", ())
+        config = self.config.replace(**given)
+        if self.line:
+            _check_line(config)
+        look = Look(felt and tuple(felt), tuple(map(tuple, balls)))
+        return replace(self, config=config, look=look)
 
     # Starts
 
@@ -375,6 +408,11 @@ def line_task(config: TableConfig | Mapping[str, Any] | None = None, **arguments
         if name in arguments:
             raise TypeError(f"the game on a line got an unexpected keyword argument {name!r}")
     table = _make_config(config, None, LINE_CONFIG)
+    _check_line(table)
+    return replace(plane_task(config=table, success="last", **arguments), line=True)
+
+
+def _check_line(table: TableConfig) -> None:
     if table.num_balls != 2:
         raise ValueError(f"expected num_balls to be 2 on a line, got {table.num_balls}")
     if table.radius > 0.25:
@@ -387,7 +425,6 @@ def line_task(config: TableConfig | Mapping[str, Any] | None = None, **arguments
         raise ValueError(
             f"expected target to be (0, 1, y_low, y_high) on a line, got {table.target}"
         )
-    return replace(plane_task(config=table, success="last", **arguments), line=True)
 
 
 def _make_config(

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from jumpy_mbrl.envs.config import TableConfig, Target
 from jumpy_mbrl.envs.physics import advance
-from jumpy_mbrl.envs.pixels import Color
+from jumpy_mbrl.envs.pixels import USUAL, Color, Look
 
 TRAIL_FRAMES = 5
 """How long a ball's trail is, in frames."""
@@ -90,6 +90,7 @@ class View:
         right: text at the right of it.
         hint: a line of smaller text below it; where it is None, there is no such line.
         is_success: whether the target has been reached.
+        look: the colours of felt and balls.
     """
 
     positions: NDArray[np.float64]
@@ -103,6 +104,7 @@ class View:
     right: str = ""
     hint: str | None = None
     is_success: bool = False
+    look: Look = USUAL
 
 
 @dataclass(frozen=True)
@@ -200,18 +202,21 @@ class Scene:
 
     def __init__(self, config: TableConfig) -> None:
         self.config = config
+        self.look = USUAL
         self._trail = Trail()
         self.start([], config.target)
 
-    def start(self, x: Sequence[float], target: Target) -> None:
-        """An episode begins, with balls at the flat positions `x`."""
+    def start(
+        self, x: Sequence[float], target: Target, frame: int = 0, walls: int = 0, hits: int = 0
+    ) -> None:
+        """An episode begins, or goes on, with balls at the flat positions `x`."""
         self._x = list(x)
         self._target = target
-        self._frame = self._walls = self._hits = 0
+        self._frame, self._walls, self._hits = frame, walls, hits
         self._success = False
         self._shot: tuple[int, Arrow] | None = None
         self._trail.clear()
-        self._trail.add(0.0, x)
+        self._trail.add(frame, x)
 
     def step(
         self,
@@ -246,6 +251,7 @@ class Scene:
             middle=f"walls {self._walls}   balls {self._hits}",
             right=self._status(),
             is_success=self._success,
+            look=self.look,
         )
 
     def _follow(self, x: Sequence[float], v: Sequence[float]) -> None:

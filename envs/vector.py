@@ -26,6 +26,7 @@ from jumpy_mbrl.envs.config import TableConfig
 from jumpy_mbrl.envs.limit import check_limit
 from jumpy_mbrl.envs.pixels import Frame
 from jumpy_mbrl.envs.rules import Floats, Observation, Task
+from jumpy_mbrl.envs.variation import FACTOR_OPTIONS
 
 GymVectorEnv = VectorEnv[Observation, Floats, NDArray[Any]]
 """Named by all classes here: skrl knows Gymnasium's environments by their direct bases."""
@@ -493,6 +494,12 @@ class BilliardsVectorEnv(GymVectorEnv):
 
     def _split_options(self, options: dict[str, Any], rows: Rows) -> list[dict[str, Any]]:
         """Returns the options of each table: an axis in front belongs to the tables."""
+        for name in FACTOR_OPTIONS:
+            if name in options:
+                raise ValueError(
+                    f"expected no reset option {name!r} of many tables in one, whose factors do "
+                    "not vary; pass vectorization_mode='sync' or 'async' to make_vec"
+                )
         usual = {"positions": 2 - self.task.line, "velocities": 2 - self.task.line, "target": 1}
         each = set()
         for name, value in options.items():

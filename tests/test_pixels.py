@@ -124,7 +124,7 @@ def test_bad_positions_are_refused(positions: Any, radius: float, message: str) 
 
 
 def test_copies_share_the_discs() -> None:
-    painter = rasterizer(PixelConfig(), 0.1)
+    painter = rasterizer(PixelConfig(), 0.1, pixels.USUAL)
     assert copy.deepcopy(painter) is painter
     assert pickle.loads(pickle.dumps(painter)) is painter
     assert len(pickle.dumps(painter)) < 1000

@@ -67,3 +67,12 @@ def test_its_solvers_win_in_its_world(solver: str, options: dict[str, Any]) -> N
     env = gym.make_vec("Billiards2DShot-v0", 8, vectorization_mode="vector_entry_point")
     env.reset(seed=0)
     assert np.array_equal(env.step(actions.clip(-1, 1))[4]["is_success"], told)
+
+
+def test_its_world_samples_our_factors() -> None:
+    world = swm.World("jumpy_mbrl:Billiards2D-v0", num_envs=2, image_shape=(64, 64))
+    for names, drawn in ((["all"], True), (["radius"], False)):
+        world.reset(seed=0, options={"variation": names})
+        radii, felt = world.infos["variation.radius"], world.infos["pixels"][:, 0, 30, 2]
+        assert (radii != 0.1).all() and radii[0] != radii[1]
+        assert (felt[0] != felt[1]).any() == drawn

@@ -23,7 +23,7 @@ from jumpy_mbrl.checks import check_choice
 from jumpy_mbrl.data.seeds import evaluation_table_seeds, validation_table_seeds
 from jumpy_mbrl.envs import BILLIARDS_1D, BILLIARDS_2D, register_envs
 from jumpy_mbrl.envs.config import TableConfig
-from jumpy_mbrl.envs.pixels import PixelConfig, rasterizer
+from jumpy_mbrl.envs.pixels import USUAL, PixelConfig, rasterizer
 from jumpy_mbrl.envs.rules import Task, line_task, plane_task
 from jumpy_mbrl.evaluation.cameras import photograph, recolour
 from jumpy_mbrl.objectives import Objective, objective_of
@@ -139,7 +139,7 @@ class HeldOut:
     def pictures(self, picture: tuple[int, int, int]) -> NDArray[np.uint8]:
         """The context frames as the camera shows them, (B, 4, *picture), of (h, w, C) each."""
         B, T = self.frames.shape[:2]
-        painter = rasterizer(PixelConfig(picture[0], picture[2]), self.config.radius)
+        painter = rasterizer(PixelConfig(picture[0], picture[2]), self.config.radius, USUAL)
         drawn = np.empty((B, T, *picture), np.uint8)
         for rows, target, table in zip(self.frames, self.targets, drawn, strict=True):
             felt = recolour(painter.background(tuple(target.tolist())), self.camera)
