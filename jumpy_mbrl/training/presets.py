@@ -91,13 +91,13 @@ _CERTAIN = ("lines", "circles")
 all are in training. Elsewhere a network predicts the mean of what may come; rounded, that is mostly
 a single frame on billiards."""
 _2021: dict[str, Any] = {"steps": 25_000, "decay": 0.75}
-_TUNED: dict[str, Any] = {
+_MUON: dict[str, Any] = {
     "optimizer": "muon",
     "learning_rate": 5e-3,
     "schedule": "cosine",
     "average": 0.998,
-    "precision": "bfloat16",
 }
+_TUNED: dict[str, Any] = {**_MUON, "precision": "bfloat16"}
 """What our search found best for all networks."""
 _FALLING: dict[str, Any] = {"first_epsilon": 5e-4, "own_jumps": 0.5}
 _LONGER: dict[str, Any] = {"steps": 20_000, "grad_clip": 3e-3}
@@ -125,15 +125,12 @@ _EVENT_JUMP = TrainingConfig(
     validation_interval=1000,
     checkpoint_interval=1000,
 )
-_FOLD_JUMP = replace(_EVENT_JUMP, model=FoldJumpConfig())
+_FOLD_JUMP = replace(_EVENT_JUMP, model=FoldJumpConfig(), steps=40_000, **_MUON)
 _SPACE = TrainingConfig(
     model=RelationalJumpConfig(passes=2),
     steps=10_000,
     batch_size=512,
-    optimizer="muon",
-    learning_rate=5e-3,
-    schedule="cosine",
-    average=0.998,
+    **_MUON,
     grad_clip=1.0,
     validation_interval=500,
 )
