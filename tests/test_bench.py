@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -20,11 +22,13 @@ from jumpy_mbrl.commands.main import run
 from jumpy_mbrl.data.events import EventSampler, EventTable
 from jumpy_mbrl.data.recording import Recording
 from jumpy_mbrl.data.tasks import TaskConfig, TaskDataset, make_task
-from jumpy_mbrl.lab.bench import clock, envs, pictures, policies, train
+from jumpy_mbrl.evaluation import make_tables
+from jumpy_mbrl.lab.bench import clock, envs, pictures, plan, policies, train
+from jumpy_mbrl.models.bodies import state_estimation
 from jumpy_mbrl.models.registry import make_model
 
 QUICK = clock.Clock(rounds=1, seconds=1e-4)
-Bench = Callable[[str], list[dict[str, Any]]]
+Bench = Callable[..., list[dict[str, Any]]]
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +56,9 @@ def compiled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def bench(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Bench:
     """Runs the command line; returns the rows of its file, as many as were printed."""
 
-    def bench(what: str) -> list[dict[str, Any]]:
+    def bench(what: str, *more: str) -> list[dict[str, Any]]:
         path = tmp_path / "bench.json"
-        options = ["--rounds", "1", "--seconds", "1e-4", "--json", str(path)]
+        options = ["--rounds", "1", "--seconds", "1e-4", "--json", str(path), *more]
         assert run("bench", [what, *options]) == 0
         rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["rows"]
         assert len(capsys.readouterr().out.splitlines()) == len(rows)
@@ -244,3 +248,49 @@ def test_pictures(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     assert {row["anchor"] for row in rows[4:]} == {"jumpy"}
     assert rows[-1]["value"] == pytest.approx(rows[4]["ratio"])
     assert (rows[-1]["unit"], rows[-1]["target"]) == ("x", "at most 2")
+
+
+def test_plan(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(plan, "SIZES", {1: 24, 6: 6})
+    quick = PlannerConfig(candidates=16, refined=1, gradient_steps=1, finalists=1, perturbations=1)
+    monkeypatch.setattr(plan, "load_agent", partial(load_agent, config=quick))
+    rows = bench("plan", "--agents", "jumpy", "simulator", "none")
+    named = {row["name"]: row for row in rows}
+    assert len(named) == len(rows)
+    for place in ("1 thread", "2 threads"):
+        for size in (1, 6):
+            mine, oracle, idle = (
+                named[f"shot, {name}, batch {size}, {place}"]
+                for name in ("jumpy", "simulator", "none")
+            )
+            assert (mine["anchor"], oracle["anchor"], idle["anchor"]) == (None, "jumpy", "jumpy")
+            ratio = named[f"jumpy: time of a shot over simulator's, batch {size}, {place}"]
+            assert ratio["value"] == pytest.approx(1.0 / oracle["ratio"])
+        single = f"shot, jumpy, batch 1, {place}"
+        kinds = (
+            f"{single}, 1 tables, velocities searched for",
+            f"{single}, 23 tables, velocities not searched for",
+        )
+        searched, seen = (named[kind]["value"] for kind in kinds)
+        mean = named[single]["value"]
+        assert min(searched, seen) < mean < max(searched, seen)
+        assert named[f"{single}, 95th percentile"]["value"] > seen
+    assert [name for name in named if name.startswith("ticks")] == [
+        f"ticks of a shot, {name}, batch {size}"
+        for size in (1, 6)
+        for name in ("jumpy", "simulator")
+    ]
+    assert not any("velocities" in name and "jumpy" not in name for name in named)
+
+
+def test_velocities_that_have_to_be_searched_for_are_told() -> None:
+    tables = make_tables(24)
+    parts, jumpy = [tables[i : i + 1] for i in range(24)], load_agent("jumpy")
+    searched = [plan._is_searched(jumpy, part) for part in parts]
+    with mock.patch.object(state_estimation._Film, "search", side_effect=InterruptedError):
+        for part, expected in zip(parts, searched, strict=True):
+            with pytest.raises(InterruptedError) if expected else contextlib.nullcontext():
+                jumpy.predict(part.frames)
+    assert 0 < sum(searched) < 12
+    assert not any(plan._is_searched(load_agent(name), tables[:1]) for name in ("rnn", "none"))

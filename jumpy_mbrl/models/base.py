@@ -6,9 +6,11 @@ K query times, M ticks. Time is in frames, counted from the state's own moment.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from types import MappingProxyType
 from typing import Any, Self, TypeVar
 
@@ -55,6 +57,10 @@ class State:
     def repeat(self, times: int) -> Self:
         """Each row ``times`` times in succession: (B, ...) -> (B * times, ...)."""
         return self.map(lambda tensor: tensor.repeat_interleave(times, dim=0))
+
+    def take(self, rows: Tensor) -> Self:
+        """The rows numbered ``rows`` (int64): as ``[rows]``, with a faster gradient."""
+        return self.map(lambda tensor: tensor.index_select(0, rows))
 
     def update_rows(self, rows: Tensor, other: State) -> Self:
         """This state with the rows numbered ``rows`` (int64) replaced by those of ``other``."""
@@ -277,12 +283,13 @@ def check_times(times: Tensor) -> None:
     """Raises ``ValueError`` unless ``times`` is a non-empty ascending vector from 0 on."""
     if times.ndim != 1 or times.numel() == 0:
         raise ValueError(f"times must be a non-empty vector (K,), got shape {tuple(times.shape)}")
-    if not bool(times.isfinite().all()) or float(times[0]) < 0:
+    given = times.tolist()
+    if not all(map(math.isfinite, given)) or given[0] < 0:
         raise ValueError(
-            f"times must be finite and not lie before the state's moment (0), got {times.tolist()}"
+            f"times must be finite and not lie before the state's moment (0), got {given}"
         )
-    if bool((times[1:] < times[:-1]).any()):
-        raise ValueError(f"times must be in ascending order, got {times.tolist()}")
+    if any(later < time for time, later in pairwise(given)):
+        raise ValueError(f"times must be in ascending order, got {given}")
 
 
 def own_state(model: WorldModel, state: State, kind: type[S]) -> S:

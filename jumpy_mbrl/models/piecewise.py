@@ -44,14 +44,14 @@ class PiecewiseLinearModel(WorldModel):
         lines = Pieces(torch.zeros_like(state.remaining), state)
         rows, clock = lines.last, lines.last_start
         for _ in range(self._most_ticks(end)):
-            going = clock + state.remaining < end
-            left = int(going.sum())
-            if left == 0:
+            going = (clock + state.remaining < end).nonzero().squeeze(1)
+            if not len(going):
                 break
-            if left < rows.numel():
-                rows, clock, state = rows[going], clock[going], state[going]
+            if len(going) < len(rows):
+                rows, clock = rows.index_select(0, going), clock.index_select(0, going)
+                state = state.take(going)
             clock = clock + state.remaining
-            state = self.tick(self.leap(state, state.remaining))
+            state = self.tick(self._arrive(state))
             lines.add(rows, clock, state)
         else:
             if bool((clock + state.remaining < end).any()):
@@ -59,11 +59,10 @@ class PiecewiseLinearModel(WorldModel):
         number, elapsed = lines.find(times)
         all_lines = type(state).cat(lines.contents)
         obs = self.decode_lines(all_lines, number.flatten(), elapsed.flatten())
-        last = all_lines.map(lambda part: part.index_select(0, lines.last))
         return Imagined(
             obs=obs.unflatten(0, number.shape),
             tick_times=lines.starts[:, 0 if action is not None else 1 :],
-            state=self.leap(last, end - lines.last_start),
+            state=self.leap(all_lines.take(lines.last), end - lines.last_start),
         )
 
     def _most_ticks(self, frames: float) -> int:
@@ -72,6 +71,10 @@ class PiecewiseLinearModel(WorldModel):
 
     def _out_of_ticks(self) -> None:
         """Called where a rollout has had so many and would tick on."""
+
+    def _arrive(self, state: State) -> State:
+        """``leap`` to the end of the line, where the model ticks."""
+        return self.leap(state, state.remaining)
 
     def leap(self, state: State, duration: Tensor) -> State:
         """Follows the state's line for ``duration`` (B,) frames, without ticking."""

@@ -110,10 +110,10 @@ class Clock:
                 return done / elapsed
 
 
-def describe_device() -> dict[str, Any]:
+def describe_device(cores_used: int = 1) -> dict[str, Any]:
     """The machine and versions that the figures were measured on."""
     return {
-        "cpu_cores_used": 1,
+        "cpu_cores_used": cores_used,
         "cpu_cores": os.cpu_count(),
         "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "python": sys.version.split()[0],

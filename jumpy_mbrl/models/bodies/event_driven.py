@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -86,7 +86,7 @@ class EventDrivenModel(PiecewiseLinearModel):
 
     def velocities_of(self, state: State) -> Tensor:
         """Velocities (B, D) per frame."""
-        return self._observed(state.velocity.chunk(2, dim=-1)[0])
+        return self._observed(self._in_room(state.hidden)[1])
 
     def observe(self, obs: Tensor, action: Tensor | None = None) -> EventState:
         """See ``WorldModel.observe``; the velocities are those that fit the frames best."""
@@ -96,10 +96,20 @@ class EventDrivenModel(PiecewiseLinearModel):
     def decode(self, hidden: Tensor) -> Tensor:
         return self._observed(hidden.chunk(2, dim=-1)[0])
 
+    def _in_room(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """Positions and velocities (B, 2N) of latents (B, H)."""
+        positions, velocities = hidden.chunk(2, dim=-1)
+        return positions, velocities
+
+    def _arrive(self, state: State) -> State:
+        # Ticks read no observation, so none is decoded.
+        path = state.velocity * state.remaining.unsqueeze(1)
+        return replace(state, hidden=state.hidden + path)
+
     def tick(self, state: State, action: Tensor | None = None) -> EventState:
         """What follows the event that ends the line, or the action; then the next duration."""
         state = own_state(self, state, EventState)
-        positions, velocities = state.hidden.chunk(2, dim=-1)
+        positions, velocities = self._in_room(state.hidden)
         if action is None:
             shape = (state.batch_size, positions.shape[1] // 2, 2)
             after = self.after_event(positions.view(shape), velocities.view(shape), state.event)

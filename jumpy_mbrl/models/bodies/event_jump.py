@@ -83,7 +83,9 @@ class _Net(nn.Module):
         self.body = nn.Sequential(*inner, nn.Linear(hidden, outputs))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        return torch.add(self.skip(inputs), self.body(inputs))
+        rows = inputs.flatten(end_dim=-2)
+        outputs = torch.add(self.skip(rows), self.body(rows))
+        return outputs.view(*inputs.shape[:-1], outputs.shape[-1])
 
 
 class EventJump(EventDrivenModel):
@@ -116,6 +118,10 @@ class EventJump(EventDrivenModel):
         self.register_buffer("_second", second.clone(), persistent=False)
         self._first: Tensor
         self._second: Tensor
+        numbers = torch.arange(config.num_balls)
+        sides = (numbers == second.unsqueeze(1)).char() - (numbers == first.unsqueeze(1)).char()
+        self.register_buffer("_sides", sides, persistent=False)
+        self._sides: Tensor  # (P, N): 1 for the second ball of a pair, -1 for the first
 
     def sampler(self, data: SequenceData, device: torch.device | None = None) -> EventSampler:
         """See ``WorldModel.sampler``."""
@@ -141,7 +147,7 @@ class EventJump(EventDrivenModel):
         again = (line.remaining == 0.0) & (line.event == before.event) & (line.event >= 0)
         return replace(
             line,
-            remaining=line.remaining + again.to(line.remaining),
+            remaining=line.remaining + again,
             event=line.event.masked_fill(again, -1),
         )
 
@@ -178,12 +184,12 @@ class EventJump(EventDrivenModel):
 
     def _pair_times(self, offset: Tensor, relative: Tensor) -> Tensor:
         """Frames until each pair meets, (B, P)."""
-        frame = Alignment.of(offset, relative)
+        frame = Alignment.of(*offset.unbind(-1), *relative.unbind(-1))
         length, logit = self._pair_surface(frame.along, frame.across)
         correction, _ = self._pair_surface(frame.along - length, frame.across)
         meets = (logit > 0) & (frame.speed > _STILL)
-        speed = torch.where(meets, frame.speed, 1.0)
-        return torch.where(meets, ((length + correction) / speed).clamp_min(0.0), torch.inf)
+        time = (length + correction) * frame.pace
+        return torch.where(meets, time.clamp_min(0.0), torch.inf)
 
     def _pair_surface(self, along: Tensor, across: Tensor) -> tuple[Tensor, Tensor]:
         """Path length until two balls meet, and the logit that they do."""
@@ -194,11 +200,9 @@ class EventJump(EventDrivenModel):
     # -- what: the learned consequences ----------------------------------------------------
 
     def after_event(self, positions: Tensor, velocities: Tensor, event: Tensor) -> Tensor:
-        N = self.config.num_balls
         after = self._after_single(positions, velocities, event)
-        if N > 1:
-            met = (event >= 2 * N).view(-1, 1, 1)
-            after = torch.where(met, self._after_pair(positions, velocities, event), after)
+        if self.config.num_balls > 1:
+            after = self._after_pair(positions, after, event)
         return self._on_axes(after)
 
     def _on_axes(self, velocities: Tensor) -> Tensor:
@@ -226,23 +230,20 @@ class EventJump(EventDrivenModel):
         return after * sign
 
     def _after_pair(self, p: Tensor, v: Tensor, event: Tensor) -> Tensor:
-        B, N, _ = p.shape
-        pair = (event - 2 * N).clamp_min(0)
-        first = self._first[pair].view(B, 1, 1).expand(B, 1, 2)
-        second = self._second[pair].view(B, 1, 1).expand(B, 1, 2)
-        offset = p.gather(1, second) - p.gather(1, first)
-        relative = v.gather(1, second) - v.gather(1, first)
-        change = self.pair_outcome(offset, relative)
-        return v.scatter_add(1, first, change).scatter_add(1, second, -change)
+        """Velocities (B, N, 2) after the event, if it is of two balls."""
+        pair = event - 2 * p.shape[1]
+        sides = self._sides.index_select(0, pair.clamp_min(0)).unsqueeze(2).to(v.dtype)
+        change = self.pair_outcome((sides * p).sum(dim=1), (sides * v).sum(dim=1))
+        return torch.where((pair >= 0).view(-1, 1, 1), v - sides * change.unsqueeze(1), v)
 
     def pair_outcome(self, offset: Tensor, relative: Tensor) -> Tensor:
         """Change of the first ball's velocity (..., 2) when two meet; the second's is opposite."""
-        frame = Alignment.of(offset, relative)
-        z = torch.stack([frame.along, frame.across], dim=-1) / self.config.pair_scale
-        head_on = z * z.new_tensor([1.0, 0.0])
-        outcome, rest = self.pair_jump(torch.stack([z, head_on]))
-        along, across = outcome.unbind(-1)
-        across = across - rest[..., 1] * torch.exp(-z[..., 1] / _NEAR)
+        frame = Alignment.of(*offset.unbind(-1), *relative.unbind(-1))
+        ahead, aside = (part / self.config.pair_scale for part in (frame.along, frame.across))
+        asked = torch.stack([ahead, aside, ahead, torch.zeros_like(aside)], dim=-1)
+        outcome = self.pair_jump(asked.unflatten(-1, (2, 2))).flatten(-2)
+        along, across, _, head_on = outcome.unbind(-1)
+        across = across - head_on * torch.exp(aside / -_NEAR)
         return frame.restore(along * frame.speed, across * frame.speed)
 
     def after_shot(self, velocity: Tensor, action: Tensor) -> Tensor:
@@ -292,7 +293,7 @@ class EventJump(EventDrivenModel):
     def _pair_losses(self, event: Tensor, u: Tensor, shift: Tensor) -> dict[str, Tensor]:
         offset, first, second, first_after, second_after = event.unbind(1)
         relative = second - first
-        frame = Alignment.of(offset, relative)
+        frame = Alignment.of(*offset.unbind(-1), *relative.unbind(-1))
         length = 1.2 * u**3 - 0.02
         predicted, logit = self._pair_surface(frame.along + length, frame.across)
         direction = relative / frame.speed.unsqueeze(-1)
@@ -308,7 +309,8 @@ class EventJump(EventDrivenModel):
 
     def _passing_losses(self, run: Tensor, frames: Tensor, u: Tensor) -> dict[str, Tensor]:
         offset, relative = run.unbind(1)
-        frame = Alignment.of(offset + relative * (u * frames).unsqueeze(-1), relative)
+        offset = offset + relative * (u * frames).unsqueeze(-1)
+        frame = Alignment.of(*offset.unbind(-1), *relative.unbind(-1))
         _, logit = self._pair_surface(frame.along, frame.across)
         return {"pair_passes": F.softplus(logit).mean()}
 
@@ -353,27 +355,30 @@ class Alignment:
     """A pair seen in coordinates along and across its relative velocity, mirrored to one side.
 
     The second ball still has to go ``along`` to be abreast of the first, and they then are
-    ``across`` apart, not negative. The relative velocity has a ``direction`` (..., 2) and a
-    ``speed``; ``side`` is the mirroring sign.
+    ``across`` apart, not negative. The relative velocity has the direction ``x``, ``y`` and a
+    ``speed``, of which ``pace`` is the inverse; ``side`` is the mirroring sign.
     """
 
     along: Tensor
     across: Tensor
     speed: Tensor
-    direction: Tensor
+    pace: Tensor
+    x: Tensor
+    y: Tensor
     side: Tensor
 
     @classmethod
-    def of(cls, offset: Tensor, relative: Tensor) -> Alignment:
-        speed = _norm(relative)
-        direction = relative / speed.unsqueeze(-1)
-        across = offset[..., 0] * direction[..., 1] - offset[..., 1] * direction[..., 0]
+    def of(cls, right: Tensor, up: Tensor, u: Tensor, v: Tensor) -> Alignment:
+        """Of an offset ``right`` and ``up``, and a relative velocity ``u`` and ``v``."""
+        square = u * u + v * v + _TINY**2
+        pace = square.rsqrt()
+        x, y = u * pace, v * pace
+        across = right * y - up * x
         side = torch.ones_like(across).copysign(across.detach())
-        along = -(offset * direction).sum(dim=-1)
-        return cls(along, across * side, speed, direction, side)
+        return cls(-(right * x + up * y), across * side, square.sqrt(), pace, x, y, side)
 
     def restore(self, along: Tensor, across: Tensor) -> Tensor:
         """The vector (..., 2) with these coordinates along and across."""
-        x, y = self.direction.unbind(-1)
         across = across * self.side
-        return torch.stack([along * x + across * y, along * y - across * x], dim=-1)
+        right, up = along * self.x + across * self.y, along * self.y - across * self.x
+        return torch.stack([right, up], dim=-1)

@@ -14,15 +14,13 @@ Letters: B batch, N balls, P pairs, K stretches. Time in frames, velocities per 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jumpy_mbrl.models.base import State
-from jumpy_mbrl.models.bodies.event_driven import EventState
 from jumpy_mbrl.models.bodies.event_jump import Alignment, EventJump, EventJumpConfig
 from jumpy_mbrl.models.networks import check_sizes
 
@@ -32,6 +30,9 @@ _SLACK = 1e-3
 
 _FEW = 1024
 """So many pairs in stretches are asked when they meet sooner than which of them might."""
+
+_Apart = tuple[Tensor, Tensor, Tensor, Tensor]
+"""Offsets of pairs along x and along y, and their relative velocities."""
 
 
 @dataclass(frozen=True)
@@ -68,16 +69,10 @@ class FoldJump(EventJump):
     def decode(self, hidden: Tensor) -> Tensor:
         return self._observed(self._fold(hidden.chunk(2, dim=-1)[0])[0])
 
-    def velocities_of(self, state: State) -> Tensor:
-        positions, velocities = state.hidden.chunk(2, dim=-1)
-        return self._observed(velocities * self._fold(positions)[1])
-
-    def tick(self, state: State, action: Tensor | None = None) -> EventState:
-        """See ``EventDrivenModel.tick``; the latent is folded into the room first."""
-        positions, velocities = state.hidden.chunk(2, dim=-1)
+    def _in_room(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        positions, velocities = hidden.chunk(2, dim=-1)
         folded, side = self._fold(positions)
-        hidden = torch.cat([folded, velocities * side], dim=-1)
-        return super().tick(replace(state, hidden=hidden), action)
+        return folded, velocities * side
 
     def _fold(self, place: Tensor) -> tuple[Tensor, Tensor]:
         """Where a coordinate of the row of rooms is seen, and 1 or -1, the way it seems to run."""
@@ -98,11 +93,9 @@ class FoldJump(EventJump):
         begin, end = self._stretches(positions, velocities)
         if self.config.num_balls == 1:
             return end[-1] + _SLACK, torch.full_like(end[-1], -1, dtype=torch.int64)
-        count = begin.shape[0] * begin.shape[1] * self._first.shape[0]
         # No size of a graph may depend on what is in it.
-        if torch.compiler.is_compiling() or count <= _FEW:
-            asked = torch.arange(count, device=begin.device)
-            return self._first_meeting(positions, velocities, begin, end, asked)
+        if torch.compiler.is_compiling() or begin.numel() * len(self._first) <= _FEW:
+            return self._first_meeting(positions, velocities, begin, end)
         near = self._near(positions, velocities, begin, end)
         # Nearly all balls that come near meet, and then no later stretch need be asked.
         soonest = torch.where(near.any(dim=1), begin, torch.inf).amin(dim=0)
@@ -110,64 +103,90 @@ class FoldJump(EventJump):
         time, event = self._first_meeting(positions, velocities, begin, end, asked)
         rows = (near & (event < 0)).flatten(0, 1).any(dim=0).nonzero().squeeze(1)
         if len(rows):
-            later = self._first_meeting(
-                positions.index_select(0, rows),
-                velocities.index_select(0, rows),
-                begin.index_select(1, rows),
-                end.index_select(1, rows),
-                near.index_select(2, rows).flatten().nonzero().squeeze(1),
-            )
+            p, v = (part.index_select(0, rows) for part in (positions, velocities))
+            begin, end = (part.index_select(1, rows) for part in (begin, end))
+            asked = near.index_select(2, rows).flatten().nonzero().squeeze(1)
+            later = self._first_meeting(p, v, begin, end, asked)
             time, event = time.index_copy(0, rows, later[0]), event.index_copy(0, rows, later[1])
         return time, event
 
     def _first_meeting(
-        self, positions: Tensor, velocities: Tensor, begin: Tensor, end: Tensor, asked: Tensor
+        self,
+        positions: Tensor,
+        velocities: Tensor,
+        begin: Tensor,
+        end: Tensor,
+        asked: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """As ``next_event``, of the pairs and stretches numbered ``asked``, in rising order, among
-        (K, P, B)."""
-        (K, B), P, N = begin.shape, self._first.shape[0], self.config.num_balls
+        (K, P, B); by default of all."""
+        (K, B), P, N = begin.shape, len(self._first), self.config.num_balls
         # Just behind the last folding, where it is clear on which side of it the latent is.
-        time, event = end[-1] + _SLACK, torch.full_like(end[-1], -1, dtype=torch.int64)
-        if not torch.compiler.is_compiling() and not len(asked):
-            return time, event
-        stretch, pair, row = asked // (P * B), asked // B % P, asked % B
-        begin, end = (part.flatten().index_select(0, stretch * B + row) for part in (begin, end))
-        balls = torch.cat([row * N + self._second[pair], row * N + self._first[pair]])
+        folding = end[-1] + _SLACK
+        if asked is None:
+            frame = Alignment.of(*self._apart(positions, velocities, begin, end))
+            begin, end = begin.unsqueeze(1), end.unsqueeze(1)
+        elif len(asked):
+            stretch = asked // (P * B) * B + asked % B
+            begin, end = (part.flatten().index_select(0, stretch) for part in (begin, end))
+            frame = Alignment.of(*self._some_apart(positions, velocities, begin, end, asked))
+        else:
+            return folding, torch.full_like(folding, -1, dtype=torch.int64)
+        length, logit = self._pair_surface(frame.along, frame.across)
+        meeting = begin + (length * frame.pace).clamp_min(0.0)
+        meets = (logit > 0) & (frame.speed > _STILL) & (meeting <= end + _SLACK)
+        times = torch.where(meets, meeting.detach(), torch.inf)
+        if asked is not None:
+            times = times.new_full((K * P * B,), torch.inf).index_copy(0, asked, times)
+        earliest = times.view(K * P, B).min(dim=0)
+        first = earliest.indices * B + torch.arange(B, device=times.device)
+        if asked is not None:
+            first = torch.searchsorted(asked, first).clamp_max(len(asked) - 1)
+        parts = torch.stack([meeting, length, frame.pace, frame.along, frame.across]).flatten(1)
+        meeting, length, pace, along, across = parts.index_select(1, first).unbind()
+        meeting = meeting + self._pair_surface(along - length, across)[0] * pace
+        meets = earliest.values < torch.inf
+        time = torch.where(meets, meeting.clamp_min(0.0), folding)
+        return time, torch.where(meets, 2 * N + earliest.indices % P, -1)
+
+    def _unfolded(
+        self, place: Tensor, way: Tensor, begin: Tensor, end: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Places at the begin of stretches and velocities, as they are seen in the room that is
+        passed then; 0 is its middle."""
+        room, side = self._room(torch.addcmul(place, way, 0.5 * (begin + end)))
+        place = torch.addcmul(place - 0.5, way, begin) - 2.0 * self.reach * room
+        return side * place, side * way
+
+    def _apart(self, positions: Tensor, velocities: Tensor, begin: Tensor, end: Tensor) -> _Apart:
+        """Of all pairs at the begin of all stretches, (K, P, B) each."""
+        p, v = (part.permute(1, 2, 0).contiguous() for part in (positions, velocities))
+        seen = self._unfolded(p, v, begin[:, None, None], end[:, None, None])
+        (x, y), (u, w) = (
+            (part.index_select(1, self._second) - part.index_select(1, self._first)).unbind(2)
+            for part in seen
+        )
+        return x, y, u, w
+
+    def _some_apart(
+        self, positions: Tensor, velocities: Tensor, begin: Tensor, end: Tensor, asked: Tensor
+    ) -> _Apart:
+        """Of the pairs and stretches numbered ``asked``, (Q,) each."""
+        B, N, _ = positions.shape
+        row, pair = asked % B, asked // B % len(self._first)
+        balls = torch.cat([self._second[pair], self._first[pair]]) + N * row.repeat(2)
         place, way = (
             part.flatten(0, 1).index_select(0, balls).unflatten(0, (2, -1))
             for part in (positions, velocities)
         )
-        room, side = self._room(place + way * (0.5 * (begin + end)).unsqueeze(1))
-        place = side * (place - 0.5 + way * begin.unsqueeze(1) - 2.0 * self.reach * room)
-        way = side * way
-        frame = Alignment.of(place[0] - place[1], way[0] - way[1])
-        speed = frame.speed.clamp_min(_STILL)
-        length, logit = self._pair_surface(frame.along, frame.across)
-        meeting = begin + (length / speed).clamp_min(0.0)
-        meets = (logit > 0) & (frame.speed > _STILL) & (meeting <= end + _SLACK)
-        times = meeting.new_full((K * P * B,), torch.inf)
-        times = times.index_copy(0, asked, torch.where(meets, meeting, torch.inf).detach())
-        earliest = times.view(K * P, B).min(dim=0)
-        first = torch.searchsorted(asked, earliest.indices * B + torch.arange(B, device=row.device))
-        first = first.clamp_max(asked.shape[0] - 1)
-        meeting, length, speed, along, across = (
-            part.index_select(0, first)
-            for part in (meeting, length, speed, frame.along, frame.across)
-        )
-        meeting = meeting + self._pair_surface(along - length, across)[0] / speed
-        meets = earliest.values.isfinite()
-        time = torch.where(meets, meeting.clamp_min(0.0), time)
-        return time, torch.where(meets, 2 * N + pair.index_select(0, first), event)
+        seen = self._unfolded(place, way, begin.unsqueeze(1), end.unsqueeze(1))
+        (x, y), (u, w) = ((part[0] - part[1]).unbind(1) for part in seen)
+        return x, y, u, w
 
     @torch.no_grad()
     def _near(self, positions: Tensor, velocities: Tensor, begin: Tensor, end: Tensor) -> Tensor:
         """Whether a pair might meet in a stretch, (K, P, B)."""
-        p, v = (part.permute(1, 2, 0).contiguous() for part in (positions, velocities))
-        room, side = self._room(torch.addcmul(p, v, (0.5 * (begin + end))[:, None, None]))
-        place = side * (torch.addcmul(p - 0.5, v, begin[:, None, None]) - 2.0 * self.reach * room)
-        way = side * v
-        x, y = (place[:, self._second] - place[:, self._first]).unbind(2)
-        u, w = (way[:, self._second] - way[:, self._first]).unbind(2)
+        x, y, u, w = self._apart(positions, velocities, begin, end)
         speed = torch.addcmul(u * u, w, w).sqrt_()
         across = torch.addcmul(x * w, y, u, value=-1.0).abs_()
         along = torch.addcmul(x * u, y, w).neg_()
@@ -199,12 +218,10 @@ class FoldJump(EventJump):
     def _stretches(self, positions: Tensor, velocities: Tensor) -> tuple[Tensor, Tensor]:
         """Begin and end of the K stretches between foldings, (K, B) frames from now."""
         p, v = positions.flatten(1), velocities.flatten(1)
-        moving = v.abs() > _STILL
-        speed = torch.where(moving, v.abs(), 1.0)
-        first = (self.reach - (p - 0.5) * v.sign()) / speed
+        speed = v.abs().clamp_min(_STILL)  # What is slower folds at the horizon or not at all.
+        first = torch.addcmul(self.reach, p - 0.5, v.sign(), value=-1.0)
         later = torch.arange(self.config.axis_folds, device=p.device) * (2.0 * self.reach)
-        times = first.unsqueeze(2) + later / speed.unsqueeze(2)
-        times = torch.where(moving.unsqueeze(2), times, self.horizon)
+        times = (first.unsqueeze(2) + later) / speed.unsqueeze(2)
         # Beyond the last folding that was computed for some ball, nothing is known.
         limit = times[..., -1].min(dim=1, keepdim=True).values.clamp_max(self.horizon)
         times = torch.minimum(times.flatten(1).clamp_min(0.0), limit)
@@ -215,13 +232,7 @@ class FoldJump(EventJump):
     def after_event(self, positions: Tensor, velocities: Tensor, event: Tensor) -> Tensor:
         if self.config.num_balls == 1:
             return velocities
-        if torch.compiler.is_compiling():
-            met = (event >= 0).view(-1, 1, 1)
-            after = torch.where(met, self._after_pair(positions, velocities, event), velocities)
-            return self._on_axes(after)
-        rows = (event >= 0).nonzero().squeeze(1)
-        some = (part.index_select(0, rows) for part in (positions, velocities, event))
-        return self._on_axes(velocities.index_copy(0, rows, self._after_pair(*some)))
+        return self._on_axes(self._after_pair(positions, velocities, event))
 
     # -- learning --------------------------------------------------------------------------
 
