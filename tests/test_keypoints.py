@@ -112,6 +112,19 @@ def test_pictures_alone_teach_keypoints(tmp_path: Path) -> None:
     assert missed.abs().median() < 1e-2
 
 
+def test_keypoints_join_one_by_one() -> None:
+    torch.manual_seed(0)
+    model = KeypointJump(replace(SMALL, joining=0.5))
+    pictures = torch.rand(2, 784, generator=torch.Generator().manual_seed(0))
+    batch = {"pictures": pictures, "pixels": torch.arange(784).expand(2, -1)}
+    taught = []
+    for looked in (0.0, 0.25, 0.5):
+        model.zero_grad()
+        model.loss({**batch, "looked": torch.full((2,), looked)})[0].backward()
+        taught.append(0 if model.eyes.tint.grad is None else int(model.eyes.tint.grad.any(1).sum()))
+    assert taught == [0, 1, 2]
+
+
 def test_true_places_teach_nothing_but_the_head(tmp_path: Path) -> None:
     film: Any = load_data(data.DatasetConfig(num_trajectories=12, pixels="paper"), tmp_path)
 
@@ -154,6 +167,8 @@ def test_the_keypoint_that_follows_actions_is_the_actor() -> None:
         model.settle(seen, told[:, :4])
     with pytest.raises(ValueError, match="expected body_size=2, as keypoints lie in pictures"):
         replace(SMALL, body_size=3)
+    with pytest.raises(ValueError, match=r"joining.*\(0, 1\], got 0"):
+        replace(SMALL, joining=0.0)
 
 
 def test_a_killed_run_ends_with_the_same_bytes(

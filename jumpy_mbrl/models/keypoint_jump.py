@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from jumpy_mbrl.checks import check_flag
+from jumpy_mbrl.checks import check_flag, check_number
 from jumpy_mbrl.data.loading import SequenceData, as_frames
 from jumpy_mbrl.data.sampling import KeypointSampler, Seen, StartSampler
 from jumpy_mbrl.models.base import Imagined, State, WorldModel, WrappedModel, check_frames
@@ -32,8 +32,6 @@ _REACH = 0.1
 _PAINTER = 32
 _ATTENTION = 1e-3
 """Weight of looking for what is not painted yet."""
-_JOINING = 0.25
-"""Share of the steps of looking in which keypoints join one by one."""
 _SAMPLED = 5
 """One pixel in so many says which colour most have; prime to the usual sizes."""
 _FLAT = 1e-4
@@ -52,6 +50,7 @@ class KeypointJumpConfig(RelationalJumpConfig):
         width: channels of the network that finds keypoints.
         looking_steps: first updates of the weights, in which pictures teach it. After them it stays
             as it is, and how keypoints move is learned.
+        joining: share of these updates in which keypoints join one by one, in (0, 1].
         spoilt: whether these pictures are spoilt, so that other cameras do not mislead it. Not
             where a grey is all that tells bodies apart.
         labelled: pictures whose balls are told, from which the head learns. The first frames of the
@@ -64,11 +63,13 @@ class KeypointJumpConfig(RelationalJumpConfig):
     looking_steps: int = 2000
     labelled: int = 300
     spoilt: bool = True
+    joining: float = 0.25
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_sizes(self, ("size", "channels", "width", "looking_steps", "labelled"))
         check_flag("spoilt", self.spoilt)
+        check_number("joining", self.joining, 0.0, 1.0, open_low=True)
         if self.body_size != 2:
             raise ValueError(
                 f"expected body_size=2, as keypoints lie in pictures, got {self.body_size}"
@@ -290,7 +291,7 @@ class KeypointJump(WorldModel):
         rows = torch.arange(len(at), device=at.device).unsqueeze(1)
         wanted = pictures.unflatten(1, (-1, eyes.channels))[rows, at]
         maps = eyes.attend(batch.get("spoilt", pictures))
-        joined = min(K, int(float(batch["looked"][0]) / _JOINING * K))
+        joined = min(K, int(float(batch["looked"][0]) / self.config.joining * K))
         missed = (eyes.color(maps @ eyes.pixels, at, joined) - wanted).square()
         loss = error = missed.mean()
         if joined < K:

@@ -288,8 +288,11 @@ def _keypoint_run(task: str) -> TrainingConfig:
         "action_size": 0,
         "spoilt": False,
         "width": 24,
+        "joining": 0.6,
+        "looking_steps": 3000,
     }
-    return replace(_KEYPOINTS, model=KeypointJumpConfig(passes=2, **sizes), **_task_data(task))
+    model = KeypointJumpConfig(passes=2, **sizes)
+    return replace(_KEYPOINTS, model=model, restart=model.looking_steps, **_task_data(task))
 
 
 def network_of(model: str) -> tuple[str, str]:
