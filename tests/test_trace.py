@@ -43,7 +43,7 @@ SEEN = [(n, s) for n in ("simulator", "jumpy") for s in ({}, OTHER_TARGET, {"num
 # Of pictures one alone: what is read less exactly grows from contact to contact.
 @pytest.mark.parametrize(("name", "settings"), [*SEEN, ("jumpy-pixels", {})])
 def test_the_imagined_way_is_what_happens_and_ends_in_the_target(name: str, settings: Any) -> None:
-    table = Table(seed=1, **settings)
+    table = Table(seed=3, **settings)
     trace = table.trace(load_agent(name, config=QUICK, device="cpu"))
     assert trace.belief is not None and trace.belief > 0.5
     low_x, high_x, low_y, high_y = table.config.target

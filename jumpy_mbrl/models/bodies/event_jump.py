@@ -374,7 +374,7 @@ class Alignment:
         pace = square.rsqrt()
         x, y = u * pace, v * pace
         across = right * y - up * x
-        side = torch.ones_like(across).copysign(across.detach())
+        side = torch.where(across < 0, -1.0, 1.0).to(across.dtype)
         return cls(-(right * x + up * y), across * side, square.sqrt(), pace, x, y, side)
 
     def restore(self, along: Tensor, across: Tensor) -> Tensor:

@@ -202,9 +202,9 @@ class FoldJump(EventJump):
         weights = list(self.pair_level.parameters())
         version = [(id(w), 0 if w.is_inference() else w._version) for w in weights]
         if self._known_contact is None or self._known_contact[0] != version:
-            unit, like = self.config.pair_scale, weights[0].new_empty(0)
-            along = torch.linspace(-1.0, 8.0, 181).to(like) * unit
-            across = torch.linspace(0.0, 4.0, 161).to(like) * unit
+            unit, like = self.config.pair_scale, weights[0]
+            along = torch.linspace(-1.0, 8.0, 181, dtype=like.dtype, device=like.device) * unit
+            across = torch.linspace(0.0, 4.0, 161, dtype=like.dtype, device=like.device) * unit
             along, across = torch.meshgrid(along, across, indexing="ij")
             length, logit = self._pair_surface(along, across)
             near = torch.stack([across, -along, along - length])[:, logit > 0]
