@@ -33,6 +33,8 @@ from jumpy_mbrl.models.networks import check_sizes
 _TINY = 1e-9
 _STILL = 1e-6
 """Speeds below this, in sides of the table per frame, count as rest."""
+_AT_ONCE = 1e-4
+"""What happens again within so many frames happens again at once: rounding is less."""
 _NEAR = 0.02
 """How near to where a mirroring sign turns, in units of what is asked, an outcome fades to zero."""
 
@@ -144,7 +146,7 @@ class EventJump(EventDrivenModel):
         line, before = super().tick(state, action), own_state(self, state, EventState)
         if action is not None:
             return line
-        again = (line.remaining == 0.0) & (line.event == before.event) & (line.event >= 0)
+        again = (line.remaining < _AT_ONCE) & (line.event == before.event) & (line.event >= 0)
         return replace(
             line,
             remaining=line.remaining + again,
