@@ -74,7 +74,7 @@ $(stamp): pyproject.toml constraints.txt
 $(test_stamp): $(stamp)
 	@echo "==> Installing what only the tests need"
 	$(python) -m pip install -qq --disable-pip-version-check -c constraints.txt \
-		--no-build-isolation --editable '.[fast,viz,video,hub,minari,onnx,pool,ray,torchrl,dev]'
+		--no-build-isolation --editable '.[contrib,fast,viz,video,hub,minari,onnx,pool,ray,torchrl,dev]'
 	@touch $(test_stamp)
 
 $(docs_stamp): $(stamp)

@@ -6,7 +6,13 @@ from jumpy_mbrl.agents.planning.mpc import RecedingHorizon
 from jumpy_mbrl.agents.planning.planner import CEMPlanner, GradientPlanner, Plan, Planner
 from jumpy_mbrl.agents.registry import AGENTS, PIXEL_AGENTS, load_agent
 from jumpy_mbrl.models.world import OtherWorldWarning
-from jumpy_mbrl.objectives import FunctionObjective, Objective, ReachPointAtTime, ReachRegion
+from jumpy_mbrl.objectives import (
+    FunctionObjective,
+    Objective,
+    ReachAll,
+    ReachPointAtTime,
+    ReachRegion,
+)
 
 __all__ = [
     "AGENTS",
@@ -25,6 +31,7 @@ __all__ = [
     "Planner",
     "PlannerConfig",
     "RandomShot",
+    "ReachAll",
     "ReachPointAtTime",
     "ReachRegion",
     "RecedingHorizon",

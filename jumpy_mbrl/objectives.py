@@ -116,17 +116,12 @@ class ReachRegion:
             )
 
     def __call__(self, obs: Tensor) -> Tensor:
-        bounds = _for_each("region", self.region, obs, self.shown).reshape(-1, 1, 1, 2, 2)
+        bounds = _for_each("region", self.region, obs, self.shown)
         balls = obs.shape[-1] // 2
         ball = min(1, balls - 1) if self.ball is None else self.ball
         if not 0 <= ball < balls:
             raise ValueError(f"ball must be one of the {balls} observed, from 0 on, got {ball}")
-        place = obs[..., 2 * ball : 2 * ball + 2]
-        margin = torch.minimum(place - bounds[..., 0], bounds[..., 1] - place)
-        x, y = margin.unbind(-1)
-        inside = torch.minimum(x, y).clamp_min(0)
-        outside = (x.clamp_max(0).square() + y.clamp_max(0).square() + 1e-12).sqrt()
-        return (inside - outside).amax(dim=-1)
+        return _depth(obs[..., 2 * ball : 2 * ball + 2], bounds).amax(dim=-1)
 
     def select(self, rows: slice | Tensor) -> ReachRegion:
         if self.region is None or self.region.ndim == 1:
@@ -136,6 +131,67 @@ class ReachRegion:
     def aimed_at(self, targets: Tensor) -> ReachRegion:
         """The same with the regions (B, 4) in place of its own."""
         return ReachRegion(targets, self.times, self.ball)
+
+
+class ReachAll:
+    """The centres of several balls are inside a rectangle, each at one of the times.
+
+    The score of a success is the depth of the ball that is least deep inside, in sides; of anything
+    else, minus the square root of how far a ball stays outside, on average, so that what is nearly
+    done is done first. `ValueError` when scoring, for a ball or a number of episodes that there is
+    not.
+
+    Args:
+        region: (x_low, x_high, y_low, y_high).
+        times: (K,) frames from now at which being inside counts.
+        balls: which balls must get there, n numbers; by default all but ball 0.
+        reached: (B, n), which of them were inside before, and need not be again.
+    """
+
+    def __init__(
+        self,
+        region: Sequence[float] | Tensor,
+        times: Sequence[float] | Tensor,
+        balls: Sequence[int] | None = None,
+        reached: Any = None,
+    ) -> None:
+        self.region = as_tensor(region, dtype=torch.float32)
+        self.times = as_tensor(times, dtype=torch.float32)
+        self.balls = None if balls is None else list(balls)
+        self.reached = None if reached is None else as_tensor(reached, dtype=torch.bool)
+
+    def __call__(self, obs: Tensor) -> Tensor:
+        count = obs.shape[-1] // 2
+        balls = list(range(1, count)) if self.balls is None else self.balls
+        if not balls or not all(0 <= ball < count for ball in balls):
+            raise ValueError(f"balls must be some of the {count} observed, from 0 on, got {balls}")
+        places = obs.unflatten(-1, (count, 2))[..., balls, :].transpose(2, 3)  # (B, S, n, K, 2)
+        depth = _depth(places, self.region.to(obs)).amax(dim=-1)
+        if self.reached is not None:
+            if self.reached.shape != (len(obs), len(balls)):
+                raise ValueError(
+                    f"reached must say of each of {len(obs)} episodes which of {len(balls)} balls "
+                    f"were inside, got shape {tuple(self.reached.shape)}"
+                )
+            best = depth.new_tensor(torch.inf)
+            depth = torch.where(self.reached.to(obs.device).unsqueeze(1), best, depth)
+        least = depth.amin(dim=-1)
+        outside = (1e-12 - depth.clamp(max=0.0)).sqrt().mean(dim=-1)
+        return torch.where(least > 0, least.clamp(max=1.0), -outside)
+
+    def select(self, rows: slice | Tensor) -> ReachAll:
+        if self.reached is None:
+            return self
+        return ReachAll(self.region, self.times, self.balls, self.reached[rows])
+
+
+def _depth(place: Tensor, region: Tensor) -> Tensor:
+    """How deep places (B, S, ..., 2) lie inside a region (4,) or (B, 4), or minus how far out."""
+    bounds = region.reshape(-1, *(1,) * (place.ndim - 2), 2, 2)
+    margin = torch.minimum(place - bounds[..., 0], bounds[..., 1] - place)
+    x, y = margin.unbind(-1)
+    inside = torch.minimum(x, y).clamp_min(0)
+    return inside - (x.clamp_max(0).square() + y.clamp_max(0).square() + 1e-12).sqrt()
 
 
 class ReachPointAtTime:

@@ -145,7 +145,7 @@ def test_what_cannot_be_saved_leaves_what_is_there(trained: PPO, tmp_path: Path)
         save_policy(trained, folder, training=COORDS, metrics={"won": float("nan")})
     with pytest.raises(ValueError, match=r"expected training\['in'\] .*Path"):
         save_policy(trained, tmp_path / "new", training={**COORDS, "in": tmp_path})
-    with pytest.raises(ValueError, match="expected PPO or SAC, got A2C"):
+    with pytest.raises(ValueError, match="expected PPO, SAC or TQC, got A2C"):
         save_policy(A2C("MlpPolicy", make_vec_env(SHOT), device="cpu"), folder, training=COORDS)
     assert {file: file.read_bytes() for file in folder.iterdir()} == before
     assert policy_info(folder)["metrics"] == {"won": 0.5}

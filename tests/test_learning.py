@@ -10,16 +10,17 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import numpy as np
 import pytest
 
-from jumpy_mbrl import agents, data, training
+from jumpy_mbrl import agents, data, evaluation, training
 from jumpy_mbrl.agents.baselines.presets import POLICY_PRESETS, PolicyConfig
 from jumpy_mbrl.agents.baselines.train import CurvePoint
 from jumpy_mbrl.commands import main
 from jumpy_mbrl.evaluation import make_tables
 from jumpy_mbrl.lab.learning import curves, points, study
 from jumpy_mbrl.lab.learning.curves import MeanPoint
-from jumpy_mbrl.lab.learning.kinds import read_policy_runs
+from jumpy_mbrl.lab.learning.kinds import merge_kinds, read_policy_runs
 from jumpy_mbrl.lab.learning.points import LearningRun
 from jumpy_mbrl.training.loop import CHECKPOINT
 
@@ -44,13 +45,17 @@ def write_run(folder: Path, config: PolicyConfig, success: float = 0.2, count: i
     content = {**about, "training": record, "metrics": {}, "policy_sha256": ""}
     (folder / "best" / "config.json").write_text(json.dumps(content))
     rows = [",".join(map(str, point.values())) for point in validations(success, count)]
-    (folder / "curve.csv").write_text("\n".join([",".join(vars(CurvePoint())), *rows]) + "\n")
+    columns = ",".join(validations(success)[0])
+    (folder / "curve.csv").write_text("\n".join([columns, *rows]) + "\n")
     return folder
 
 
 def validations(success: float, count: int = 3) -> list[dict[str, Any]]:
     moments = range(1, count + 1)
-    return [vars(CurvePoint(50 * k, 2000 * k, 1.0 * k, success, 100)) for k in moments]
+    points = [vars(CurvePoint(50 * k, 2000 * k, 1.0 * k, success, 100)) for k in moments]
+    for point in points:
+        del point["contested"]
+    return points
 
 
 def planner_point(trajectories: int, success: float, **changes: Any) -> dict[str, Any]:
@@ -101,9 +106,40 @@ def test_an_interrupted_training_goes_on(tmp_path: Path) -> None:
 # -- seeds put together --------------------------------------------------------------------------
 
 
-def test_a_mean_with_the_worst_and_the_best() -> None:
+def test_seeds_are_put_together() -> None:
     found = [planner_point(10, success, seconds=s) for success, s in ((0.2, 3.0), (0.6, 5.0))]
-    assert MeanPoint.of("x", found) == MeanPoint("x", 500, 4.0, 0.4, 0.2, 0.6, 2, 100)
+    low, high = evaluation.wilson_interval(80, 200)
+    assert MeanPoint.of("x", found) == MeanPoint("x", 500, 4.0, 0.4, low, high, 2, 100)
+    five = [planner_point(10, k / 10, contested=k / 20) for k in (9, 1, 5, 4, 0)]
+    mean = MeanPoint.of("x", five)
+    assert mean.success == pytest.approx(1 / 3) and mean.contested == pytest.approx(1 / 6)
+    assert 0.0 <= mean.low < 1 / 3 < mean.high <= 0.9
+
+
+def test_interquartile_means_and_their_intervals() -> None:
+    assert curves.interquartile_mean([0.0, 0.5, 1.0]) == 0.5  # of three nothing is cut
+    assert curves.interquartile_mean([9.0, 1.0, 2.0, 3.0]) == 2.5
+    assert curves.interquartile_mean([*range(8), 1e9]) == 4.0
+    assert curves.interval([0.3] * 5, 100) == (0.3, 0.3)
+    assert curves.interval([0.3, 0.5], 100) == evaluation.wilson_interval(80, 200)
+    rng, held = np.random.default_rng(0), 0
+    for _ in range(200):
+        low, high = curves.interval(rng.normal(0.5, 0.1, 20).tolist(), 100)
+        held += low <= 0.5 <= high
+    assert 175 <= held <= 199
+
+
+def test_seeds_come_to_those_that_are_kept() -> None:
+    def kind(seeds: list[int], success: float, **more: Any) -> dict[str, Any]:
+        told = {"label": "ppo", "settings": PPO.to_dict() | more, "seeds": seeds}
+        curves = [validations(success) for _ in seeds]
+        return {**told, "commands": [f"{success} {seed}" for seed in seeds], "curves": curves}
+
+    (one,) = merge_kinds([kind([0, 2], 0.1)], [kind([1, 2], 0.3, threads=7)])
+    assert one["seeds"] == [0, 1, 2] and one["commands"] == ["0.1 0", "0.3 1", "0.3 2"]
+    assert one["curves"][1] == validations(0.3) and one["curves"][0] == validations(0.1)
+    first, second = merge_kinds([kind([0], 0.1)], [kind([0], 0.2, net=[3])])
+    assert first == kind([0], 0.1) and second["commands"] == ["0.2 0"]
 
 
 def test_a_planner_is_drawn_by_data_and_by_time() -> None:
@@ -121,7 +157,8 @@ def test_a_planner_is_drawn_by_data_and_by_time() -> None:
     rows = curves.format_curves([curve])[2:]
     assert len(rows) == 3  # a training that is on both is told once, one that is on none is not
     assert rows[0] == (
-        "| planner | 100 trajectories, 900 steps | 2 | 5,000 | 4.0 | 40.0 % | 30.0 to 50.0 | 100 |"
+        "| planner | 100 trajectories, 900 steps | 2 | 5,000 | 4.0 | 40.0 % | 33.5 to 46.9 | - "
+        "| 100 |"
     )
 
 
@@ -131,7 +168,7 @@ def test_policies_meet_where_all_were_validated() -> None:
     assert curve.by_frames == curve.by_time and len(curve.by_time) == 2
     assert (curve.by_time[1].label, curve.by_time[1].frames) == ("100 steps", 4000)
     (row,) = curves.format_curves([curve])[2:]
-    assert row.startswith("| ppo | 100 steps | 2 | 4,000 | 2.0 | 30.0 % | 20.0 to 40.0 |")
+    assert row.startswith("| ppo | 100 steps | 2 | 4,000 | 2.0 | 30.0 % | 24.1 to 36.7 | - | 100 |")
     with pytest.raises(ValueError, match="expected all runs of 'ppo' to be validated after the"):
         curves.policy_curve("ppo", [runs[0][:1], runs[1][1:]])
 

@@ -12,7 +12,7 @@ import torch
 from jumpy_mbrl import objectives
 from jumpy_mbrl.agents import FunctionObjective, ReachPointAtTime, ReachRegion
 from jumpy_mbrl.envs.rules import line_task, plane_task
-from jumpy_mbrl.objectives import objective_of
+from jumpy_mbrl.objectives import ReachAll, objective_of
 
 REGION = (0.6, 1.0, 0.0, 0.2)
 
@@ -74,6 +74,44 @@ def test_region_gradient_is_finite_on_the_border_and_inside() -> None:
         obs = seen([place]).requires_grad_(True)
         ReachRegion(REGION, [1.0])(obs).sum().backward()
         assert obs.grad is not None and bool(obs.grad.isfinite().all())
+
+
+def of_balls(*ways: list[tuple[float, float]]) -> torch.Tensor:
+    """Observations (1, 1, K, 2N) of balls that go these ways, and a cue ball in the corner."""
+    places = torch.tensor([[(0.9, 0.1)] * len(ways[0]), *ways])  # (N, K, 2)
+    return places.transpose(0, 1).flatten(1)[None, None]
+
+
+@pytest.mark.parametrize(
+    ("ways", "score"),
+    [
+        ([[(0.8, 0.1)], [(0.95, 0.1)]], 0.05),  # the one that is least deep
+        ([[(0.3, 0.1), (0.8, 0.1)], [(0.8, 0.03), (0.0, 0.9)]], 0.03),  # each at its own time
+        ([[(0.8, 0.1)], [(0.8, 0.29)]], -0.15),  # -sqrt(0.09) / 2
+        ([[(0.56, 0.1)], [(0.8, 0.29)]], -0.25),  # -(0.2 + 0.3) / 2
+    ],
+)
+def test_all_balls_get_there(ways: list[list[tuple[float, float]]], score: float) -> None:
+    times = [1.0, 2.0][: len(ways[0])]
+    assert float(ReachAll(REGION, times)(of_balls(*ways))) == pytest.approx(score, abs=2e-4)
+    swapped = ReachAll(REGION, times, balls=[2, 1])(of_balls(*ways))
+    assert float(swapped) == pytest.approx(score, abs=2e-4)
+
+
+def test_balls_that_were_inside_need_not_be_again() -> None:
+    obs = of_balls([(0.8, 0.1)], [(0.0, 0.9)]).repeat(3, 1, 1, 1).requires_grad_(True)
+    objective = ReachAll(REGION, [1.0], reached=[[False, True], [False, False], [True, True]])
+    scores = objective(obs)[:, 0]
+    assert scores.tolist() == pytest.approx([0.1, -0.4801, 1.0], abs=1e-4)
+    torch.testing.assert_close(objective.select(slice(1, 3))(obs[1:])[:, 0], scores[1:])
+    scores.sum().backward()
+    assert obs.grad is not None and bool(obs.grad.isfinite().all())
+    assert bool((obs.grad[1, 0, 0, 4:] != 0).all()) and not bool(obs.grad[2].any())
+    with pytest.raises(ValueError, match=r"of 2 episodes which of 2 balls were inside, got .*3, 2"):
+        objective(obs[:2])
+    for balls in ([3], [-1], []):
+        with pytest.raises(ValueError, match="some of the 3 observed"):
+            ReachAll(REGION, [1.0], balls=balls)(obs)
 
 
 def test_each_episode_may_have_its_region() -> None:

@@ -19,13 +19,14 @@ CONFIGS: list[Any] = [
     *(training.TrainingConfig(models.RNNConfig()), data.DatasetConfig(), data.TaskConfig()),
     *(envs.TableConfig(), envs.PixelConfig(), PoolConfig(), LearningRun(10), *SEARCHES),
     *(presets.PolicyConfig(presets.PPOConfig()), presets.PPOConfig(), presets.SACConfig()),
+    presets.TQCConfig(),
     *(kind.config() for kind in models.MODELS.values()),
 ]
 MAY_BE_0 = """
 action_noise action_size average constant_jump duration_weight early_ticks ent_coef epsilon
 far_weight finalists first_epsilon forced_jumps gae_lambda gamma gradient_steps initial_speed_max
 initial_speed_std latent_size lead_in learning_starts log_std_init max_impulse minimum_std momentum
-noise own_jumps patience restart seed threads weight_decay
+noise own_jumps patience restart seed threads top_quantiles_to_drop_per_net weight_decay
 """
 FREE = {
     ("PPOConfig", "log_std_init", -1.0),

@@ -134,8 +134,9 @@ def test_they_are_found_with_a_shot_on_the_way() -> None:
     ("config", "count", "misread"),
     [
         (TableConfig(), 4000, 2),
-        (TableConfig(restitution=0.8), 8000, 6),
-        (TableConfig(num_balls=8, radius=0.05), 40, 4),
+        (TableConfig(restitution=0.8), 8000, 3),
+        (TableConfig(num_balls=5), 500, 8),
+        (TableConfig(num_balls=8, radius=0.05), 100, 2),
     ],
 )
 def test_few_tables_are_misread(config: TableConfig, count: int, misread: int) -> None:
@@ -207,8 +208,7 @@ def test_the_search_is_bounded_and_keeps_what_it_has_found() -> None:
         played.append(len(model.played))
         model.played.clear()
     assert played[0] == 1 and played == sorted(set(played))
-    assert errors[0] > 1e-2 and errors[-1] < 1e-5
-    assert errors == sorted(errors, reverse=True)
+    assert errors[0] > 1e-2 and errors[-1] == min(errors) < 1e-5
     model.observe(obs)
     assert len(model.played) == played[-1], "nothing is bounded any more"
 

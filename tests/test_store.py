@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from jumpy_mbrl.lab import pixel_study, store
+from jumpy_mbrl.lab import clearing, pixel_study, store
 from jumpy_mbrl.lab.learning import study as learning
 from jumpy_mbrl.lab.planner import study as planner
 from jumpy_mbrl.lab.worlds import page, simb
@@ -83,6 +83,7 @@ def test_tables_in_markdown() -> None:
 
 
 PAGES: dict[str, Callable[[Any], list[str]]] = {
+    "clearing/study": clearing.page,
     "inside/learning": lambda report: [learning.page(report)],
     "learning/learning": lambda report: [learning.page(report)],
     "pixels/study": lambda report: pixel_study.page(report["parts"]),

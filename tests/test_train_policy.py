@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise, product
@@ -20,12 +21,19 @@ from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
 
 from jumpy_mbrl import models
 from jumpy_mbrl.adapters.model_env import WorldModelVectorEnv
-from jumpy_mbrl.agents.baselines import features, presets, train
+from jumpy_mbrl.agents.baselines import features, policies, presets, train
 from jumpy_mbrl.agents.baselines.policies import load_policy, policy_info, shipped_policies
-from jumpy_mbrl.agents.baselines.presets import POLICY_PRESETS, PolicyConfig, PPOConfig, SACConfig
+from jumpy_mbrl.agents.baselines.presets import (
+    POLICY_PRESETS,
+    PolicyConfig,
+    PPOConfig,
+    SACConfig,
+    TQCConfig,
+)
 from jumpy_mbrl.agents.baselines.train import CurvePoint, make_env, read_curve
 from jumpy_mbrl.commands import main
 from jumpy_mbrl.data import seeds
+from jumpy_mbrl.evaluation import make_tables
 
 TINY: dict[str, Any] = {"timesteps": 128, "n_envs": 16, "batch_size": 32, "net": (8,)}
 TINY |= {"features": 8, "validation_interval": 64, "validation_tables": 10}
@@ -135,6 +143,38 @@ def test_a_policy_learns_inside_a_world_model(
     assert np.array_equal(np.asarray(imagined.reset()), np.asarray(real.reset()))
 
 
+def test_validations_tell_what_is_won_where_doing_nothing_loses(tmp_path: Path) -> None:
+    for name in (SHOTS, "sac-frame-coords"):
+        config = tiny(name, timesteps=64, validation_tables=40)
+        best = run_of(config, tmp_path / name)
+        (point,) = read_curve(tmp_path / name)
+        tables = make_tables(40, split="validation")
+        env = make_env(config, held_out=True)
+        env.seed(seeds.validation_table_seeds(0, 40)[0])
+        policy: Any = load_policy(best, trust=True)
+        shown, (won, over) = env.reset(), np.zeros((2, 40), np.bool_)
+        while not over.all():
+            shown, _, dones, infos = env.step(policy.predict(shown, deterministic=True)[0])
+            won |= ~over & [bool(info["is_success"]) for info in infos]
+            over |= dones
+        assert point.success == won.mean() and 0 < tables.idle_wins.sum() < 20
+        assert point.contested == won[~tables.idle_wins].mean()
+
+
+def test_curves_of_old_lack_what_is_contested(run: Path) -> None:
+    (run / "curve.csv").write_text(f"{HEADER}64,9,1.0,0.5,10\n")
+    (point,) = read_curve(run)
+    assert point.success == 0.5 and np.isnan(point.contested)
+
+
+def test_tqc_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sb3_contrib", None)
+    with pytest.raises(ImportError, match=r"pip install 'jumpy-mbrl\[contrib\]'"):
+        policies.algorithm_of("tqc")
+    with pytest.raises(ValueError, match="below n_quantiles=25, got 25"):
+        TQCConfig(top_quantiles_to_drop_per_net=25)
+
+
 def test_the_best_policy_is_kept(tmp_path: Path) -> None:
     best = run_of(tiny(timesteps=320), tmp_path)
     curve = read_curve(tmp_path)
@@ -143,7 +183,7 @@ def test_the_best_policy_is_kept(tmp_path: Path) -> None:
     assert CurvePoint(**policy_info(best)["metrics"]) == first
 
 
-@pytest.mark.parametrize("name", [SHOTS, "sac-shot-coords"])
+@pytest.mark.parametrize("name", [SHOTS, "sac-shot-coords", "tqc-early-coords"])
 def test_a_run_goes_on(name: str, tmp_path: Path) -> None:
     run_of(tiny(name), tmp_path)
     before = read_curve(tmp_path)
@@ -284,6 +324,7 @@ LACKS = r"metrics of a validation, lacks .'timesteps', 'sec"
         ("curve.csv", f"{HEADER}64,9,1.0,-0.5,10", f"{CURVE}success=-0.5"),
         ("curve.csv", f"{HEADER}-64,9,1.0,0.5,10", f"{CURVE}timesteps=-64"),
         ("curve.csv", f"{HEADER}64,9,inf,0.5,10", f"{CURVE}seconds=inf"),
+        ("curve.csv", f"{HEADER[:-1]},contested\n64,9,1.0,0.5,10,3.0", f"{CURVE}.*contested=3"),
         ("best/config.json", None, LACKS),
     ],
 )

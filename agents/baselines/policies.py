@@ -33,6 +33,7 @@ from torch import nn
 from jumpy_mbrl import files
 from jumpy_mbrl.agents import base
 from jumpy_mbrl.agents.baselines.features import FRAME_SIZE, check_frame_size
+from jumpy_mbrl.agents.baselines.presets import ALGORITHMS
 from jumpy_mbrl.arrays import as_array
 from jumpy_mbrl.devices import any_device, plain_defaults
 from jumpy_mbrl.envs.config import TableConfig
@@ -43,7 +44,20 @@ from jumpy_mbrl.shipped import CONFIG, ShippedFolders
 
 FORMAT = "jumpy-mbrl policy"
 FORMAT_VERSION = 1
-ALGORITHMS: dict[str, Any] = {"ppo": stable_baselines3.PPO, "sac": stable_baselines3.SAC}
+
+
+def algorithm_of(name: str) -> Any:
+    """The class of an algorithm of ``presets.ALGORITHMS``; `ImportError` where it is missing."""
+    if name != "tqc":
+        return getattr(stable_baselines3, name.upper())
+    try:
+        from sb3_contrib import TQC  # an extra
+    except ImportError as error:
+        raise ImportError(
+            f"TQC needs sb3-contrib: pip install 'jumpy-mbrl[contrib]' ({error})"
+        ) from error
+    return TQC
+
 
 _POLICY = "policy.zip"
 _SHIPPED = ShippedFolders("policies", "policy", "save_policy")
@@ -248,9 +262,10 @@ def load_policy(
             f"expected one of the policies that are shipped, {shipped}, got {path}, whose pickles "
             "could run anything; pass trust=True (--trust) if you trust it"
         )
+    kind = algorithm_of(name)
     try:
         with plain_defaults():
-            model: BaseAlgorithm = ALGORITHMS[name].load(io.BytesIO(data), env=env, device=place)
+            model: BaseAlgorithm = kind.load(io.BytesIO(data), env=env, device=place)
     except Exception as error:  # SB3 raises whatever it stumbles over
         raise ValueError(
             f"expected a policy of {name!r} in {path}, as its {CONFIG} says, but SB3 cannot load "
@@ -276,19 +291,19 @@ def save_policy(
     ``config.json`` there that is not of a policy of ours.
 
     Args:
-        model: PPO or SAC.
+        model: PPO, SAC or TQC.
         path: the folder, made if missing.
         training: what it was trained on and how; ``obs_type`` and ``random_target`` among it.
         metrics: what it reached; ``frames`` are those of experience.
     """
-    names = [name for name, kind in ALGORITHMS.items() if type(model) is kind]
-    if not names:
-        raise ValueError(f"expected PPO or SAC, got {type(model).__name__}")
+    name = type(model).__name__.lower()
+    if name not in ALGORITHMS or type(model) is not algorithm_of(name):
+        raise ValueError(f"expected PPO, SAC or TQC, got {type(model).__name__}")
     policy = _zipped(model)
     content = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        "algorithm": names[0],
+        "algorithm": name,
         "training": dict(training),
         "metrics": dict(metrics or {}),
         "versions": {**versions(), "stable_baselines3": stable_baselines3.__version__},

@@ -14,7 +14,7 @@ from jumpy_mbrl.envs import BILLIARDS_2D, BILLIARDS_2D_SHOT
 from jumpy_mbrl.envs.config import Start
 from jumpy_mbrl.envs.rules import Reward, plane_task
 
-_LEAST = {"learning_starts": 0, "seed": 0, "threads": 0}
+_LEAST = {"learning_starts": 0, "seed": 0, "threads": 0, "top_quantiles_to_drop_per_net": 0}
 """Least values of settings that are counts; of all others it is 1."""
 _SPANS = {"gamma": (0.0, 1.0), "gae_lambda": (0.0, 1.0), "log_std_init": (-math.inf, math.inf)}
 """Least and greatest values of settings that are numbers; all others are not negative."""
@@ -76,11 +76,41 @@ class SACConfig:
 
 
 @dataclass(frozen=True)
+class TQCConfig(SACConfig):
+    """Settings of TQC of sb3-contrib alone (Kuznetsov et al. 2020), by its names: SAC whose critics
+    tell how returns are distributed.
+
+    Attributes:
+        n_quantiles: quantiles of a critic.
+        top_quantiles_to_drop_per_net: so many of the highest are not believed.
+    """
+
+    n_quantiles: int = 25
+    top_quantiles_to_drop_per_net: int = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.top_quantiles_to_drop_per_net >= self.n_quantiles:
+            raise ValueError(
+                f"top_quantiles_to_drop_per_net must be below n_quantiles={self.n_quantiles}, got "
+                f"{self.top_quantiles_to_drop_per_net}"
+            )
+
+
+ALGORITHMS: dict[str, type[PPOConfig | SACConfig]] = {
+    "ppo": PPOConfig,
+    "sac": SACConfig,
+    "tqc": TQCConfig,
+}
+"""The settings of each algorithm, by its name."""
+
+
+@dataclass(frozen=True)
 class PolicyConfig:
     """Everything that decides what policy a run ends with; `ValueError` for a bad value, by name.
 
     Attributes:
-        algorithm: PPO or SAC, by the class of its settings.
+        algorithm: PPO, SAC or TQC, by the class of its settings.
         form: what is one step: a whole "shot" (`Billiards2DShot-v0`) or a "frame".
         obs_type: "coords", "state" or "pixels"; by frames, four of coords or pixels are stacked.
         terminal: by frames, whether the last one ends a game, as it does with shots. Otherwise it
@@ -108,7 +138,7 @@ class PolicyConfig:
         threads: CPU threads of torch; 0 leaves them as they are.
     """
 
-    algorithm: PPOConfig | SACConfig
+    algorithm: PPOConfig | SACConfig | TQCConfig
     form: Literal["shot", "frame"] = "shot"
     obs_type: Literal["coords", "state", "pixels"] = "coords"
     terminal: bool = False
@@ -164,8 +194,9 @@ class PolicyConfig:
 
     @property
     def algorithm_name(self) -> str:
-        """ "ppo" or "sac"."""
-        return "ppo" if isinstance(self.algorithm, PPOConfig) else "sac"
+        """ "ppo", "sac" or "tqc"."""
+        kinds = {kind: name for name, kind in ALGORITHMS.items()}
+        return kinds[type(self.algorithm)]
 
     @property
     def env_id(self) -> str:
@@ -210,8 +241,7 @@ def completed(settings: Mapping[str, Any]) -> dict[str, Any]:
     A setting that is new has the default that does as earlier versions did. `KeyError` unless it
     names its algorithm.
     """
-    kinds: dict[str, type[PPOConfig] | type[SACConfig]] = {"ppo": PPOConfig, "sac": SACConfig}
-    usual = PolicyConfig(kinds[settings["algorithm"]["name"]]()).to_dict()
+    usual = PolicyConfig(ALGORITHMS[settings["algorithm"]["name"]]()).to_dict()
     return {**usual, **settings, "algorithm": {**usual["algorithm"], **settings["algorithm"]}}
 
 
@@ -311,6 +341,18 @@ POLICY_PRESETS: dict[str, PolicyConfig] = {
     "sac-early-coords": replace(
         _SAC_SHOTS,
         algorithm=replace(_SAC, buffer_size=1_000_000, learning_starts=1000),
+        timesteps=10_000,
+        n_envs=64,
+        motion=True,
+        relative=True,
+        validation_interval=1000,
+        validation_tables=1000,
+    ),
+    "tqc-early-coords": replace(
+        _SAC_SHOTS,
+        algorithm=TQCConfig(
+            1_000_000, 1000, gradient_steps=16, ent_coef=0.003, n_critics=1, n_quantiles=25
+        ),
         timesteps=10_000,
         n_envs=64,
         motion=True,

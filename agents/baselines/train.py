@@ -1,4 +1,4 @@
-"""Trains PPO and SAC, on the environment or inside a world model.
+"""Trains PPO, SAC and TQC, on the environment or inside a world model.
 
 A run's folder holds ``config.json``, ``curve.csv`` (success on held-out tables against steps,
 frames of experience and seconds of training), what a run goes on from, and ``best/``, the best
@@ -22,12 +22,13 @@ from typing import Any
 
 import numpy as np
 from gymnasium.vector import AutoresetMode
-from stable_baselines3 import SAC
+from numpy.typing import NDArray
 from stable_baselines3.common import vec_env
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import NStepReplayBuffer
 from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.logger import TensorBoardOutputFormat
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.utils import LinearSchedule
 from torch import nn
 from tqdm import tqdm
@@ -65,6 +66,7 @@ class CurvePoint:
         seconds: of training so far, without validations.
         success: the fraction of held-out tables won, by the policy's mean actions.
         n: how many tables these were.
+        contested: the same fraction of those that doing nothing loses; NaN in curves of old.
     """
 
     timesteps: int = 0
@@ -72,6 +74,7 @@ class CurvePoint:
     seconds: float = 0.0
     success: float = 0.0
     n: int = 0
+    contested: float = math.nan
 
 
 _COLUMNS: dict[str, Any] = {entry.name: type(entry.default) for entry in fields(CurvePoint)}
@@ -183,7 +186,7 @@ class _Ending(vec_env.VecEnvWrapper):
 def make_algorithm(
     config: PolicyConfig, env: vec_env.VecEnv, folder: Path | None = None
 ) -> BaseAlgorithm:
-    """PPO or SAC before its first step in `make_env`; TensorBoard's scalars go to a folder."""
+    """PPO, SAC or TQC before its first step in `make_env`; TensorBoard's scalars go to a folder."""
     rate = config.learning_rate
     policy: dict[str, Any] = {
         "net_arch": list(config.net),
@@ -198,12 +201,13 @@ def make_algorithm(
         policy["log_std_init"] = own.pop("log_std_init")
     else:
         own["train_freq"] = 1
-        policy["n_critics"] = own.pop("n_critics")
+        for name in {"n_critics", "n_quantiles"} & own.keys():
+            policy[name] = own.pop(name)
         steps = own.pop("n_steps")
         if steps > 1:  # In full, as SB3's own short form warns when such a policy is loaded.
             own["replay_buffer_class"] = NStepReplayBuffer
             own["replay_buffer_kwargs"] = {"n_steps": steps, "gamma": config.gamma}
-    model: BaseAlgorithm = policies.ALGORITHMS[config.algorithm_name](
+    model: BaseAlgorithm = policies.algorithm_of(config.algorithm_name)(
         "CnnPolicy" if config.obs_type == "pixels" else "MlpPolicy",
         env,
         learning_rate=LinearSchedule(rate, 0.0, 1.0) if config.schedule == "linear" else rate,
@@ -225,12 +229,13 @@ def read_curve(run_dir: str | os.PathLike[str]) -> list[CurvePoint]:
         return []
     try:
         reader = csv.DictReader(path.read_text(encoding="utf-8").splitlines())
-        if reader.fieldnames != [*_COLUMNS]:
+        if reader.fieldnames not in ([*_COLUMNS], [*_COLUMNS][:-1]):
             raise ValueError(f"the columns {reader.fieldnames}")
         points = []
         for row in reader:
-            points.append(CurvePoint(**{name: kind(row[name]) for name, kind in _COLUMNS.items()}))
-            if not all(0 <= number < math.inf for number in astuple(points[-1])):
+            points.append(CurvePoint(**{name: _COLUMNS[name](text) for name, text in row.items()}))
+            *figures, contested = astuple(points[-1])
+            if not all(0 <= number < math.inf for number in figures) or abs(contested) > 1:
                 raise ValueError(f"{points[-1]}")
         return points
     except (TypeError, ValueError, csv.Error) as error:
@@ -261,6 +266,8 @@ class _Validation(EvalCallback):
         self.last = curve[-1] if curve else CurvePoint()
         self.frames = self.last.frames
         self.best = _best_success(folder / BEST)
+        self.won = np.zeros(config.validation_tables, np.bool_)
+        self.idle_wins: NDArray[np.bool_] | None = None
         # A reset shows as many frames, of which SB3 is told no number.
         self.shown_at_reset = TableConfig().context_frames if config.form == "shot" else 1
 
@@ -282,6 +289,21 @@ class _Validation(EvalCallback):
         self.bar.update(self.num_timesteps - self.bar.n)
         return True
 
+    def _log_success_callback(self, locals_: dict[str, Any], globals_: dict[str, Any]) -> None:
+        if locals_["done"]:
+            self.won[locals_["i"]] = bool(locals_["info"]["is_success"])
+
+    def _play_nothing(self) -> NDArray[np.bool_]:
+        """Which of the tables are won if nothing is done."""
+        self.eval_env.reset()
+        won, over = np.zeros((2, len(self.won)), np.bool_)
+        while not over.all():
+            *_, dones, infos = self.eval_env.step(np.zeros((len(won), 2), np.float32))
+            for row in np.flatnonzero(dones & ~over):
+                won[row] = infos[row]["is_success"]
+            over |= dones
+        return won
+
     def _on_training_end(self) -> None:
         if self.last.timesteps < self.num_timesteps or self.best < 0.0:
             self._validate()
@@ -290,6 +312,9 @@ class _Validation(EvalCallback):
         seconds = self.last.seconds + time.perf_counter() - self.started
         tables = validation_table_seeds(0, self.n_eval_episodes)
         self.eval_env.seed(tables[0])
+        if self.idle_wins is None:
+            self.idle_wins = self._play_nothing()
+            self.eval_env.seed(tables[0])
         super()._on_step()
         self.last = CurvePoint(
             timesteps=self.num_timesteps,
@@ -297,6 +322,7 @@ class _Validation(EvalCallback):
             seconds=round(seconds, 3),
             success=round(self.last_mean_reward * len(tables)) / len(tables),  # SB3 sums float32
             n=len(tables),
+            contested=float(self.won[~self.idle_wins].mean()),
         )
         self.curve[:] = [point for point in self.curve if point.timesteps < self.num_timesteps]
         self.curve.append(self.last)
@@ -319,7 +345,7 @@ def _save(model: BaseAlgorithm, folder: Path, curve: list[CurvePoint]) -> None:
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows([[*_COLUMNS], *map(astuple, curve)])
     files.write_together(folder, {CURVE: text.getvalue().encode()})
-    if isinstance(model, SAC):
+    if isinstance(model, OffPolicyAlgorithm):
         with files.atomic_write(folder / REPLAY_BUFFER) as temporary:
             model.save_replay_buffer(temporary)
             seal = _SEAL + bytes.fromhex(files.sha256_of(temporary))
@@ -334,7 +360,7 @@ def _best_success(folder: Path) -> float:
     if not policies.is_whole(folder):
         return -1.0
     metrics = policies.policy_info(folder)["metrics"]
-    missing = [name for name in _COLUMNS if name not in metrics]
+    missing = [name for name in [*_COLUMNS][:-1] if name not in metrics]
     if missing:
         raise ValueError(
             f"expected {folder / CONFIG} to hold the metrics of a validation, lacks {missing}; "
@@ -376,11 +402,11 @@ def _check_folder(folder: Path, record: dict[str, Any], resume: bool) -> None:
 
 def _load(config: PolicyConfig, folder: Path, env: vec_env.VecEnv) -> BaseAlgorithm:
     """The algorithm as it was saved last."""
-    path, kind = folder / CHECKPOINT, policies.ALGORITHMS[config.algorithm_name]
+    path, kind = folder / CHECKPOINT, policies.algorithm_of(config.algorithm_name)
     try:
         board = _board(folder)
         model: BaseAlgorithm = kind.load(path, env, device=config.device, tensorboard_log=board)
-        if isinstance(model, SAC):
+        if isinstance(model, OffPolicyAlgorithm):
             path = folder / REPLAY_BUFFER
             with path.open("rb") as stream:  # SB3 leaves a broken one open.
                 _check_seal(stream)

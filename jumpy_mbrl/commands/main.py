@@ -23,6 +23,7 @@ COMMANDS = {
     "study-worlds": ("lab.worlds.study", "the general model in worlds that are not billiards"),
     "study-simb": ("lab.worlds.simb", "the general model predicts RPIN's simulated billiards"),
     "study-pixels": ("lab.pixel_study", "what is won and seen from pictures"),
+    "study-clearing": ("lab.clearing", "tables cleared with several shots"),
     "bench": ("lab.bench.command", "speed, beside what it is compared with"),
     "compare-tables": ("lab.compare_tables", "one picture of several results of plan-eval"),
     "make-pictures": ("lab.pictures", "the pictures of the documentation"),
@@ -45,6 +46,7 @@ _MANY_THREADS = (
     "study-worlds",
     "study-simb",
     "study-pixels",
+    "study-clearing",
     "make-videos",
 )
 """What plans or trains while other programs may want the cores."""

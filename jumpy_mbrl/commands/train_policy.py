@@ -1,4 +1,4 @@
-"""Trains PPO or SAC of Stable-Baselines3: on the environment itself, or inside a world model.
+"""Trains PPO, SAC or TQC of Stable-Baselines3: on the environment itself, or inside a world model.
 
 python scripts/train_sb3.py --preset sac-shot-coords --run-dir runs/sac-shot-coords
 python scripts/train_sb3.py --preset ppo-rest-coords --inside fold-billiards2d --run-dir runs/inside

@@ -17,6 +17,7 @@ import tyro
 
 from jumpy_mbrl.agents import AGENTS
 from jumpy_mbrl.envs import BILLIARDS_2D
+from jumpy_mbrl.lab import clearing
 from jumpy_mbrl.lab.learning import curves
 from jumpy_mbrl.lab.pixel_study import page
 from jumpy_mbrl.lab.reproduce import table
@@ -156,6 +157,15 @@ def pixel_study_table(report: Found, results: str) -> list[str]:
     return [f"From `{results}` (`python scripts/study_pixels.py`):", *page(report["parts"])]
 
 
+def clearing_table(report: Found, results: str) -> list[str]:
+    """What the study of several shots wrote."""
+    return [
+        f"From `{results}` (`python scripts/study_clearing.py`):",
+        "",
+        *clearing.page(report)[2:],
+    ]
+
+
 def worlds_table(report: Found, results: str) -> list[str]:
     """What the study of other worlds wrote."""
     return [f"From `{results}`:", "", *worlds_page.table(report["worlds"])]
@@ -291,6 +301,7 @@ TABLES = (
     Table("moved", "docs/planning.md", "results/tables/random_target/results.json", plan_table),
     Table("pixels", "docs/planning.md", "results/plan_eval_pixels/results.json", pixels_table),
     Table("pixel-study", "docs/planning.md", "results/pixels/study.json", pixel_study_table),
+    Table("clearing", "docs/planning.md", "results/clearing/study.json", clearing_table),
     Table("ladder", "docs/world_models.md", "results/plan_eval/results.json", ladder_table),
     Table("worlds", "docs/your_own_environment.md", "results/worlds/worlds.json", worlds_table),
     Table("simb", "docs/your_own_environment.md", "results/worlds/simb.json", simb_table),

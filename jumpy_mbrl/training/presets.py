@@ -288,9 +288,9 @@ def _keypoint_run(task: str) -> TrainingConfig:
         "action_size": 0,
         "spoilt": False,
         "width": 24,
-        "joining": 0.6,
-        "looking_steps": 3000,
     }
+    if task.endswith("1d"):  # On one line balls lie side by side more often, and are told later.
+        sizes |= {"joining": 0.6, "looking_steps": 3000}
     model = KeypointJumpConfig(passes=2, **sizes)
     return replace(_KEYPOINTS, model=model, restart=model.looking_steps, **_task_data(task))
 

@@ -100,8 +100,7 @@ def _is_searched(agent: Any, table: HeldOut) -> bool:
 
     with bounded(may_play):
         agent.observe(table.shown_to(agent))
-    # A turn of one rollout for each interval between frames, and one more if they fit nothing.
-    return turns.count(1) >= len(table.frames[0])
+    return max(turns, default=0) > 1
 
 
 def _outcomes(rounds: Rounds, where: str) -> Iterator[Row]:

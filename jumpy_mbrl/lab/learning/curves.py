@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+import numpy as np
+
 from jumpy_mbrl.evaluation import wilson_interval
 from jumpy_mbrl.lab import store
 
@@ -21,8 +23,10 @@ Points = Iterable[Mapping[str, Any]]
 class MeanPoint:
     """Where runs were at the same moment, which `label` names.
 
-    Means over the `seeds` of `frames` of experience, `seconds` of training, `samples` drawn to
-    learn from (None if unknown) and `success` on `n` tables each, with the worst's and best's.
+    Means over the `seeds` of `frames` of experience, `seconds` of training and `samples` drawn to
+    learn from (None if unknown); interquartile means of `success` on `n` tables each, and of that
+    on the `contested` tables, which doing nothing loses (None if unknown); with the `low` and
+    `high` end of the success's 95 % interval.
     """
 
     label: str
@@ -34,6 +38,7 @@ class MeanPoint:
     seeds: int
     n: int
     samples: float | None = None
+    contested: float | None = None
 
     @classmethod
     def of(cls, label: str, points: Points) -> MeanPoint:
@@ -41,23 +46,43 @@ class MeanPoint:
         points = list(points)
         successes = [float(point["success"]) for point in points]
         samples: list[Any] = [point.get("samples") for point in points]
+        hard: list[Any] = [point.get("contested") for point in points]
+        n = max(int(point["n"]) for point in points)
+        low, high = interval(successes, n)
         return cls(
             label=label,
             frames=fmean(point["frames"] for point in points),
             seconds=fmean(point["seconds"] for point in points),
-            success=fmean(successes),
-            low=min(successes),
-            high=max(successes),
+            success=interquartile_mean(successes),
+            low=low,
+            high=high,
             seeds=len(points),
-            n=max(int(point["n"]) for point in points),
+            n=n,
             samples=None if None in samples else fmean(samples),
+            contested=None if None in hard else interquartile_mean(hard),
         )
 
-    @property
-    def ci95(self) -> tuple[float, float]:
-        """The 95 % Wilson interval of the success, of the tables of all seeds together."""
-        played = self.seeds * self.n
-        return wilson_interval(round(self.success * played), played)
+
+def interquartile_mean(values: Sequence[float]) -> float:
+    """The mean without a quarter of the values, rounded down, at each end (Agarwal et al. 2021,
+    "Deep Reinforcement Learning at the Edge of the Statistical Precipice")."""
+    cut = len(values) // 4
+    return fmean(sorted(values)[cut : len(values) - cut])
+
+
+def interval(successes: Sequence[float], n: int, draws: int = 2000) -> tuple[float, float]:
+    """The 95 % interval of the interquartile mean of successes on ``n`` tables each.
+
+    Percentiles of the bootstrap over seeds; of fewer than three seeds, Wilson's of all tables.
+    """
+    seeds = len(successes)
+    if seeds < 3:
+        return wilson_interval(round(fmean(successes) * seeds * n), seeds * n)
+    drawn = np.random.default_rng(0).choice(successes, (draws, seeds))
+    drawn.sort(axis=1)
+    means = drawn[:, seeds // 4 : seeds - seeds // 4].mean(axis=1)
+    low, high = np.quantile(means, (0.025, 0.975)).tolist()
+    return low, high
 
 
 @dataclass(frozen=True)
@@ -131,11 +156,11 @@ def has_rivals(report: Mapping[str, Any]) -> bool:
 def format_curves(curves: Iterable[Curve]) -> list[str]:
     """A Markdown table: the last point of every run of a policy, and all of a planner.
 
-    Where samples are known, they stand there, and so do 95 % intervals.
+    Where samples are known, they stand there too.
     """
     curves = list(curves)
     known = any(point.samples is not None for curve in curves for point in curve.by_time)
-    header = ["who", "after", "seeds", "frames", "seconds", "tables won", "worst to best seed"]
+    header = ["who", "after", "seeds", "frames", "seconds", "tables won", "95 % interval"]
     rows = []
     for curve in curves:
         points = curve.by_frames[-1:]
@@ -144,10 +169,10 @@ def format_curves(curves: Iterable[Curve]) -> list[str]:
         for point in points:
             row = [curve.name, point.label, str(point.seeds), f"{point.frames:,.0f}"]
             row += [f"{point.seconds:,.1f}", store.percent(point.success)]
-            row += [store.percents((point.low, point.high)), f"{point.n:,}"]
+            hard = "-" if point.contested is None else store.percent(point.contested)
+            row += [store.percents((point.low, point.high)), hard, f"{point.n:,}"]
             if known:
-                samples = "-" if point.samples is None else f"{point.samples:,.0f}"
-                row += [store.percents(point.ci95), samples]
+                row.append("-" if point.samples is None else f"{point.samples:,.0f}")
             rows.append(row)
-    more = ["tables", *(["95 % interval", "samples"] if known else [])]
+    more = ["of those that doing nothing loses", "tables", *(["samples"] if known else [])]
     return store.markdown(header + more, rows)

@@ -96,13 +96,12 @@ def save_learning_figure(
         )
 
 
-def _draw(axes: Axes, curve: Curve, against: str, color: str, intervals: bool) -> None:
-    """The mean of the seeds, in a band from the worst to the best, or of 95 % intervals."""
-    by_time = intervals or against == "seconds"
+def _draw(axes: Axes, curve: Curve, against: str, color: str, rivals: bool) -> None:
+    """The interquartile mean of the seeds, in a band of 95 % intervals."""
+    by_time = rivals or against == "seconds"
     points = curve.by_time if by_time else curve.by_frames
     places = [getattr(point, against) for point in points]
-    ends = [point.ci95 if intervals else (point.low, point.high) for point in points]
-    low, high = ([100.0 * end[side] for end in ends] for side in (0, 1))
+    low, high = ([100.0 * getattr(point, end) for point in points] for end in ("low", "high"))
     axes.fill_between(places, low, high, color=color, alpha=0.18, linewidth=0.0)
     axes.plot(
         places,
@@ -152,8 +151,9 @@ def mark_logarithmically(axes: Axes, label: str, marks: Sequence[Marks]) -> None
 def _caption(curves: Sequence[Curve], rivals: bool) -> str:
     points = [point for curve in curves for point in (*curve.by_frames, *curve.by_time)]
     seeds = [point.seeds for point in points]
-    trained = "one seed" if max(seeds) == 1 else f"means of {span(seeds)} seeds"
-    bands = "" if max(seeds) == 1 else ", in bands from the worst to the best"
+    several = f"interquartile means of {span(seeds)} seeds"
+    trained = "one seed" if max(seeds) == 1 else several
+    bands = "; bands: 95 % intervals"
     if rivals:
-        bands = ", in bands of 95 % intervals; each point is a training of its own"
+        bands += "; each point is a training of its own"
     return f"{span(point.n for point in points)} held-out tables; {trained}{bands}"

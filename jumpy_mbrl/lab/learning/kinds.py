@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import operator
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -49,6 +50,28 @@ def read_policy_runs(folders: Iterable[str | Path]) -> list[dict[str, Any]]:
     return found
 
 
+def merge_kinds(kept: list[dict[str, Any]], found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Kinds of runs with those found: of a kind that was there, seeds come to the others, or in
+    place of the same."""
+    kinds = {_kind(kind): kind for kind in kept}
+    for new in found:
+        old = kinds.get(_kind(new), {"seeds": [], "commands": [], "curves": []})
+        columns = ("seeds", "commands", "curves")
+        runs = {
+            run[0]: run
+            for kind in (old, new)
+            for run in zip(*(kind[name] for name in columns), strict=True)
+        }
+        joined = zip(*(runs[seed] for seed in sorted(runs)), strict=True)
+        kinds[_kind(new)] = {**new, **dict(zip(columns, map(list, joined), strict=True))}
+    return [*kinds.values()]
+
+
+def _kind(kind: Mapping[str, Any]) -> str:
+    settings = _without(_OF_THE_RUN, kind["settings"])
+    return json.dumps([kind["label"], settings], sort_keys=True)
+
+
 def _read(folder: Path) -> dict[str, Any]:
     try:
         content = json.loads((folder / train.CONFIG).read_text(encoding="utf-8"))
@@ -60,7 +83,7 @@ def _read(folder: Path) -> dict[str, Any]:
             f"expected a run of train_sb3.py in {folder}, but its {train.CONFIG} is missing or "
             "something else; check the path"
         ) from None
-    curve = [vars(point) for point in train.read_curve(folder)]
+    curve = [_known(point) for point in train.read_curve(folder)]
     if not curve:
         raise ValueError(
             f"expected validations of the run in {folder}, got none yet; let it train, or leave it "
@@ -69,6 +92,11 @@ def _read(folder: Path) -> dict[str, Any]:
     command = policy_info(folder / train.BEST)["training"].get("command")
     run = {"folder": folder.name, "settings": settings, "seed": seed}
     return {**run, "command": command, "curve": curve}
+
+
+def _known(point: train.CurvePoint) -> dict[str, Any]:
+    """The figures of a validation, without those that were not taken in the past."""
+    return {name: value for name, value in vars(point).items() if not math.isnan(value)}
 
 
 def _label(run: Mapping[str, Any]) -> str:

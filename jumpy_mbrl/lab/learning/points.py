@@ -122,7 +122,8 @@ def score_of(agent: Any, tables: Tables) -> dict[str, Any]:
     """What an agent wins of the tables, with its 95 % interval."""
     result = evaluate_agent(agent, tables)
     figures = {name: getattr(result, name) for name in ("n", "successes", "success")}
-    return {**figures, "ci95": list(result.ci95)}
+    hard = result.contested
+    return {**figures, "ci95": list(result.ci95), "contested": hard and hard.success}
 
 
 def points_in(path: Path, tables: int = 0, versions: Mapping[str, str] | None = None) -> Report:

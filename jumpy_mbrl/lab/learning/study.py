@@ -135,7 +135,7 @@ class Planner:
 
 @dataclass(frozen=True)
 class Figure:
-    """Writes the comparison; what is not given is kept as --out has it."""
+    """Writes the comparison; what is not given is kept as --out has it, runs of other seeds too."""
 
     out: Path
     """Folder for learning.json, learning.md and learning.png."""
@@ -147,13 +147,13 @@ class Figure:
 
     def do(self) -> None:
         """Reads, writes and draws."""
-        given: dict[str, Any] = {}
-        if self.planner:
-            given["planner"] = points.merge_points(self.planner)
+        planner = points.merge_points(self.planner) if self.planner else None
+        runs: list[dict[str, Any]] = []
         if self.policies:
-            from jumpy_mbrl.lab.learning.kinds import read_policy_runs  # SB3 is slow to load
+            # SB3 is slow to load.
+            from jumpy_mbrl.lab.learning.kinds import merge_kinds, read_policy_runs
 
-            given["policies"] = read_policy_runs(self.policies)
+            runs = read_policy_runs(self.policies)
         kept = store.Report(
             self.out / DATA,
             _EMPTY,
@@ -161,7 +161,9 @@ class Figure:
             remedy="give --planner and --policies and another --out",
         )
         with kept.update() as report:
-            report.update(given)
+            report["planner"] = planner or report["planner"]
+            if runs:
+                report["policies"] = merge_kinds(report["policies"], runs)
             check_comparable(report)
             if not report["planner"] and not report["policies"]:
                 raise ValueError(
@@ -259,9 +261,12 @@ def page(report: Mapping[str, Any]) -> str:
     if curves.has_rivals(report):
         told.append(
             "Models are called by their presets. Samples are updates times batch size. Each row is "
-            "a training of its own, whose learning rate falls as far as in the longest. Intervals "
-            "are Wilson's, of the tables of all seeds together."
+            "a training of its own, whose learning rate falls as far as in the longest."
         )
+    told.append(
+        "Tables won are interquartile means over seeds, with bootstrap intervals; of fewer than "
+        "three seeds, means, with Wilson's."
+    )
     if kinds:
         told.append("Frames and seconds of policies are without their validations.")
     if any(kind["settings"].get("inside") for kind in kinds):

@@ -30,15 +30,21 @@ from jumpy_mbrl.models.networks import gauss_newton
 if TYPE_CHECKING:
     from jumpy_mbrl.models.bodies.event_driven import EventDrivenModel, EventState
 
-_FITS = 2e-3
-"""A later frame is fitted if every coordinate is this near, in sides of the table."""
+_FITS = (3e-4, 2e-3)
+"""A later frame is fitted if every coordinate is this near, in sides of the table: the one for
+exact frames, the other for those that are not."""
+_NOISE = 20.0
+"""Frames are as exact as the coordinates in the middle, which few events touch: misses are fitted
+that are so many times as large."""
 _BETTER_THAN_NOTHING = 1e-2
 """Velocities that miss some frame by more are believed less than the last displacement."""
 
 _WINDOW = 4
 """The search looks at so many of the last frames."""
 _STARTS = 16
-"""How many starts of a search are followed: those that miss the frames least."""
+"""How many starts of a search are followed at first: those that miss the frames least."""
+_ROUNDS = 4
+"""Where that does not do, all are, and what fits best is changed ball by ball so many times."""
 _STEPS = 3
 _NUDGE = 1e-4
 """Change of a velocity, in sides per frame, from which a slope is read."""
@@ -82,23 +88,27 @@ def estimate(model: EventDrivenModel, obs: Tensor, action: Tensor | None = None)
         action = None
     may_play = _MAY_PLAY.get()
     film = _Film(model, obs, action)
-    proposals = {}
+    proposals = []
     for start in (T - 2, *range(T - 2)):
         if may_play(len(obs)) or start == T - 2:
-            proposals[start] = film.propose(start)
+            proposals.append(film.propose(start))
+    proposals = [*proposals[1:], proposals[0]]
+    error, noise, proposed = (torch.stack(part, dim=1) for part in zip(*proposals, strict=True))
+    fits = (_NOISE * noise[:, 0]).clamp(*_FITS)
     # The last interval's proposal is contradicted by no later frame: it must not win a tie.
-    error, velocity = proposals.pop(T - 2)
-    proposals[T - 2] = error.clamp_min(_FITS), velocity
-    best = torch.stack([error for error, _ in proposals.values()], dim=1).min(dim=1)
-    proposed = torch.stack([velocity for _, velocity in proposals.values()], dim=1)
-    velocity = _pick(proposed, best.indices.unsqueeze(1)).squeeze(1)
-    unfitted = best.values >= _FITS
-    if T > 2 and bool(unfitted.any()):
-        for rows in unfitted.nonzero().squeeze(1).split(_AT_ONCE):
-            if not may_play(len(rows)):
-                break
-            found, found_velocity = film.last_frames(rows).search()
-            velocity = velocity.index_copy(0, rows[found], found_velocity[found])
+    error[:, -1] = _FITS[1]
+    unfitted = (error.amin(dim=1) >= fits).nonzero().squeeze(1)
+    searched = []
+    for rows in unfitted.split(_AT_ONCE) if T > 2 and len(unfitted) else ():
+        if not may_play(len(rows)):
+            break
+        error[rows, -1], left, least = film.last_frames(rows).doubts(error[rows], fits[rows])
+        rows = rows[left]
+        if len(rows):
+            searched.append((rows, *film.last_frames(rows).search(fits[rows], least)))
+    velocity = _pick(proposed, error.argmin(dim=1, keepdim=True)).squeeze(1)
+    for rows, found, found_velocity in searched:
+        velocity = velocity.index_copy(0, rows[found], found_velocity[found])
     return model.state_from(obs[:, -1], velocity)
 
 
@@ -131,55 +141,90 @@ class _Film:
             state, times, self.action[:, later], [float(t - start) for t in later]
         )
 
-    def propose(self, start: int) -> tuple[Tensor, Tensor]:
-        """Largest error on later frames (R,), and velocities at the last frame (R, D)."""
+    def propose(self, start: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Largest and median error on later frames (R,), and velocities at the last (R, D)."""
         imagined = self.play(start, self.obs[:, start + 1] - self.obs[:, start])
-        error = _largest(imagined.obs - self.obs[:, start + 1 :], (1, 2))
-        return error, self.model.velocities_of(imagined.state)
+        miss = (imagined.obs - self.obs[:, start + 1 :]).detach().flatten(1)
+        noise = miss.abs().nan_to_num(nan=torch.inf).median(dim=1).values
+        return _largest(miss, 1), noise, self.model.velocities_of(imagined.state)
 
     @torch.no_grad()
-    def search(self) -> tuple[Tensor, Tensor]:
-        """Which rows (R,) have better velocities than the last displacement, and those (R, D)."""
-        left = torch.arange(len(self.obs), device=self.obs.device)
-        error = self.obs.new_full(left.shape, _BETTER_THAN_NOTHING)
-        velocity = torch.zeros_like(self.obs[:, 0])
+    def doubts(self, error: Tensor, fits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The error of the last displacement (R,), which of the rows (R,) no proposal fits, and of
+        these the error that is to be beaten; of the proposals' errors (R, T - 1)."""
         if self.action is None:
             # Most often the last displacement is right, and the film played backwards tells.
-            backwards, _ = replace(self, obs=self.obs.flip(1)).propose(0)
-            left = left[backwards >= _FITS]
-        for start in range(self.obs.shape[1] - 2):
-            fitted = self[left].fit_both_ways(start) if left.numel() else None
+            backwards, *_ = replace(self, obs=self.obs.flip(1)).propose(0)
+            error[:, -1] = backwards.clamp_max(_FITS[1])
+        best = error.min(dim=1)
+        left = best.values >= fits
+        # Of the last displacement nothing is known.
+        unknown = best.indices == error.shape[1] - 1
+        return error[:, -1], left, best.values.masked_fill(unknown, _BETTER_THAN_NOTHING)[left]
+
+    @torch.no_grad()
+    def search(self, fits: Tensor, least: Tensor) -> tuple[Tensor, Tensor]:
+        """Which rows (R,) have velocities whose error is below ``least`` (R,), and those (R, D).
+
+        Rows with an error below ``fits`` (R,) are searched no further.
+        """
+        left = torch.arange(len(self.obs), device=self.obs.device)
+        error, velocity = least, torch.zeros_like(self.obs[:, 0])
+        starts = range(self.obs.shape[1] - 2)
+        turns = [(1, start) for start in starts] + [(_ROUNDS, start) for start in reversed(starts)]
+        for rounds, start in turns:
+            fitted = self[left].fit_both_ways(start, rounds, fits[left]) if left.numel() else None
             if fitted is None:
                 break
             errors, velocities = fitted
             better = errors < error[left]
             error = error.index_copy(0, left[better], errors[better])
             velocity = velocity.index_copy(0, left[better], velocities[better])
-            left = left[errors >= _FITS]
-        return error < _BETTER_THAN_NOTHING, velocity
+            left = left[errors >= fits[left]]
+        return error < least, velocity
 
-    def fit_both_ways(self, start: int) -> tuple[Tensor, Tensor] | None:
+    def fit_both_ways(self, start: int, rounds: int, fits: Tensor) -> tuple[Tensor, Tensor] | None:
         """Error (R,) of the best fit from frame ``start``, and velocities (R, D) at the last frame.
 
-        None where no fit may be played. From the first frame, the film played backwards is fitted
-        too: where what happens can be undone, its first velocities are the last ones.
+        None where no fit may be played. From the first frame, what is not fitted is fitted to the
+        film played backwards too: where what happens can be undone, its first velocities are the
+        last ones.
         """
-        R = len(self.obs)
-        both = start == 0 and self.action is None
-        film = replace(self, obs=torch.cat([self.obs, self.obs.flip(1)])) if both else self
-        fitted = film.fit(start)
+        fitted = self.fit(start, rounds, fits)
         if fitted is None:
             return None
         error, velocity = fitted
-        last = self.model.velocities_of(self.play(start, velocity[:R]).state)
-        if not both:
-            return error, last
-        undone = (error[R:] < error[:R]).unsqueeze(1)
-        return torch.minimum(error[:R], error[R:]), torch.where(undone, -velocity[R:], last)
+        velocity = self.model.velocities_of(self.play(start, velocity).state)
+        left = (error >= fits).nonzero().squeeze(1)
+        if start or self.action is not None or not left.numel():
+            return error, velocity
+        undone = replace(self, obs=self.obs[left].flip(1)).fit(0, rounds, fits[left])
+        if undone is not None:
+            better = undone[0] < error[left]
+            error = error.index_copy(0, left[better], undone[0][better])
+            velocity = velocity.index_copy(0, left[better], -undone[1][better])
+        return error, velocity
 
-    def fit(self, start: int) -> tuple[Tensor, Tensor] | None:
-        """By Gauss-Newton from several starts, the velocities (R, D) at frame ``start`` that leave
-        the smallest error (R,) on later frames, after as many steps as may be played."""
+    def fit(self, start: int, rounds: int, fits: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Velocities (R, D) at frame ``start`` that leave the smallest error (R,) on later frames,
+        after as many rounds, each from near the best so far, as may be played and help."""
+        velocity = self.obs[:, start + 1] - self.obs[:, start]
+        error = torch.full_like(fits, torch.inf)
+        left = torch.arange(len(error), device=error.device)
+        for number in range(rounds):
+            near = self[left].fit_near(start, velocity[left], _STARTS if rounds == 1 else None)
+            if near is None:
+                return (error, velocity) if number else None
+            better = near[0] < error[left]
+            error = error.index_copy(0, left[better], near[0][better])
+            velocity = velocity.index_copy(0, left[better], near[1][better])
+            left = left[better & (near[0] >= fits[left])]
+            if not left.numel():
+                break
+        return error, velocity
+
+    def fit_near(self, start: int, near: Tensor, most: int | None) -> tuple[Tensor, Tensor] | None:
+        """The same by Gauss-Newton from ``most`` starts near velocities (R, D)."""
 
         def misses(velocity: Tensor) -> Tensor:
             """By how much velocities (R, ..., D) miss the later frames, (R, ..., M)."""
@@ -189,13 +234,13 @@ class _Film:
             imagined = film.play(start, velocity.flatten(0, -2))
             return (imagined.obs - film.obs[:, start + 1 :]).view(*velocity.shape[:-1], -1)
 
-        velocity = self.starts(start)
+        velocity = self.starts(near)
         may_play = _MAY_PLAY.get()
         if not may_play(velocity.shape[:2].numel()):
             return None
         first_miss = misses(velocity)
         total = first_miss.square().sum(dim=2)
-        kept = total.topk(min(_STARTS, velocity.shape[1]), largest=False).indices
+        kept = total.topk(min(most or total.shape[1], total.shape[1]), largest=False).indices
         velocity = _pick(velocity, kept)
         errors, tried = [], []
         rollouts = velocity.shape[:2].numel()
@@ -215,8 +260,8 @@ class _Film:
         best = torch.cat(errors, dim=1).min(dim=1)
         return best.values, _pick(torch.cat(tried, dim=1), best.indices.unsqueeze(1)).squeeze(1)
 
-    def starts(self, start: int) -> Tensor:
-        """Displacements after ``start``, and these with another velocity of one ball, (R, S, D).
+    def starts(self, near: Tensor) -> Tensor:
+        """Velocities (R, D), and these with another velocity of one ball, (R, S, D).
 
         A ball's other velocities are its displacements in every interval and the largest of the row
         along each axis, all of them turned either way along each axis.
@@ -226,7 +271,7 @@ class _Film:
         fastest = moves.abs().amax(dim=(1, 2), keepdim=True).expand_as(moves[:, :1])
         signs = moves.new_tensor(list(itertools.product((1.0, -1.0), repeat=axes)))
         other = torch.cat([moves, fastest], dim=1).unsqueeze(2) * signs.view(1, 1, -1, 1, axes)
-        usual = moves[:, start].view(moves.shape[0], 1, 1, -1, axes)
+        usual = near.view(len(near), 1, 1, -1, axes)
         N = moves.shape[2]
         changed = torch.eye(N, dtype=torch.bool, device=moves.device).view(1, N, 1, N, 1)
         one_other = torch.where(changed, other.flatten(1, 2).unsqueeze(1), usual)
