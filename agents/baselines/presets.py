@@ -303,6 +303,16 @@ _SAC_FRAMES = PolicyConfig(
 _SAC_PIXELS = SACConfig(20_000, gradient_steps=4, n_critics=1)
 
 
+_EARLY = replace(
+    _SAC_SHOTS,
+    algorithm=replace(_SAC, buffer_size=1_000_000, learning_starts=1000),
+    timesteps=10_000,
+    n_envs=64,
+    motion=True,
+    relative=True,
+    validation_interval=1000,
+    validation_tables=1000,
+)
 _SMALL: dict[str, Any] = {"n_envs": 32, "batch_size": 256}
 
 
@@ -338,27 +348,9 @@ POLICY_PRESETS: dict[str, PolicyConfig] = {
     ),
     **_runs("sac-shot", _SAC_SHOTS, 20_000, 4000, algorithm=_SAC_PIXELS, **_SMALL),
     # Little experience, and all of it learned from at once: for the beginning of a learning curve.
-    "sac-early-coords": replace(
-        _SAC_SHOTS,
-        algorithm=replace(_SAC, buffer_size=1_000_000, learning_starts=1000),
-        timesteps=10_000,
-        n_envs=64,
-        motion=True,
-        relative=True,
-        validation_interval=1000,
-        validation_tables=1000,
-    ),
+    "sac-early-coords": _EARLY,
     "tqc-early-coords": replace(
-        _SAC_SHOTS,
-        algorithm=TQCConfig(
-            1_000_000, 1000, gradient_steps=16, ent_coef=0.003, n_critics=1, n_quantiles=25
-        ),
-        timesteps=10_000,
-        n_envs=64,
-        motion=True,
-        relative=True,
-        validation_interval=1000,
-        validation_tables=1000,
+        _EARLY, algorithm=TQCConfig(1_000_000, 1000, gradient_steps=16, ent_coef=0.003)
     ),
     **_runs("sac-frame", _SAC_FRAMES, 100_000, 20_000, algorithm=_FRAME_PIXELS, **_SMALL),
 }
