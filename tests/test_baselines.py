@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.spaces import Box
+from sb3_contrib import TQC
 from stable_baselines3 import A2C, PPO, SAC
 
 import jumpy_mbrl
@@ -208,7 +209,9 @@ def test_entries_of_a_policy_that_cannot_be_are_named(
     assert refusals(copied / "config.json", read) > 50
 
 
-@pytest.mark.parametrize(("kind", "other"), [(PPO, "sac"), (SAC, "ppo")])
+@pytest.mark.parametrize(
+    ("kind", "other"), [(PPO, "sac"), (SAC, "ppo"), (SAC, "tqc"), (TQC, "sac")]
+)
 def test_policies_of_another_algorithm_than_they_say(kind: Any, other: str, tmp_path: Path) -> None:
     model = kind("MlpPolicy", make_vec_env(SHOT), policy_kwargs={"net_arch": [8]})
     save_policy(model, tmp_path, training=COORDS)

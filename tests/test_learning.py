@@ -15,7 +15,7 @@ import pytest
 
 from jumpy_mbrl import agents, data, evaluation, training
 from jumpy_mbrl.agents.baselines.presets import POLICY_PRESETS, PolicyConfig
-from jumpy_mbrl.agents.baselines.train import CurvePoint
+from jumpy_mbrl.agents.baselines.train import CurvePoint, write_curve
 from jumpy_mbrl.commands import main
 from jumpy_mbrl.evaluation import make_tables
 from jumpy_mbrl.lab.learning import curves, points, study
@@ -120,26 +120,30 @@ def test_interquartile_means_and_their_intervals() -> None:
     assert curves.interquartile_mean([0.0, 0.5, 1.0]) == 0.5  # of three nothing is cut
     assert curves.interquartile_mean([9.0, 1.0, 2.0, 3.0]) == 2.5
     assert curves.interquartile_mean([*range(8), 1e9]) == 4.0
-    assert curves.interval([0.3] * 5, 100) == (0.3, 0.3)
-    assert curves.interval([0.3, 0.5], 100) == evaluation.wilson_interval(80, 200)
     rng, held = np.random.default_rng(0), 0
+    assert curves.interval([0.3] * 5, 100, rng) == (0.3, 0.3)
+    assert curves.interval([0.3, 0.5], 100, rng) == evaluation.wilson_interval(80, 200)
     for _ in range(200):
-        low, high = curves.interval(rng.normal(0.5, 0.1, 20).tolist(), 100)
+        low, high = curves.interval(rng.normal(0.5, 0.1, 20).tolist(), 100, rng)
         held += low <= 0.5 <= high
     assert 175 <= held <= 199
 
 
 def test_seeds_come_to_those_that_are_kept() -> None:
-    def kind(seeds: list[int], success: float, **more: Any) -> dict[str, Any]:
-        told = {"label": "ppo", "settings": PPO.to_dict() | more, "seeds": seeds}
+    def kind(seeds: list[int], success: float, name: str = "ppo", **more: Any) -> dict[str, Any]:
+        told = {"label": name, "settings": PPO.to_dict() | more, "seeds": seeds}
         curves = [validations(success) for _ in seeds]
         return {**told, "commands": [f"{success} {seed}" for seed in seeds], "curves": curves}
 
     (one,) = merge_kinds([kind([0, 2], 0.1)], [kind([1, 2], 0.3, threads=7)])
     assert one["seeds"] == [0, 1, 2] and one["commands"] == ["0.1 0", "0.3 1", "0.3 2"]
     assert one["curves"][1] == validations(0.3) and one["curves"][0] == validations(0.1)
-    first, second = merge_kinds([kind([0], 0.1)], [kind([0], 0.2, net=[3])])
+    first, second = merge_kinds([kind([0], 0.1)], [kind([0], 0.2, "small", net=[3])])
     assert first == kind([0], 0.1) and second["commands"] == ["0.2 0"]
+    (one,) = merge_kinds([kind([0], 0.1, "a-0")], [kind([1], 0.2, "a-1")])  # folders' names
+    assert one["seeds"] == [0, 1] and one["label"] == "a-1"
+    with pytest.raises(ValueError, match="by different names, got 2 called 'ppo'"):
+        merge_kinds([kind([0], 0.1)], [kind([0], 0.2, net=[3])])
 
 
 def test_a_planner_is_drawn_by_data_and_by_time() -> None:
@@ -202,6 +206,30 @@ def test_kinds_are_called_after_presets_or_after_their_folders(tmp_path: Path) -
     assert [kind["label"] for kind in read_policy_runs(runs)] == [*changed]
     all_of_them = [write_run(tmp_path / f"x{n}", p) for n, p in POLICY_PRESETS.items()]
     assert [kind["label"] for kind in read_policy_runs(all_of_them)] == [*POLICY_PRESETS]
+
+
+def test_other_learners_stand_beside_those_of_sb3(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "sac", SAC)
+    for seed in (1, 0):
+        told = {
+            "label": "dreamer",
+            "algorithm": {"name": "d"},
+            "seed": seed,
+            "command": f"d {seed}",
+        }
+        (tmp_path / f"{seed}").mkdir()
+        (tmp_path / f"{seed}" / "config.json").write_text(
+            json.dumps({"training": {**told, "inside": None}})
+        )
+        write_curve(tmp_path / f"{seed}", [CurvePoint(**validations(0.4)[0])])
+    sac, other = read_policy_runs([folder, tmp_path / "1", tmp_path / "0"])
+    assert (sac["label"], other["label"]) == ("sac-shot-coords", "dreamer")
+    assert (other["seeds"], other["commands"]) == ([0, 1], ["d 0", "d 1"])
+    assert other["curves"] == [validations(0.4)[:1]] * 2
+    out = tmp_path / "out"
+    assert run_figure(out, policies=[folder]) == run_figure(out, policies=[tmp_path / "0"]) == 0
+    assert run_figure(out, policies=[tmp_path / "1"]) == 0
+    assert "| dreamer | 50 steps | 2 | 2,000 |" in page_of(out) and "\nd 1\n" in page_of(out)
 
 
 def test_runs_that_cannot_be_put_together(tmp_path: Path) -> None:
@@ -349,6 +377,12 @@ def test_entries_that_cannot_be_are_named(
     out = tmp_path / "out"
     study.Figure(out, (folder,), (planner,)).do()
     assert refusals(out / "learning.json", lambda: study.Figure(out).do(), every=7) > 40
+    report = json.loads((out / "learning.json").read_text())
+    for seeds in (7, [0, 1], None):  # of which there is one
+        report["policies"][0]["seeds"] = seeds
+        (out / "learning.json").write_text(json.dumps(report))
+        with pytest.raises(ValueError, match=r"learning\.json.*choose|learning\.json.*give"):
+            study.Figure(out, (folder,)).do()
 
 
 @pytest.mark.parametrize(

@@ -161,6 +161,13 @@ def test_validations_tell_what_is_won_where_doing_nothing_loses(tmp_path: Path) 
         assert point.contested == won[~tables.idle_wins].mean()
 
 
+def test_doing_nothing_may_win_all_validation_tables(tmp_path: Path) -> None:
+    config = tiny(SHOTS, timesteps=64, validation_tables=2, random_target=True)
+    assert "contested" not in policy_info(run_of(config, tmp_path))["metrics"]
+    (point,) = read_curve(tmp_path)
+    assert np.isnan(point.contested) and "contested" not in point.known()
+
+
 def test_curves_of_old_lack_what_is_contested(run: Path) -> None:
     (run / "curve.csv").write_text(f"{HEADER}64,9,1.0,0.5,10\n")
     (point,) = read_curve(run)

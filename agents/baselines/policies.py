@@ -266,6 +266,8 @@ def load_policy(
     try:
         with plain_defaults():
             model: BaseAlgorithm = kind.load(io.BytesIO(data), env=env, device=place)
+        if type(model.policy) not in kind.policy_aliases.values():  # SB3 asks for no match
+            raise TypeError(f"it holds a {type(model.policy).__name__}")
     except Exception as error:  # SB3 raises whatever it stumbles over
         raise ValueError(
             f"expected a policy of {name!r} in {path}, as its {CONFIG} says, but SB3 cannot load "

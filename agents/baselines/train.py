@@ -16,6 +16,7 @@ import math
 import mmap
 import os
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,8 @@ class CurvePoint:
         seconds: of training so far, without validations.
         success: the fraction of held-out tables won, by the policy's mean actions.
         n: how many tables these were.
-        contested: the same fraction of those that doing nothing loses; NaN in curves of old.
+        contested: the same fraction of those that doing nothing loses; NaN if there are none, and
+            in curves of old.
     """
 
     timesteps: int = 0
@@ -75,6 +77,10 @@ class CurvePoint:
     success: float = 0.0
     n: int = 0
     contested: float = math.nan
+
+    def known(self) -> dict[str, Any]:
+        """The figures that are known, as JSON can hold them."""
+        return {name: value for name, value in asdict(self).items() if not math.isnan(value)}
 
 
 _COLUMNS: dict[str, Any] = {entry.name: type(entry.default) for entry in fields(CurvePoint)}
@@ -245,6 +251,13 @@ def read_curve(run_dir: str | os.PathLike[str]) -> list[CurvePoint]:
         ) from None
 
 
+def write_curve(run_dir: str | os.PathLike[str], curve: Iterable[CurvePoint]) -> None:
+    """Writes what `read_curve` reads."""
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows([[*_COLUMNS], *map(astuple, curve)])
+    files.write_together(Path(run_dir), {CURVE: text.getvalue().encode()})
+
+
 class _Validation(EvalCallback):
     """SB3's evaluation, always on the same tables; the curve, the best policy and a checkpoint."""
 
@@ -316,22 +329,21 @@ class _Validation(EvalCallback):
             self.idle_wins = self._play_nothing()
             self.eval_env.seed(tables[0])
         super()._on_step()
+        hard = self.won[~self.idle_wins]
         self.last = CurvePoint(
             timesteps=self.num_timesteps,
             frames=self.frames,
             seconds=round(seconds, 3),
             success=round(self.last_mean_reward * len(tables)) / len(tables),  # SB3 sums float32
             n=len(tables),
-            contested=float(self.won[~self.idle_wins].mean()),
+            contested=float(hard.mean()) if len(hard) else math.nan,
         )
         self.curve[:] = [point for point in self.curve if point.timesteps < self.num_timesteps]
         self.curve.append(self.last)
         if self.last.success > self.best:
             self.best = self.last.success
-            metrics = asdict(self.last)
-            policies.save_policy(
-                self.model, self.folder / BEST, training=self.training, metrics=metrics
-            )
+            best, metrics = self.folder / BEST, self.last.known()
+            policies.save_policy(self.model, best, training=self.training, metrics=metrics)
         _save(self.model, self.folder, self.curve)
         self.started = time.perf_counter()
 
@@ -342,9 +354,7 @@ def _save(model: BaseAlgorithm, folder: Path, curve: list[CurvePoint]) -> None:
     The zip comes last: it says how far the run is. A replay buffer a little ahead of it does no
     harm, and points of the curve beyond it are dropped when the run goes on.
     """
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows([[*_COLUMNS], *map(astuple, curve)])
-    files.write_together(folder, {CURVE: text.getvalue().encode()})
+    write_curve(folder, curve)
     if isinstance(model, OffPolicyAlgorithm):
         with files.atomic_write(folder / REPLAY_BUFFER) as temporary:
             model.save_replay_buffer(temporary)

@@ -48,7 +48,7 @@ class MeanPoint:
         samples: list[Any] = [point.get("samples") for point in points]
         hard: list[Any] = [point.get("contested") for point in points]
         n = max(int(point["n"]) for point in points)
-        low, high = interval(successes, n)
+        low, high = interval(successes, n, np.random.default_rng(0))
         return cls(
             label=label,
             frames=fmean(point["frames"] for point in points),
@@ -70,15 +70,18 @@ def interquartile_mean(values: Sequence[float]) -> float:
     return fmean(sorted(values)[cut : len(values) - cut])
 
 
-def interval(successes: Sequence[float], n: int, draws: int = 2000) -> tuple[float, float]:
+def interval(
+    successes: Sequence[float], n: int, rng: np.random.Generator, draws: int = 2000
+) -> tuple[float, float]:
     """The 95 % interval of the interquartile mean of successes on ``n`` tables each.
 
-    Percentiles of the bootstrap over seeds; of fewer than three seeds, Wilson's of all tables.
+    Percentiles of the bootstrap over seeds, drawn by ``rng``; of fewer than three seeds, Wilson's
+    of all tables.
     """
     seeds = len(successes)
     if seeds < 3:
         return wilson_interval(round(fmean(successes) * seeds * n), seeds * n)
-    drawn = np.random.default_rng(0).choice(successes, (draws, seeds))
+    drawn = rng.choice(successes, (draws, seeds))
     drawn.sort(axis=1)
     means = drawn[:, seeds // 4 : seeds - seeds // 4].mean(axis=1)
     low, high = np.quantile(means, (0.025, 0.975)).tolist()

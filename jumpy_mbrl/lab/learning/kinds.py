@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import operator
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -17,6 +16,7 @@ _OF_THE_RUN = ("seed", "device", "threads")
 """Settings that tell no kind of run from another."""
 _FREE_IN_PRESETS = (*_OF_THE_RUN, "inside", "timesteps")
 """Settings that may differ from a preset's under its name."""
+_COLUMNS = ("seeds", "commands", "curves")
 
 
 def read_policy_runs(folders: Iterable[str | Path]) -> list[dict[str, Any]]:
@@ -28,9 +28,7 @@ def read_policy_runs(folders: Iterable[str | Path]) -> list[dict[str, Any]]:
     """
     kinds: dict[str, list[dict[str, Any]]] = {}
     for run in map(_read, map(Path, folders)):
-        kinds.setdefault(
-            json.dumps(_without(_OF_THE_RUN, run["settings"]), sort_keys=True), []
-        ).append(run)
+        kinds.setdefault(_kind(run["settings"]), []).append(run)
     names = Counter(_label(runs[0]) for runs in kinds.values())
     found = []
     for runs in kinds.values():
@@ -52,30 +50,36 @@ def read_policy_runs(folders: Iterable[str | Path]) -> list[dict[str, Any]]:
 
 def merge_kinds(kept: list[dict[str, Any]], found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Kinds of runs with those found: of a kind that was there, seeds come to the others, or in
-    place of the same."""
-    kinds = {_kind(kind): kind for kind in kept}
+    place of the same. `ValueError` for two kinds of one name."""
+    kinds = {_kind(kind["settings"]): kind for kind in kept}
     for new in found:
-        old = kinds.get(_kind(new), {"seeds": [], "commands": [], "curves": []})
-        columns = ("seeds", "commands", "curves")
-        runs = {
-            run[0]: run
-            for kind in (old, new)
-            for run in zip(*(kind[name] for name in columns), strict=True)
-        }
+        kind = _kind(new["settings"])
+        old = kinds.get(kind, {name: [] for name in _COLUMNS})
+        runs = {run[0]: run for part in (old, new) for run in runs_of(part)}
         joined = zip(*(runs[seed] for seed in sorted(runs)), strict=True)
-        kinds[_kind(new)] = {**new, **dict(zip(columns, map(list, joined), strict=True))}
+        kinds[kind] = {**new, **dict(zip(_COLUMNS, map(list, joined), strict=True))}
+    name, count = Counter(kind["label"] for kind in kinds.values()).most_common(1)[0]
+    if count > 1:
+        raise ValueError(
+            f"expected kinds of runs by different names, got {count} called {name!r}; rename the "
+            "folders of one, or choose another --out"
+        )
     return [*kinds.values()]
 
 
-def _kind(kind: Mapping[str, Any]) -> str:
-    settings = _without(_OF_THE_RUN, kind["settings"])
-    return json.dumps([kind["label"], settings], sort_keys=True)
+def runs_of(kind: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    """Seed, command and curve of every run of a kind."""
+    return [*zip(*(kind[name] for name in _COLUMNS), strict=True)]
+
+
+def _kind(settings: Mapping[str, Any]) -> str:
+    return json.dumps(_without(_OF_THE_RUN, settings), sort_keys=True)
 
 
 def _read(folder: Path) -> dict[str, Any]:
     try:
         content = json.loads((folder / train.CONFIG).read_text(encoding="utf-8"))
-        settings = presets.completed(content["training"])
+        settings = _completed(content["training"])
         seed = operator.index(settings.pop("seed"))
         Path("" if settings["inside"] is None else settings["inside"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -83,25 +87,24 @@ def _read(folder: Path) -> dict[str, Any]:
             f"expected a run of train_sb3.py in {folder}, but its {train.CONFIG} is missing or "
             "something else; check the path"
         ) from None
-    curve = [_known(point) for point in train.read_curve(folder)]
+    curve = [point.known() for point in train.read_curve(folder)]
     if not curve:
         raise ValueError(
             f"expected validations of the run in {folder}, got none yet; let it train, or leave it "
             "out"
         )
-    command = policy_info(folder / train.BEST)["training"].get("command")
+    if (command := settings.pop("command", None)) is None:
+        command = policy_info(folder / train.BEST)["training"].get("command")
     run = {"folder": folder.name, "settings": settings, "seed": seed}
     return {**run, "command": command, "curve": curve}
 
 
-def _known(point: train.CurvePoint) -> dict[str, Any]:
-    """The figures of a validation, without those that were not taken in the past."""
-    return {name: value for name, value in vars(point).items() if not math.isnan(value)}
-
-
 def _label(run: Mapping[str, Any]) -> str:
-    """The preset with the same settings, or the folder; and what it was inside of."""
+    """The preset with the same settings, or the folder; and what it was inside of. Learners that
+    are not of SB3 name themselves."""
     settings = run["settings"]
+    if "label" in settings:
+        return str(settings["label"])
     same = [
         name
         for name, preset in presets.POLICY_PRESETS.items()
@@ -113,5 +116,9 @@ def _label(run: Mapping[str, Any]) -> str:
 
 
 def _without(names: Iterable[str], settings: Mapping[str, Any]) -> dict[str, Any]:
-    kept = presets.completed(settings).items()
-    return {key: value for key, value in kept if key not in names}
+    return {key: value for key, value in _completed(settings).items() if key not in names}
+
+
+def _completed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of SB3's learners with those that are new since; all of others."""
+    return dict(settings) if "label" in settings else presets.completed(settings)

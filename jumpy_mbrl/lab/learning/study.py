@@ -147,17 +147,19 @@ class Figure:
 
     def do(self) -> None:
         """Reads, writes and draws."""
-        planner = points.merge_points(self.planner) if self.planner else None
-        runs: list[dict[str, Any]] = []
-        if self.policies:
-            # SB3 is slow to load.
-            from jumpy_mbrl.lab.learning.kinds import merge_kinds, read_policy_runs
+        # SB3 is slow to load.
+        from jumpy_mbrl.lab.learning.kinds import merge_kinds, read_policy_runs, runs_of
 
-            runs = read_policy_runs(self.policies)
+        planner = points.merge_points(self.planner) if self.planner else None
+        runs = read_policy_runs(self.policies)
         kept = store.Report(
             self.out / DATA,
             _EMPTY,
-            check=lambda content: (page(content), to_json(content)),
+            check=lambda content: (
+                page(content),
+                to_json(content),
+                [sorted(runs_of(kind)) for kind in content["policies"]],
+            ),
             remedy="give --planner and --policies and another --out",
         )
         with kept.update() as report:
