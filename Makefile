@@ -91,7 +91,7 @@ $(lowest_stamp): pyproject.toml constraints-lowest.txt
 		-c constraints-lowest.txt setuptools
 	$(LOWEST)/bin/python -m pip install -qq --disable-pip-version-check --no-compile \
 		-c constraints-lowest.txt --no-build-isolation --editable \
-		'.[fast,viz,video,hub,onnx,ray,torchrl]' hypothesis pytest pytest-xdist
+		'.[contrib,fast,viz,video,hub,onnx,ray,torchrl]' hypothesis pytest pytest-xdist
 	@touch $(lowest_stamp)
 
 clean:

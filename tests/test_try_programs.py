@@ -56,7 +56,8 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_page_tells_how_to_use_each_program() -> None:
     found = programs.read_page(programs.Args().page.read_text(encoding="utf-8"))
     assert list(found) == [
-        *("torchrl", "stable-worldmodel", "rl_zoo3", "skrl", "tianshou", "cleanrl", "Minari")
+        *("torchrl", "stable-worldmodel", "sheeprl", "rl_zoo3", "skrl", "tianshou", "cleanrl"),
+        "Minari",
     ]
     assert {program["language"] for program in found.values()} == {"python", "bash"}
 

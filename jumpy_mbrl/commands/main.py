@@ -19,6 +19,7 @@ COMMANDS = {
     "demo": ("lab.demo", "a page in the browser: set up a table, and let models imagine it"),
     "reproduce": ("lab.reproduce.command", "the papers' tasks, measured again"),
     "study-learning": ("lab.learning.study", "success against experience"),
+    "study-dreamer": ("lab.dreamer", "DreamerV3 of sheeprl on the environments"),
     "study-planner": ("lab.planner.study", "what the parts of planning are worth"),
     "study-worlds": ("lab.worlds.study", "the general model in worlds that are not billiards"),
     "study-simb": ("lab.worlds.simb", "the general model predicts RPIN's simulated billiards"),

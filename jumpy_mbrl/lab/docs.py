@@ -277,6 +277,17 @@ def learning_table(report: Found, results: str) -> list[str]:
     ]
 
 
+def short_learning_table(report: Found, results: str) -> list[str]:
+    """The same in short: the planner by experience, and policies at their ends."""
+    rows = []
+    for curve in curves.report_curves(report):
+        for point in curve.by_frames if curve.apart else curve.by_frames[-1:]:
+            won = f"{percent(point.success)} ({percents((point.low, point.high))})"
+            figures = f"{point.frames:,.0f}", won, f"{point.seconds:,.0f} s", str(point.seeds)
+            rows.append([curve.name, *figures])
+    return markdown(("who", "frames of balls", "tables won", "training", "seeds"), rows)
+
+
 def programs_table(report: Found, results: str) -> list[str]:
     """What try_programs wrote: a row a program."""
     rows = []
@@ -306,6 +317,7 @@ TABLES = (
     Table("worlds", "docs/your_own_environment.md", "results/worlds/worlds.json", worlds_table),
     Table("simb", "docs/your_own_environment.md", "results/worlds/simb.json", simb_table),
     Table("learning", "docs/reproducing.md", "results/learning/learning.json", learning_table),
+    Table("learning-short", "README.md", "results/learning/learning.json", short_learning_table),
     Table("inside", "docs/plugging_in.md", "results/inside/learning.json", learning_table),
     Table("tasks", "README.md", "results/tasks/table1.json", task_table),
     Table("settings", "docs/reproducing.md", "results/tasks/table1.json", settings_table),

@@ -125,7 +125,9 @@ _EVENT_JUMP = TrainingConfig(
     validation_interval=1000,
     checkpoint_interval=1000,
 )
-_FOLD_JUMP = replace(_EVENT_JUMP, model=FoldJumpConfig(), steps=40_000, **_MUON)
+_FAST: dict[str, Any] = {**_MUON, "learning_rate": 2e-2}
+"""For networks so small that they bear it."""
+_FOLD_JUMP = replace(_EVENT_JUMP, model=FoldJumpConfig(), steps=40_000, **_FAST)
 _SPACE = TrainingConfig(
     model=RelationalJumpConfig(passes=2),
     steps=10_000,
