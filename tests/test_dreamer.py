@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -98,27 +98,28 @@ def test_a_run_is_read_beside_others(
     calls = []
     curve = [train.CurvePoint(16, 700, 1.0, 0.25, 10, 0.125)]
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: True)
-    monkeypatch.setattr(subprocess, "run", lambda command, **more: calls.append(command))
+    monkeypatch.setattr(dreamer, "process_pool", ThreadPoolExecutor)
+    monkeypatch.setattr(dreamer, "learn", lambda folder, told: calls.append(told))
     monkeypatch.setattr(dreamer, "validate", lambda args: curve)
     options = ("--timesteps", "16", "--validation-interval", "16", "--size", "12M")
     assert run("--run-dir", "run", "--seed", "3", *options) == 0
     assert "16 steps: 25.0 % of 10 tables after 700 frames" in capsys.readouterr().out
-    told = calls[0][3:]
-    assert {"algo=dreamer_v3_5_12M", "seed=3", "algo.total_steps=16", "env.num_envs=16"} <= {*told}
+    wanted = {"algo=dreamer_v3_5_12M", "seed=3", "algo.total_steps=16", "env.num_envs=16"}
+    assert wanted <= {*calls[0]}
     (kind,) = read_policy_runs([here / "run"])
     assert (kind["label"], kind["seeds"]) == ("dreamer-v3, by shots", [3])
     assert kind["curves"] == [[curve[0].known()]]
-    wanted = "python scripts/study_dreamer.py --timesteps 16 --size 12M --seed 3"
-    assert kind["commands"] == [f"{wanted} --validation-interval 16 --run-dir run"]
+    called = "python scripts/study_dreamer.py --timesteps 16 --size 12M --seed 3"
+    assert kind["commands"] == [f"{called} --validation-interval 16 --run-dir run"]
     assert run("--run-dir", "run", *options) == 2
     assert "already holds a run" in capsys.readouterr().err
 
-    def fail(command: list[str], cwd: Path, **_: Any) -> None:
-        (cwd / "episodes-0.txt").touch()
-        raise subprocess.CalledProcessError(1, command[:3])
+    def fail(folder: Path, _: Any) -> None:
+        (folder / "episodes-0.txt").touch()
+        raise ValueError("no luck")
 
-    monkeypatch.setattr(subprocess, "run", fail)
-    for message in ("non-zero exit status 1", "or part of one"):
+    monkeypatch.setattr(dreamer, "learn", fail)
+    for message in ("no luck", "or part of one"):
         assert run("--run-dir", "other", *options) == 2
         assert message in capsys.readouterr().err
 

@@ -12,8 +12,9 @@ reads: config.json, curve.csv.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
-import subprocess
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -34,9 +35,8 @@ from jumpy_mbrl.arrays import as_array
 from jumpy_mbrl.data.seeds import training_table_seeds, validation_table_seeds
 from jumpy_mbrl.evaluation import make_tables
 from jumpy_mbrl.locks import RUN_LOCK, own
-from jumpy_mbrl.processes import called_as, check_at_once
+from jumpy_mbrl.processes import called_as, check_at_once, process_pool
 
-ERRORS = (subprocess.CalledProcessError,)
 NAME = "dreamer_v3_5"
 """DreamerV3 as of the paper in Nature, by sheeprl's name."""
 _STACKED = 4
@@ -161,8 +161,8 @@ def main(argv: Sequence[str]) -> int:
         if {path.name for path in args.run_dir.iterdir()} - {RUN_LOCK}:
             raise ValueError(f"{args.run_dir} already holds a run, or part of one; choose another")
         # In a process of its own: sheeprl sets threads, precision and seeds for all of it.
-        command = [sys.executable, "-m", "sheeprl", *args.overrides()]
-        subprocess.run(command, cwd=args.run_dir, check=True, stdout=sys.stderr)
+        with process_pool(1) as pool:
+            pool.submit(learn, args.run_dir, args.overrides()).result()
         with devices.cpu_threads(args.threads):
             curve = validate(args)
         train.write_curve(args.run_dir, curve)
@@ -173,6 +173,16 @@ def main(argv: Sequence[str]) -> int:
             f"{point.frames:,} frames and {point.seconds:.0f} s"
         )
     return 0
+
+
+def learn(folder: Path, overrides: Sequence[str]) -> None:
+    """Runs sheeprl in a folder, which becomes that of this process."""
+    from sheeprl.cli import run
+
+    os.chdir(folder)
+    sys.argv = ["sheeprl", *overrides]
+    with contextlib.redirect_stdout(sys.stderr):
+        run()
 
 
 def settings(args: Args) -> dict[str, Any]:
