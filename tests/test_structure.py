@@ -9,7 +9,7 @@ from jumpy_mbrl.agents import model_free
 from jumpy_mbrl.lab.architecture import FLOORS, files_of, rooms_imported
 
 ROOT = Path(__file__).parents[1]
-MOST_LINES = {"source": 31_026, "tests": 23_034}
+MOST_LINES = {"source": 31_024, "tests": 23_034}
 """To be lowered whenever there are fewer."""
 UPWARDS: set[tuple[str, str]] = set()
 """Rooms that import from above. None may be added."""

@@ -16,7 +16,7 @@ import math
 import mmap
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -258,6 +258,18 @@ def write_curve(run_dir: str | os.PathLike[str], curve: Iterable[CurvePoint]) ->
     files.write_together(Path(run_dir), {CURVE: text.getvalue().encode()})
 
 
+def play_out(env: vec_env.VecEnv, policy: Callable[[Any], Any]) -> NDArray[np.bool_]:
+    """Which tables a policy wins, each played once, from the seed that ``env`` was given."""
+    shown = env.reset()
+    won, over = np.zeros((2, env.num_envs), np.bool_)
+    while not over.all():
+        shown, _, dones, infos = env.step(policy(shown))
+        for row in np.flatnonzero(dones & ~over):
+            won[row] = infos[row]["is_success"]
+        over |= dones
+    return won
+
+
 class _Validation(EvalCallback):
     """SB3's evaluation, always on the same tables; the curve, the best policy and a checkpoint."""
 
@@ -306,17 +318,6 @@ class _Validation(EvalCallback):
         if locals_["done"]:
             self.won[locals_["i"]] = bool(locals_["info"]["is_success"])
 
-    def _play_nothing(self) -> NDArray[np.bool_]:
-        """Which of the tables are won if nothing is done."""
-        self.eval_env.reset()
-        won, over = np.zeros((2, len(self.won)), np.bool_)
-        while not over.all():
-            *_, dones, infos = self.eval_env.step(np.zeros((len(won), 2), np.float32))
-            for row in np.flatnonzero(dones & ~over):
-                won[row] = infos[row]["is_success"]
-            over |= dones
-        return won
-
     def _on_training_end(self) -> None:
         if self.last.timesteps < self.num_timesteps or self.best < 0.0:
             self._validate()
@@ -326,7 +327,8 @@ class _Validation(EvalCallback):
         tables = validation_table_seeds(0, self.n_eval_episodes)
         self.eval_env.seed(tables[0])
         if self.idle_wins is None:
-            self.idle_wins = self._play_nothing()
+            nothing = np.zeros((len(self.won), 2), np.float32)
+            self.idle_wins = play_out(self.eval_env, lambda _: nothing)
             self.eval_env.seed(tables[0])
         super()._on_step()
         hard = self.won[~self.idle_wins]

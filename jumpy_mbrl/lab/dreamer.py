@@ -41,6 +41,7 @@ NAME = "dreamer_v3_5"
 """DreamerV3 as of the paper in Nature, by sheeprl's name."""
 _STACKED = 4
 _ENTRIES = 1024
+"""Steps of the past in a batch."""
 _SIZES = ("1M", "12M", "25M", "50M", "100M", "200M", "400M")
 _OBS = "state"
 _EPISODES = "episodes-{}.txt"
@@ -106,7 +107,7 @@ class Args:
                 f"tables, got {self.timesteps} and {self.validation_interval}"
             )
         if importlib.util.find_spec("sheeprl") is None:
-            raise ValueError("expected sheeprl, which is no part of this: pip install sheeprl")
+            raise ValueError("expected sheeprl, but it is missing: pip install sheeprl==0.8.4")
 
     def overrides(self) -> list[str]:
         """What sheeprl is told, beyond its own settings of DreamerV3."""
@@ -205,27 +206,28 @@ def make_table(form: Literal["shot", "frame"], seed: int, rank: int) -> gym.Env[
     if form == "frame":
         env = gym.wrappers.FrameStackObservation(env, _STACKED, padding_type="zero")
     env = gym.wrappers.FlattenObservation(env)
-    first = training_table_seeds(seed - rank, 2**20)[rank]
-    return _Told(env, Path(_EPISODES.format(rank)), first)
+    first = training_table_seeds(seed - rank, rank + 1)[rank]
+    shown = _STACKED if form == "shot" else 1
+    return _Told(env, Path(_EPISODES.format(rank)), first, shown)
 
 
 class _Told(gym.Wrapper[Any, Any, Any, Any]):
     """Shows what policies see, on training tables alone; writes when it began, then a line of
-    frames for each episode."""
+    frames for each episode, of which a reset shows ``shown``."""
 
-    def __init__(self, env: gym.Env[Any, Any], path: Path, first: int) -> None:
+    def __init__(self, env: gym.Env[Any, Any], path: Path, first: int, shown: int) -> None:
         super().__init__(env)
         self._path, self._first = path, first
         self._features = _features(env.observation_space)
         size = self._features.features_dim
         self.observation_space = gym.spaces.Box(-np.inf, np.inf, (size,), np.float32)
-        self._frames = self._shown = 0
+        self._shown, self._frames = shown, 0
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
         if not self._path.exists():
             self._path.write_text(f"{time.time()}\n")
         obs, info = self.env.reset(seed=None if seed is None else self._first, options=options)
-        self._frames = len(obs) // 4 if self._by_shots else 1
+        self._frames = self._shown
         return self._seen(obs), info
 
     def step(self, action: Any) -> Any:
@@ -237,10 +239,6 @@ class _Told(gym.Wrapper[Any, Any, Any, Any]):
                 file.write(f"{self._frames}\n")
         # The last frame ends a game, as it does with shots.
         return self._seen(obs), reward, over, False, info
-
-    @property
-    def _by_shots(self) -> bool:
-        return "Shot" in str(self.env.spec)
 
     def _seen(self, obs: NDArray[np.float32]) -> NDArray[np.float32]:
         seen: NDArray[np.float32] = _show(self._features, obs[None])[0]
@@ -345,13 +343,7 @@ def _policy(path: Path, tables: int) -> Policy:
 def play(policy: Policy, config: presets.PolicyConfig) -> NDArray[np.bool_]:
     """Which of the validation tables a policy wins."""
     env = train.make_env(config, held_out=True)
-    count = config.validation_tables
-    env.seed(validation_table_seeds(0, count)[0])
-    shown: Any = env.reset()
-    won, over = np.zeros((2, count), np.bool_)
-    while not over.all():
-        shown, _, dones, infos = env.step(policy(shown))
-        won |= ~over & [bool(info["is_success"]) for info in infos]
-        over |= dones
+    env.seed(validation_table_seeds(0, config.validation_tables)[0])
+    won = train.play_out(env, policy)
     env.close()
     return won

@@ -16,6 +16,8 @@ PLANNER = "jumpy planner"
 """The name in tables and figures of the planner with our best jumpy model."""
 PRESET = "fold-jump"
 """The training of that model."""
+COLUMNS = ("seeds", "commands", "curves")
+"""What learning.json holds of the runs of a kind."""
 Points = Iterable[Mapping[str, Any]]
 
 
@@ -132,6 +134,11 @@ def policy_curve(name: str, runs: Sequence[Points]) -> Curve:
         MeanPoint.of(f"{steps:,} steps", [run[steps] for run in by_steps]) for steps in common
     )
     return Curve(name, by_frames=means, by_time=means)
+
+
+def runs_of(kind: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    """Seed, command and curve of every run of a kind."""
+    return [*zip(*(kind[name] for name in COLUMNS), strict=True)]
 
 
 def report_curves(report: Mapping[str, Any]) -> list[Curve]:

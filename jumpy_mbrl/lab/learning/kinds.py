@@ -11,12 +11,12 @@ from typing import Any
 
 from jumpy_mbrl.agents.baselines import presets, train
 from jumpy_mbrl.agents.baselines.policies import policy_info
+from jumpy_mbrl.lab.learning.curves import COLUMNS, runs_of
 
 _OF_THE_RUN = ("seed", "device", "threads")
 """Settings that tell no kind of run from another."""
 _FREE_IN_PRESETS = (*_OF_THE_RUN, "inside", "timesteps")
 """Settings that may differ from a preset's under its name."""
-_COLUMNS = ("seeds", "commands", "curves")
 
 
 def read_policy_runs(folders: Iterable[str | Path]) -> list[dict[str, Any]]:
@@ -54,10 +54,10 @@ def merge_kinds(kept: list[dict[str, Any]], found: list[dict[str, Any]]) -> list
     kinds = {_kind(kind["settings"]): kind for kind in kept}
     for new in found:
         kind = _kind(new["settings"])
-        old = kinds.get(kind, {name: [] for name in _COLUMNS})
+        old = kinds.get(kind, {name: [] for name in COLUMNS})
         runs = {run[0]: run for part in (old, new) for run in runs_of(part)}
         joined = zip(*(runs[seed] for seed in sorted(runs)), strict=True)
-        kinds[kind] = {**new, **dict(zip(_COLUMNS, map(list, joined), strict=True))}
+        kinds[kind] = {**new, **dict(zip(COLUMNS, map(list, joined), strict=True))}
     name, count = Counter(kind["label"] for kind in kinds.values()).most_common(1)[0]
     if count > 1:
         raise ValueError(
@@ -65,11 +65,6 @@ def merge_kinds(kept: list[dict[str, Any]], found: list[dict[str, Any]]) -> list
             "folders of one, or choose another --out"
         )
     return [*kinds.values()]
-
-
-def runs_of(kind: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-    """Seed, command and curve of every run of a kind."""
-    return [*zip(*(kind[name] for name in _COLUMNS), strict=True)]
 
 
 def _kind(settings: Mapping[str, Any]) -> str:

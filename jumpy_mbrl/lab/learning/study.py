@@ -147,18 +147,20 @@ class Figure:
 
     def do(self) -> None:
         """Reads, writes and draws."""
-        # SB3 is slow to load.
-        from jumpy_mbrl.lab.learning.kinds import merge_kinds, read_policy_runs, runs_of
-
         planner = points.merge_points(self.planner) if self.planner else None
-        runs = read_policy_runs(self.policies)
+        runs: list[dict[str, Any]] = []
+        if self.policies:
+            # SB3 is slow to load.
+            from jumpy_mbrl.lab.learning.kinds import merge_kinds, read_policy_runs
+
+            runs = read_policy_runs(self.policies)
         kept = store.Report(
             self.out / DATA,
             _EMPTY,
             check=lambda content: (
                 page(content),
                 to_json(content),
-                [sorted(runs_of(kind)) for kind in content["policies"]],
+                [sorted(curves.runs_of(kind)) for kind in content["policies"]],
             ),
             remedy="give --planner and --policies and another --out",
         )
